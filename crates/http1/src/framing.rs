@@ -1,0 +1,174 @@
+//! How long a message body is (RFC 9112 §6), and which fields live on one hop only (RFC 9110 §7.6.1).
+//!
+//! Anything on which two implementations could disagree is an error: two lengths, a list of lengths, a length
+//! beside a transfer coding, a coding other than one plain `chunked`.
+
+use crate::head::{RequestHead, ResponseHead, Version};
+use crate::{Error, HeaderBlock, syntax};
+
+/// Where a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Framing {
+    /// There is no body.
+    #[default]
+    Empty,
+    /// So many bytes.
+    Length(u64),
+    /// Chunked transfer coding.
+    Chunked,
+    /// Until the connection closes (responses only).
+    UntilClose,
+}
+
+/// Reads and removes the framing fields of a request.
+///
+/// # Errors
+/// [`Error::ContentLength`], [`Error::TransferEncoding`], [`Error::UnknownCoding`] or [`Error::Field`].
+pub fn of_request(head: &mut RequestHead) -> Result<Framing, Error> {
+    refuse_lookalikes(&head.fields)?;
+    let chunked = transfer_encoding(&head.fields)?;
+    let length = content_length(&head.fields)?;
+    if chunked && (length.is_some() || head.version == Version::Http10) {
+        return Err(Error::TransferEncoding);
+    }
+    strip(&mut head.fields);
+    Ok(match (chunked, length) {
+        (true, _) => Framing::Chunked,
+        (false, Some(0) | None) => Framing::Empty,
+        (false, Some(n)) => Framing::Length(n),
+    })
+}
+
+/// Reads and removes the framing fields of a response to a request with method HEAD or not.
+///
+/// The second value is the length the response declares without having it (HEAD, 304).
+///
+/// # Errors
+/// As [`of_request`]; a length beside `chunked` is not one: the coding wins (RFC 9112 §6.3).
+pub fn of_response(head: &mut ResponseHead, to_head: bool) -> Result<(Framing, Option<u64>), Error> {
+    let chunked = transfer_encoding(&head.fields)?;
+    let length = if chunked { None } else { content_length(&head.fields)? };
+    strip(&mut head.fields);
+    if to_head || head.status == 304 {
+        return Ok((Framing::Empty, length));
+    }
+    if head.status < 200 || head.status == 204 {
+        return Ok((Framing::Empty, None));
+    }
+    Ok(match (chunked, length) {
+        (true, _) => (Framing::Chunked, None),
+        (false, Some(n)) => (Framing::Length(n), None),
+        (false, None) => (Framing::UntilClose, None),
+    })
+}
+
+/// Whether the connection may carry another message after this one, by its own words.
+#[must_use]
+pub fn keeps_alive(fields: &HeaderBlock, version: Version) -> bool {
+    let mut alive = version != Version::Http10;
+    for value in fields.get_all("connection") {
+        for token in value.split(|b| *b == b',').map(syntax::trim) {
+            if token.eq_ignore_ascii_case(b"close") {
+                return false;
+            }
+            alive |= token.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+    alive
+}
+
+/// Removes the fields that belong to one hop, and those that `Connection` names, but never one
+/// that framing, routing or authorisation depends on: naming such a field must not make it vanish.
+pub fn strip_hop_by_hop(fields: &mut HeaderBlock) {
+    if let Some(nominated) = nominated(fields) {
+        for name in nominated {
+            fields.remove(&name);
+        }
+    }
+    for name in ["connection", "keep-alive", "proxy-connection", "upgrade", "http2-settings"] {
+        fields.remove(name);
+    }
+    let trailers = fields
+        .get_all("te")
+        .any(|v| v.split(|b| *b == b',').any(|t| syntax::trim(t).eq_ignore_ascii_case(b"trailers")));
+    if fields.remove("te") && trailers {
+        fields.append(b"te", b"trailers");
+    }
+}
+
+fn nominated(fields: &HeaderBlock) -> Option<Vec<String>> {
+    let names: Vec<String> = fields
+        .get_all("connection")
+        .flat_map(|v| v.split(|b| *b == b','))
+        .map(syntax::trim)
+        .filter(|t| syntax::is_field_name(t))
+        .map(|t| String::from_utf8_lossy(t).to_ascii_lowercase())
+        .filter(|t| !matches!(t.as_str(), "close" | "keep-alive" | "te" | "upgrade"))
+        .filter(|t| !PROTECTED.contains(&t.as_str()))
+        .take(16)
+        .collect();
+    (!names.is_empty()).then_some(names)
+}
+
+const PROTECTED: [&str; 10] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "content-type",
+    "content-encoding",
+    "authorization",
+    "cookie",
+    "set-cookie",
+    "x-forwarded-for",
+    "x-request-id",
+];
+
+fn strip(fields: &mut HeaderBlock) {
+    fields.remove("content-length");
+    fields.remove("transfer-encoding");
+}
+
+/// `Content_Length` and its like: some servers read them as the real field.
+fn refuse_lookalikes(fields: &HeaderBlock) -> Result<(), Error> {
+    for (name, _) in fields.iter() {
+        let lookalike = matches!(name.len(), 4 | 14 | 17) && name.contains(&b'_') && {
+            let dashed: Vec<u8> = name.iter().map(|b| if *b == b'_' { b'-' } else { *b }).collect();
+            [&b"content-length"[..], b"transfer-encoding"].iter().any(|n| dashed.eq_ignore_ascii_case(n))
+        };
+        if lookalike {
+            return Err(Error::Field);
+        }
+    }
+    Ok(())
+}
+
+fn content_length(fields: &HeaderBlock) -> Result<Option<u64>, Error> {
+    let mut values = fields.get_all("content-length");
+    let Some(value) = values.next() else { return Ok(None) };
+    let plain = !value.is_empty() && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
+    let canonical = plain && (value.len() == 1 || value.first() != Some(&b'0'));
+    if values.next().is_some() || !canonical {
+        return Err(Error::ContentLength);
+    }
+    Ok(Some(value.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0'))))
+}
+
+fn transfer_encoding(fields: &HeaderBlock) -> Result<bool, Error> {
+    let mut values = fields.get_all("transfer-encoding");
+    let Some(value) = values.next() else { return Ok(false) };
+    if values.next().is_some() {
+        return Err(Error::TransferEncoding);
+    }
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(true);
+    }
+    let known = [&b"gzip"[..], b"deflate", b"compress", b"x-gzip", b"x-compress"];
+    let codings: Vec<&[u8]> = value.split(|b| *b == b',').map(syntax::trim).collect();
+    match codings.as_slice() {
+        [first @ .., last] if last.eq_ignore_ascii_case(b"chunked") && !first.is_empty() => {
+            let legal = first.iter().all(|c| known.iter().any(|k| c.eq_ignore_ascii_case(k)));
+            Err(if legal { Error::UnknownCoding } else { Error::TransferEncoding })
+        }
+        _ => Err(Error::TransferEncoding),
+    }
+}

@@ -1,0 +1,42 @@
+//! What an HTTP message is on the wire: header block, request and status line, HTTP/1.1 framing.
+//!
+//! Bytes in, bytes out; no socket, no clock, no async. Strict by default: wherever RFC 9112 lets a
+//! recipient choose between repairing and rejecting, this crate rejects, because a proxy that repairs
+//! is a proxy that disagrees with its upstream about where a message ends.
+//!
+//! It deliberately does not know about connections, pools or routes. HTTP/2 messages use the same
+//! [`RequestHead`] and [`ResponseHead`]; the HTTP/2 framing itself is another crate's work.
+//!
+//! Invariants: a parsed head holds no CR, LF or NUL in any name or value; framing fields
+//! (`content-length`, `transfer-encoding`) are taken out of the block by [`framing`] and put back
+//! canonically by [`encode`], so what is forwarded can never disagree with what was understood.
+
+mod block;
+pub mod body;
+pub mod encode;
+mod error;
+pub mod framing;
+mod head;
+mod parse;
+pub mod path;
+mod syntax;
+
+pub use block::HeaderBlock;
+pub use error::Error;
+pub use head::{RequestHead, ResponseHead, Version};
+pub use parse::{Limits, Scan, parse_request, parse_response};
+pub use syntax::{is_field_name, is_field_value, is_host, is_method};
+
+/// Seams that only the fuzz targets and the replay of their corpora use.
+pub mod fuzzing {
+    use crate::{Limits, RequestHead, Scan, parse_request};
+
+    /// Parses `input` as one request head; never panics, whatever the bytes.
+    pub fn request(input: &[u8]) -> bool {
+        let mut head = RequestHead::default();
+        matches!(
+            parse_request(input, &mut Scan::default(), &Limits::default(), &mut head),
+            Ok(Some(_))
+        )
+    }
+}

@@ -1,0 +1,136 @@
+//! Whether the objects of a set fit together: every host, subset, gateway and port that one names must be another's.
+//!
+//! An object with a dangling reference is held back, so that traffic does not follow it into nowhere.
+//! A folder that registers no service cannot tell an unknown host from one that is registered elsewhere: there it
+//! is only a warning.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serin_model::{DestinationRule, Gateway, Hostname, Object, ObjectKey, ObjectName, Service};
+
+use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::document::{Document, Reference};
+use crate::node::Position;
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Objects that must not be used as they are.
+    pub dangling: BTreeSet<ObjectKey>,
+    /// The findings.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Checks the references of `documents` against each other.
+#[must_use]
+pub fn check<'a>(documents: impl Iterator<Item = &'a Document> + Clone) -> Checked {
+    let index = Index::new(documents.clone());
+    let mut checked = Checked::default();
+    for document in documents {
+        for reference in &document.references {
+            for finding in index.look(reference, &document.key) {
+                if finding.severity == Severity::Error {
+                    checked.dangling.insert(document.key.clone());
+                }
+                checked.diagnostics.push(Diagnostic { file: document.file.clone(), ..finding });
+            }
+        }
+    }
+    checked
+}
+
+struct Index<'a> {
+    services: BTreeMap<&'a Hostname, &'a Service>,
+    rules: Vec<&'a DestinationRule>,
+    gateways: BTreeSet<&'a ObjectName>,
+}
+
+impl<'a> Index<'a> {
+    fn new(documents: impl Iterator<Item = &'a Document>) -> Self {
+        let mut index = Self { services: BTreeMap::new(), rules: Vec::new(), gateways: BTreeSet::new() };
+        for document in documents {
+            match document.object.as_ref() {
+                Object::Services(list) => index.services.extend(list.iter().map(|s| (&s.host, s))),
+                Object::DestinationRule(rule) => index.rules.push(rule),
+                Object::Gateway(Gateway { name, .. }) => {
+                    index.gateways.insert(name);
+                }
+                _ => {}
+            }
+        }
+        index
+    }
+
+    fn look(&self, reference: &Reference, from: &ObjectKey) -> Vec<Diagnostic> {
+        match reference {
+            Reference::Gateway { name, at } if !self.gateways.contains(name) => {
+                let message = format!("there is no Gateway '{}' in namespace '{}'", name.name, name.namespace);
+                vec![finding(Code::UnknownGateway, Severity::Error, at.clone(), message, self.known_gateways())]
+            }
+            Reference::Gateway { .. } => Vec::new(),
+            Reference::Destination { host, host_at, subset, port } => {
+                let mut findings = Vec::new();
+                let service = self.services.get(host);
+                if service.is_none() && !self.is_rule_host(host) {
+                    findings.push(self.unknown_host(host, host_at.clone()));
+                }
+                if let Some((name, at, path)) = subset {
+                    findings.extend(self.unknown_subset(host, name, (*at, path.clone()), from));
+                }
+                if let (Some((number, at, path)), Some(service)) = (port, service) {
+                    findings.extend(unknown_port(service, *number, (*at, path.clone())));
+                }
+                findings
+            }
+        }
+    }
+
+    /// Where no services are known, a DestinationRule for the host is taken as a sign that it exists.
+    fn is_rule_host(&self, host: &Hostname) -> bool {
+        self.services.is_empty() && self.rules.iter().any(|r| r.host.covers(host))
+    }
+
+    fn unknown_host(&self, host: &Hostname, at: (Position, String)) -> Diagnostic {
+        let severity = if self.services.is_empty() { Severity::Warning } else { Severity::Error };
+        let known: Vec<&str> = self.services.keys().take(8).map(|h| h.as_str()).collect();
+        let help = if known.is_empty() {
+            "no service is registered in these files, so hosts cannot be checked for certain".to_owned()
+        } else {
+            format!("known are {}", known.join(", "))
+        };
+        finding(Code::UnknownHost, severity, at, format!("there is no service '{host}'"), help)
+    }
+
+    fn unknown_subset(&self, host: &Hostname, name: &str, at: (Position, String), from: &ObjectKey) -> Option<Diagnostic> {
+        let rules: Vec<_> = self.rules.iter().filter(|r| r.host.covers(host)).collect();
+        if rules.iter().any(|r| r.subsets.iter().any(|s| s.name == name)) {
+            return None;
+        }
+        let known: Vec<&str> = rules.iter().flat_map(|r| r.subsets.iter().map(|s| s.name.as_str())).collect();
+        let help = match (rules.is_empty(), known.is_empty()) {
+            (true, _) => format!("add a DestinationRule for '{host}' with this subset; {from} is not used until then"),
+            (false, true) => "its DestinationRule defines no subsets".to_owned(),
+            (false, false) => format!("defined are {}", known.join(", ")),
+        };
+        let message = format!("no DestinationRule defines subset '{name}' of '{host}'");
+        Some(finding(Code::UnknownSubset, Severity::Error, at, message, help))
+    }
+
+    fn known_gateways(&self) -> String {
+        let known: Vec<String> = self.gateways.iter().map(ToString::to_string).collect();
+        if known.is_empty() { "no Gateway is defined".to_owned() } else { format!("defined are {}", known.join(", ")) }
+    }
+}
+
+fn unknown_port(service: &Service, number: u16, at: (Position, String)) -> Option<Diagnostic> {
+    if service.port(number).is_some() {
+        return None;
+    }
+    let known: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
+    let message = format!("service '{}' has no port {number}", service.host);
+    Some(finding(Code::UnknownPort, Severity::Error, at, message, format!("it has {}", known.join(", "))))
+}
+
+fn finding(code: Code, severity: Severity, (at, path): (Position, String), message: String, help: String) -> Diagnostic {
+    Diagnostic { code, severity, file: "".into(), at, path, message, help }
+}

@@ -1,0 +1,407 @@
+//! Reading a tree field by field, with a diagnostic for everything that is not as it should be.
+//!
+//! An [`Object`] remembers which of its fields were asked for; those that nobody asked for are unknown and are
+//! reported when it is dropped, so no reader can forget to look.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::document::Reference;
+use crate::node::{Key, Node, Position, Value};
+
+/// Where findings about one object gather.
+pub struct Context {
+    file: Arc<str>,
+    namespace: RefCell<String>,
+    diagnostics: RefCell<Vec<Diagnostic>>,
+    references: RefCell<Vec<Reference>>,
+    failed: Cell<bool>,
+}
+
+impl Context {
+    pub(crate) fn new(file: Arc<str>) -> Self {
+        Self {
+            file,
+            namespace: RefCell::new("default".to_owned()),
+            diagnostics: RefCell::default(),
+            references: RefCell::default(),
+            failed: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn set_namespace(&self, namespace: &str) {
+        *self.namespace.borrow_mut() = namespace.to_owned();
+    }
+
+    /// Namespace of the object at hand.
+    pub fn namespace(&self) -> String {
+        self.namespace.borrow().clone()
+    }
+
+    pub(crate) fn refer(&self, reference: Reference) {
+        self.references.borrow_mut().push(reference);
+    }
+
+    pub(crate) fn report(&self, diagnostic: Diagnostic) {
+        if diagnostic.severity == Severity::Error {
+            self.failed.set(true);
+        }
+        self.diagnostics.borrow_mut().push(diagnostic);
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    pub(crate) fn finish(self) -> (Vec<Diagnostic>, Vec<Reference>) {
+        (self.diagnostics.into_inner(), self.references.into_inner())
+    }
+}
+
+/// A value at a place.
+#[derive(Clone)]
+pub struct Cursor<'a> {
+    pub(crate) context: &'a Context,
+    node: &'a Node,
+    path: String,
+}
+
+/// A map whose unasked fields are reported when it goes.
+pub(crate) struct Object<'a> {
+    context: &'a Context,
+    fields: &'a [(Key, Node)],
+    asked: RefCell<Vec<String>>,
+    path: String,
+    at: Position,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn root(context: &'a Context, node: &'a Node) -> Self {
+        Self { context, node, path: String::new() }
+    }
+
+    pub(crate) fn at(&self) -> Position {
+        self.node.at
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn report(&self, code: Code, severity: Severity, message: impl Into<String>, help: impl Into<String>) {
+        self.context.report(Diagnostic {
+            code,
+            severity,
+            file: self.context.file.clone(),
+            at: self.node.at,
+            path: self.path.clone(),
+            message: message.into(),
+            help: help.into(),
+        });
+    }
+
+    pub(crate) fn invalid(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.report(Code::InvalidValue, Severity::Error, message, help);
+    }
+
+    fn wrong_type(&self, expected: &str) {
+        let message = format!("expected {expected}, found {}", self.node.value.type_name());
+        self.report(Code::WrongType, Severity::Error, message, "");
+    }
+
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self.node.value, Value::Null)
+    }
+
+    /// The same value with findings going to another context.
+    pub(crate) fn within<'b>(&self, context: &'b Context) -> Cursor<'b>
+    where
+        'a: 'b,
+    {
+        Cursor { context, node: self.node, path: self.path.clone() }
+    }
+
+    /// A field, without claiming it and without a diagnostic.
+    pub(crate) fn peek(&self, name: &str) -> Option<Self> {
+        let Value::Map(fields) = &self.node.value else { return None };
+        let (_, node) = fields.iter().find(|(key, _)| key.name == name)?;
+        Some(Self { context: self.context, node, path: format!("{}.{name}", self.path) })
+    }
+
+    /// The string, without a diagnostic when it is none.
+    pub(crate) fn peek_text(&self) -> Option<&'a str> {
+        match &self.node.value {
+            Value::String(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn object(&self) -> Option<Object<'a>> {
+        let fields: &'a [(Key, Node)] = match &self.node.value {
+            Value::Map(fields) => fields,
+            Value::Null => &[],
+            _ => {
+                self.wrong_type("a map");
+                return None;
+            }
+        };
+        Some(Object {
+            context: self.context,
+            fields,
+            asked: RefCell::default(),
+            path: self.path.clone(),
+            at: self.node.at,
+        })
+    }
+
+    pub(crate) fn list(&self) -> Vec<Self> {
+        match &self.node.value {
+            Value::Null => Vec::new(),
+            Value::List(items) => items
+                .iter()
+                .enumerate()
+                .map(|(i, node)| Self { context: self.context, node, path: format!("{}[{i}]", self.path) })
+                .collect(),
+            _ => {
+                self.wrong_type("a list");
+                Vec::new()
+            }
+        }
+    }
+
+    pub(crate) fn entries(&self) -> Vec<(String, Self)> {
+        match &self.node.value {
+            Value::Null => Vec::new(),
+            Value::Map(fields) => fields
+                .iter()
+                .map(|(key, node)| {
+                    let path = format!("{}.{}", self.path, key.name);
+                    (key.name.clone(), Self { context: self.context, node, path })
+                })
+                .collect(),
+            _ => {
+                self.wrong_type("a map");
+                Vec::new()
+            }
+        }
+    }
+
+    pub(crate) fn text(&self) -> Option<String> {
+        match &self.node.value {
+            Value::String(s) => Some(s.clone()),
+            _ => {
+                self.wrong_type("a string");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match &self.node.value {
+            Value::Bool(b) => Some(*b),
+            _ => {
+                self.wrong_type("a boolean");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn integer(&self) -> Option<i128> {
+        match &self.node.value {
+            Value::Int(i) => Some(*i),
+            Value::Float(f) if f.fract() == 0.0 && f.abs() < 1e15 => Some(*f as i128),
+            _ => {
+                self.wrong_type("an integer");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn number(&self) -> Option<f64> {
+        match &self.node.value {
+            Value::Int(i) => Some(*i as f64),
+            Value::Float(f) => Some(*f),
+            _ => {
+                self.wrong_type("a number");
+                None
+            }
+        }
+    }
+
+    /// An integer in `low..=high`.
+    pub(crate) fn bounded(&self, low: u32, high: u32) -> Option<u32> {
+        let number = self.integer()?;
+        match u32::try_from(number).ok().filter(|n| (low..=high).contains(n)) {
+            Some(n) => Some(n),
+            None => {
+                self.invalid(format!("{number} is not between {low} and {high}"), "");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.bounded(1, 65_535).and_then(|n| u16::try_from(n).ok())
+    }
+
+    /// A Go-style duration such as `1h`, `1.5s`, `250ms`.
+    pub(crate) fn duration(&self) -> Option<Duration> {
+        let text = self.text()?;
+        let parsed = parse_duration(&text);
+        if parsed.is_none() {
+            self.invalid(format!("'{text}' is not a duration"), "write a number with a unit: 500ms, 2s, 1m30s, 1h");
+        }
+        parsed
+    }
+}
+
+impl<'a> Object<'a> {
+    /// The field, when it is there and not null.
+    pub(crate) fn get(&self, name: &str) -> Option<Cursor<'a>> {
+        self.asked.borrow_mut().push(name.to_owned());
+        let (_, node) = self.fields.iter().find(|(key, _)| key.name == name)?;
+        let cursor = Cursor { context: self.context, node, path: self.child(name) };
+        (!cursor.is_null()).then_some(cursor)
+    }
+
+    /// The field; a diagnostic when it is missing.
+    pub(crate) fn required(&self, name: &str) -> Option<Cursor<'a>> {
+        let found = self.get(name);
+        if found.is_none() {
+            self.report(Code::MissingField, Severity::Error, self.at, format!("'{name}' is required"), "");
+        }
+        found
+    }
+
+    /// Fields that are valid but have no effect yet: a warning each.
+    pub(crate) fn no_effect_yet(&self, names: &[&str]) {
+        for name in names {
+            if let Some(field) = self.get(name) {
+                field.report(Code::NoEffectYet, Severity::Warning, format!("'{name}' has no effect yet"), "the rest of the object is used");
+            }
+        }
+    }
+
+    /// Fields that are valid but must not be ignored: an error each.
+    pub(crate) fn not_supported(&self, names: &[&str]) {
+        for name in names {
+            if let Some(field) = self.get(name) {
+                field.report(
+                    Code::NotSupported,
+                    Severity::Error,
+                    format!("'{name}' is not supported yet"),
+                    "the object is not used, because ignoring the field would send traffic elsewhere",
+                );
+            }
+        }
+    }
+
+    /// Fields that are read elsewhere or mean nothing here.
+    pub(crate) fn skip(&self, names: &[&str]) {
+        for name in names {
+            let _ = self.get(name);
+        }
+    }
+
+    /// Everything in here is somebody else's business.
+    pub(crate) fn skip_rest(&self) {
+        let mut asked = self.asked.borrow_mut();
+        asked.extend(self.fields.iter().map(|(key, _)| key.name.clone()));
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(key, node)| key.name == name && !matches!(node.value, Value::Null))
+    }
+
+    pub(crate) fn error(&self, code: Code, message: impl Into<String>, help: impl Into<String>) {
+        self.report(code, Severity::Error, self.at, message.into(), help);
+    }
+
+    fn child(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    fn report(&self, code: Code, severity: Severity, at: Position, message: impl Into<String>, help: impl Into<String>) {
+        self.context.report(Diagnostic {
+            code,
+            severity,
+            file: self.context.file.clone(),
+            at,
+            path: self.path.clone(),
+            message: message.into(),
+            help: help.into(),
+        });
+    }
+}
+
+impl Drop for Object<'_> {
+    fn drop(&mut self) {
+        let asked = self.asked.borrow();
+        for (key, _) in self.fields {
+            if asked.contains(&key.name) {
+                continue;
+            }
+            let near = asked.iter().filter(|a| distance(a, &key.name) <= 2).min_by_key(|a| distance(a, &key.name));
+            let help = near.map(|n| format!("did you mean '{n}'?")).unwrap_or_default();
+            self.context.report(Diagnostic {
+                code: Code::UnknownField,
+                severity: Severity::Error,
+                file: self.context.file.clone(),
+                at: key.at,
+                path: self.child(&key.name),
+                message: format!("unknown field '{}'", key.name),
+                help,
+            });
+        }
+    }
+}
+
+/// Levenshtein distance, cut short for long names.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(40).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(40).enumerate() {
+        let mut previous = i;
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+        for (j, y) in b.iter().enumerate() {
+            let substituted = previous + usize::from(x != *y);
+            previous = row.get(j + 1).copied().unwrap_or(usize::MAX);
+            let left = row.get(j).copied().unwrap_or(usize::MAX);
+            if let Some(cell) = row.get_mut(j + 1) {
+                *cell = substituted.min(previous + 1).min(left + 1);
+            }
+        }
+    }
+    row.last().copied().unwrap_or(usize::MAX)
+}
+
+/// Go's `time.ParseDuration` without signs.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut total = 0f64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let value: f64 = rest.get(..digits)?.parse().ok()?;
+        rest = rest.get(digits..)?;
+        let unit_end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let seconds = match rest.get(..unit_end)? {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        total += value * seconds;
+        rest = rest.get(unit_end..)?;
+    }
+    (!text.is_empty() && total.is_finite() && total < 1e10).then(|| Duration::from_nanos((total * 1e9).round() as u64))
+}

@@ -1,0 +1,224 @@
+//! A file's text becomes documents, each with its object or its diagnostics.
+
+use std::sync::Arc;
+
+use serin_model::{Hostname, Kind, Object, ObjectKey, ObjectName};
+
+use crate::cursor::{Context, Cursor};
+use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::node::{self, Node, Position};
+use crate::{istio, kubernetes};
+
+/// Largest file that is read: beyond any set of rules, and small enough to parse in a moment.
+pub const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
+
+/// One object with what it refers to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// Its identity.
+    pub key: ObjectKey,
+    /// Its content.
+    pub object: Arc<Object>,
+    /// Names of others that it uses.
+    pub references: Vec<Reference>,
+    /// Which file it stands in.
+    pub file: Arc<str>,
+    /// Where it starts.
+    pub at: Position,
+}
+
+/// A use of another object's name, kept with its place so that a dangling one can be pointed at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// A destination.
+    Destination {
+        /// The service.
+        host: Hostname,
+        /// Its place.
+        host_at: (Position, String),
+        /// The subset with its place.
+        subset: Option<(String, Position, String)>,
+        /// The port with its place.
+        port: Option<(u16, Position, String)>,
+    },
+    /// A gateway.
+    Gateway {
+        /// Its name.
+        name: ObjectName,
+        /// Its place.
+        at: (Position, String),
+    },
+}
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// Objects that are sound in themselves.
+    pub documents: Vec<Document>,
+    /// Keys of objects that are there but not sound.
+    pub broken: Vec<ObjectKey>,
+    /// All findings.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Whether the whole file could not be read, so that nothing is known about what it meant.
+    pub unreadable: bool,
+}
+
+/// Parses the text of one file; `file` is how diagnostics call it.
+#[must_use]
+pub fn parse(file: &str, text: &str) -> Parsed {
+    let file: Arc<str> = file.into();
+    let mut parsed = Parsed::default();
+    if text.len() > MAX_FILE_BYTES {
+        let message = format!("the file has {} bytes, more than {MAX_FILE_BYTES}", text.len());
+        parsed.unreadable = true;
+        parsed.diagnostics.push(whole_file(&file, Code::Unreadable, message, "split it into several files"));
+        return parsed;
+    }
+    match node::parse_stream(text) {
+        Ok(documents) => {
+            for document in &documents {
+                parse_document(&file, document, &mut parsed);
+            }
+        }
+        Err(error) => {
+            parsed.unreadable = true;
+            parsed.diagnostics.push(Diagnostic {
+                at: error.at,
+                ..whole_file(&file, Code::Syntax, error.message, "objects of this file stay as they were")
+            });
+        }
+    }
+    parsed
+}
+
+fn whole_file(file: &Arc<str>, code: Code, message: String, help: &str) -> Diagnostic {
+    Diagnostic {
+        code,
+        severity: Severity::Error,
+        file: file.clone(),
+        at: Position::default(),
+        path: String::new(),
+        message,
+        help: help.to_owned(),
+    }
+}
+
+fn parse_document(file: &Arc<str>, node: &Node, parsed: &mut Parsed) {
+    let context = Context::new(file.clone());
+    let cursor = Cursor::root(&context, node);
+    if cursor.is_null() {
+        return;
+    }
+    let items = list_items(&cursor);
+    if let Some(items) = items {
+        for item in items {
+            parse_one(file, &item, parsed);
+        }
+        return;
+    }
+    parse_one(file, &cursor, parsed);
+}
+
+/// The items of a Kubernetes `List`.
+fn list_items<'a>(cursor: &Cursor<'a>) -> Option<Vec<Cursor<'a>>> {
+    let is_list = cursor.peek("kind").and_then(|kind| kind.peek_text()) == Some("List");
+    is_list.then(|| cursor.peek("items").map(|items| items.list()).unwrap_or_default())
+}
+
+fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
+    let context = Context::new(file.clone());
+    let cursor = cursor.within(&context);
+    let at = cursor.at();
+    let outcome = read_object(&context, &cursor);
+    let failed = context.failed();
+    let (diagnostics, references) = context.finish();
+    parsed.diagnostics.extend(diagnostics);
+    match outcome {
+        (Some(key), Some(object)) if !failed => parsed.documents.push(Document {
+            key,
+            object: Arc::new(object),
+            references,
+            file: file.clone(),
+            at,
+        }),
+        (Some(key), _) => parsed.broken.push(key),
+        (None, _) => {}
+    }
+}
+
+fn read_object(context: &Context, cursor: &Cursor<'_>) -> (Option<ObjectKey>, Option<Object>) {
+    let Some(root) = cursor.object() else { return (None, None) };
+    let (version, kind) = (root.required("apiVersion"), root.required("kind"));
+    let (Some(version), Some(kind_cursor)) = (version, kind) else {
+        root.skip_rest();
+        return (None, None);
+    };
+    let (Some(version), Some(kind)) = (version.text(), kind_cursor.text()) else {
+        root.skip_rest();
+        return (None, None);
+    };
+    let Some(kind) = known_kind(&version, &kind) else {
+        let message = format!("unknown kind '{kind}' of '{version}'");
+        kind_cursor.report(Code::UnknownKind, unknown_severity(&version), message, "the document is not used");
+        root.skip_rest();
+        return (None, None);
+    };
+    let Some(name) = root.required("metadata").and_then(|m| metadata(context, &m)) else {
+        root.skip_rest();
+        return (None, None);
+    };
+    let key = ObjectKey { kind, name };
+    root.skip(&["status"]);
+    let object = match kind {
+        Kind::EndpointSlice => kubernetes::endpoint_slice(cursor, &root, &key.name),
+        _ => root.required("spec").and_then(|spec| read_spec(kind, &spec, &key.name)),
+    };
+    (Some(key), object)
+}
+
+fn read_spec(kind: Kind, spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
+    match kind {
+        Kind::VirtualService => istio::virtual_service::read(spec, name),
+        Kind::DestinationRule => istio::destination_rule::read(spec, name),
+        Kind::Gateway => istio::gateway::read(spec, name),
+        Kind::ServiceEntry => istio::service_entry::read(spec, name),
+        Kind::WorkloadEntry => istio::workload_entry::read(spec, name),
+        Kind::Sidecar => istio::sidecar::read(spec, name),
+        Kind::Service => kubernetes::service(spec, name),
+        Kind::EndpointSlice => None,
+    }
+}
+
+fn known_kind(version: &str, kind: &str) -> Option<Kind> {
+    let istio = matches!(
+        version,
+        "networking.istio.io/v1" | "networking.istio.io/v1beta1" | "networking.istio.io/v1alpha3"
+    );
+    Some(match (version, kind) {
+        (_, "VirtualService") if istio => Kind::VirtualService,
+        (_, "DestinationRule") if istio => Kind::DestinationRule,
+        (_, "Gateway") if istio => Kind::Gateway,
+        (_, "ServiceEntry") if istio => Kind::ServiceEntry,
+        (_, "WorkloadEntry") if istio => Kind::WorkloadEntry,
+        (_, "Sidecar") if istio => Kind::Sidecar,
+        ("v1", "Service") => Kind::Service,
+        ("discovery.k8s.io/v1", "EndpointSlice") => Kind::EndpointSlice,
+        _ => return None,
+    })
+}
+
+/// Kubernetes objects that are none of ours stand beside rules in most folders; elsewhere an unknown kind is a mistake.
+fn unknown_severity(version: &str) -> Severity {
+    let foreign = ["v1", "apps/v1", "batch/v1", "autoscaling/v2", "policy/v1", "rbac.authorization.k8s.io/v1"];
+    if foreign.contains(&version) { Severity::Info } else { Severity::Error }
+}
+
+fn metadata(context: &Context, cursor: &Cursor<'_>) -> Option<ObjectName> {
+    let object = cursor.object()?;
+    let namespace = object.get("namespace").and_then(|n| n.text()).unwrap_or_else(|| "default".to_owned());
+    context.set_namespace(&namespace);
+    let name = object.required("name").and_then(|n| n.text());
+    object.skip(&["labels", "annotations"]);
+    object.skip_rest();
+    Some(ObjectName { namespace, name: name? })
+}

@@ -1,0 +1,99 @@
+//! `HTTPMatchRequest` and the string matches in it.
+
+use serin_model::{HttpMatch, StringMatch};
+
+use super::{gateway_ref, labels};
+use crate::cursor::Cursor;
+use crate::diagnostic::Code;
+use crate::document::Reference;
+
+/// Reads one entry of `match`.
+pub(crate) fn read(cursor: &Cursor<'_>) -> Option<HttpMatch> {
+    let object = cursor.object()?;
+    object.no_effect_yet(&["statPrefix"]);
+    let one = |name: &str| object.get(name).and_then(|c| string_match(&c));
+    let many = |name: &str| object.get(name).map(|c| string_matches(&c)).unwrap_or_default();
+    let gateways = object.get("gateways").map(|list| {
+        let mut refs = Vec::new();
+        for item in list.list() {
+            if let Some(reference) = gateway_ref(&item) {
+                refer_gateway(&item, &reference);
+                refs.push(reference);
+            }
+        }
+        refs
+    });
+    Some(HttpMatch {
+        name: object.get("name").and_then(|n| n.text()).unwrap_or_default(),
+        uri: one("uri"),
+        ignore_uri_case: object.get("ignoreUriCase").and_then(|c| c.boolean()).unwrap_or(false),
+        scheme: one("scheme"),
+        method: one("method"),
+        authority: one("authority"),
+        headers: lower_keys(many("headers")),
+        without_headers: lower_keys(many("withoutHeaders")),
+        query: many("queryParams"),
+        port: object.get("port").and_then(|c| c.port()),
+        source_labels: object.get("sourceLabels").map(|c| labels(&c)).unwrap_or_default(),
+        source_namespace: object.get("sourceNamespace").and_then(|c| c.text()),
+        gateways,
+    })
+}
+
+/// Remembers a gateway so that a missing one can be pointed at.
+pub(crate) fn refer_gateway(cursor: &Cursor<'_>, reference: &serin_model::GatewayRef) {
+    if let serin_model::GatewayRef::Named(name) = reference {
+        cursor.context.refer(Reference::Gateway { name: name.clone(), at: (cursor.at(), cursor.path().to_owned()) });
+    }
+}
+
+fn lower_keys(list: Vec<(String, StringMatch)>) -> Vec<(String, StringMatch)> {
+    list.into_iter().map(|(name, m)| (name.to_ascii_lowercase(), m)).collect()
+}
+
+fn string_matches(cursor: &Cursor<'_>) -> Vec<(String, StringMatch)> {
+    cursor
+        .entries()
+        .into_iter()
+        .filter_map(|(name, value)| {
+            let found = if value.is_null() { Some(StringMatch::Present) } else { string_match(&value) };
+            found.map(|m| (name, m))
+        })
+        .collect()
+}
+
+/// `{exact|prefix|regex: …}`; an empty map and the regex `*` ask for presence.
+fn string_match(cursor: &Cursor<'_>) -> Option<StringMatch> {
+    let object = cursor.object()?;
+    let fields = [object.get("exact"), object.get("prefix"), object.get("regex")];
+    if fields.iter().flatten().count() > 1 {
+        object.error(Code::InvalidValue, "only one of exact, prefix and regex can be set", "");
+        return None;
+    }
+    match fields {
+        [Some(exact), _, _] => exact.text().map(StringMatch::Exact),
+        [_, Some(prefix), _] => prefix.text().map(StringMatch::Prefix),
+        [_, _, Some(regex)] => regex_match(&regex),
+        _ => Some(StringMatch::Present),
+    }
+}
+
+fn regex_match(cursor: &Cursor<'_>) -> Option<StringMatch> {
+    let text = cursor.text()?;
+    if text == "*" {
+        return Some(StringMatch::Present);
+    }
+    if text.len() > 1024 {
+        cursor.invalid("a regular expression may have at most 1024 characters", "");
+        return None;
+    }
+    match regex::Regex::new(&text) {
+        Ok(_) => Some(StringMatch::Regex(text)),
+        Err(error) => {
+            let reason = error.to_string();
+            let last = reason.lines().last().unwrap_or("it does not compile").trim().to_owned();
+            cursor.invalid(format!("not a regular expression: {last}"), "the syntax is RE2's");
+            None
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! VirtualService.
+
+use std::time::Duration;
+
+use serin_model::{
+    Abort, AbortStatus, Action, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers, HttpRoute, Object,
+    ObjectName, PathRedirect, Redirect, Respond, Retries, Rewrite, Share, VirtualService,
+};
+
+use super::http_match::{self, refer_gateway};
+use super::{export_to, gateway_ref, host};
+use crate::cursor::{self, Cursor};
+use crate::diagnostic::{Code, Severity};
+use crate::document::Reference;
+
+/// Reads a `spec`.
+pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
+    let object = spec.object()?;
+    object.not_supported(&["tls", "tcp"]);
+    let mut hosts = Vec::new();
+    for item in object.required("hosts").map(|h| h.list()).unwrap_or_default() {
+        if let Some(found) = host(&item) {
+            if hosts.contains(&found) {
+                item.report(Code::Duplicate, Severity::Error, format!("host '{found}' is listed twice"), "");
+            }
+            hosts.push(found);
+        }
+    }
+    let mut gateways = Vec::new();
+    for item in object.get("gateways").map(|g| g.list()).unwrap_or_default() {
+        if let Some(reference) = gateway_ref(&item) {
+            refer_gateway(&item, &reference);
+            gateways.push(reference);
+        }
+    }
+    if gateways.is_empty() {
+        gateways.push(GatewayRef::Mesh);
+    }
+    let rules = object.required("http").map(|h| h.list()).unwrap_or_default();
+    let mut http = Vec::new();
+    let mut unconditional = false;
+    for rule in &rules {
+        if unconditional {
+            rule.report(Code::UnreachableRule, Severity::Warning, "no request reaches this rule", "a rule before it matches everything");
+        }
+        let Some(route) = http_route(rule) else { continue };
+        unconditional |= route.matches.is_empty();
+        http.push(route);
+    }
+    let export_to = export_to(object.get("exportTo"));
+    Some(Object::VirtualService(VirtualService { name: name.clone(), hosts, gateways, http, export_to }))
+}
+
+fn http_route(cursor: &Cursor<'_>) -> Option<HttpRoute> {
+    let object = cursor.object()?;
+    object.not_supported(&["delegate"]);
+    object.no_effect_yet(&["mirror", "mirrorPercentage", "mirrorPercent", "mirrors", "corsPolicy"]);
+    let matches = object.get("match").map(|m| m.list()).unwrap_or_default();
+    let matches: Vec<_> = matches.iter().filter_map(http_match::read).collect();
+    let actions = ["route", "redirect", "directResponse"];
+    let set: Vec<&str> = actions.into_iter().filter(|a| object.has(a)).collect();
+    if set.len() > 1 {
+        object.error(Code::InvalidValue, format!("{} exclude each other", set.join(" and ")), "");
+    }
+    let rewrite = object.get("rewrite").and_then(|c| read_rewrite(&c));
+    let fault = object.get("fault").and_then(|c| read_fault(&c));
+    let retries = object.get("retries").and_then(|c| read_retries(&c));
+    let timeout = object.get("timeout").and_then(|c| c.duration()).unwrap_or(Duration::ZERO);
+    let (route, redirect, respond) = (object.get("route"), object.get("redirect"), object.get("directResponse"));
+    let action = match (route, redirect, respond) {
+        (Some(route), _, _) => {
+            Action::Forward { destinations: destinations(&route), rewrite, timeout, retries, fault }
+        }
+        (_, Some(redirect), _) => Action::Redirect(read_redirect(&redirect)?),
+        (_, _, Some(respond)) => Action::Respond(read_respond(&respond)?),
+        _ => {
+            object.error(Code::MissingField, "a rule needs route, redirect or directResponse", "");
+            return None;
+        }
+    };
+    Some(HttpRoute {
+        name: object.get("name").and_then(|n| n.text()).unwrap_or_default(),
+        matches,
+        action,
+        headers: object.get("headers").map(|c| headers(&c)).unwrap_or_default(),
+    })
+}
+
+fn destinations(cursor: &Cursor<'_>) -> Vec<Destination> {
+    let items = cursor.list();
+    let list: Vec<Destination> = items.iter().filter_map(destination).collect();
+    let total: u64 = list.iter().map(|d| u64::from(d.weight)).sum();
+    if items.is_empty() {
+        cursor.invalid("at least one destination is needed", "");
+    } else if list.len() > 1 && total == 0 {
+        cursor.invalid("the weights are all zero", "give at least one destination a weight above 0");
+    }
+    match <[Destination; 1]>::try_from(list) {
+        Ok([only]) => vec![Destination { weight: 1, ..only }],
+        Err(list) => list,
+    }
+}
+
+fn destination(cursor: &Cursor<'_>) -> Option<Destination> {
+    let object = cursor.object()?;
+    let weight = object.get("weight").map(|w| (w.integer(), w));
+    let weight = match weight {
+        None => Some(0),
+        Some((Some(number), at)) => match u32::try_from(number) {
+            Ok(weight) if weight <= 1_000_000_000 => Some(weight),
+            _ => {
+                at.invalid(format!("a weight cannot be {number}"), "weights are relative and 0 to 1000000000");
+                None
+            }
+        },
+        Some((None, _)) => None,
+    };
+    let edits = object.get("headers").map(|c| headers(&c)).unwrap_or_default();
+    let place = object.required("destination")?;
+    let target = place.object()?;
+    let host_cursor = target.required("host")?;
+    let name = host(&host_cursor)?;
+    let subset = target.get("subset").and_then(|c| Some((c.text()?, c.at(), c.path().to_owned())));
+    let port = target.get("port").and_then(|p| p.object()?.required("number")).and_then(|c| Some((c.port()?, c.at(), c.path().to_owned())));
+    cursor.context.refer(Reference::Destination {
+        host: name.clone(),
+        host_at: (host_cursor.at(), host_cursor.path().to_owned()),
+        subset: subset.clone(),
+        port: port.clone(),
+    });
+    Some(Destination {
+        host: name,
+        subset: subset.map(|(name, _, _)| name),
+        port: port.map(|(number, _, _)| number),
+        weight: weight?,
+        headers: edits,
+    })
+}
+
+fn headers(cursor: &Cursor<'_>) -> Headers {
+    let Some(object) = cursor.object() else { return Headers::default() };
+    let part = |name: &str| object.get(name).map(|c| operations(&c)).unwrap_or_default();
+    Headers { request: part("request"), response: part("response") }
+}
+
+fn operations(cursor: &Cursor<'_>) -> HeaderOperations {
+    let Some(object) = cursor.object() else { return HeaderOperations::default() };
+    let pairs = |name: &str| -> Vec<(String, String)> {
+        let Some(map) = object.get(name) else { return Vec::new() };
+        let mut list: Vec<_> = map.entries().into_iter().filter_map(|(k, v)| Some((k.to_ascii_lowercase(), v.text()?))).collect();
+        list.sort();
+        list
+    };
+    HeaderOperations {
+        set: pairs("set"),
+        add: pairs("add"),
+        remove: object.get("remove").map(|r| r.list().iter().filter_map(|i| i.text()).map(|n| n.to_ascii_lowercase()).collect()).unwrap_or_default(),
+    }
+}
+
+fn read_rewrite(cursor: &Cursor<'_>) -> Option<Rewrite> {
+    let object = cursor.object()?;
+    let regex = object.get("uriRegexRewrite").and_then(|c| {
+        let inner = c.object()?;
+        Some((inner.required("match")?.text()?, inner.required("rewrite")?.text()?))
+    });
+    Some(Rewrite {
+        uri: object.get("uri").and_then(|c| c.text()),
+        regex,
+        authority: object.get("authority").and_then(|c| c.text()),
+    })
+}
+
+fn read_retries(cursor: &Cursor<'_>) -> Option<Retries> {
+    let object = cursor.object()?;
+    object.no_effect_yet(&["retryRemoteLocalities"]);
+    let attempts = object.get("attempts").and_then(|c| c.bounded(0, 1000)).unwrap_or(0);
+    let per_try = object.get("perTryTimeout").and_then(|c| c.duration());
+    let retry_on = object.get("retryOn");
+    if attempts == 0 && (per_try.is_some() || retry_on.is_some()) {
+        object.error(Code::InvalidValue, "attempts 0 switches retries off and excludes perTryTimeout and retryOn", "");
+    }
+    Some(Retries {
+        attempts,
+        per_try_timeout: per_try,
+        retry_on: retry_on.and_then(|c| read_retry_on(&c)),
+        backoff: object.get("backoff").and_then(|c| c.duration()),
+        ignore_previous_hosts: object.get("retryIgnorePreviousHosts").and_then(|c| c.boolean()).unwrap_or(true),
+    })
+}
+
+const RETRY_ON: [&str; 13] = [
+    "5xx",
+    "gateway-error",
+    "reset",
+    "reset-before-request",
+    "connect-failure",
+    "refused-stream",
+    "retriable-4xx",
+    "retriable-status-codes",
+    "cancelled",
+    "deadline-exceeded",
+    "internal",
+    "resource-exhausted",
+    "unavailable",
+];
+
+fn read_retry_on(cursor: &Cursor<'_>) -> Option<String> {
+    let text = cursor.text()?;
+    for name in text.split(',').map(str::trim).filter(|n| !n.is_empty()) {
+        let status = name.parse::<u16>().is_ok_and(|code| (100..600).contains(&code));
+        if !status && !RETRY_ON.contains(&name) {
+            cursor.invalid(format!("'{name}' is no retry condition"), format!("known are {} and status codes", RETRY_ON.join(", ")));
+            return None;
+        }
+    }
+    Some(text)
+}
+
+fn read_fault(cursor: &Cursor<'_>) -> Option<Fault> {
+    let object = cursor.object()?;
+    Some(Fault {
+        delay: object.get("delay").and_then(|c| read_delay(&c)),
+        abort: object.get("abort").and_then(|c| read_abort(&c)),
+    })
+}
+
+fn read_delay(cursor: &Cursor<'_>) -> Option<Delay> {
+    let object = cursor.object()?;
+    object.not_supported(&["exponentialDelay"]);
+    let share = percentage(&object, cursor)?;
+    Some(Delay { fixed: object.required("fixedDelay")?.duration()?, share })
+}
+
+fn read_abort(cursor: &Cursor<'_>) -> Option<Abort> {
+    let object = cursor.object()?;
+    object.not_supported(&["http2Error"]);
+    let share = percentage(&object, cursor)?;
+    let status = match (object.get("httpStatus"), object.get("grpcStatus")) {
+        (Some(code), None) => AbortStatus::Http(u16::try_from(code.bounded(200, 599)?).ok()?),
+        (None, Some(name)) => AbortStatus::Grpc(grpc_status(&name)?),
+        _ => {
+            object.error(Code::MissingField, "an abort needs httpStatus or grpcStatus", "");
+            return None;
+        }
+    };
+    Some(Abort { status, share })
+}
+
+/// `percentage.value`; without it nothing is injected, as in Istio, which is worth a word.
+fn percentage(object: &cursor::Object<'_>, cursor: &Cursor<'_>) -> Option<Share> {
+    let (percentage, percent) = (object.get("percentage"), object.get("percent"));
+    let value = match (percentage, percent) {
+        (Some(p), _) => p.object().and_then(|o| o.get("value")),
+        (None, Some(old)) => Some(old),
+        (None, None) => {
+            cursor.report(Code::InvalidValue, Severity::Warning, "without percentage no request is affected", "add percentage: {value: 100}");
+            None
+        }
+    };
+    let Some(value) = value else { return Some(Share::from_percent(0.0)?) };
+    let number = value.number()?;
+    let share = Share::from_percent(number);
+    if share.is_none() {
+        value.invalid(format!("{number} is not between 0.0001 and 100, or 0"), "");
+    }
+    share
+}
+
+const GRPC_STATUS: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+fn grpc_status(cursor: &Cursor<'_>) -> Option<u32> {
+    let name = cursor.text()?;
+    let code = GRPC_STATUS.iter().position(|n| *n == name.to_ascii_uppercase());
+    if code.is_none() {
+        cursor.invalid(format!("'{name}' is no gRPC status"), "such as UNAVAILABLE");
+    }
+    code.and_then(|c| u32::try_from(c).ok())
+}
+
+fn read_redirect(cursor: &Cursor<'_>) -> Option<Redirect> {
+    let object = cursor.object()?;
+    object.not_supported(&["derivePort"]);
+    let status = object.get("redirectCode").and_then(|c| c.bounded(301, 308).map(|code| (code, c)));
+    let status = match status {
+        None => 301,
+        Some((code, at)) => {
+            if !matches!(code, 301 | 302 | 303 | 307 | 308) {
+                at.invalid(format!("{code} is no redirect"), "use 301, 302, 303, 307 or 308");
+            }
+            u16::try_from(code).ok()?
+        }
+    };
+    let full = object.get("uri").and_then(|c| c.text()).map(PathRedirect::Full);
+    let prefix = object.get("prefixRewrite").and_then(|c| c.text()).map(PathRedirect::Prefix);
+    Some(Redirect {
+        path: full.or(prefix),
+        authority: object.get("authority").and_then(|c| c.text()),
+        scheme: object.get("scheme").and_then(|c| c.text()),
+        port: object.get("port").and_then(|c| c.port()),
+        status,
+    })
+}
+
+fn read_respond(cursor: &Cursor<'_>) -> Option<Respond> {
+    let object = cursor.object()?;
+    let body = object.get("body").and_then(|c| {
+        let inner = c.object()?;
+        inner.not_supported(&["bytes"]);
+        inner.get("string").and_then(|s| s.text())
+    });
+    let status = object.required("status")?.bounded(200, 599)?;
+    Some(Respond { status: u16::try_from(status).ok()?, body: body.unwrap_or_default().into_bytes() })
+}

@@ -1,0 +1,22 @@
+//! What people write: Istio, Kubernetes and Serin documents, parsed into `model` values or into diagnostics
+//! with file, line, column and field path.
+//!
+//! Never a panic and never silence: an unknown kind, an unknown field or a field that has no effect yet is said.
+//! One bad field spoils its object, not the others of the file; a file that is no YAML spoils only itself.
+//! It deliberately reads no files and has no clock: text comes in, values and diagnostics go out.
+
+mod check;
+mod cursor;
+mod diagnostic;
+mod document;
+mod istio;
+mod kubernetes;
+mod node;
+mod render;
+
+pub use check::{Checked, check};
+pub use cursor::{Context, Cursor};
+pub use diagnostic::{Code, Diagnostic, Severity};
+pub use document::{Document, MAX_FILE_BYTES, Parsed, Reference, parse};
+pub use node::Position;
+pub use render::{render_text, summary};

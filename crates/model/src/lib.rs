@@ -1,0 +1,29 @@
+//! What the mesh *is*: services, endpoints, subsets, routes, policies and gateways as validated plain values,
+//! and an immutable snapshot of them all.
+//!
+//! Values here are already parsed and in their canonical form: host names are fully qualified and lower-case,
+//! shares are parts of a million, durations are [`std::time::Duration`]. It deliberately knows neither YAML nor
+//! xDS, has no clock and does no I/O.
+
+mod gateway;
+mod name;
+mod object;
+mod policy;
+mod route;
+mod service;
+mod share;
+mod sidecar;
+mod snapshot;
+
+pub use gateway::{Gateway, GatewayServer, HostFilter};
+pub use name::{DOMAIN, Hostname, InvalidHostname, Labels, ObjectName, selects};
+pub use object::{Kind, Object, ObjectKey};
+pub use policy::{Balancer, ConnectionPool, DestinationRule, Subset, TrafficPolicy};
+pub use route::{
+    Abort, AbortStatus, Action, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute,
+    PathRedirect, Redirect, Respond, Retries, Rewrite, StringMatch, VirtualService,
+};
+pub use service::{Endpoint, EndpointSlice, Port, Protocol, Resolution, Service, TargetPort, Workload};
+pub use share::Share;
+pub use sidecar::{EgressListener, IngressListener, ProxyIdentity, ProxyRole, Sidecar};
+pub use snapshot::MeshSnapshot;

@@ -1,0 +1,71 @@
+//! Any object of the mesh, with its identity.
+
+use std::fmt;
+
+use crate::gateway::Gateway;
+use crate::name::ObjectName;
+use crate::policy::DestinationRule;
+use crate::route::VirtualService;
+use crate::service::{EndpointSlice, Service, Workload};
+use crate::sidecar::Sidecar;
+
+/// The kinds of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `networking.istio.io` VirtualService.
+    VirtualService,
+    /// `networking.istio.io` DestinationRule.
+    DestinationRule,
+    /// `networking.istio.io` Gateway.
+    Gateway,
+    /// `networking.istio.io` ServiceEntry.
+    ServiceEntry,
+    /// `networking.istio.io` WorkloadEntry.
+    WorkloadEntry,
+    /// `networking.istio.io` Sidecar.
+    Sidecar,
+    /// Kubernetes Service.
+    Service,
+    /// Kubernetes EndpointSlice.
+    EndpointSlice,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// What makes an object the same object when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: ObjectName,
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// An object's content.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Object {
+    /// Routing rules.
+    VirtualService(VirtualService),
+    /// Subsets and policies.
+    DestinationRule(DestinationRule),
+    /// An entrance.
+    Gateway(Gateway),
+    /// Services (a ServiceEntry with several hosts makes several).
+    Services(Vec<Service>),
+    /// An instance.
+    Workload(Workload),
+    /// Instances of a Kubernetes service.
+    EndpointSlice(EndpointSlice),
+    /// What one workload's proxy listens to.
+    Sidecar(Sidecar),
+}

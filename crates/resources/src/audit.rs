@@ -1,0 +1,37 @@
+//! The decision about every field of every message, checked by the compiler.
+
+use crate::{Error, Path};
+
+/// What a decode run over a resource found but did not use.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// Paths of fields that are set and have no effect here.
+    pub ignored: Vec<String>,
+}
+
+impl Audit {
+    /// Notes a field that is set and has no effect.
+    pub fn ignore(&mut self, path: &Path<'_>, field: &str) {
+        self.ignored.push(path.field(field).to_string());
+    }
+
+    /// The error for a field that must not be ignored.
+    #[must_use]
+    pub fn refuse(path: &Path<'_>, field: &str) -> Error {
+        path.field(field).error("not supported; ignoring it would change where traffic goes or how safe it is")
+    }
+}
+
+/// Destructures a message exhaustively into supported, ignored and refused fields.
+///
+/// A field counts as set when it differs from the message's default.
+macro_rules! audit {
+    ($value:expr, $ty:ty as $pat:path, $audit:expr, $path:expr;
+     supported: $($s:ident),* ; ignored: $($i:ident),* ; refused: $($r:ident),* $(;)?) => {{
+        let $pat { $($s: _,)* $($i,)* $($r,)* } = $value;
+        let defaults = <$ty>::default();
+        let _ = (&defaults, &$audit);
+        $( if *$i != defaults.$i { $audit.ignore($path, stringify!($i)); } )*
+        $( if *$r != defaults.$r { return Err($crate::Audit::refuse($path, stringify!($r))); } )*
+    }};
+}

@@ -1,0 +1,135 @@
+//! Envoy's bootstrap: who the proxy is, what it runs by itself, and where the rest comes from.
+
+use std::net::SocketAddr;
+
+use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use prost::Message as _;
+
+use crate::cluster::{Cluster, Discovery};
+use crate::convert;
+use crate::listener::Listener;
+use crate::{Audit, Error, Path};
+
+/// A decoded bootstrap.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bootstrap {
+    /// The node message as bytes, for the discovery protocol.
+    pub node: Vec<u8>,
+    /// The node's id.
+    pub node_id: String,
+    /// Clusters that need no control plane.
+    pub clusters: Vec<Cluster>,
+    /// Listeners that need no control plane.
+    pub listeners: Vec<Listener>,
+    /// The aggregated stream, when there is one.
+    pub ads: Option<Ads>,
+    /// Where the admin interface listens.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Where the aggregated discovery stream goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ads {
+    /// Whether the incremental protocol is spoken.
+    pub delta: bool,
+    /// `host:port` of the servers, in order of preference.
+    pub servers: Vec<String>,
+}
+
+impl Bootstrap {
+    /// Decodes the bytes of an `envoy.config.bootstrap.v3.Bootstrap`.
+    ///
+    /// # Errors
+    /// Names the first field that is malformed or must not be ignored.
+    #[expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
+    pub fn decode(bytes: &[u8], audit: &mut Audit) -> Result<Self, Error> {
+        let path = Path::root("Bootstrap");
+        let value = pb::Bootstrap::decode(bytes).map_err(|e| path.error(e.to_string()))?;
+        audit!(&value, pb::Bootstrap as pb::Bootstrap, audit, &path;
+            supported: node, static_resources, dynamic_resources, admin;
+            ignored: node_context_params, cluster_manager, flags_path, stats_sinks, deferred_stat_options, stats_config,
+                stats_flush_interval, watchdog, watchdogs, tracing, layered_runtime, enable_dispatcher_stats,
+                stats_server_version_override, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config,
+                fatal_actions, default_regex_engine, xds_config_tracker_extension, listener_manager,
+                application_log_config, grpc_async_client_manager_config, memory_allocator_manager,
+                enable_worker_cpu_affinity, stats_flush, stats_eviction, perf_tracing_file_path, inline_headers,
+                bootstrap_extensions;
+            refused: hds_config, overload_manager, header_prefix, config_sources, default_config_source,
+                default_socket_interface, certificate_provider_instances, xds_delegate_extension);
+        let resources = value.static_resources.clone().unwrap_or_default();
+        let static_path = path.field("static_resources");
+        let mut clusters = Vec::new();
+        for (i, cluster) in resources.clusters.iter().enumerate() {
+            clusters.push(Cluster::from_proto(cluster, audit, &static_path.field("clusters").index(i))?);
+        }
+        let mut listeners = Vec::new();
+        for (i, listener) in resources.listeners.iter().enumerate() {
+            listeners.push(Listener::from_proto(listener, audit, &static_path.field("listeners").index(i))?);
+        }
+        if !resources.secrets.is_empty() {
+            audit.ignore(&static_path, "secrets");
+        }
+        let node = value.node.clone().unwrap_or_default();
+        Ok(Self {
+            node: node.encode_to_vec(),
+            node_id: node.id,
+            ads: ads(value.dynamic_resources.as_ref(), &clusters, &path.field("dynamic_resources"))?,
+            admin: match value.admin.as_ref().and_then(|a| a.address.as_ref()) {
+                Some(address) => Some(convert::socket_address(Some(address), &path.field("admin").field("address"))?),
+                None => None,
+            },
+            clusters,
+            listeners,
+        })
+    }
+}
+
+fn ads(value: Option<&pb::bootstrap::DynamicResources>, clusters: &[Cluster], path: &Path<'_>) -> Result<Option<Ads>, Error> {
+    let Some(value) = value else { return Ok(None) };
+    for (field, source) in [("lds_config", &value.lds_config), ("cds_config", &value.cds_config)] {
+        if source.is_some() {
+            convert::require_ads(source.as_ref(), &path.field(field))?;
+        }
+    }
+    let path = path.field("ads_config");
+    let Some(config) = &value.ads_config else { return Ok(None) };
+    let delta = match core::api_config_source::ApiType::try_from(config.api_type) {
+        Ok(core::api_config_source::ApiType::Grpc) => false,
+        Ok(core::api_config_source::ApiType::DeltaGrpc) => true,
+        _ => return Err(path.field("api_type").error("only GRPC and DELTA_GRPC are supported")),
+    };
+    let services_path = path.field("grpc_services");
+    let mut servers = Vec::new();
+    for (i, service) in config.grpc_services.iter().enumerate() {
+        servers.extend(service_addresses(service, clusters, &services_path.index(i))?);
+    }
+    if servers.is_empty() {
+        return Err(services_path.error("names no server"));
+    }
+    Ok(Some(Ads { delta, servers }))
+}
+
+fn service_addresses(service: &core::GrpcService, clusters: &[Cluster], path: &Path<'_>) -> Result<Vec<String>, Error> {
+    use core::grpc_service::TargetSpecifier as T;
+    match &service.target_specifier {
+        Some(T::GoogleGrpc(google)) => Ok(vec![google.target_uri.trim_start_matches("dns:///").to_owned()]),
+        Some(T::EnvoyGrpc(envoy)) => {
+            let cluster = clusters.iter().find(|c| c.name == envoy.cluster_name);
+            match cluster.map(|c| &c.discovery) {
+                Some(Discovery::Static(a) | Discovery::Dns(a, _)) => {
+                    Ok(a.endpoints.iter().map(|e| format!("{}:{}", bracket(&e.host), e.port)).collect())
+                }
+                _ => Err(path.field("envoy_grpc").field("cluster_name").error(format!(
+                    "'{}' is not a static or DNS cluster of static_resources",
+                    envoy.cluster_name
+                ))),
+            }
+        }
+        None => Err(path.error("needs envoy_grpc or google_grpc")),
+    }
+}
+
+fn bracket(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}

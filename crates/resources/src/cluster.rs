@@ -1,0 +1,373 @@
+//! Cluster: how the endpoints of one upstream are found, chosen between and spoken to.
+#![expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3 as pb;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3 as pb_http;
+use prost::Message as _;
+
+use crate::convert;
+use crate::endpoint::LoadAssignment;
+use crate::{Audit, Error, Path};
+
+/// One upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Name, also of its statistics.
+    pub name: String,
+    /// Where endpoints come from.
+    pub discovery: Discovery,
+    /// How one is chosen.
+    pub balancer: Balancer,
+    /// Time to make a connection.
+    pub connect_timeout: Duration,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Time a pooled connection may be idle; zero is for ever.
+    pub idle_timeout: Duration,
+    /// Requests on one connection before it is closed; `None` is unlimited.
+    pub max_requests_per_connection: Option<u32>,
+    /// Requests in flight before more are refused; `None` is unlimited.
+    pub max_requests: Option<u32>,
+    /// Retries in flight before more are refused; `None` is unlimited.
+    pub max_retries: Option<u32>,
+    /// Per cent of usable endpoints below which health is disregarded.
+    pub panic_threshold: u8,
+}
+
+/// Where endpoints come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Discovery {
+    /// From EDS under this name.
+    Eds(String),
+    /// From the cluster itself.
+    Static(LoadAssignment),
+    /// Names in the cluster, resolved again after this time.
+    Dns(LoadAssignment, Duration),
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balancer {
+    /// One after the other, by weight.
+    #[default]
+    RoundRobin,
+    /// At random, by weight.
+    Random,
+    /// The least busy of so many random ones.
+    LeastRequest {
+        /// How many are looked at, at least 2.
+        choices: u32,
+    },
+}
+
+/// What is spoken to the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// Whatever the client spoke.
+    Downstream,
+}
+
+impl Cluster {
+    /// A cluster with every setting at its default.
+    #[must_use]
+    pub fn new(name: impl Into<String>, discovery: Discovery) -> Self {
+        Self {
+            name: name.into(),
+            discovery,
+            balancer: Balancer::default(),
+            connect_timeout: Duration::from_secs(5),
+            protocol: Protocol::default(),
+            idle_timeout: Duration::from_secs(3600),
+            max_requests_per_connection: None,
+            max_requests: None,
+            max_retries: None,
+            panic_threshold: 50,
+        }
+    }
+
+    /// Decodes the bytes of a CDS resource.
+    ///
+    /// # Errors
+    /// Names the first field that is malformed or must not be ignored.
+    pub fn decode(bytes: &[u8], audit: &mut Audit) -> Result<Self, Error> {
+        let path = Path::root("Cluster");
+        let value = pb::Cluster::decode(bytes).map_err(|e| path.error(e.to_string()))?;
+        Self::from_proto(&value, audit, &path)
+    }
+
+    pub(crate) fn from_proto(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+        audit!(value, pb::Cluster as pb::Cluster, audit, path;
+            supported: name, eds_cluster_config, connect_timeout, lb_policy, load_assignment, max_requests_per_connection,
+                circuit_breakers, http2_protocol_options, typed_extension_protocol_options, dns_refresh_rate,
+                common_lb_config, transport_socket, cluster_discovery_type, lb_config;
+            ignored: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes,
+                per_connection_buffer_high_watermark_timeout, http_protocol_options, dns_jitter, dns_failure_refresh_rate,
+                respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
+                typed_dns_resolver_config, wait_for_warm_on_init, cleanup_interval, metadata, protocol_selection,
+                upstream_connection_options, close_connections_on_host_health_failure, ignore_health_on_host_removal,
+                lrs_server, lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, preconnect_policy,
+                queuing_policies;
+            refused: transport_socket_matches, transport_socket_matcher, health_checks, upstream_http_protocol_options,
+                common_http_protocol_options, outlier_detection, upstream_bind_config, lb_subset_config, filters,
+                load_balancing_policy, upstream_config, connection_pool_per_downstream_connection);
+        if value.name.is_empty() {
+            return Err(path.field("name").error("is required"));
+        }
+        refuse_tls(value.transport_socket.as_ref(), path)?;
+        let mut cluster = Self::new(value.name.clone(), discovery(value, audit, path)?);
+        cluster.balancer = balancer(value, path)?;
+        if let Some(timeout) = convert::optional_duration(value.connect_timeout.as_ref(), &path.field("connect_timeout"))? {
+            cluster.connect_timeout = timeout;
+        }
+        cluster.max_requests_per_connection = value.max_requests_per_connection.as_ref().map(|v| v.value).filter(|v| *v > 0);
+        if value.http2_protocol_options.is_some() {
+            cluster.protocol = Protocol::Http2;
+        }
+        protocol_options(value, &mut cluster, audit, path)?;
+        breakers(value, &mut cluster, audit, path)?;
+        if let Some(common) = &value.common_lb_config {
+            common_lb(common, &mut cluster, audit, &path.field("common_lb_config"))?;
+        }
+        Ok(cluster)
+    }
+
+    /// The bytes of a CDS resource.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        self.to_proto().encode_to_vec()
+    }
+
+    pub(crate) fn to_proto(&self) -> pb::Cluster {
+        use pb::cluster::{ClusterDiscoveryType::Type, DiscoveryType, LbConfig, LbPolicy};
+        let (kind, assignment) = match &self.discovery {
+            Discovery::Eds(_) => (DiscoveryType::Eds, None),
+            Discovery::Static(a) => (DiscoveryType::Static, Some(a.to_proto())),
+            Discovery::Dns(a, _) => (DiscoveryType::StrictDns, Some(a.to_proto())),
+        };
+        let (policy, lb_config) = match self.balancer {
+            Balancer::RoundRobin => (LbPolicy::RoundRobin, None),
+            Balancer::Random => (LbPolicy::Random, None),
+            Balancer::LeastRequest { choices } => (
+                LbPolicy::LeastRequest,
+                (choices != 2).then(|| {
+                    LbConfig::LeastRequestLbConfig(pb::cluster::LeastRequestLbConfig {
+                        choice_count: Some(convert::wrap_u32(choices)),
+                        ..Default::default()
+                    })
+                }),
+            ),
+        };
+        pb::Cluster {
+            name: self.name.clone(),
+            cluster_discovery_type: Some(Type(kind as i32)),
+            eds_cluster_config: match &self.discovery {
+                Discovery::Eds(service) => Some(pb::cluster::EdsClusterConfig {
+                    eds_config: Some(convert::ads()),
+                    service_name: service.clone(),
+                }),
+                _ => None,
+            },
+            load_assignment: assignment,
+            lb_policy: policy as i32,
+            lb_config,
+            connect_timeout: Some(convert::proto_duration(self.connect_timeout)),
+            common_lb_config: Some(pb::cluster::CommonLbConfig {
+                healthy_panic_threshold: Some(envoy_types::pb::envoy::r#type::v3::Percent { value: self.panic_threshold.into() }),
+                ..Default::default()
+            }),
+            circuit_breakers: self.proto_breakers(),
+            typed_extension_protocol_options: [(HTTP_OPTIONS.to_owned(), convert::any(&self.proto_options()))].into(),
+            ..Default::default()
+        }
+    }
+
+    fn proto_breakers(&self) -> Option<pb::CircuitBreakers> {
+        let limit = |value: Option<u32>| Some(convert::wrap_u32(value.unwrap_or(u32::MAX)));
+        Some(pb::CircuitBreakers {
+            thresholds: vec![pb::circuit_breakers::Thresholds {
+                max_connections: limit(None),
+                max_pending_requests: limit(None),
+                max_requests: limit(self.max_requests),
+                max_retries: limit(self.max_retries),
+                ..Default::default()
+            }],
+            ..Default::default()
+        })
+    }
+
+    fn proto_options(&self) -> pb_http::HttpProtocolOptions {
+        use pb_http::http_protocol_options::{
+            ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
+        };
+        let explicit = |config| UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) });
+        pb_http::HttpProtocolOptions {
+            common_http_protocol_options: Some(core::HttpProtocolOptions {
+                idle_timeout: Some(convert::proto_duration(self.idle_timeout)),
+                max_requests_per_connection: self.max_requests_per_connection.map(convert::wrap_u32),
+                ..Default::default()
+            }),
+            upstream_protocol_options: Some(match self.protocol {
+                Protocol::Http1 => explicit(ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default())),
+                Protocol::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default())),
+                Protocol::Downstream => UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig::default()),
+            }),
+            ..Default::default()
+        }
+    }
+}
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+fn refuse_tls(socket: Option<&core::TransportSocket>, path: &Path<'_>) -> Result<(), Error> {
+    match socket {
+        Some(socket) if socket.name != "envoy.transport_sockets.raw_buffer" => {
+            Err(path.field("transport_socket").error(format!("'{}' is not supported, only raw_buffer", socket.name)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn discovery(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<Discovery, Error> {
+    use pb::cluster::{ClusterDiscoveryType as T, DiscoveryType as D};
+    let kind = match &value.cluster_discovery_type {
+        None => D::Static,
+        Some(T::Type(kind)) => D::try_from(*kind).map_err(|_| path.field("type").error("is no known type"))?,
+        Some(T::ClusterType(t)) => return Err(path.field("cluster_type").error(format!("'{}' is not supported", t.name))),
+    };
+    if kind == D::Eds {
+        let eds_path = path.field("eds_cluster_config");
+        let eds = value.eds_cluster_config.as_ref().ok_or_else(|| eds_path.error("is required"))?;
+        convert::require_ads(eds.eds_config.as_ref(), &eds_path.field("eds_config"))?;
+        let name = if eds.service_name.is_empty() { &value.name } else { &eds.service_name };
+        return Ok(Discovery::Eds(name.clone()));
+    }
+    let assignment = match &value.load_assignment {
+        Some(a) => LoadAssignment::from_proto(a, audit, &path.field("load_assignment"))?,
+        None => LoadAssignment { cluster: value.name.clone(), endpoints: Vec::new() },
+    };
+    match kind {
+        D::Static => {
+            for (i, endpoint) in assignment.endpoints.iter().enumerate() {
+                if endpoint.host.parse::<std::net::IpAddr>().is_err() {
+                    return Err(path.field("load_assignment").field("endpoints").index(i).error(format!(
+                        "'{}' is not an IP address; use type STRICT_DNS for names",
+                        endpoint.host
+                    )));
+                }
+            }
+            Ok(Discovery::Static(assignment))
+        }
+        D::StrictDns | D::LogicalDns => {
+            let refresh = convert::optional_duration(value.dns_refresh_rate.as_ref(), &path.field("dns_refresh_rate"))?;
+            Ok(Discovery::Dns(assignment, refresh.unwrap_or(Duration::from_secs(5))))
+        }
+        D::OriginalDst | D::Eds => Err(path.field("type").error("ORIGINAL_DST is not supported")),
+    }
+}
+
+fn balancer(value: &pb::Cluster, path: &Path<'_>) -> Result<Balancer, Error> {
+    use pb::cluster::{LbConfig, LbPolicy};
+    match LbPolicy::try_from(value.lb_policy) {
+        Ok(LbPolicy::RoundRobin) => Ok(Balancer::RoundRobin),
+        Ok(LbPolicy::Random) => Ok(Balancer::Random),
+        Ok(LbPolicy::LeastRequest) => {
+            let choices = match &value.lb_config {
+                Some(LbConfig::LeastRequestLbConfig(c)) => c.choice_count.as_ref().map_or(2, |v| v.value),
+                _ => 2,
+            };
+            Ok(Balancer::LeastRequest { choices: choices.max(2) })
+        }
+        Ok(other) => Err(path.field("lb_policy").error(format!("{} is not supported yet", other.as_str_name()))),
+        Err(_) => Err(path.field("lb_policy").error("is no known policy")),
+    }
+}
+
+fn protocol_options(value: &pb::Cluster, cluster: &mut Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<(), Error> {
+    use pb_http::http_protocol_options::{UpstreamProtocolOptions as U, explicit_http_config::ProtocolConfig as P};
+    let path = path.field("typed_extension_protocol_options");
+    for (name, any) in &value.typed_extension_protocol_options {
+        let here = path.field(name);
+        if name != HTTP_OPTIONS {
+            audit.ignore(&path, name);
+            continue;
+        }
+        let options: pb_http::HttpProtocolOptions = convert::from_any(any, &here)?;
+        audit!(&options, pb_http::HttpProtocolOptions as pb_http::HttpProtocolOptions, audit, &here;
+            supported: common_http_protocol_options, upstream_protocol_options;
+            ignored: upstream_http_protocol_options, header_validation_config, hash_policy;
+            refused: http_filters, outlier_detection, request_mirror_policies, retry_policy);
+        if let Some(common) = &options.common_http_protocol_options {
+            if let Some(idle) = convert::optional_duration(common.idle_timeout.as_ref(), &here.field("idle_timeout"))? {
+                cluster.idle_timeout = idle;
+            }
+            let limit = common.max_requests_per_connection.as_ref().map(|v| v.value).filter(|v| *v > 0);
+            cluster.max_requests_per_connection = limit.or(cluster.max_requests_per_connection);
+        }
+        cluster.protocol = match &options.upstream_protocol_options {
+            Some(U::ExplicitHttpConfig(e)) => match e.protocol_config {
+                Some(P::Http2ProtocolOptions(_)) => Protocol::Http2,
+                Some(P::Http3ProtocolOptions(_)) => return Err(here.error("HTTP/3 is not supported")),
+                _ => Protocol::Http1,
+            },
+            Some(U::UseDownstreamProtocolConfig(_)) => Protocol::Downstream,
+            Some(U::AutoConfig(_)) | None => cluster.protocol,
+        };
+    }
+    Ok(())
+}
+
+fn breakers(value: &pb::Cluster, cluster: &mut Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<(), Error> {
+    let Some(breakers) = &value.circuit_breakers else { return Ok(()) };
+    let path = path.field("circuit_breakers");
+    if !breakers.per_host_thresholds.is_empty() {
+        return Err(Audit::refuse(&path, "per_host_thresholds"));
+    }
+    let list_path = path.field("thresholds");
+    for (i, threshold) in breakers.thresholds.iter().enumerate() {
+        let here = list_path.index(i);
+        let bounded = |v: &Option<envoy_types::pb::google::protobuf::UInt32Value>| {
+            v.as_ref().map(|v| v.value).filter(|v| *v != u32::MAX)
+        };
+        if threshold.priority != 0 {
+            audit.ignore(&here, "priority");
+            continue;
+        }
+        if bounded(&threshold.max_connections).is_some() {
+            audit.ignore(&here, "max_connections");
+        }
+        if bounded(&threshold.max_pending_requests).is_some() {
+            audit.ignore(&here, "max_pending_requests");
+        }
+        if threshold.retry_budget.is_some() {
+            audit.ignore(&here, "retry_budget");
+        }
+        cluster.max_requests = bounded(&threshold.max_requests);
+        cluster.max_retries = bounded(&threshold.max_retries);
+    }
+    Ok(())
+}
+
+fn common_lb(
+    value: &pb::cluster::CommonLbConfig,
+    cluster: &mut Cluster,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<(), Error> {
+    audit!(value, pb::cluster::CommonLbConfig as pb::cluster::CommonLbConfig, audit, path;
+        supported: healthy_panic_threshold;
+        ignored: update_merge_window, ignore_new_hosts_until_first_hc, close_connections_on_host_set_change,
+            consistent_hashing_lb_config, override_host_status;
+        refused: locality_config_specifier);
+    if let Some(percent) = &value.healthy_panic_threshold {
+        cluster.panic_threshold = percent.value.clamp(0.0, 100.0) as u8;
+    }
+    Ok(())
+}

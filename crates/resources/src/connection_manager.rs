@@ -1,0 +1,266 @@
+//! The HTTP connection manager: how connections of a listener are read and which routes they use.
+#![expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as pb_fault;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3 as pb_router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use prost::Name as _;
+
+use crate::access_log::AccessLog;
+use crate::convert;
+use crate::fault::{self, Fault};
+use crate::route::RouteConfiguration;
+use crate::{Audit, Error, Path};
+
+/// How HTTP is spoken on a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConnectionManager {
+    /// Prefix of its statistics.
+    pub stat_prefix: String,
+    /// What clients may speak.
+    pub codec: Codec,
+    /// Where routes come from.
+    pub routes: RouteSource,
+    /// The fault filter, when it is in the chain.
+    pub fault: Option<Fault>,
+    /// Where requests are logged.
+    pub access_logs: Vec<AccessLog>,
+    /// Timers.
+    pub timeouts: Timeouts,
+    /// Path normalisation.
+    pub path: PathOptions,
+    /// Whether the peer is the client (an edge) rather than another proxy.
+    pub use_remote_address: bool,
+    /// Whether `x-request-id` is made when absent.
+    pub generate_request_id: bool,
+    /// Value of the `server` response header; `None` leaves the upstream's.
+    pub server_name: Option<String>,
+    /// Whether `Upgrade: websocket` is passed on.
+    pub websocket: bool,
+}
+
+/// What clients may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Codec {
+    /// HTTP/2 when the connection starts with its preface, else HTTP/1.
+    #[default]
+    Auto,
+    /// HTTP/1 only.
+    Http1,
+    /// HTTP/2 only.
+    Http2,
+}
+
+/// Where routes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteSource {
+    /// RDS, by name.
+    Rds(String),
+    /// The listener itself.
+    Inline(RouteConfiguration),
+}
+
+/// Timers; zero switches one off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Connection without a request.
+    pub idle: Duration,
+    /// Stream without a byte.
+    pub stream_idle: Duration,
+    /// From the first byte of a request to its last.
+    pub request: Duration,
+    /// From the first byte of a request to the end of its head.
+    pub request_headers: Duration,
+}
+
+/// Path normalisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathOptions {
+    /// Resolve dot segments.
+    pub normalise: bool,
+    /// Merge slashes.
+    pub merge_slashes: bool,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(3600),
+            stream_idle: Duration::from_secs(300),
+            request: Duration::ZERO,
+            request_headers: Duration::from_secs(10),
+        }
+    }
+}
+
+impl HttpConnectionManager {
+    /// A manager with every setting at its default.
+    #[must_use]
+    pub fn new(stat_prefix: impl Into<String>, routes: RouteSource) -> Self {
+        Self {
+            stat_prefix: stat_prefix.into(),
+            codec: Codec::Auto,
+            routes,
+            fault: Some(Fault::default()),
+            access_logs: Vec::new(),
+            timeouts: Timeouts::default(),
+            path: PathOptions { normalise: true, merge_slashes: false },
+            use_remote_address: false,
+            generate_request_id: true,
+            server_name: None,
+            websocket: false,
+        }
+    }
+
+    pub(crate) fn decode(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+        audit!(value, pb::HttpConnectionManager as pb::HttpConnectionManager, audit, path;
+            supported: codec_type, stat_prefix, http_filters, common_http_protocol_options, http_protocol_options,
+                http2_protocol_options, server_name, server_header_transformation, stream_idle_timeout, request_timeout,
+                request_headers_timeout, access_log, use_remote_address, generate_request_id, upgrade_configs,
+                normalize_path, merge_slashes, route_specifier;
+            ignored: add_user_agent, tracing, http1_safe_max_connection_duration, http3_protocol_options,
+                scheme_header_transformation, max_request_headers_kb, stream_flush_timeout, drain_timeout,
+                drain_timeout_jitter, delayed_close_timeout, access_log_flush_interval, flush_access_log_on_new_request,
+                access_log_options, xff_num_trusted_hops, skip_xff_append, via, preserve_external_request_id,
+                always_set_request_id_in_response, set_current_client_cert_details, proxy_100_continue,
+                represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension, stream_error_on_invalid_http_message,
+                proxy_status_config, append_x_forwarded_port, append_local_overload, add_proxy_protocol_connection_state,
+                internal_address_config, forward_proto_config;
+            refused: original_ip_detection_extensions, early_header_mutation_extensions, forward_client_cert_details,
+                forward_client_cert_matcher, path_with_escaped_slashes_action, local_reply_config, strip_matching_host_port,
+                path_normalization_options, strip_trailing_host_dot, typed_header_validation_config, strip_port_mode);
+        let mut manager = Self::new(value.stat_prefix.clone(), route_source(value, audit, path)?);
+        manager.codec = match value.codec_type {
+            0 => Codec::Auto,
+            1 => Codec::Http1,
+            2 => Codec::Http2,
+            _ => return Err(path.field("codec_type").error("HTTP3 is not supported")),
+        };
+        manager.fault = filters(value, audit, path)?;
+        manager.timeouts = timeouts(value, path)?;
+        manager.path = PathOptions {
+            normalise: value.normalize_path.as_ref().is_none_or(|v| v.value),
+            merge_slashes: value.merge_slashes,
+        };
+        manager.use_remote_address = value.use_remote_address.as_ref().is_some_and(|v| v.value);
+        manager.generate_request_id = value.generate_request_id.as_ref().is_none_or(|v| v.value);
+        manager.server_name = match value.server_header_transformation {
+            2 => None,
+            _ if value.server_name.is_empty() => Some("serin".to_owned()),
+            _ => Some(value.server_name.clone()),
+        };
+        manager.websocket = value.upgrade_configs.iter().any(|u| {
+            u.upgrade_type.eq_ignore_ascii_case("websocket") && u.enabled.as_ref().is_none_or(|e| e.value)
+        });
+        let log_path = path.field("access_log");
+        for (i, log) in value.access_log.iter().enumerate() {
+            manager.access_logs.push(AccessLog::decode(log, audit, &log_path.index(i))?);
+        }
+        Ok(manager)
+    }
+
+    pub(crate) fn encode(&self) -> pb::HttpConnectionManager {
+        use pb::http_connection_manager::{RouteSpecifier, UpgradeConfig};
+        let fault = self.fault.as_ref().map(|f| filter(fault::FILTER, convert::any(&f.encode())));
+        let router = filter("envoy.filters.http.router", convert::any(&pb_router::Router::default()));
+        pb::HttpConnectionManager {
+            stat_prefix: self.stat_prefix.clone(),
+            codec_type: self.codec as i32,
+            http_filters: fault.into_iter().chain([router]).collect(),
+            common_http_protocol_options: Some(core::HttpProtocolOptions {
+                idle_timeout: Some(convert::proto_duration(self.timeouts.idle)),
+                ..Default::default()
+            }),
+            server_header_transformation: if self.server_name.is_some() { 0 } else { 2 },
+            server_name: self.server_name.clone().unwrap_or_default(),
+            stream_idle_timeout: Some(convert::proto_duration(self.timeouts.stream_idle)),
+            request_timeout: Some(convert::proto_duration(self.timeouts.request)),
+            request_headers_timeout: Some(convert::proto_duration(self.timeouts.request_headers)),
+            use_remote_address: Some(convert::wrap_bool(self.use_remote_address)),
+            generate_request_id: Some(convert::wrap_bool(self.generate_request_id)),
+            normalize_path: Some(convert::wrap_bool(self.path.normalise)),
+            merge_slashes: self.path.merge_slashes,
+            upgrade_configs: self
+                .websocket
+                .then(|| UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() })
+                .into_iter()
+                .collect(),
+            route_specifier: Some(match &self.routes {
+                RouteSource::Rds(name) => RouteSpecifier::Rds(pb::Rds {
+                    config_source: Some(convert::ads()),
+                    route_config_name: name.clone(),
+                }),
+                RouteSource::Inline(routes) => RouteSpecifier::RouteConfig(routes.to_proto()),
+            }),
+            ..Default::default()
+        }
+    }
+}
+
+fn filter(name: &str, config: envoy_types::pb::google::protobuf::Any) -> pb::HttpFilter {
+    pb::HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(pb::http_filter::ConfigType::TypedConfig(config)),
+        ..Default::default()
+    }
+}
+
+fn route_source(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Path<'_>) -> Result<RouteSource, Error> {
+    use pb::http_connection_manager::RouteSpecifier as R;
+    match &value.route_specifier {
+        Some(R::Rds(rds)) => {
+            convert::require_ads(rds.config_source.as_ref(), &path.field("rds").field("config_source"))?;
+            Ok(RouteSource::Rds(rds.route_config_name.clone()))
+        }
+        Some(R::RouteConfig(routes)) => {
+            Ok(RouteSource::Inline(RouteConfiguration::from_proto(routes, audit, &path.field("route_config"))?))
+        }
+        Some(R::ScopedRoutes(_)) => Err(Audit::refuse(path, "scoped_routes")),
+        None => Err(path.error("needs rds or route_config")),
+    }
+}
+
+/// The filters that are known, in the only order they may have: fault, then router last.
+fn filters(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Path<'_>) -> Result<Option<Fault>, Error> {
+    let path = path.field("http_filters");
+    let mut found = None;
+    for (i, item) in value.http_filters.iter().enumerate() {
+        let here = path.index(i);
+        let config = match &item.config_type {
+            Some(pb::http_filter::ConfigType::TypedConfig(any)) => Some(any),
+            Some(pb::http_filter::ConfigType::ConfigDiscovery(_)) => return Err(Audit::refuse(&here, "config_discovery")),
+            None => None,
+        };
+        let last = i + 1 == value.http_filters.len();
+        let url = config.map(|any| any.type_url.as_str()).unwrap_or_default();
+        if url == pb_router::Router::type_url() && last {
+            continue;
+        }
+        if url == pb_fault::HttpFault::type_url() && !last {
+            let config: pb_fault::HttpFault = config.map(|any| convert::from_any(any, &here)).transpose()?.unwrap_or_default();
+            found = if item.disabled { None } else { Some(Fault::decode(&config, audit, &here)?) };
+        } else if item.is_optional {
+            audit.ignore(&here, &item.name);
+        } else {
+            return Err(here.error(format!("filter '{}' is not supported here; supported are fault, then router last", item.name)));
+        }
+    }
+    Ok(found)
+}
+
+fn timeouts(value: &pb::HttpConnectionManager, path: &Path<'_>) -> Result<Timeouts, Error> {
+    let defaults = Timeouts::default();
+    let idle = value.common_http_protocol_options.as_ref().and_then(|o| o.idle_timeout.as_ref());
+    let read = |field: &'static str, v: Option<&envoy_types::pb::google::protobuf::Duration>, default| {
+        convert::optional_duration(v, &path.field(field)).map(|d| d.unwrap_or(default))
+    };
+    Ok(Timeouts {
+        idle: read("idle_timeout", idle, defaults.idle)?,
+        stream_idle: read("stream_idle_timeout", value.stream_idle_timeout.as_ref(), defaults.stream_idle)?,
+        request: read("request_timeout", value.request_timeout.as_ref(), defaults.request)?,
+        request_headers: read("request_headers_timeout", value.request_headers_timeout.as_ref(), defaults.request_headers)?,
+    })
+}

@@ -1,0 +1,120 @@
+//! Small conversions between protobuf well-known types and Rust's.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::google::protobuf as wkt;
+use prost::Message;
+
+use crate::{Error, Path};
+
+pub(crate) fn duration(value: &wkt::Duration, path: &Path<'_>) -> Result<Duration, Error> {
+    match (u64::try_from(value.seconds), u32::try_from(value.nanos)) {
+        (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Ok(Duration::new(seconds, nanos)),
+        _ => Err(path.error("must not be negative")),
+    }
+}
+
+pub(crate) fn optional_duration(value: Option<&wkt::Duration>, path: &Path<'_>) -> Result<Option<Duration>, Error> {
+    value.map(|v| duration(v, path)).transpose()
+}
+
+pub(crate) fn proto_duration(value: Duration) -> wkt::Duration {
+    wkt::Duration {
+        seconds: i64::try_from(value.as_secs()).unwrap_or(i64::MAX),
+        nanos: value.subsec_nanos().cast_signed(),
+    }
+}
+
+pub(crate) fn wrap_bool(value: bool) -> wkt::BoolValue {
+    wkt::BoolValue { value }
+}
+
+pub(crate) fn wrap_u32(value: u32) -> wkt::UInt32Value {
+    wkt::UInt32Value { value }
+}
+
+pub(crate) fn any<T: Message + prost::Name>(message: &T) -> wkt::Any {
+    wkt::Any { type_url: T::type_url(), value: message.encode_to_vec() }
+}
+
+pub(crate) fn from_any<T: Message + Default + prost::Name>(any: &wkt::Any, path: &Path<'_>) -> Result<T, Error> {
+    if any.type_url != T::type_url() {
+        return Err(path.error(format!("is {}, expected {}", any.type_url, T::type_url())));
+    }
+    T::decode(any.value.as_slice()).map_err(|e| path.error(format!("cannot be decoded: {e}")))
+}
+
+/// A host and port: an IP address or, where names are resolved, a name.
+pub(crate) fn host_port(address: Option<&core::Address>, path: &Path<'_>) -> Result<(String, u16), Error> {
+    use core::address::Address::SocketAddress;
+    use core::socket_address::PortSpecifier::PortValue;
+    let Some(SocketAddress(socket)) = address.and_then(|a| a.address.as_ref()) else {
+        return Err(path.error("only socket_address is supported"));
+    };
+    if socket.protocol != core::socket_address::Protocol::Tcp as i32 {
+        return Err(path.field("socket_address").field("protocol").error("only TCP is supported"));
+    }
+    let Some(PortValue(port)) = socket.port_specifier else {
+        return Err(path.field("socket_address").error("needs a port_value"));
+    };
+    let port = u16::try_from(port)
+        .map_err(|_| path.field("socket_address").field("port_value").error("must be at most 65535"))?;
+    Ok((socket.address.clone(), port))
+}
+
+pub(crate) fn socket_address(address: Option<&core::Address>, path: &Path<'_>) -> Result<SocketAddr, Error> {
+    let (host, port) = host_port(address, path)?;
+    let ip: IpAddr = host.parse().map_err(|_| {
+        path.field("socket_address").field("address").error(format!("'{host}' is not an IP address"))
+    })?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+pub(crate) fn proto_address(host: &str, port: u16) -> core::Address {
+    core::Address {
+        address: Some(core::address::Address::SocketAddress(core::SocketAddress {
+            address: host.to_owned(),
+            port_specifier: Some(core::socket_address::PortSpecifier::PortValue(port.into())),
+            ..Default::default()
+        })),
+    }
+}
+
+/// A fraction as parts of a million.
+pub(crate) fn parts_per_million(
+    value: Option<&envoy_types::pb::envoy::r#type::v3::FractionalPercent>,
+    path: &Path<'_>,
+) -> Result<u32, Error> {
+    let Some(value) = value else { return Ok(0) };
+    let scale = match value.denominator {
+        0 => 10_000,
+        1 => 100,
+        2 => 1,
+        _ => return Err(path.field("denominator").error("is no known denominator")),
+    };
+    Ok(value.numerator.saturating_mul(scale).min(1_000_000))
+}
+
+pub(crate) fn proto_fraction(parts: u32) -> envoy_types::pb::envoy::r#type::v3::FractionalPercent {
+    envoy_types::pb::envoy::r#type::v3::FractionalPercent { numerator: parts, denominator: 2 }
+}
+
+/// The source of everything that comes over the aggregated stream.
+pub(crate) fn ads() -> core::ConfigSource {
+    core::ConfigSource {
+        resource_api_version: core::ApiVersion::V3 as i32,
+        initial_fetch_timeout: Some(wkt::Duration::default()),
+        config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Ads(core::AggregatedConfigSource {})),
+        ..Default::default()
+    }
+}
+
+/// Accepts only the aggregated stream as source.
+pub(crate) fn require_ads(source: Option<&core::ConfigSource>, path: &Path<'_>) -> Result<(), Error> {
+    match source.and_then(|s| s.config_source_specifier.as_ref()) {
+        Some(core::config_source::ConfigSourceSpecifier::Ads(_) | core::config_source::ConfigSourceSpecifier::Self_(_)) => Ok(()),
+        _ => Err(path.error("only ads is supported as a config source")),
+    }
+}

@@ -1,0 +1,205 @@
+//! Endpoint assignment: which addresses a cluster has, with weight, locality, priority and health.
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::endpoint::v3 as pb;
+use prost::Message as _;
+
+use crate::convert;
+use crate::{Audit, Error, Path};
+
+/// The endpoints of one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadAssignment {
+    /// The name EDS knows it by.
+    pub cluster: String,
+    /// All endpoints, grouped as they came.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// IP address, or a name where the cluster resolves names.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Name for `auto_host_rewrite`.
+    pub hostname: String,
+    /// Relative weight, at least 1.
+    pub weight: u32,
+    /// 0 is used first.
+    pub priority: u32,
+    /// Region, zone and sub-zone joined by slashes; empty when unknown.
+    pub locality: String,
+    /// Weight of the locality, when given.
+    pub locality_weight: Option<u32>,
+    /// What the control plane says of it.
+    pub health: Health,
+}
+
+/// Health as the control plane tells it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing is known; it counts as healthy.
+    #[default]
+    Unknown,
+    /// Healthy.
+    Healthy,
+    /// Not to be used.
+    Unhealthy,
+    /// Leaving: no new requests.
+    Draining,
+    /// To be used when nothing better is there.
+    Degraded,
+}
+
+impl Health {
+    /// Whether requests may go there.
+    #[must_use]
+    pub fn is_usable(self) -> bool {
+        matches!(self, Self::Unknown | Self::Healthy | Self::Degraded)
+    }
+}
+
+impl Endpoint {
+    /// An endpoint of weight 1 at priority 0.
+    #[must_use]
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            hostname: String::new(),
+            weight: 1,
+            priority: 0,
+            locality: String::new(),
+            locality_weight: None,
+            health: Health::Unknown,
+        }
+    }
+}
+
+impl LoadAssignment {
+    /// Decodes the bytes of an EDS resource.
+    ///
+    /// # Errors
+    /// Names the first field that is malformed or must not be ignored.
+    pub fn decode(bytes: &[u8], audit: &mut Audit) -> Result<Self, Error> {
+        let path = Path::root("ClusterLoadAssignment");
+        let value = pb::ClusterLoadAssignment::decode(bytes).map_err(|e| path.error(e.to_string()))?;
+        Self::from_proto(&value, audit, &path)
+    }
+
+    pub(crate) fn from_proto(value: &pb::ClusterLoadAssignment, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+        audit!(value, pb::ClusterLoadAssignment as pb::ClusterLoadAssignment, audit, path;
+            supported: cluster_name, endpoints; ignored: named_endpoints, policy; refused: );
+        let mut endpoints = Vec::new();
+        let list_path = path.field("endpoints");
+        for (i, group) in value.endpoints.iter().enumerate() {
+            decode_group(group, audit, &list_path.index(i), &mut endpoints)?;
+        }
+        Ok(Self { cluster: value.cluster_name.clone(), endpoints })
+    }
+
+    /// The bytes of an EDS resource.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        self.to_proto().encode_to_vec()
+    }
+
+    pub(crate) fn to_proto(&self) -> pb::ClusterLoadAssignment {
+        let mut groups: Vec<pb::LocalityLbEndpoints> = Vec::new();
+        let mut keys: Vec<(&str, u32)> = Vec::new();
+        for endpoint in &self.endpoints {
+            let key = (endpoint.locality.as_str(), endpoint.priority);
+            let at = keys.iter().position(|k| *k == key).unwrap_or_else(|| {
+                keys.push(key);
+                groups.push(pb::LocalityLbEndpoints {
+                    locality: Some(proto_locality(&endpoint.locality)),
+                    priority: endpoint.priority,
+                    load_balancing_weight: endpoint.locality_weight.map(convert::wrap_u32),
+                    ..Default::default()
+                });
+                groups.len() - 1
+            });
+            if let Some(group) = groups.get_mut(at) {
+                group.lb_endpoints.push(proto_endpoint(endpoint));
+            }
+        }
+        pb::ClusterLoadAssignment { cluster_name: self.cluster.clone(), endpoints: groups, ..Default::default() }
+    }
+}
+
+fn decode_group(
+    group: &pb::LocalityLbEndpoints,
+    audit: &mut Audit,
+    path: &Path<'_>,
+    out: &mut Vec<Endpoint>,
+) -> Result<(), Error> {
+    audit!(group, pb::LocalityLbEndpoints as pb::LocalityLbEndpoints, audit, path;
+        supported: locality, lb_endpoints, load_balancing_weight, priority;
+        ignored: metadata, proximity;
+        refused: lb_config);
+    let locality = group.locality.as_ref().map(|l| {
+        let parts = [l.region.as_str(), l.zone.as_str(), l.sub_zone.as_str()];
+        parts.join("/").trim_end_matches('/').to_owned()
+    });
+    let list_path = path.field("lb_endpoints");
+    for (i, item) in group.lb_endpoints.iter().enumerate() {
+        let here = list_path.index(i);
+        audit!(item, pb::LbEndpoint as pb::LbEndpoint, audit, &here;
+            supported: health_status, load_balancing_weight, host_identifier; ignored: metadata; refused: );
+        let Some(pb::lb_endpoint::HostIdentifier::Endpoint(endpoint)) = &item.host_identifier else {
+            return Err(here.error("needs an endpoint"));
+        };
+        let (host, port) = convert::host_port(endpoint.address.as_ref(), &here.field("endpoint").field("address"))?;
+        out.push(Endpoint {
+            host,
+            port,
+            hostname: endpoint.hostname.clone(),
+            weight: item.load_balancing_weight.as_ref().map_or(1, |w| w.value).max(1),
+            priority: group.priority,
+            locality: locality.clone().unwrap_or_default(),
+            locality_weight: group.load_balancing_weight.as_ref().map(|w| w.value),
+            health: health(item.health_status),
+        });
+    }
+    Ok(())
+}
+
+fn health(status: i32) -> Health {
+    match core::HealthStatus::try_from(status) {
+        Ok(core::HealthStatus::Healthy) => Health::Healthy,
+        Ok(core::HealthStatus::Unhealthy | core::HealthStatus::Timeout) => Health::Unhealthy,
+        Ok(core::HealthStatus::Draining) => Health::Draining,
+        Ok(core::HealthStatus::Degraded) => Health::Degraded,
+        Ok(core::HealthStatus::Unknown) | Err(_) => Health::Unknown,
+    }
+}
+
+fn proto_locality(locality: &str) -> core::Locality {
+    let mut parts = locality.splitn(3, '/').map(str::to_owned);
+    core::Locality {
+        region: parts.next().unwrap_or_default(),
+        zone: parts.next().unwrap_or_default(),
+        sub_zone: parts.next().unwrap_or_default(),
+    }
+}
+
+fn proto_endpoint(endpoint: &Endpoint) -> pb::LbEndpoint {
+    pb::LbEndpoint {
+        health_status: match endpoint.health {
+            Health::Unknown => core::HealthStatus::Unknown,
+            Health::Healthy => core::HealthStatus::Healthy,
+            Health::Unhealthy => core::HealthStatus::Unhealthy,
+            Health::Draining => core::HealthStatus::Draining,
+            Health::Degraded => core::HealthStatus::Degraded,
+        } as i32,
+        load_balancing_weight: Some(convert::wrap_u32(endpoint.weight)),
+        host_identifier: Some(pb::lb_endpoint::HostIdentifier::Endpoint(pb::Endpoint {
+            address: Some(convert::proto_address(&endpoint.host, endpoint.port)),
+            hostname: endpoint.hostname.clone(),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,106 @@
+//! Fault injection: a forced delay and a forced abort (`envoy.filters.http.fault`).
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::extensions::filters::common::fault::v3 as pbc;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as pb;
+
+use crate::convert;
+use crate::matcher::{self, HeaderMatcher};
+use crate::{Audit, Error, Path};
+
+/// A delay for a share of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delay {
+    /// How long.
+    pub fixed: Duration,
+    /// Share of requests, in parts of a million.
+    pub share: u32,
+}
+
+/// An answer in the upstream's place for a share of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abort {
+    /// What to answer.
+    pub status: AbortStatus,
+    /// Share of requests, in parts of a million.
+    pub share: u32,
+}
+
+/// What an aborted request is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AbortStatus {
+    /// An HTTP status, 200 to 599.
+    Http(u16),
+    /// A gRPC status in a trailers-only response.
+    Grpc(u32),
+}
+
+/// Faults to inject, drawn independently, before the route's timeout and retries begin to count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fault {
+    /// Forced delay.
+    pub delay: Option<Delay>,
+    /// Forced abort, after the delay.
+    pub abort: Option<Abort>,
+    /// Only requests with these headers.
+    pub headers: Vec<HeaderMatcher>,
+}
+
+/// The filter's name, as key of per-route configuration.
+pub const FILTER: &str = "envoy.filters.http.fault";
+
+impl Fault {
+    pub(crate) fn decode(value: &pb::HttpFault, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+        audit!(value, pb::HttpFault as pb::HttpFault, audit, path;
+            supported: delay, abort, headers;
+            ignored: delay_percent_runtime, abort_percent_runtime, delay_duration_runtime, abort_http_status_runtime,
+                max_active_faults_runtime, response_rate_limit_percent_runtime, abort_grpc_status_runtime,
+                disable_downstream_cluster_stats, filter_metadata;
+            refused: upstream_cluster, downstream_nodes, max_active_faults, response_rate_limit);
+        let delay = value.delay.as_ref().map(|d| decode_delay(d, &path.field("delay"))).transpose()?;
+        let abort = value.abort.as_ref().map(|a| decode_abort(a, &path.field("abort"))).transpose()?;
+        Ok(Self { delay, abort, headers: matcher::decode_headers(&value.headers, &path.field("headers"))? })
+    }
+
+    pub(crate) fn encode(&self) -> pb::HttpFault {
+        pb::HttpFault {
+            delay: self.delay.map(|d| pbc::FaultDelay {
+                percentage: Some(convert::proto_fraction(d.share)),
+                fault_delay_secifier: Some(pbc::fault_delay::FaultDelaySecifier::FixedDelay(convert::proto_duration(d.fixed))),
+            }),
+            abort: self.abort.map(|a| pb::FaultAbort {
+                percentage: Some(convert::proto_fraction(a.share)),
+                error_type: Some(match a.status {
+                    AbortStatus::Http(code) => pb::fault_abort::ErrorType::HttpStatus(code.into()),
+                    AbortStatus::Grpc(code) => pb::fault_abort::ErrorType::GrpcStatus(code),
+                }),
+                ..Default::default()
+            }),
+            headers: self.headers.iter().map(HeaderMatcher::encode).collect(),
+            ..Default::default()
+        }
+    }
+}
+
+fn decode_delay(value: &pbc::FaultDelay, path: &Path<'_>) -> Result<Delay, Error> {
+    use pbc::fault_delay::FaultDelaySecifier as S;
+    let fixed = match &value.fault_delay_secifier {
+        Some(S::FixedDelay(d)) => convert::duration(d, &path.field("fixed_delay"))?,
+        _ => return Err(path.error("only fixed_delay is supported")),
+    };
+    Ok(Delay { fixed, share: convert::parts_per_million(value.percentage.as_ref(), &path.field("percentage"))? })
+}
+
+fn decode_abort(value: &pb::FaultAbort, path: &Path<'_>) -> Result<Abort, Error> {
+    use pb::fault_abort::ErrorType as E;
+    let status = match &value.error_type {
+        Some(E::HttpStatus(code @ 200..=599)) => AbortStatus::Http(*code as u16),
+        Some(E::GrpcStatus(code)) => AbortStatus::Grpc(*code),
+        _ => return Err(path.error("needs http_status (200 to 599) or grpc_status")),
+    };
+    if !value.response_body.is_empty() {
+        return Err(Audit::refuse(path, "response_body"));
+    }
+    Ok(Abort { status, share: convert::parts_per_million(value.percentage.as_ref(), &path.field("percentage"))? })
+}

@@ -1,0 +1,34 @@
+//! What a proxy *runs*: listener, route configuration, cluster and endpoint assignment as Rust types,
+//! decoded from and encoded to the xDS v3 protobufs side by side, so that the two directions cannot drift.
+//!
+//! Decoding looks at **every** field of every message. A field is supported, or ignored and reported, or refused
+//! with its path; refused only where ignoring it would change where traffic goes or how safe it is.
+//! The lists are written with [`audit!`], which destructures the message: a new field in the protobufs does
+//! not compile until somebody has decided about it.
+//!
+//! It deliberately holds no live state (counts, health, pools) and decides nothing about a request.
+
+#[macro_use]
+mod audit;
+pub mod access_log;
+pub mod bootstrap;
+pub mod cluster;
+pub mod connection_manager;
+mod convert;
+pub mod endpoint;
+mod error;
+pub mod fault;
+pub mod header;
+pub mod listener;
+pub mod matcher;
+pub mod retry;
+pub mod route;
+pub mod type_url;
+
+pub use audit::Audit;
+pub use cluster::Cluster;
+pub use connection_manager::HttpConnectionManager;
+pub use endpoint::LoadAssignment;
+pub use error::{Error, Path};
+pub use listener::Listener;
+pub use route::RouteConfiguration;

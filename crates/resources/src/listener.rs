@@ -1,0 +1,133 @@
+//! Listener: an address and what is spoken there.
+#![expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
+
+use std::net::SocketAddr;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::listener::v3 as pb;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb_hcm;
+use prost::{Message as _, Name as _};
+
+use crate::connection_manager::HttpConnectionManager;
+use crate::convert;
+use crate::{Audit, Error, Path};
+
+/// One listening socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// The name LDS knows it by.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether clients or the local application connect.
+    pub direction: Direction,
+    /// What is spoken.
+    pub http: HttpConnectionManager,
+}
+
+/// Which way traffic of a listener flows, seen from the workload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// Not said.
+    #[default]
+    Unspecified,
+    /// To the workload.
+    Inbound,
+    /// From the workload.
+    Outbound,
+}
+
+impl Listener {
+    /// Decodes the bytes of an LDS resource.
+    ///
+    /// # Errors
+    /// Names the first field that is malformed or must not be ignored.
+    pub fn decode(bytes: &[u8], audit: &mut Audit) -> Result<Self, Error> {
+        let path = Path::root("Listener");
+        let value = pb::Listener::decode(bytes).map_err(|e| path.error(e.to_string()))?;
+        Self::from_proto(&value, audit, &path)
+    }
+
+    pub(crate) fn from_proto(value: &pb::Listener, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+        audit!(value, pb::Listener as pb::Listener, audit, path;
+            supported: name, address, filter_chains, default_filter_chain, traffic_direction, listener_filters;
+            ignored: stat_prefix, stats_matcher, per_connection_buffer_limit_bytes,
+                per_connection_buffer_high_watermark_timeout, metadata, drain_type, listener_filters_timeout,
+                continue_on_listener_filters_timeout, freebind, socket_options, tcp_fast_open_queue_length,
+                connection_balance_config, reuse_port, enable_reuse_port, access_log, tcp_backlog_size,
+                max_connections_to_accept_per_socket_event, enable_mptcp, ignore_global_conn_limit, bypass_overload_manager,
+                tcp_keepalive;
+            refused: additional_addresses, fcds_config, filter_chain_matcher, use_original_dst, deprecated_v1, transparent,
+                udp_listener_config, api_listener, bind_to_port, listener_specifier);
+        for (i, filter) in value.listener_filters.iter().enumerate() {
+            if !HARMLESS_LISTENER_FILTERS.contains(&filter.name.as_str()) {
+                let message = format!("listener filter '{}' is not supported", filter.name);
+                return Err(path.field("listener_filters").index(i).error(message));
+            }
+        }
+        let chain = match (value.filter_chains.as_slice(), &value.default_filter_chain) {
+            ([only], None) => only,
+            ([], Some(only)) => only,
+            _ => return Err(path.field("filter_chains").error("exactly one filter chain is supported")),
+        };
+        let address = convert::socket_address(value.address.as_ref(), &path.field("address"))?;
+        Ok(Self {
+            name: if value.name.is_empty() { address.to_string() } else { value.name.clone() },
+            address,
+            direction: match value.traffic_direction {
+                1 => Direction::Inbound,
+                2 => Direction::Outbound,
+                _ => Direction::Unspecified,
+            },
+            http: filter_chain(chain, audit, &path.field("filter_chains").index(0))?,
+        })
+    }
+
+    /// The bytes of an LDS resource.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let filter = pb::Filter {
+            name: "envoy.filters.network.http_connection_manager".to_owned(),
+            config_type: Some(pb::filter::ConfigType::TypedConfig(convert::any(&self.http.encode()))),
+        };
+        pb::Listener {
+            name: self.name.clone(),
+            address: Some(convert::proto_address(&self.address.ip().to_string(), self.address.port())),
+            filter_chains: vec![pb::FilterChain { filters: vec![filter], ..Default::default() }],
+            traffic_direction: match self.direction {
+                Direction::Unspecified => core::TrafficDirection::Unspecified,
+                Direction::Inbound => core::TrafficDirection::Inbound,
+                Direction::Outbound => core::TrafficDirection::Outbound,
+            } as i32,
+            ..Default::default()
+        }
+        .encode_to_vec()
+    }
+}
+
+/// Filters that only look: without them nothing goes elsewhere.
+const HARMLESS_LISTENER_FILTERS: [&str; 2] =
+    ["envoy.filters.listener.tls_inspector", "envoy.filters.listener.http_inspector"];
+
+fn filter_chain(value: &pb::FilterChain, audit: &mut Audit, path: &Path<'_>) -> Result<HttpConnectionManager, Error> {
+    audit!(value, pb::FilterChain as pb::FilterChain, audit, path;
+        supported: filters, filter_chain_match;
+        ignored: metadata, transport_socket_connect_timeout, name;
+        refused: use_proxy_proto, transport_socket);
+    if value.filter_chain_match.as_ref().is_some_and(|m| *m != pb::FilterChainMatch::default()) {
+        return Err(Audit::refuse(path, "filter_chain_match"));
+    }
+    let filters_path = path.field("filters");
+    let [filter] = value.filters.as_slice() else {
+        return Err(filters_path.error("exactly one network filter, http_connection_manager, is supported"));
+    };
+    let here = filters_path.index(0);
+    let Some(pb::filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
+        return Err(here.error("needs typed_config"));
+    };
+    if any.type_url != pb_hcm::HttpConnectionManager::type_url() {
+        return Err(here.error(format!("network filter '{}' is not supported, only http_connection_manager", filter.name)));
+    }
+    let manager: pb_hcm::HttpConnectionManager = convert::from_any(any, &here)?;
+    HttpConnectionManager::decode(&manager, audit, &here.field("typed_config"))
+}

@@ -1,0 +1,301 @@
+//! From the protobufs of `envoy.config.route.v3`.
+#![expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::route::v3 as pb;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as pb_fault;
+use envoy_types::pb::google::protobuf::Any;
+use prost::Message as _;
+
+use super::*;
+use crate::convert;
+use crate::fault;
+use crate::matcher;
+use crate::{Audit, Error, Path};
+
+impl RouteConfiguration {
+    /// Decodes the bytes of an RDS resource.
+    ///
+    /// # Errors
+    /// Names the first field that is malformed or must not be ignored.
+    pub fn decode(bytes: &[u8], audit: &mut Audit) -> Result<Self, Error> {
+        let path = Path::root("RouteConfiguration");
+        let value = pb::RouteConfiguration::decode(bytes).map_err(|e| path.error(e.to_string()))?;
+        Self::from_proto(&value, audit, &path)
+    }
+
+    pub(crate) fn from_proto(value: &pb::RouteConfiguration, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+        audit!(value, pb::RouteConfiguration as pb::RouteConfiguration, audit, path;
+            supported: name, virtual_hosts, response_headers_to_add, response_headers_to_remove, request_headers_to_add,
+                request_headers_to_remove, validate_clusters, ignore_port_in_host_matching, max_direct_response_body_size_bytes;
+            ignored: metadata, typed_per_filter_config;
+            refused: vhds, internal_only_headers, most_specific_header_mutations_wins, cluster_specifier_plugins,
+                request_mirror_policies, vhost_header, ignore_path_parameters_in_path_matching, route_specifiers);
+        let hosts_path = path.field("virtual_hosts");
+        let mut virtual_hosts = Vec::with_capacity(value.virtual_hosts.len());
+        for (i, host) in value.virtual_hosts.iter().enumerate() {
+            virtual_hosts.push(virtual_host(host, audit, &hosts_path.index(i))?);
+        }
+        refuse_duplicate_domains(&virtual_hosts, &hosts_path)?;
+        Ok(Self {
+            name: value.name.clone(),
+            virtual_hosts,
+            request_headers: edits(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,
+            response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
+            ignore_port_in_host_matching: value.ignore_port_in_host_matching,
+        })
+    }
+}
+
+fn refuse_duplicate_domains(hosts: &[VirtualHost], path: &Path<'_>) -> Result<(), Error> {
+    let mut seen = HashMap::new();
+    for (i, host) in hosts.iter().enumerate() {
+        for domain in &host.domains {
+            if seen.insert(domain.to_ascii_lowercase(), i).is_some() {
+                return Err(path.index(i).field("domains").error(format!("'{domain}' appears twice")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> Result<VirtualHost, Error> {
+    audit!(value, pb::VirtualHost as pb::VirtualHost, audit, path;
+        supported: name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove,
+            response_headers_to_add, response_headers_to_remove, typed_per_filter_config, retry_policy,
+            include_request_attempt_count;
+        ignored: virtual_clusters, rate_limits, include_attempt_count_in_response, include_is_timeout_retry_header,
+            per_request_buffer_limit_bytes, request_body_buffer_limit, metadata;
+        refused: matcher, cors, retry_policy_typed_config, hedge_policy, request_mirror_policies, route_specifiers);
+    let routes_path = path.field("routes");
+    let mut routes = Vec::with_capacity(value.routes.len());
+    for (i, r) in value.routes.iter().enumerate() {
+        routes.push(route(r, audit, &routes_path.index(i))?);
+    }
+    let retry_path = path.field("retry_policy");
+    Ok(VirtualHost {
+        name: value.name.clone(),
+        domains: value.domains.clone(),
+        routes,
+        require_tls: value.require_tls != 0,
+        request_headers: edits(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,
+        response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
+        retry: value.retry_policy.as_ref().map(|r| RetryPolicy::decode(r, audit, &retry_path)).transpose()?,
+        fault: per_filter(&value.typed_per_filter_config, audit, path)?,
+        include_attempt_count: value.include_request_attempt_count,
+    })
+}
+
+fn route(value: &pb::Route, audit: &mut Audit, path: &Path<'_>) -> Result<Route, Error> {
+    audit!(value, pb::Route as pb::Route, audit, path;
+        supported: name, r#match, typed_per_filter_config, request_headers_to_add, request_headers_to_remove,
+            response_headers_to_add, response_headers_to_remove, action;
+        ignored: metadata, decorator, tracing, per_request_buffer_limit_bytes, stat_prefix, request_body_buffer_limit;
+        refused: route_specifiers);
+    let matches = value.r#match.as_ref().ok_or_else(|| path.field("match").error("is required"))?;
+    let action = match &value.action {
+        Some(pb::route::Action::Route(r)) => Action::Forward(forward(r, audit, &path.field("route"))?),
+        Some(pb::route::Action::Redirect(r)) => Action::Redirect(redirect(r, &path.field("redirect"))?),
+        Some(pb::route::Action::DirectResponse(r)) => Action::Respond(respond(r, audit, &path.field("direct_response"))?),
+        Some(pb::route::Action::FilterAction(_)) => return Err(Audit::refuse(path, "filter_action")),
+        Some(pb::route::Action::NonForwardingAction(_)) => return Err(Audit::refuse(path, "non_forwarding_action")),
+        None => return Err(path.error("needs route, redirect or direct_response")),
+    };
+    Ok(Route {
+        name: value.name.clone(),
+        matches: route_match(matches, audit, &path.field("match"))?,
+        action,
+        request_headers: edits(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,
+        response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
+        fault: per_filter(&value.typed_per_filter_config, audit, path)?,
+    })
+}
+
+fn route_match(value: &pb::RouteMatch, audit: &mut Audit, path: &Path<'_>) -> Result<RouteMatch, Error> {
+    use pb::route_match::PathSpecifier as P;
+    audit!(value, pb::RouteMatch as pb::RouteMatch, audit, path;
+        supported: case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier;
+        ignored: ;
+        refused: cookies, tls_context, dynamic_metadata, filter_state);
+    let path_match = match &value.path_specifier {
+        Some(P::Prefix(p)) => PathMatch::Prefix(p.clone()),
+        Some(P::Path(p)) => PathMatch::Exact(p.clone()),
+        Some(P::PathSeparatedPrefix(p)) => PathMatch::PathPrefix(p.clone()),
+        Some(P::SafeRegex(r)) => PathMatch::Regex(matcher::regex(r, &path.field("safe_regex"))?),
+        Some(P::ConnectMatcher(_)) => return Err(Audit::refuse(path, "connect_matcher")),
+        Some(P::PathMatchPolicy(_)) => return Err(Audit::refuse(path, "path_match_policy")),
+        None => return Err(path.error("needs a path specifier")),
+    };
+    let fraction = value.runtime_fraction.as_ref().map(|f| {
+        convert::parts_per_million(f.default_value.as_ref(), &path.field("runtime_fraction"))
+    });
+    Ok(RouteMatch {
+        path: path_match,
+        case_sensitive: value.case_sensitive.as_ref().is_none_or(|v| v.value),
+        headers: matcher::decode_headers(&value.headers, &path.field("headers"))?,
+        query: matcher::decode_queries(&value.query_parameters, &path.field("query_parameters"))?,
+        grpc: value.grpc.is_some(),
+        share: fraction.transpose()?,
+    })
+}
+
+fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Result<Forward, Error> {
+    audit!(value, pb::RouteAction as pb::RouteAction, audit, path;
+        supported: cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout,
+            idle_timeout, retry_policy, upgrade_configs, cluster_specifier, host_rewrite_specifier;
+        ignored: flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, hash_policy,
+            max_grpc_timeout, grpc_timeout_offset;
+        refused: metadata_match, path_rewrite_policy, path_rewrite, retry_policy_typed_config, request_mirror_policies, cors,
+            internal_redirect_policy, internal_redirect_action, max_internal_redirects, hedge_policy, max_stream_duration);
+    let retry_path = path.field("retry_policy");
+    let prefix = (!value.prefix_rewrite.is_empty()).then(|| PathRewrite::Prefix(value.prefix_rewrite.clone()));
+    let pattern = value.regex_rewrite.as_ref().map(|r| RegexRewrite::decode(r, &path.field("regex_rewrite")));
+    let websocket = value.upgrade_configs.iter().find(|u| u.upgrade_type.eq_ignore_ascii_case("websocket"));
+    Ok(Forward {
+        clusters: clusters(value, audit, path)?,
+        timeout: convert::optional_duration(value.timeout.as_ref(), &path.field("timeout"))?
+            .unwrap_or(Duration::from_secs(15)),
+        idle_timeout: convert::optional_duration(value.idle_timeout.as_ref(), &path.field("idle_timeout"))?,
+        retry: value.retry_policy.as_ref().map(|r| RetryPolicy::decode(r, audit, &retry_path)).transpose()?,
+        path_rewrite: prefix.or(pattern.transpose()?.map(PathRewrite::Regex)),
+        host_rewrite: host_rewrite(value, path)?,
+        append_x_forwarded_host: value.append_x_forwarded_host,
+        cluster_not_found_status: match value.cluster_not_found_response_code {
+            0 => 503,
+            1 => 404,
+            2 => 500,
+            _ => return Err(path.field("cluster_not_found_response_code").error("is no known code")),
+        },
+        websocket: websocket.map(|u| u.enabled.as_ref().is_none_or(|e| e.value)),
+    })
+}
+
+fn host_rewrite(value: &pb::RouteAction, path: &Path<'_>) -> Result<Option<HostRewrite>, Error> {
+    use pb::route_action::HostRewriteSpecifier as H;
+    Ok(match &value.host_rewrite_specifier {
+        None => None,
+        Some(H::HostRewriteLiteral(host)) => Some(HostRewrite::Literal(host.clone())),
+        Some(H::AutoHostRewrite(on)) => on.value.then_some(HostRewrite::Auto),
+        Some(H::HostRewriteHeader(name)) => Some(HostRewrite::Header(name.to_ascii_lowercase())),
+        Some(H::HostRewritePathRegex(_)) => return Err(Audit::refuse(path, "host_rewrite_path_regex")),
+        Some(H::HostRewrite(_)) => return Err(Audit::refuse(path, "host_rewrite")),
+    })
+}
+
+fn clusters(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Result<Vec<WeightedCluster>, Error> {
+    use pb::route_action::ClusterSpecifier as C;
+    let weighted = match &value.cluster_specifier {
+        Some(C::Cluster(name)) if !name.is_empty() => {
+            return Ok(vec![WeightedCluster { name: name.clone(), weight: 1, ..Default::default() }]);
+        }
+        Some(C::WeightedClusters(weighted)) => weighted,
+        _ => return Err(path.error("needs cluster or weighted_clusters")),
+    };
+    let path = path.field("weighted_clusters");
+    audit!(weighted, pb::WeightedCluster as pb::WeightedCluster, audit, &path;
+        supported: clusters, total_weight;
+        ignored: runtime_key_prefix;
+        refused: random_value_specifier);
+    let list_path = path.field("clusters");
+    let mut clusters = Vec::with_capacity(weighted.clusters.len());
+    for (i, c) in weighted.clusters.iter().enumerate() {
+        clusters.push(cluster_weight(c, audit, &list_path.index(i))?);
+    }
+    let total: u64 = clusters.iter().map(|c| u64::from(c.weight)).sum();
+    if total == 0 || total > u64::from(u32::MAX) {
+        return Err(path.error("weights must add up to 1 to 4294967295"));
+    }
+    Ok(clusters)
+}
+
+fn cluster_weight(
+    value: &pb::weighted_cluster::ClusterWeight,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<WeightedCluster, Error> {
+    use pb::weighted_cluster::cluster_weight::HostRewriteSpecifier as H;
+    audit!(value, pb::weighted_cluster::ClusterWeight as pb::weighted_cluster::ClusterWeight, audit, path;
+        supported: name, weight, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
+            response_headers_to_remove, host_rewrite_specifier;
+        ignored: ;
+        refused: cluster_header, metadata_match, typed_per_filter_config);
+    if value.name.is_empty() {
+        return Err(path.field("name").error("is required"));
+    }
+    Ok(WeightedCluster {
+        name: value.name.clone(),
+        weight: value.weight.as_ref().map_or(0, |w| w.value),
+        request_headers: edits(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,
+        response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
+        host_rewrite: value.host_rewrite_specifier.as_ref().map(|H::HostRewriteLiteral(host)| host.clone()),
+    })
+}
+
+fn redirect(value: &pb::RedirectAction, path: &Path<'_>) -> Result<Redirect, Error> {
+    use pb::redirect_action::{PathRewriteSpecifier as P, SchemeRewriteSpecifier as S};
+    let scheme = match &value.scheme_rewrite_specifier {
+        Some(S::HttpsRedirect(true)) => Some("https".to_owned()),
+        Some(S::SchemeRedirect(scheme)) => Some(scheme.clone()),
+        Some(S::HttpsRedirect(false)) | None => None,
+    };
+    let new_path = match &value.path_rewrite_specifier {
+        Some(P::PathRedirect(p)) => Some(RedirectPath::Full(p.clone())),
+        Some(P::PrefixRewrite(p)) => Some(RedirectPath::Prefix(p.clone())),
+        Some(P::RegexRewrite(_)) => return Err(Audit::refuse(path, "regex_rewrite")),
+        Some(P::PathRewrite(_)) => return Err(Audit::refuse(path, "path_rewrite")),
+        None => None,
+    };
+    let status = match value.response_code {
+        0 => 301,
+        1 => 302,
+        2 => 303,
+        3 => 307,
+        4 => 308,
+        _ => return Err(path.field("response_code").error("is no known code")),
+    };
+    let port = u16::try_from(value.port_redirect).map_err(|_| path.field("port_redirect").error("must be at most 65535"))?;
+    Ok(Redirect {
+        scheme,
+        host: (!value.host_redirect.is_empty()).then(|| value.host_redirect.clone()),
+        port: (port != 0).then_some(port),
+        path: new_path,
+        status,
+        strip_query: value.strip_query,
+    })
+}
+
+fn respond(value: &pb::DirectResponseAction, audit: &mut Audit, path: &Path<'_>) -> Result<Respond, Error> {
+    use core::data_source::Specifier as S;
+    audit!(value, pb::DirectResponseAction as pb::DirectResponseAction, audit, path;
+        supported: status, body; ignored: ; refused: body_format);
+    let status = u16::try_from(value.status).ok().filter(|s| (200..600).contains(s));
+    let body = match value.body.as_ref().and_then(|b| b.specifier.as_ref()) {
+        None => Vec::new(),
+        Some(S::InlineString(s)) => s.clone().into_bytes(),
+        Some(S::InlineBytes(b)) => b.clone(),
+        Some(_) => return Err(path.field("body").error("only inline_string and inline_bytes are supported")),
+    };
+    Ok(Respond { status: status.ok_or_else(|| path.field("status").error("must be 200 to 599"))?, body })
+}
+
+/// The configuration of the filters that are known; any other filter's is refused by name.
+fn per_filter(configs: &HashMap<String, Any>, audit: &mut Audit, path: &Path<'_>) -> Result<Option<Fault>, Error> {
+    let path = path.field("typed_per_filter_config");
+    let mut found = None;
+    for (name, any) in configs {
+        let here = path.field(name);
+        if name != fault::FILTER {
+            return Err(here.error("no such filter is supported"));
+        }
+        let value: pb_fault::HttpFault = convert::from_any(any, &here)?;
+        found = Some(Fault::decode(&value, audit, &here)?);
+    }
+    Ok(found)
+}
+
+fn edits(add: &[core::HeaderValueOption], remove: &[String], path: &Path<'_>) -> Result<HeaderEdits, Error> {
+    HeaderEdits::decode(add, remove, &path.field("headers_to_add"))
+}

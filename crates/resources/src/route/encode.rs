@@ -1,0 +1,181 @@
+//! To the protobufs of `envoy.config.route.v3`.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::route::v3 as pb;
+use envoy_types::pb::google::protobuf::Any;
+use prost::Message as _;
+
+use super::*;
+use crate::convert;
+use crate::fault;
+
+impl RouteConfiguration {
+    /// The bytes of an RDS resource.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        self.to_proto().encode_to_vec()
+    }
+
+    pub(crate) fn to_proto(&self) -> pb::RouteConfiguration {
+        pb::RouteConfiguration {
+            name: self.name.clone(),
+            virtual_hosts: self.virtual_hosts.iter().map(virtual_host).collect(),
+            request_headers_to_add: self.request_headers.encode_add(),
+            request_headers_to_remove: self.request_headers.remove.clone(),
+            response_headers_to_add: self.response_headers.encode_add(),
+            response_headers_to_remove: self.response_headers.remove.clone(),
+            validate_clusters: Some(convert::wrap_bool(false)),
+            ignore_port_in_host_matching: self.ignore_port_in_host_matching,
+            max_direct_response_body_size_bytes: Some(convert::wrap_u32(1 << 20)),
+            ..Default::default()
+        }
+    }
+}
+
+fn virtual_host(host: &VirtualHost) -> pb::VirtualHost {
+    pb::VirtualHost {
+        name: host.name.clone(),
+        domains: host.domains.clone(),
+        routes: host.routes.iter().map(route).collect(),
+        require_tls: if host.require_tls { pb::virtual_host::TlsRequirementType::All } else { pb::virtual_host::TlsRequirementType::None } as i32,
+        request_headers_to_add: host.request_headers.encode_add(),
+        request_headers_to_remove: host.request_headers.remove.clone(),
+        response_headers_to_add: host.response_headers.encode_add(),
+        response_headers_to_remove: host.response_headers.remove.clone(),
+        retry_policy: host.retry.as_ref().map(RetryPolicy::encode),
+        typed_per_filter_config: per_filter(host.fault.as_ref()),
+        include_request_attempt_count: host.include_attempt_count,
+        ..Default::default()
+    }
+}
+
+fn route(route: &Route) -> pb::Route {
+    pb::Route {
+        name: route.name.clone(),
+        r#match: Some(route_match(&route.matches)),
+        action: Some(match &route.action {
+            Action::Forward(f) => pb::route::Action::Route(forward(f)),
+            Action::Redirect(r) => pb::route::Action::Redirect(redirect(r)),
+            Action::Respond(r) => pb::route::Action::DirectResponse(respond(r)),
+        }),
+        request_headers_to_add: route.request_headers.encode_add(),
+        request_headers_to_remove: route.request_headers.remove.clone(),
+        response_headers_to_add: route.response_headers.encode_add(),
+        response_headers_to_remove: route.response_headers.remove.clone(),
+        typed_per_filter_config: per_filter(route.fault.as_ref()),
+        ..Default::default()
+    }
+}
+
+fn route_match(value: &RouteMatch) -> pb::RouteMatch {
+    use pb::route_match::PathSpecifier as P;
+    let specifier = match &value.path {
+        PathMatch::Exact(p) => P::Path(p.clone()),
+        PathMatch::Prefix(p) => P::Prefix(p.clone()),
+        PathMatch::PathPrefix(p) => P::PathSeparatedPrefix(p.clone()),
+        PathMatch::Regex(r) => P::SafeRegex(crate::matcher::proto_regex(r)),
+    };
+    pb::RouteMatch {
+        case_sensitive: (!value.case_sensitive).then(|| convert::wrap_bool(false)),
+        headers: value.headers.iter().map(HeaderMatcher::encode).collect(),
+        query_parameters: value.query.iter().map(QueryMatcher::encode).collect(),
+        grpc: value.grpc.then(pb::route_match::GrpcRouteMatchOptions::default),
+        runtime_fraction: value.share.map(|parts| core::RuntimeFractionalPercent {
+            default_value: Some(convert::proto_fraction(parts)),
+            runtime_key: String::new(),
+        }),
+        path_specifier: Some(specifier),
+        ..Default::default()
+    }
+}
+
+fn forward(value: &Forward) -> pb::RouteAction {
+    use pb::route_action::{ClusterSpecifier as C, HostRewriteSpecifier as H};
+    let plain = match value.clusters.as_slice() {
+        [only] if only.request_headers.is_empty() && only.response_headers.is_empty() && only.host_rewrite.is_none() => {
+            Some(C::Cluster(only.name.clone()))
+        }
+        _ => None,
+    };
+    let specifier = plain.unwrap_or_else(|| {
+        C::WeightedClusters(pb::WeightedCluster {
+            clusters: value.clusters.iter().map(cluster_weight).collect(),
+            ..Default::default()
+        })
+    });
+    pb::RouteAction {
+        cluster_specifier: Some(specifier),
+        timeout: Some(convert::proto_duration(value.timeout)),
+        idle_timeout: value.idle_timeout.map(convert::proto_duration),
+        retry_policy: value.retry.as_ref().map(RetryPolicy::encode),
+        prefix_rewrite: match &value.path_rewrite {
+            Some(PathRewrite::Prefix(p)) => p.clone(),
+            _ => String::new(),
+        },
+        regex_rewrite: match &value.path_rewrite {
+            Some(PathRewrite::Regex(r)) => Some(r.encode()),
+            _ => None,
+        },
+        host_rewrite_specifier: value.host_rewrite.as_ref().map(|h| match h {
+            HostRewrite::Literal(host) => H::HostRewriteLiteral(host.clone()),
+            HostRewrite::Auto => H::AutoHostRewrite(convert::wrap_bool(true)),
+            HostRewrite::Header(name) => H::HostRewriteHeader(name.clone()),
+        }),
+        append_x_forwarded_host: value.append_x_forwarded_host,
+        cluster_not_found_response_code: match value.cluster_not_found_status {
+            404 => 1,
+            500 => 2,
+            _ => 0,
+        },
+        ..Default::default()
+    }
+}
+
+fn cluster_weight(value: &WeightedCluster) -> pb::weighted_cluster::ClusterWeight {
+    use pb::weighted_cluster::cluster_weight::HostRewriteSpecifier as H;
+    pb::weighted_cluster::ClusterWeight {
+        name: value.name.clone(),
+        weight: Some(convert::wrap_u32(value.weight)),
+        request_headers_to_add: value.request_headers.encode_add(),
+        request_headers_to_remove: value.request_headers.remove.clone(),
+        response_headers_to_add: value.response_headers.encode_add(),
+        response_headers_to_remove: value.response_headers.remove.clone(),
+        host_rewrite_specifier: value.host_rewrite.clone().map(H::HostRewriteLiteral),
+        ..Default::default()
+    }
+}
+
+fn redirect(value: &Redirect) -> pb::RedirectAction {
+    use pb::redirect_action::{PathRewriteSpecifier as P, SchemeRewriteSpecifier as S};
+    pb::RedirectAction {
+        host_redirect: value.host.clone().unwrap_or_default(),
+        port_redirect: value.port.unwrap_or_default().into(),
+        response_code: match value.status {
+            302 => 1,
+            303 => 2,
+            307 => 3,
+            308 => 4,
+            _ => 0,
+        },
+        strip_query: value.strip_query,
+        scheme_rewrite_specifier: value.scheme.clone().map(S::SchemeRedirect),
+        path_rewrite_specifier: value.path.as_ref().map(|p| match p {
+            RedirectPath::Full(p) => P::PathRedirect(p.clone()),
+            RedirectPath::Prefix(p) => P::PrefixRewrite(p.clone()),
+        }),
+    }
+}
+
+fn respond(value: &Respond) -> pb::DirectResponseAction {
+    let body = (!value.body.is_empty()).then(|| core::DataSource {
+        specifier: Some(core::data_source::Specifier::InlineBytes(value.body.clone())),
+        ..Default::default()
+    });
+    pb::DirectResponseAction { status: value.status.into(), body, ..Default::default() }
+}
+
+fn per_filter(fault: Option<&Fault>) -> HashMap<String, Any> {
+    fault.map(|f| (fault::FILTER.to_owned(), convert::any(&f.encode()))).into_iter().collect()
+}

@@ -1,0 +1,14 @@
+//! Every decision about a request without I/O, clock or global: match, split, pick, retry, time out, fault.
+//!
+//! Random numbers and times are arguments, so the same inputs always give the same decision and everything here
+//! can run under simulation. The rules are Envoy's; each file names its source.
+
+pub mod balance;
+pub mod fault;
+pub mod header_edit;
+pub mod outcome;
+pub mod redirect;
+pub mod retry;
+pub mod rewrite;
+pub mod router;
+pub mod split;

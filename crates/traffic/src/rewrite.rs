@@ -1,0 +1,62 @@
+//! The path and authority that go upstream.
+
+use serin_http1::RequestHead;
+use serin_resources::route::{HostRewrite, PathRewrite};
+
+use crate::router::CompiledRoute;
+
+/// The new target, or `None` when it stays.
+#[must_use]
+pub fn target(route: &CompiledRoute, rewrite: &PathRewrite, head: &RequestHead) -> Option<Vec<u8>> {
+    let path = head.path();
+    let query = head.target().get(path.len()..).unwrap_or_default();
+    let mut new = match rewrite {
+        PathRewrite::Prefix(replacement) => {
+            let rest = path.get(route.matched_length(path)..).unwrap_or_default();
+            [replacement.as_bytes(), rest].concat()
+        }
+        PathRewrite::Regex(regex) => {
+            let pattern = route.rewrite_pattern.as_ref()?;
+            pattern.replace_all(path, dollar(&regex.substitution).as_bytes()).into_owned()
+        }
+    };
+    new.extend_from_slice(query);
+    Some(new)
+}
+
+/// RE2's `\1` as the regex crate's `${1}`.
+fn dollar(substitution: &str) -> String {
+    let mut out = String::with_capacity(substitution.len() + 4);
+    let mut chars = substitution.chars();
+    while let Some(c) = chars.next() {
+        match (c, c == '\\') {
+            (_, true) => match chars.next() {
+                Some(digit) if digit.is_ascii_digit() => out.push_str(&format!("${{{digit}}}")),
+                Some(other) => out.push(other),
+                None => out.push('\\'),
+            },
+            ('$', _) => out.push_str("$$"),
+            (other, _) => out.push(other),
+        }
+    }
+    out
+}
+
+/// The new authority, or `None` when it stays. `endpoint` is the chosen endpoint's host name.
+#[must_use]
+pub fn authority(rewrite: &HostRewrite, head: &RequestHead, endpoint: &str) -> Option<Vec<u8>> {
+    match rewrite {
+        HostRewrite::Literal(host) => Some(host.as_bytes().to_vec()),
+        HostRewrite::Auto => (!endpoint.is_empty()).then(|| endpoint.as_bytes().to_vec()),
+        HostRewrite::Header(name) => head.fields.get(name).map(<[u8]>::to_vec),
+    }
+}
+
+/// Compiles a rewrite's pattern; kept beside the matchers so that all patterns are compiled in one place.
+pub(crate) fn compile(rewrite: Option<&PathRewrite>) -> Option<regex::bytes::Regex> {
+    match rewrite {
+        Some(PathRewrite::Regex(regex)) => regex::bytes::Regex::new(&regex.pattern).ok(),
+        _ => None,
+    }
+}
+

@@ -1,0 +1,201 @@
+//! From a request to its route: the virtual host by authority, then the first route that matches.
+//!
+//! Virtual hosts are looked up as in Envoy: exact name, longest suffix (`*.a`), longest prefix (`a.*`), then `*`.
+
+mod predicate;
+
+use std::collections::HashMap;
+
+use serin_http1::RequestHead;
+use serin_resources::retry::RetryPolicy;
+use serin_resources::route::{Action, PathMatch, Route, RouteConfiguration, VirtualHost};
+
+use crate::fault::drawn;
+use crate::rewrite;
+use crate::split::Split;
+use predicate::{Header, Query, Text};
+
+pub use predicate::matches_headers;
+
+/// A route configuration, compiled.
+#[derive(Debug)]
+pub struct RouteTable {
+    /// What it was compiled from, without its hosts' routes.
+    pub name: String,
+    /// Edits of the whole configuration.
+    pub request_headers: serin_resources::header::HeaderEdits,
+    /// Edits of the whole configuration.
+    pub response_headers: serin_resources::header::HeaderEdits,
+    hosts: Vec<CompiledHost>,
+    exact: HashMap<String, usize>,
+    suffixes: Vec<(String, usize)>,
+    prefixes: Vec<(String, usize)>,
+    default: Option<usize>,
+    ignore_port: bool,
+}
+
+/// A virtual host, compiled.
+#[derive(Debug)]
+pub struct CompiledHost {
+    /// Its configuration, without routes.
+    pub config: VirtualHost,
+    /// Its routes, in order.
+    pub routes: Vec<CompiledRoute>,
+}
+
+/// A route, compiled.
+#[derive(Debug)]
+pub struct CompiledRoute {
+    /// Its configuration.
+    pub config: Route,
+    /// The split of its clusters.
+    pub split: Split,
+    /// Its retry policy, or its virtual host's.
+    pub retry: Option<RetryPolicy>,
+    pub(crate) rewrite_pattern: Option<regex::bytes::Regex>,
+    path: Text,
+    headers: Vec<Header>,
+    query: Vec<Query>,
+}
+
+impl RouteTable {
+    /// Compiles a configuration. Patterns were checked when it was decoded; one that does not compile matches nothing.
+    #[must_use]
+    pub fn compile(config: &RouteConfiguration) -> Self {
+        let mut table = Self {
+            name: config.name.clone(),
+            request_headers: config.request_headers.clone(),
+            response_headers: config.response_headers.clone(),
+            hosts: Vec::with_capacity(config.virtual_hosts.len()),
+            exact: HashMap::new(),
+            suffixes: Vec::new(),
+            prefixes: Vec::new(),
+            default: None,
+            ignore_port: config.ignore_port_in_host_matching,
+        };
+        for host in &config.virtual_hosts {
+            let index = table.hosts.len();
+            for domain in &host.domains {
+                table.index_domain(&domain.to_ascii_lowercase(), index);
+            }
+            let routes = host.routes.iter().map(|r| CompiledRoute::compile(r, host)).collect();
+            table.hosts.push(CompiledHost { config: VirtualHost { routes: Vec::new(), ..host.clone() }, routes });
+        }
+        table.suffixes.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        table.prefixes.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        table
+    }
+
+    fn index_domain(&mut self, domain: &str, index: usize) {
+        if domain == "*" {
+            self.default = Some(index);
+        } else if let Some(suffix) = domain.strip_prefix('*') {
+            self.suffixes.push((suffix.to_owned(), index));
+        } else if let Some(prefix) = domain.strip_suffix('*') {
+            self.prefixes.push((prefix.to_owned(), index));
+        } else {
+            self.exact.insert(domain.to_owned(), index);
+        }
+    }
+
+    /// The virtual host of an authority.
+    #[must_use]
+    pub fn virtual_host(&self, authority: &[u8]) -> Option<&CompiledHost> {
+        let mut buffer = [0u8; 256];
+        let name = lower(authority, &mut buffer)?;
+        let name = if self.ignore_port { without_port(name) } else { name };
+        let found = self.exact.get(name).copied();
+        let found = found.or_else(|| longest(&self.suffixes, |s| name.len() > s.len() && name.ends_with(s)));
+        let found = found.or_else(|| longest(&self.prefixes, |p| name.len() > p.len() && name.starts_with(p)));
+        self.hosts.get(found.or(self.default)?)
+    }
+
+    /// The first route of a host that matches; `random` decides routes for a share of requests.
+    #[must_use]
+    pub fn route<'a>(host: &'a CompiledHost, head: &RequestHead, random: u64) -> Option<&'a CompiledRoute> {
+        host.routes.iter().find(|route| route.matches(head, random))
+    }
+
+    /// Every host, for admin pages.
+    #[must_use]
+    pub fn hosts(&self) -> &[CompiledHost] {
+        &self.hosts
+    }
+}
+
+fn longest(list: &[(String, usize)], matches: impl Fn(&str) -> bool) -> Option<usize> {
+    list.iter().find(|(text, _)| matches(text)).map(|(_, index)| *index)
+}
+
+/// ASCII lower case in a caller's buffer; `None` when it does not fit or is not UTF-8.
+fn lower<'a>(text: &[u8], buffer: &'a mut [u8; 256]) -> Option<&'a str> {
+    let target = buffer.get_mut(..text.len())?;
+    target.copy_from_slice(text);
+    target.make_ascii_lowercase();
+    std::str::from_utf8(target).ok()
+}
+
+fn without_port(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => name,
+    }
+}
+
+/// A pattern that must match a whole string.
+pub(crate) fn full_match(pattern: &str) -> Option<regex::bytes::Regex> {
+    regex::bytes::Regex::new(&format!("^(?:{pattern})$")).ok()
+}
+
+impl CompiledRoute {
+    fn compile(route: &Route, host: &VirtualHost) -> Self {
+        let matches = &route.matches;
+        let fold = !matches.case_sensitive;
+        let path = match &matches.path {
+            PathMatch::Exact(p) => Text::exact(p, fold),
+            PathMatch::Prefix(p) => Text::prefix(p, fold),
+            PathMatch::PathPrefix(p) => Text::path_prefix(p, fold),
+            PathMatch::Regex(r) => Text::regex(r),
+        };
+        let forward = match &route.action {
+            Action::Forward(forward) => Some(forward),
+            _ => None,
+        };
+        Self {
+            split: Split::new(forward.map(|f| f.clusters.as_slice()).unwrap_or_default().iter().map(|c| c.weight)),
+            retry: forward.and_then(|f| f.retry.clone()).or_else(|| host.retry.clone()),
+            rewrite_pattern: rewrite::compile(forward.and_then(|f| f.path_rewrite.as_ref())),
+            path,
+            headers: matches.headers.iter().map(Header::compile).collect(),
+            query: matches.query.iter().map(Query::compile).collect(),
+            config: route.clone(),
+        }
+    }
+
+    /// Whether a request matches.
+    #[must_use]
+    pub fn matches(&self, head: &RequestHead, random: u64) -> bool {
+        self.path.matches(head.path())
+            && self.headers.iter().all(|h| h.matches(head))
+            && self.query.iter().all(|q| q.matches(head.query()))
+            && (!self.config.matches.grpc || is_grpc(head))
+            && self.config.matches.share.is_none_or(|share| drawn(share, random))
+    }
+
+    /// How much of a path the match consumed, for prefix rewrites: a whole exact or regex path, or the prefix.
+    #[must_use]
+    pub fn matched_length(&self, path: &[u8]) -> usize {
+        match &self.config.matches.path {
+            PathMatch::Prefix(p) | PathMatch::PathPrefix(p) => p.len().min(path.len()),
+            PathMatch::Exact(_) | PathMatch::Regex(_) => path.len(),
+        }
+    }
+}
+
+/// Whether a request is gRPC by its content type.
+#[must_use]
+pub fn is_grpc(head: &RequestHead) -> bool {
+    head.fields.get("content-type").is_some_and(|v| {
+        v.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    })
+}

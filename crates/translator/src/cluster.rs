@@ -1,0 +1,93 @@
+//! Clusters and endpoints: one cluster for each service port, and one more for each subset of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serin_model::{Labels, MeshSnapshot, Port, Protocol, ProxyIdentity, Resolution, Service, TrafficPolicy};
+use serin_resources::cluster::{Balancer, Cluster, Discovery, Protocol as Wire};
+use serin_resources::endpoint::{Endpoint, Health, LoadAssignment};
+
+use crate::{ResourceSet, naming, scope};
+
+/// Adds the clusters towards these services, with their endpoints.
+pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, services: &[&Service], set: &mut ResourceSet) {
+    for service in services {
+        let rules = scope::destination_rules(mesh, proxy, service);
+        let policy = rules.first().map(|r| r.policy.clone()).unwrap_or_default();
+        for port in service.ports.iter().filter(|p| p.protocol.is_http()) {
+            let wide = policy.for_port(port.number);
+            push(mesh, service, port, ("", &Labels::new()), &wide, set);
+            let mut seen: Vec<&str> = Vec::new();
+            for subset in rules.iter().flat_map(|r| &r.subsets) {
+                if seen.contains(&subset.name.as_str()) {
+                    continue;
+                }
+                seen.push(&subset.name);
+                let narrow = subset.policy.for_port(port.number).over(&wide);
+                push(mesh, service, port, (&subset.name, &subset.labels), &narrow, set);
+            }
+        }
+    }
+}
+
+fn push(
+    mesh: &MeshSnapshot,
+    service: &Service,
+    port: &Port,
+    (subset, labels): (&str, &Labels),
+    policy: &TrafficPolicy,
+    set: &mut ResourceSet,
+) {
+    let name = naming::outbound(port.number, subset, &service.host);
+    let endpoints = mesh
+        .endpoints(&service.host, port, labels)
+        .map(|(endpoint, number)| Endpoint {
+            weight: endpoint.weight,
+            locality: endpoint.locality.clone(),
+            health: if endpoint.ready { Health::Unknown } else { Health::Unhealthy },
+            ..Endpoint::new(endpoint.address.clone(), number)
+        })
+        .collect();
+    let assignment = LoadAssignment { cluster: name.clone(), endpoints };
+    let discovery = match service.resolution {
+        Resolution::Static => Discovery::Eds(name.clone()),
+        Resolution::Dns => Discovery::Dns(assignment.clone(), Duration::from_secs(5)),
+    };
+    if service.resolution == Resolution::Static {
+        set.endpoints.push(assignment);
+    }
+    let mut cluster = Cluster::new(name, discovery);
+    apply(policy, port.protocol, &mut cluster);
+    set.clusters.push(cluster);
+}
+
+fn apply(policy: &TrafficPolicy, protocol: Protocol, cluster: &mut Cluster) {
+    cluster.connect_timeout = Duration::from_secs(10);
+    cluster.panic_threshold = 0;
+    cluster.protocol = match protocol {
+        Protocol::Http2 | Protocol::Grpc => Wire::Http2,
+        Protocol::Http | Protocol::Tcp => Wire::Http1,
+    };
+    cluster.balancer = match policy.balancer {
+        None | Some(serin_model::Balancer::LeastRequest) => Balancer::LeastRequest { choices: 2 },
+        Some(serin_model::Balancer::RoundRobin) => Balancer::RoundRobin,
+        Some(serin_model::Balancer::Random) => Balancer::Random,
+    };
+    if let Some(pool) = &policy.connection_pool {
+        cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
+        cluster.idle_timeout = pool.idle_timeout.unwrap_or(cluster.idle_timeout);
+        cluster.max_requests = pool.max_requests;
+        cluster.max_requests_per_connection = pool.max_requests_per_connection;
+        cluster.max_retries = pool.max_retries;
+    }
+}
+
+/// The cluster towards the application beside the proxy.
+pub(crate) fn inbound(port: u16, protocol: Protocol, application: SocketAddr) -> Cluster {
+    let name = naming::inbound(port);
+    let endpoint = Endpoint::new(application.ip().to_string(), application.port());
+    let assignment = LoadAssignment { cluster: name.clone(), endpoints: vec![endpoint] };
+    let mut cluster = Cluster::new(name, Discovery::Static(assignment));
+    apply(&TrafficPolicy::default(), protocol, &mut cluster);
+    cluster
+}

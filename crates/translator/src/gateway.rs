@@ -1,0 +1,115 @@
+//! A proxy at an entrance: one listener for each port that Gateways open on it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serin_model::{
+    Gateway, GatewayRef, GatewayServer, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, TargetPort, VirtualService, selects,
+};
+use serin_resources::connection_manager::RouteSource;
+use serin_resources::listener::{Direction, Listener};
+use serin_resources::route::{Route, RouteConfiguration, VirtualHost};
+
+use crate::route::Place;
+use crate::{ResourceSet, cluster, naming, route, scope, sidecar};
+
+pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceSet {
+    let mut set = ResourceSet::default();
+    let services: Vec<_> = mesh.services().filter(|s| s.visible_in(&proxy.name.namespace)).collect();
+    cluster::outbound(mesh, proxy, &services, &mut set);
+    let mut by_port: BTreeMap<u16, Vec<(&Gateway, &GatewayServer)>> = BTreeMap::new();
+    for gateway in mesh.gateways().filter(|g| selects(&g.selector, &proxy.labels)) {
+        for server in &gateway.servers {
+            by_port.entry(server.port).or_default().push((gateway, server));
+        }
+    }
+    for (port, servers) in by_port {
+        let address = listen_address(mesh, proxy, port, &servers);
+        if set.listeners.iter().any(|l| l.address == address) {
+            continue;
+        }
+        let name = naming::gateway_routes(port);
+        set.routes.push(RouteConfiguration {
+            name: name.clone(),
+            virtual_hosts: virtual_hosts(mesh, proxy, port, &servers),
+            ignore_port_in_host_matching: true,
+            ..RouteConfiguration::default()
+        });
+        let mut http = sidecar::manager(format!("outbound_{}_{port}", address.ip()), RouteSource::Rds(name));
+        http.use_remote_address = true;
+        set.listeners.push(Listener {
+            name: format!("{}_{port}", address.ip()),
+            address,
+            direction: Direction::Outbound,
+            http,
+        });
+    }
+    set
+}
+
+/// The port behind the gateway's own service, when it has one with this number; else the number itself.
+fn listen_address(mesh: &MeshSnapshot, proxy: &ProxyIdentity, port: u16, servers: &[(&Gateway, &GatewayServer)]) -> SocketAddr {
+    let bind = servers.iter().find_map(|(_, s)| s.bind.as_ref()?.parse::<IpAddr>().ok());
+    let behind = mesh.services().find_map(|service| {
+        let selector = service.selector.as_ref().filter(|s| !s.is_empty() && selects(s, &proxy.labels))?;
+        let service_port = service.port(port)?;
+        let own = mesh.endpoints(&service.host, service_port, selector).find(|(e, _)| e.labels == proxy.labels);
+        own.map(|(_, number)| number).or(match service_port.target {
+            TargetPort::Number(number) => Some(number),
+            TargetPort::Name(_) => None,
+        })
+    });
+    SocketAddr::new(bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), behind.unwrap_or(port))
+}
+
+/// One virtual host for each host: routes of all its rules in order, those that match everything moved last.
+fn virtual_hosts(mesh: &MeshSnapshot, proxy: &ProxyIdentity, port: u16, servers: &[(&Gateway, &GatewayServer)]) -> Vec<VirtualHost> {
+    let mut hosts: BTreeMap<String, (Vec<Route>, bool)> = BTreeMap::new();
+    for (gateway, server) in servers {
+        let reference = GatewayRef::Named(gateway.name.clone());
+        let place = Place { mesh, proxy, port, gateway: &reference };
+        for rule in mesh.virtual_services().filter(|r| scope::visible(r.export_to.as_deref(), &proxy.name.namespace)) {
+            for host in hosts_of(rule, &reference, gateway, server) {
+                let entry = hosts.entry(host.to_string()).or_default();
+                entry.0.extend(route::routes(rule, &place));
+                entry.1 |= server.https_redirect;
+            }
+        }
+    }
+    let mut list: Vec<VirtualHost> = hosts
+        .into_iter()
+        .map(|(host, (mut routes, require_tls))| {
+            routes.sort_by_key(|r| r.matches.is_catch_all());
+            VirtualHost { name: format!("{host}:{port}"), domains: vec![host], routes, require_tls, ..VirtualHost::default() }
+        })
+        .collect();
+    if list.is_empty() {
+        let domains = vec!["*".to_owned()];
+        list.push(VirtualHost { name: format!("blackhole:{port}"), domains, ..VirtualHost::default() });
+    }
+    list
+}
+
+fn hosts_of(rule: &VirtualService, reference: &GatewayRef, gateway: &Gateway, server: &GatewayServer) -> Vec<Hostname> {
+    let in_match = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.gateways.as_ref());
+    let bound = rule.gateways.contains(reference) || in_match.flatten().any(|g| g == reference);
+    if !bound {
+        return Vec::new();
+    }
+    let allowed = |filter: &&HostFilter| match &filter.namespace {
+        None => true,
+        Some(own) if own == "." => rule.name.namespace == gateway.name.namespace,
+        Some(own) => *own == rule.name.namespace,
+    };
+    let mut hosts = Vec::new();
+    for filter in server.hosts.iter().filter(allowed) {
+        for host in &rule.hosts {
+            if let Some(common) = filter.host.intersect(host)
+                && !hosts.contains(&common)
+            {
+                hosts.push(common);
+            }
+        }
+    }
+    hosts
+}

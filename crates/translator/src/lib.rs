@@ -1,0 +1,46 @@
+//! For one proxy, what the mesh means in resources: a pure function of a snapshot and an identity.
+//!
+//! Those two arguments are all there is, so they are the cache key of its result. Names follow Istio's
+//! (`outbound|9080|v1|reviews.default.svc.cluster.local`), so that dashboards and habits carry over.
+//! Precedence is decided here: proxies take the first matching route and nothing is left for them to choose.
+
+mod cluster;
+mod gateway;
+mod naming;
+mod policy;
+mod route;
+mod scope;
+mod sidecar;
+mod virtual_host;
+
+use serin_model::{MeshSnapshot, ProxyIdentity, ProxyRole};
+use serin_resources::{Cluster, Listener, LoadAssignment, RouteConfiguration};
+
+/// Everything one proxy runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResourceSet {
+    /// Listeners, by name.
+    pub listeners: Vec<Listener>,
+    /// Route configurations that listeners ask for.
+    pub routes: Vec<RouteConfiguration>,
+    /// Clusters.
+    pub clusters: Vec<Cluster>,
+    /// Endpoints of the clusters that ask for them.
+    pub endpoints: Vec<LoadAssignment>,
+}
+
+/// Translates the mesh for one proxy.
+#[must_use]
+pub fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceSet {
+    let mut set = match proxy.role {
+        ProxyRole::Sidecar => sidecar::translate(mesh, proxy),
+        ProxyRole::Gateway => gateway::translate(mesh, proxy),
+    };
+    set.listeners.sort_by(|a, b| a.name.cmp(&b.name));
+    set.routes.sort_by(|a, b| a.name.cmp(&b.name));
+    set.clusters.sort_by(|a, b| a.name.cmp(&b.name));
+    set.clusters.dedup_by(|a, b| a.name == b.name);
+    set.endpoints.sort_by(|a, b| a.cluster.cmp(&b.cluster));
+    set.endpoints.dedup_by(|a, b| a.cluster == b.cluster);
+    set
+}

@@ -1,0 +1,87 @@
+//! Retry and fault policies of the model as a proxy carries them out.
+
+use std::time::Duration;
+
+use serin_model as model;
+use serin_resources::fault::{Abort, AbortStatus, Delay, Fault};
+use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue};
+use serin_resources::retry::{RetryOn, RetryPolicy};
+
+/// What Istio's pilot asks for when a rule says nothing: two more tries, only where the request cannot have been served.
+const DEFAULT_RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
+
+/// The retry policy of a rule; `None` switches retries off.
+pub(crate) fn retry(rule: Option<&model::Retries>) -> Option<RetryPolicy> {
+    let Some(rule) = rule else {
+        return Some(policy(DEFAULT_RETRY_ON, 2, true));
+    };
+    if rule.attempts == 0 {
+        return None;
+    }
+    let mut policy = policy(rule.retry_on.as_deref().unwrap_or(DEFAULT_RETRY_ON), rule.attempts, rule.ignore_previous_hosts);
+    policy.per_try_timeout = rule.per_try_timeout;
+    if let Some(base) = rule.backoff {
+        policy.base_interval = base;
+        policy.max_interval = base * 10;
+    }
+    Some(policy)
+}
+
+fn policy(retry_on: &str, attempts: u32, avoid_previous_hosts: bool) -> RetryPolicy {
+    let (mut on, rest) = RetryOn::parse(retry_on);
+    let status_codes: Vec<u16> = rest.iter().filter_map(|code| code.parse().ok()).collect();
+    on.retriable_status_codes |= !status_codes.is_empty();
+    RetryPolicy {
+        on,
+        attempts,
+        status_codes,
+        avoid_previous_hosts,
+        host_selection_attempts: if avoid_previous_hosts { 5 } else { 1 },
+        ..RetryPolicy::default()
+    }
+}
+
+/// The faults of a rule that affect any request at all.
+pub(crate) fn fault(rule: Option<&model::Fault>) -> Option<Fault> {
+    let rule = rule?;
+    let delay = rule.delay.as_ref().filter(|d| d.share.parts() > 0);
+    let abort = rule.abort.as_ref().filter(|a| a.share.parts() > 0);
+    let fault = Fault {
+        delay: delay.map(|d| Delay { fixed: d.fixed, share: d.share.parts() }).filter(|d| d.fixed > Duration::ZERO),
+        abort: abort.map(|a| Abort {
+            status: match a.status {
+                model::AbortStatus::Http(code) => AbortStatus::Http(code),
+                model::AbortStatus::Grpc(code) => AbortStatus::Grpc(code),
+            },
+            share: a.share.parts(),
+        }),
+        headers: Vec::new(),
+    };
+    (fault != Fault::default()).then_some(fault)
+}
+
+/// Header operations: set replaces, add appends; pseudo-headers and the authority are set elsewhere.
+pub(crate) fn headers(operations: &model::HeaderOperations) -> HeaderEdits {
+    let put = |(name, value): &(String, String), action| {
+        (!is_authority(name) && !name.starts_with(':')).then(|| HeaderValue { name: name.clone(), value: value.clone(), action })
+    };
+    HeaderEdits {
+        add: operations
+            .set
+            .iter()
+            .filter_map(|pair| put(pair, AppendAction::Overwrite))
+            .chain(operations.add.iter().filter_map(|pair| put(pair, AppendAction::Append)))
+            .collect(),
+        remove: operations.remove.clone(),
+    }
+}
+
+/// The authority that header operations ask for.
+pub(crate) fn authority(operations: &model::HeaderOperations) -> Option<String> {
+    let mut pairs = operations.set.iter().chain(&operations.add);
+    pairs.find(|(name, _)| is_authority(name)).map(|(_, value)| value.clone())
+}
+
+fn is_authority(name: &str) -> bool {
+    name == "host" || name == ":authority"
+}

@@ -1,0 +1,211 @@
+//! Rules of a VirtualService as routes, in order, for one proxy.
+
+use serin_model::{
+    Action, Destination, GatewayRef, Headers, HttpMatch, HttpRoute, MeshSnapshot, PathRedirect, ProxyIdentity, Rewrite,
+    StringMatch, VirtualService, selects,
+};
+use serin_resources::matcher::{HeaderMatcher, HeaderPredicate, QueryMatcher, RegexRewrite, StringMatch as Pattern, StringMatcher};
+use serin_resources::route::{self, Forward, HostRewrite, PathMatch, PathRewrite, Route, RouteMatch, WeightedCluster};
+
+use crate::{naming, policy};
+
+/// Where routes will be used, which decides which of them are.
+pub(crate) struct Place<'a> {
+    pub(crate) mesh: &'a MeshSnapshot,
+    pub(crate) proxy: &'a ProxyIdentity,
+    /// Port that callers used.
+    pub(crate) port: u16,
+    /// The mesh, or one gateway.
+    pub(crate) gateway: &'a GatewayRef,
+}
+
+/// The routes of a rule in this place; nothing follows a route that matches everything.
+pub(crate) fn routes(rule: &VirtualService, place: &Place<'_>) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for http in &rule.http {
+        if http.matches.is_empty() {
+            if rule.gateways.contains(place.gateway) {
+                routes.push(route(http, None, place));
+            }
+        } else {
+            let reachable = http.matches.iter().filter(|m| reaches(m, rule, place));
+            routes.extend(reachable.map(|m| route(http, Some(m), place)));
+        }
+        if let Some(last) = routes.iter().position(|r| r.matches.is_catch_all()) {
+            routes.truncate(last + 1);
+            break;
+        }
+    }
+    routes
+}
+
+/// The route to a service that no rule speaks of.
+pub(crate) fn default_route(host: &serin_model::Hostname, port: u16) -> Route {
+    let forward = Forward {
+        clusters: vec![WeightedCluster { name: naming::outbound(port, "", host), weight: 1, ..Default::default() }],
+        retry: policy::retry(None),
+        cluster_not_found_status: 503,
+        ..Forward::default()
+    };
+    plain("default", route::Action::Forward(forward))
+}
+
+/// A route for every request.
+pub(crate) fn plain(name: &str, action: route::Action) -> Route {
+    Route {
+        name: name.to_owned(),
+        matches: RouteMatch::path(PathMatch::Prefix("/".to_owned())),
+        action,
+        request_headers: Default::default(),
+        response_headers: Default::default(),
+        fault: None,
+    }
+}
+
+/// Whether a match can hold at all here: gateway, port and source are known when routes are made.
+fn reaches(condition: &HttpMatch, rule: &VirtualService, place: &Place<'_>) -> bool {
+    if condition.port.is_some_and(|p| p != place.port) {
+        return false;
+    }
+    match &condition.gateways {
+        Some(own) => own.contains(place.gateway),
+        None => {
+            let namespace = condition.source_namespace.as_ref().is_none_or(|n| *n == place.proxy.name.namespace);
+            rule.gateways.contains(place.gateway) && namespace && selects(&condition.source_labels, &place.proxy.labels)
+        }
+    }
+}
+
+fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> Route {
+    let matches = condition.map_or_else(|| RouteMatch::path(PathMatch::Prefix("/".to_owned())), route_match);
+    let part = condition.map(|m| m.name.as_str()).filter(|n| !n.is_empty());
+    let name = [Some(http.name.as_str()).filter(|n| !n.is_empty()), part].into_iter().flatten().collect::<Vec<_>>().join(".");
+    let fault = match &http.action {
+        Action::Forward { fault, .. } => policy::fault(fault.as_ref()),
+        _ => None,
+    };
+    Route {
+        name,
+        action: action(http, &matches, place),
+        matches,
+        request_headers: policy::headers(&http.headers.request),
+        response_headers: policy::headers(&http.headers.response),
+        fault,
+    }
+}
+
+fn action(http: &HttpRoute, matches: &RouteMatch, place: &Place<'_>) -> route::Action {
+    match &http.action {
+        Action::Forward { destinations, rewrite, timeout, retries, .. } => {
+            let single = destinations.len() == 1;
+            let reachable = destinations.iter().filter(|d| single || d.weight > 0);
+            let authority = rewrite.as_ref().and_then(|r| r.authority.clone());
+            route::Action::Forward(Forward {
+                clusters: reachable.map(|d| cluster(d, place)).collect(),
+                timeout: *timeout,
+                retry: policy::retry(retries.as_ref()),
+                path_rewrite: rewrite.as_ref().and_then(|r| path_rewrite(r, matches)),
+                host_rewrite: authority.or_else(|| policy::authority(&http.headers.request)).map(HostRewrite::Literal),
+                cluster_not_found_status: 503,
+                ..Forward::default()
+            })
+        }
+        Action::Redirect(redirect) => route::Action::Redirect(route::Redirect {
+            scheme: redirect.scheme.clone(),
+            host: redirect.authority.clone(),
+            port: redirect.port.filter(|p| !is_default_port(redirect.scheme.as_deref(), *p)),
+            path: redirect.path.as_ref().map(|p| match p {
+                PathRedirect::Full(p) => route::RedirectPath::Full(p.clone()),
+                PathRedirect::Prefix(p) => route::RedirectPath::Prefix(p.clone()),
+            }),
+            status: redirect.status,
+            strip_query: false,
+        }),
+        Action::Respond(respond) => {
+            route::Action::Respond(route::Respond { status: respond.status, body: respond.body.clone() })
+        }
+    }
+}
+
+fn is_default_port(scheme: Option<&str>, port: u16) -> bool {
+    matches!((scheme, port), (Some("http") | None, 80) | (Some("https"), 443))
+}
+
+fn cluster(destination: &Destination, place: &Place<'_>) -> WeightedCluster {
+    let Headers { request, response } = &destination.headers;
+    let subset = destination.subset.as_deref().unwrap_or_default();
+    WeightedCluster {
+        name: naming::outbound(destination_port(destination, place), subset, &destination.host),
+        weight: destination.weight,
+        request_headers: policy::headers(request),
+        response_headers: policy::headers(response),
+        host_rewrite: policy::authority(request),
+    }
+}
+
+/// The port a destination means: its own, the service's only one, the caller's, or the service's first.
+fn destination_port(destination: &Destination, place: &Place<'_>) -> u16 {
+    if let Some(port) = destination.port {
+        return port;
+    }
+    let Some(service) = place.mesh.service(&destination.host) else { return place.port };
+    match service.ports.as_slice() {
+        [only] => only.number,
+        _ if service.port(place.port).is_some() => place.port,
+        ports => ports.iter().find(|p| p.protocol.is_http()).map_or(place.port, |p| p.number),
+    }
+}
+
+fn path_rewrite(rewrite: &Rewrite, matches: &RouteMatch) -> Option<PathRewrite> {
+    if let Some((pattern, substitution)) = &rewrite.regex {
+        return Some(PathRewrite::Regex(RegexRewrite { pattern: pattern.clone(), substitution: substitution.clone() }));
+    }
+    let uri = rewrite.uri.as_ref()?;
+    match &matches.path {
+        PathMatch::Regex(pattern) => {
+            Some(PathRewrite::Regex(RegexRewrite { pattern: pattern.clone(), substitution: uri.clone() }))
+        }
+        _ => Some(PathRewrite::Prefix(uri.clone())),
+    }
+}
+
+fn route_match(condition: &HttpMatch) -> RouteMatch {
+    let path = match &condition.uri {
+        None | Some(StringMatch::Present) => PathMatch::Prefix("/".to_owned()),
+        Some(StringMatch::Exact(p)) => PathMatch::Exact(p.clone()),
+        Some(StringMatch::Prefix(p)) => PathMatch::Prefix(p.clone()),
+        Some(StringMatch::Regex(r)) => PathMatch::Regex(r.clone()),
+    };
+    let mut headers: Vec<HeaderMatcher> = Vec::new();
+    for (name, value) in [(":method", &condition.method), (":authority", &condition.authority), (":scheme", &condition.scheme)] {
+        headers.extend(value.as_ref().map(|v| header_match(name, v, false)));
+    }
+    headers.extend(condition.headers.iter().map(|(name, value)| header_match(name, value, false)));
+    headers.extend(condition.without_headers.iter().map(|(name, value)| header_match(name, value, true)));
+    let query = condition.query.iter().map(|(name, value)| QueryMatcher { name: name.clone(), value: pattern(value) });
+    RouteMatch {
+        path,
+        case_sensitive: !condition.ignore_uri_case,
+        headers,
+        query: query.collect(),
+        grpc: false,
+        share: None,
+    }
+}
+
+fn header_match(name: &str, value: &StringMatch, invert: bool) -> HeaderMatcher {
+    let predicate = pattern(value).map_or(HeaderPredicate::Present(true), HeaderPredicate::Value);
+    let missing_is_empty = invert && predicate != HeaderPredicate::Present(true);
+    HeaderMatcher { name: name.to_owned(), predicate, invert, missing_is_empty }
+}
+
+fn pattern(value: &StringMatch) -> Option<StringMatcher> {
+    let pattern = match value {
+        StringMatch::Exact(s) => Pattern::Exact(s.clone()),
+        StringMatch::Prefix(s) if s.is_empty() => return None,
+        StringMatch::Prefix(s) => Pattern::Prefix(s.clone()),
+        StringMatch::Regex(s) => Pattern::Regex(s.clone()),
+        StringMatch::Present => return None,
+    };
+    Some(StringMatcher::new(pattern))
+}

@@ -1,0 +1,89 @@
+//! Virtual hosts for callers inside the mesh.
+
+use std::collections::BTreeSet;
+
+use serin_model::{GatewayRef, MeshSnapshot, ProxyIdentity, Service};
+use serin_resources::route::{Action, Respond, VirtualHost};
+
+use crate::route::{self, Place};
+use crate::{naming, scope};
+
+/// Which services a listener serves, and by which port.
+#[derive(Clone, Copy)]
+pub(crate) enum Ports {
+    /// Every HTTP port of every service.
+    Any,
+    /// The port of this number.
+    Only(u16),
+}
+
+/// The virtual hosts of an outbound listener, the catch-all last.
+pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, services: &[&Service], ports: Ports) -> Vec<VirtualHost> {
+    let mut hosts = Vec::new();
+    let mut taken = BTreeSet::new();
+    for service in services {
+        let candidates: Vec<u16> = service.ports.iter().filter(|p| p.protocol.is_http()).map(|p| p.number).collect();
+        let primary = match ports {
+            Ports::Only(port) => Some(port),
+            Ports::Any => candidates.iter().copied().find(|p| *p == 80).or(candidates.first().copied()),
+        };
+        for port in candidates {
+            if matches!(ports, Ports::Only(only) if only != port) {
+                continue;
+            }
+            let domains = domains(&naming::aliases(&service.host, &proxy.name.namespace), port, primary, &mut taken);
+            hosts.push(service_host(mesh, proxy, service, port, domains));
+        }
+    }
+    if matches!(ports, Ports::Any | Ports::Only(80)) {
+        hosts.extend(rules_without_service(mesh, proxy, &mut taken));
+    }
+    hosts.retain(|h| !h.domains.is_empty());
+    hosts.push(block_all());
+    hosts
+}
+
+fn service_host(mesh: &MeshSnapshot, proxy: &ProxyIdentity, service: &Service, port: u16, domains: Vec<String>) -> VirtualHost {
+    let place = Place { mesh, proxy, port, gateway: &GatewayRef::Mesh };
+    let rule = scope::mesh_rule(mesh, proxy, &service.host);
+    let routes = rule.map(|r| route::routes(r, &place)).unwrap_or_default();
+    let routes = if rule.is_some() { routes } else { vec![route::default_route(&service.host, port)] };
+    VirtualHost { name: format!("{}:{port}", service.host), domains, routes, ..VirtualHost::default() }
+}
+
+fn rules_without_service(mesh: &MeshSnapshot, proxy: &ProxyIdentity, taken: &mut BTreeSet<String>) -> Vec<VirtualHost> {
+    let place = Place { mesh, proxy, port: 80, gateway: &GatewayRef::Mesh };
+    scope::mesh_rules_without_service(mesh, proxy)
+        .into_iter()
+        .map(|(host, rule)| VirtualHost {
+            name: format!("{host}:80"),
+            domains: domains(&naming::aliases(host, &proxy.name.namespace), 80, Some(80), taken),
+            routes: route::routes(rule, &place),
+            ..VirtualHost::default()
+        })
+        .collect()
+}
+
+/// Names with port, and without where this is the host's main port; a name that is taken is left out.
+fn domains(aliases: &[String], port: u16, primary: Option<u16>, taken: &mut BTreeSet<String>) -> Vec<String> {
+    let mut domains = Vec::new();
+    for alias in aliases {
+        domains.push(format!("{alias}:{port}"));
+        if primary == Some(port) {
+            domains.push(alias.clone());
+        }
+    }
+    domains.retain(|d| taken.insert(d.clone()));
+    domains
+}
+
+/// What a caller gets that names no service: nothing in the mesh is called that.
+fn block_all() -> VirtualHost {
+    let respond = Respond { status: 502, body: b"serin: no service of this name is known to the mesh\n".to_vec() };
+    VirtualHost {
+        name: "block_all".to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![route::plain("block_all", Action::Respond(respond))],
+        ..VirtualHost::default()
+    }
+}

@@ -1,0 +1,7 @@
+//! The asking end.
+
+mod session;
+mod transport;
+
+pub use session::{Session, Update, Wanted};
+pub use transport::{Config, Handler, run};

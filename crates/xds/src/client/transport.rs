@@ -1,0 +1,238 @@
+//! Keeps one aggregated stream to one of several servers, for ever.
+//!
+//! Reconnects wait 100 ms, doubling to 2 s, each with jitter, and start over after a stream that answered. A peer that
+//! stays silent is found out by HTTP/2 pings. While nothing answers, what was received before stays in force.
+
+use std::time::{Duration, Instant};
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::service::discovery::v3 as pb;
+use envoy_types::pb::google::rpc;
+use pb::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient as Client;
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::client::session::{Session, Update, Wanted};
+use crate::server::{Mode, Request};
+
+/// Where to connect and as whom.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `host:port` of the servers, tried in turn.
+    pub servers: Vec<String>,
+    /// The encoded `envoy.config.core.v3.Node`.
+    pub node: Vec<u8>,
+    /// Which variant to speak.
+    pub mode: Mode,
+}
+
+/// What becomes of configuration.
+pub trait Handler {
+    /// What to ask for, in the order in which to ask.
+    fn wanted(&self) -> Vec<(&'static str, Wanted)>;
+    /// Applies a response.
+    ///
+    /// # Errors
+    /// The text of the rejection. Good resources of the response may have been applied.
+    fn apply(&mut self, update: &Update) -> Result<(), String>;
+    /// Tells whether a stream is up; the text says to whom, or why not.
+    fn connected(&mut self, up: bool, text: &str);
+    /// Called from time to time while nothing arrives.
+    fn tick(&mut self);
+}
+
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_secs(1);
+
+/// Runs until the task is dropped.
+pub async fn run<H: Handler>(config: Config, mut handler: H) {
+    let node = core::Node::decode(config.node.as_slice()).unwrap_or_default();
+    let mut session = Session::new(config.mode);
+    let mut wait = FIRST_WAIT;
+    for attempt in 0usize.. {
+        let Some(server) = config.servers.get(attempt % config.servers.len().max(1)) else { return };
+        let outcome = connect_and_serve(server, &node, config.mode, &mut session, &mut handler).await;
+        let (answered, reason) = match outcome {
+            Ok(answered) => (answered, "the stream ended".to_owned()),
+            Err(Failure { answered, reason }) => (answered, reason),
+        };
+        handler.connected(false, &format!("{server}: {reason}"));
+        if answered {
+            wait = FIRST_WAIT;
+        }
+        tokio::time::sleep(jitter(wait)).await;
+        handler.tick();
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+struct Failure {
+    answered: bool,
+    reason: String,
+}
+
+/// Between half of `wait` and all of it.
+fn jitter(wait: Duration) -> Duration {
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+    wait / 2 + wait.mul_f64(f64::from(nanos % 1000) / 2000.0)
+}
+
+async fn connect(server: &str) -> Result<Channel, String> {
+    Endpoint::from_shared(format!("http://{server}"))
+        .map_err(|e| format!("'{server}' is no HOST:PORT: {e}"))?
+        .connect_timeout(Duration::from_secs(2))
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(1 << 20)
+        .connect()
+        .await
+        .map_err(|e| match std::error::Error::source(&e) {
+            Some(source) => format!("cannot connect: {source}"),
+            None => format!("cannot connect: {e}"),
+        })
+}
+
+async fn connect_and_serve<H: Handler>(
+    server: &str,
+    node: &core::Node,
+    mode: Mode,
+    session: &mut Session,
+    handler: &mut H,
+) -> Result<bool, Failure> {
+    let early = |reason| Failure { answered: false, reason };
+    let channel = connect(server).await.map_err(early)?;
+    let client = Client::new(channel).max_decoding_message_size(256 << 20);
+    session.on_connect();
+    let link = Link { server, node, session, handler };
+    match mode {
+        Mode::Sotw => link.sotw(client).await,
+        Mode::Delta => link.delta(client).await,
+    }
+}
+
+struct Link<'a, H> {
+    server: &'a str,
+    node: &'a core::Node,
+    session: &'a mut Session,
+    handler: &'a mut H,
+}
+
+impl<H: Handler> Link<'_, H> {
+    async fn delta(self, mut client: Client<Channel>) -> Result<bool, Failure> {
+        let (sender, receiver) = mpsc::channel(64);
+        let node = self.node.clone();
+        let encode = move |request: Request, first: bool, _version: String| pb::DeltaDiscoveryRequest {
+            node: first.then(|| node.clone()),
+            type_url: request.type_url,
+            resource_names_subscribe: request.subscribe,
+            resource_names_unsubscribe: request.unsubscribe,
+            initial_resource_versions: request.initial_versions.into_iter().collect(),
+            response_nonce: request.nonce,
+            error_detail: request.error.map(status),
+            ..Default::default()
+        };
+        let stream = client.delta_aggregated_resources(ReceiverStream::new(receiver));
+        self.exchange(sender, encode, stream).await
+    }
+
+    async fn sotw(self, mut client: Client<Channel>) -> Result<bool, Failure> {
+        let (sender, receiver) = mpsc::channel(64);
+        let node = self.node.clone();
+        let encode = move |request: Request, first: bool, version: String| pb::DiscoveryRequest {
+            node: first.then(|| node.clone()),
+            version_info: version,
+            type_url: request.type_url,
+            resource_names: request.names,
+            response_nonce: request.nonce,
+            error_detail: request.error.map(status),
+            ..Default::default()
+        };
+        let stream = client.stream_aggregated_resources(ReceiverStream::new(receiver));
+        self.exchange(sender, encode, stream).await
+    }
+
+    async fn exchange<Q, R, E, F>(self, sender: mpsc::Sender<Q>, encode: E, stream: F) -> Result<bool, Failure>
+    where
+        E: Fn(Request, bool, String) -> Q,
+        R: Into<Update>,
+        F: Future<Output = Result<tonic::Response<tonic::Streaming<R>>, tonic::Status>>,
+    {
+        let mut first = true;
+        let mut answered = false;
+        let fail = |answered, reason: &str| Failure { answered, reason: reason.to_owned() };
+        for request in self.session.subscribe(&self.handler.wanted()) {
+            let version = self.session.version(&request.type_url);
+            sender.try_send(encode(request, first, version)).map_err(|_| fail(false, "too many types"))?;
+            first = false;
+        }
+        let opened = stream.await.map_err(|e| fail(false, e.message()))?;
+        let mut responses = opened.into_inner();
+        self.handler.connected(true, self.server);
+        let mut ticked = Instant::now();
+        loop {
+            let next = tokio::time::timeout(TICK, responses.next()).await;
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                self.handler.tick();
+            }
+            let response = match next {
+                Err(_elapsed) => continue,
+                Ok(None) => return Ok(answered),
+                Ok(Some(Err(error))) => return Err(fail(answered, error.message())),
+                Ok(Some(Ok(response))) => response,
+            };
+            answered = true;
+            let mut update: Update = response.into();
+            self.session.on_response(&mut update);
+            let outcome = self.handler.apply(&update);
+            let answer = self.session.answer(&update, outcome);
+            let more = self.session.subscribe(&self.handler.wanted());
+            for request in std::iter::once(answer).chain(more) {
+                let version = self.session.version(&request.type_url);
+                let sent = sender.send(encode(request, first, version)).await;
+                sent.map_err(|_| fail(answered, "the stream closed"))?;
+                first = false;
+            }
+        }
+    }
+}
+
+fn status(message: String) -> rpc::Status {
+    rpc::Status { code: 3, message, ..Default::default() }
+}
+
+impl From<pb::DeltaDiscoveryResponse> for Update {
+    fn from(response: pb::DeltaDiscoveryResponse) -> Self {
+        let changed = response.resources.into_iter().map(|r| {
+            let body = r.resource.map(|any| any.value).unwrap_or_default();
+            (r.name, r.version, body.into())
+        });
+        Self {
+            type_url: response.type_url,
+            changed: changed.collect(),
+            removed: response.removed_resources,
+            full: false,
+            nonce: response.nonce,
+            version: response.system_version_info,
+        }
+    }
+}
+
+impl From<pb::DiscoveryResponse> for Update {
+    fn from(response: pb::DiscoveryResponse) -> Self {
+        let version = response.version_info.clone();
+        Self {
+            type_url: response.type_url,
+            changed: response.resources.into_iter().map(|any| (String::new(), version.clone(), any.value.into())).collect(),
+            removed: Vec::new(),
+            full: true,
+            nonce: response.nonce,
+            version: response.version_info,
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! How named, versioned bytes travel: the xDS v3 discovery protocol, incremental and state of the world, both ends.
+//!
+//! The sessions are state machines without I/O: messages in, messages out, the time as an argument. The transports
+//! are thin tonic wrappers around them. Nothing here looks inside a resource.
+//!
+//! Duties come from Envoy's xDS protocol page: a nonce is per stream and type; a NACK is recognised by its error
+//! detail only; a stale nonce is not answered in state of the world but still changes subscriptions in delta.
+
+pub mod client;
+mod message;
+pub mod server;
+
+pub use message::{Node, Resource, ResourceMap};

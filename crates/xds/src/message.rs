@@ -1,0 +1,65 @@
+//! What travels.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::google::protobuf::value::Kind;
+
+/// One named, versioned piece of configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// Its name, unique within its type.
+    pub name: String,
+    /// Changes when the bytes do.
+    pub version: String,
+    /// The encoded message, without its `Any`.
+    pub body: Bytes,
+}
+
+/// Everything for one client: resources by type URL and name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResourceMap {
+    /// Names this state in state-of-the-world responses.
+    pub version: String,
+    /// Resources by type and name.
+    pub types: BTreeMap<String, BTreeMap<String, Arc<Resource>>>,
+}
+
+impl ResourceMap {
+    /// The resources of a type.
+    #[must_use]
+    pub fn of_type(&self, type_url: &str) -> Option<&BTreeMap<String, Arc<Resource>>> {
+        self.types.get(type_url)
+    }
+}
+
+/// Who a client says it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// The node id.
+    pub id: String,
+    /// `metadata.LABELS`.
+    pub labels: BTreeMap<String, String>,
+    /// Program and version, as far as it says.
+    pub user_agent: String,
+}
+
+impl From<&core::Node> for Node {
+    fn from(node: &core::Node) -> Self {
+        let labels = node.metadata.as_ref().and_then(|m| m.fields.get("LABELS")).and_then(|v| v.kind.as_ref());
+        let labels = match labels {
+            Some(Kind::StructValue(fields)) => fields
+                .fields
+                .iter()
+                .filter_map(|(key, value)| match &value.kind {
+                    Some(Kind::StringValue(text)) => Some((key.clone(), text.clone())),
+                    _ => None,
+                })
+                .collect(),
+            _ => BTreeMap::new(),
+        };
+        Self { id: node.id.clone(), labels, user_agent: node.user_agent_name.clone() }
+    }
+}

@@ -1,0 +1,8 @@
+//! The serving end.
+
+mod session;
+mod subscription;
+mod transport;
+
+pub use session::{Mode, Request, Response, Session, TypeState, TypeStatus};
+pub use transport::{Control, Discovery, Feed};

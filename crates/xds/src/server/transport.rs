@@ -1,0 +1,225 @@
+//! The aggregated discovery service over tonic: one task a stream, one session in it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use envoy_types::pb::envoy::service::discovery::v3 as pb;
+use envoy_types::pb::google::protobuf::Any;
+use pb::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Status, Streaming};
+
+use crate::message::{Node, Resource, ResourceMap};
+use crate::server::session::{Mode, Request, Response, Session, TypeStatus};
+
+/// What a client is served from.
+pub struct Feed {
+    /// The newest resources for it.
+    pub resources: watch::Receiver<Arc<ResourceMap>>,
+    /// Identifies the stream towards [`Control`].
+    pub stream: u64,
+}
+
+/// The control plane behind the service.
+pub trait Control: Send + Sync + 'static {
+    /// Admits a client.
+    ///
+    /// # Errors
+    /// A sentence for the client's operator when it cannot be served, such as a malformed node id.
+    fn connect(&self, node: &Node, peer: &str) -> Result<Feed, String>;
+    /// Tells how a client stands, after every exchange.
+    fn status(&self, stream: u64, status: Vec<TypeStatus>);
+    /// A stream ended.
+    fn disconnect(&self, stream: u64);
+}
+
+/// The service; one for the whole process.
+pub struct Discovery<C> {
+    control: Arc<C>,
+    order: Vec<&'static str>,
+}
+
+impl<C: Control> Discovery<C> {
+    /// The tonic service, pushing types in `order`.
+    #[must_use]
+    pub fn service(control: Arc<C>, order: &[&'static str]) -> AggregatedDiscoveryServiceServer<Self> {
+        AggregatedDiscoveryServiceServer::new(Self { control, order: order.to_vec() })
+    }
+
+    fn start<Q, R>(&self, mode: Mode, peer: String, requests: Streaming<Q>) -> Outgoing<R>
+    where
+        Q: Wire + Send + 'static,
+        R: From<Response> + Send + 'static,
+    {
+        let (sender, receiver) = mpsc::channel(4);
+        let stream = StreamTask { control: self.control.clone(), session: Session::new(mode, &self.order), sender, peer };
+        tokio::spawn(stream.run(requests));
+        Box::pin(ReceiverStream::new(receiver))
+    }
+}
+
+type Outgoing<R> = Pin<Box<dyn Stream<Item = Result<R, Status>> + Send>>;
+
+/// A request message of either variant.
+trait Wire {
+    fn node(&self) -> Option<Node>;
+    fn into_request(self) -> Request;
+}
+
+struct StreamTask<C, R> {
+    control: Arc<C>,
+    session: Session,
+    sender: mpsc::Sender<Result<R, Status>>,
+    peer: String,
+}
+
+impl<C: Control, R: From<Response> + Send + 'static> StreamTask<C, R> {
+    async fn run<Q: Wire + Send + 'static>(mut self, mut requests: Streaming<Q>) {
+        let Some(Ok(first)) = requests.next().await else { return };
+        let node = first.node().unwrap_or_default();
+        let feed = match self.control.connect(&node, &self.peer) {
+            Ok(feed) => feed,
+            Err(reason) => {
+                tracing::warn!(peer = %self.peer, "{reason}");
+                let _ = self.sender.send(Err(Status::invalid_argument(reason))).await;
+                return;
+            }
+        };
+        let stream = feed.stream;
+        self.serve(first.into_request(), feed, requests).await;
+        self.control.disconnect(stream);
+    }
+
+    async fn serve<Q: Wire + Send + 'static>(&mut self, first: Request, mut feed: Feed, mut requests: Streaming<Q>) {
+        self.session.set_resources(feed.resources.borrow_and_update().clone());
+        self.session.on_request(&first);
+        loop {
+            while let Some(response) = self.session.poll(Instant::now()) {
+                if self.sender.send(Ok(response.into())).await.is_err() {
+                    return;
+                }
+            }
+            self.control.status(feed.stream, self.session.status());
+            let wait = self.session.deadline();
+            tokio::select! {
+                request = requests.next() => match request {
+                    Some(Ok(request)) => self.session.on_request(&request.into_request()),
+                    Some(Err(error)) => {
+                        tracing::debug!(peer = %self.peer, %error, "discovery stream failed");
+                        return;
+                    }
+                    None => return,
+                },
+                changed = feed.resources.changed() => match changed {
+                    Ok(()) => self.session.set_resources(feed.resources.borrow_and_update().clone()),
+                    Err(_) => return,
+                },
+                () = sleep_until(wait) => {}
+            }
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[tonic::async_trait]
+impl<C: Control> AggregatedDiscoveryService for Discovery<C> {
+    type StreamAggregatedResourcesStream = Outgoing<pb::DiscoveryResponse>;
+    type DeltaAggregatedResourcesStream = Outgoing<pb::DeltaDiscoveryResponse>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: tonic::Request<Streaming<pb::DiscoveryRequest>>,
+    ) -> Result<tonic::Response<Self::StreamAggregatedResourcesStream>, Status> {
+        let peer = peer(&request);
+        Ok(tonic::Response::new(self.start(Mode::Sotw, peer, request.into_inner())))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: tonic::Request<Streaming<pb::DeltaDiscoveryRequest>>,
+    ) -> Result<tonic::Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        let peer = peer(&request);
+        Ok(tonic::Response::new(self.start(Mode::Delta, peer, request.into_inner())))
+    }
+}
+
+fn peer<T>(request: &tonic::Request<T>) -> String {
+    request.remote_addr().map_or_else(|| "unknown".to_owned(), |a| a.to_string())
+}
+
+impl Wire for pb::DiscoveryRequest {
+    fn node(&self) -> Option<Node> {
+        self.node.as_ref().map(Node::from)
+    }
+
+    fn into_request(self) -> Request {
+        Request {
+            type_url: self.type_url,
+            nonce: self.response_nonce,
+            error: self.error_detail.map(|e| e.message),
+            names: self.resource_names,
+            ..Request::default()
+        }
+    }
+}
+
+impl Wire for pb::DeltaDiscoveryRequest {
+    fn node(&self) -> Option<Node> {
+        self.node.as_ref().map(Node::from)
+    }
+
+    fn into_request(self) -> Request {
+        Request {
+            type_url: self.type_url,
+            nonce: self.response_nonce,
+            error: self.error_detail.map(|e| e.message),
+            subscribe: self.resource_names_subscribe,
+            unsubscribe: self.resource_names_unsubscribe,
+            initial_versions: self.initial_resource_versions.into_iter().collect(),
+            ..Request::default()
+        }
+    }
+}
+
+fn any(type_url: &str, resource: &Resource) -> Any {
+    Any { type_url: type_url.to_owned(), value: resource.body.to_vec() }
+}
+
+impl From<Response> for pb::DiscoveryResponse {
+    fn from(response: Response) -> Self {
+        Self {
+            resources: response.resources.iter().map(|r| any(&response.type_url, r)).collect(),
+            version_info: response.version,
+            nonce: response.nonce,
+            type_url: response.type_url,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Response> for pb::DeltaDiscoveryResponse {
+    fn from(response: Response) -> Self {
+        let resources = response.resources.iter().map(|r| pb::Resource {
+            name: r.name.clone(),
+            version: r.version.clone(),
+            resource: Some(any(&response.type_url, r)),
+            ..Default::default()
+        });
+        Self {
+            resources: resources.collect(),
+            system_version_info: response.version,
+            nonce: response.nonce,
+            type_url: response.type_url,
+            removed_resources: response.removed,
+            ..Self::default()
+        }
+    }
+}
