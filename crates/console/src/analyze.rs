@@ -1,0 +1,168 @@
+//! `serin analyze`: checks documents as the pilot would, without one.
+//!
+//! Documents are checked against everything that was named and against their own folder. A finding counts as the milder
+//! of the two, so that neither a folder of independent examples nor a mesh spread over folders is blamed wrongly.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use serin_ingest::{Code, Diagnostic, Document, MAX_FILE_BYTES, Severity, check, parse, render_text, summary};
+
+/// How findings are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// With the source line and a caret.
+    Text,
+    /// A list of objects.
+    Json,
+}
+
+/// Options of `serin analyze`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Exit code: 0 clean or warnings only, 1 errors, 2 cannot read.\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json")]
+pub struct AnalyzeOptions {
+    /// Files and folders to check together
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// How findings are shown
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn analyze(options: &AnalyzeOptions) -> anyhow::Result<ExitCode> {
+    let mut files = BTreeMap::new();
+    for path in &options.paths {
+        if let Err(error) = collect(path, &mut files) {
+            eprintln!("error: {error:#}");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    let findings = examine(&files);
+    let mut out = std::io::stdout().lock();
+    match options.output {
+        Output::Json => {
+            let list: Vec<Value> = findings.iter().map(to_json).collect();
+            writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?;
+        }
+        Output::Text => {
+            let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            for finding in &findings {
+                writeln!(out, "{}", render_text(finding, files.get(&*finding.file).map(String::as_str), color))?;
+            }
+            writeln!(out, "{} files: {}", files.len(), summary(&findings))?;
+        }
+    }
+    let failed = findings.iter().any(|f| f.severity == Severity::Error);
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn collect(path: &Path, files: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
+    let shown = path.display();
+    let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?;
+    if metadata.is_dir() {
+        let mut entries: Vec<PathBuf> = std::fs::read_dir(path)
+            .with_context(|| format!("cannot read {shown}"))?
+            .map(|entry| entry.map(|e| e.path()))
+            .collect::<Result<_, _>>()?;
+        entries.sort();
+        for entry in entries {
+            let hidden = entry.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+            let document = entry.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|k| e == *k));
+            if !hidden && (entry.is_dir() || document) {
+                collect(&entry, files)?;
+            }
+        }
+        return Ok(());
+    }
+    anyhow::ensure!(
+        metadata.len() <= MAX_FILE_BYTES as u64,
+        "{shown} has {} bytes, more than {MAX_FILE_BYTES}: split it into several files",
+        metadata.len()
+    );
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    files.insert(shown.to_string(), text);
+    Ok(())
+}
+
+/// All findings, by place.
+fn examine(files: &BTreeMap<String, String>) -> Vec<Diagnostic> {
+    let mut findings = Vec::new();
+    let mut documents: Vec<Document> = Vec::new();
+    for (file, text) in files {
+        let parsed = parse(file, text);
+        findings.extend(parsed.diagnostics);
+        documents.extend(parsed.documents);
+    }
+    findings.extend(duplicates(&documents));
+    let narrow = by_folder(&documents);
+    for finding in check(documents.iter()).diagnostics {
+        let key = (finding.file.clone(), finding.at, finding.code);
+        if let Some(severity) = narrow.get(&key) {
+            findings.push(Diagnostic { severity: finding.severity.min(*severity), ..finding });
+        }
+    }
+    findings.sort_by(|a, b| (&a.file, a.at, a.code).cmp(&(&b.file, b.at, b.code)));
+    findings
+}
+
+type Place = (Arc<str>, serin_ingest::Position, Code);
+
+/// What each folder's documents lack among themselves.
+fn by_folder(documents: &[Document]) -> BTreeMap<Place, Severity> {
+    let mut folders: BTreeMap<PathBuf, Vec<&Document>> = BTreeMap::new();
+    for document in documents {
+        folders.entry(folder(document)).or_default().push(document);
+    }
+    let findings = folders.values().flat_map(|list| check(list.iter().copied()).diagnostics);
+    findings.map(|f| ((f.file.clone(), f.at, f.code), f.severity)).collect()
+}
+
+fn folder(document: &Document) -> PathBuf {
+    Path::new(&*document.file).parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// Objects that a folder defines twice.
+fn duplicates(documents: &[Document]) -> Vec<Diagnostic> {
+    let mut seen: HashMap<_, &Document> = HashMap::new();
+    let mut findings = Vec::new();
+    for document in documents {
+        match seen.get(&(folder(document), &document.key)) {
+            None => {
+                seen.insert((folder(document), &document.key), document);
+            }
+            Some(first) => findings.push(Diagnostic {
+                code: Code::Duplicate,
+                severity: Severity::Error,
+                file: document.file.clone(),
+                at: document.at,
+                path: String::new(),
+                message: format!("{} is defined twice", document.key),
+                help: format!("the first one stands in {}:{}", first.file, first.at.line),
+            }),
+        }
+    }
+    findings
+}
+
+fn to_json(finding: &Diagnostic) -> Value {
+    json!({
+        "code": finding.code.as_str(),
+        "severity": finding.severity.as_str(),
+        "file": &*finding.file,
+        "line": finding.at.line,
+        "column": finding.at.column,
+        "path": finding.path,
+        "message": finding.message,
+        "help": finding.help,
+    })
+}

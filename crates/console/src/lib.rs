@@ -1,0 +1,7 @@
+//! What a person looks at: the commands that explain and check.
+//!
+//! Every command returns an exit code; what it found goes to standard output, what went wrong to standard error.
+
+mod analyze;
+
+pub use analyze::{AnalyzeOptions, analyze};

@@ -1,0 +1,155 @@
+//! The applications. Each knows only its own proxy, to which it sends every request under the service's name.
+
+mod details;
+mod page;
+mod productpage;
+mod ratings;
+mod reviews;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use http_body_util::Full;
+use hyper::Request;
+use serde_json::Value;
+
+use crate::client::Client;
+
+/// The services of Bookinfo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Service {
+    /// The page.
+    Productpage,
+    /// Facts about the book.
+    Details,
+    /// What people think.
+    Reviews,
+    /// Stars.
+    Ratings,
+}
+
+/// Options of one application.
+#[derive(Debug, Clone, Args)]
+pub struct AppOptions {
+    /// Which service
+    #[arg(long)]
+    service: Service,
+    /// Its version
+    #[arg(long, default_value = "v1")]
+    version: String,
+    /// Its instance name
+    #[arg(long)]
+    name: String,
+    /// Where it listens
+    #[arg(long)]
+    listen: SocketAddr,
+    /// Its own proxy's outbound listener
+    #[arg(long, required_unless_present = "direct")]
+    mesh: Option<SocketAddr>,
+    /// Without a proxy: addresses of the services it calls, SERVICE=HOST:PORT
+    #[arg(long, value_delimiter = ',')]
+    direct: Vec<String>,
+}
+
+/// The port by which services are called.
+const PORT: u16 = 9080;
+
+/// Headers that an application passes on to those it calls.
+const PASSED_ON: [&str; 13] = [
+    "end-user",
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-flags",
+    "b3",
+    "cookie",
+    "authorization",
+    "user-agent",
+];
+
+/// What handlers share.
+#[derive(Clone)]
+struct App {
+    name: Arc<str>,
+    version: Arc<str>,
+    mesh: Option<SocketAddr>,
+    direct: Arc<Vec<(String, SocketAddr)>>,
+    turn: Arc<AtomicUsize>,
+    client: Client,
+}
+
+/// Runs an application until the process is ended.
+///
+/// # Errors
+/// When its address cannot be bound.
+pub fn run(options: &AppOptions) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: &AppOptions) -> anyhow::Result<()> {
+    let direct = options.direct.iter().map(|pair| {
+        let (name, address) = pair.split_once('=').with_context(|| format!("'{pair}' is not SERVICE=HOST:PORT"))?;
+        Ok((name.to_owned(), address.parse()?))
+    });
+    let app = App {
+        name: options.name.as_str().into(),
+        version: options.version.as_str().into(),
+        mesh: options.mesh,
+        direct: Arc::new(direct.collect::<anyhow::Result<_>>()?),
+        turn: Arc::default(),
+        client: Client::new(),
+    };
+    let router = match options.service {
+        Service::Productpage => productpage::router(),
+        Service::Details => details::router(),
+        Service::Reviews => reviews::router(),
+        Service::Ratings => ratings::router(),
+    };
+    let router: Router = router.route("/health", axum::routing::get(|| async { "ok" })).with_state(app);
+    let socket = tokio::net::TcpListener::bind(options.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", options.listen))?;
+    axum::serve(socket, router).await?;
+    Ok(())
+}
+
+impl App {
+    /// Calls another service through the mesh, passing on what must be passed on.
+    async fn call(&self, service: &str, path: &str, headers: &HeaderMap, limit: Duration) -> anyhow::Result<(StatusCode, Bytes)> {
+        let address = self.address(service)?;
+        let mut request = Request::get(format!("http://{address}{path}"));
+        for name in PASSED_ON {
+            for value in headers.get_all(name) {
+                request = request.header(name, value);
+            }
+        }
+        request = request.header("host", HeaderValue::from_str(&format!("{service}:{PORT}"))?);
+        self.client.send(request.body(Full::default())?, limit).await
+    }
+
+    fn address(&self, service: &str) -> anyhow::Result<SocketAddr> {
+        if let Some(mesh) = self.mesh {
+            return Ok(mesh);
+        }
+        let all: Vec<SocketAddr> = self.direct.iter().filter(|(name, _)| name == service).map(|(_, a)| *a).collect();
+        let turn = self.turn.fetch_add(1, Relaxed);
+        all.get(turn % all.len().max(1)).copied().with_context(|| format!("no address of {service}"))
+    }
+}
+
+/// A JSON answer.
+fn json(status: StatusCode, value: &Value) -> (StatusCode, [(&'static str, &'static str); 1], String) {
+    (status, [("content-type", "application/json")], value.to_string())
+}

@@ -1,0 +1,86 @@
+//! The command line of `serin demo`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, ValueEnum};
+
+/// Which program runs as every proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DataPlane {
+    /// Serin's own.
+    Serin,
+    /// Real Envoy.
+    Envoy,
+}
+
+/// Options of `serin demo`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  serin demo\n  serin demo --config ./rules --free-ports --json\n  serin demo --data-plane envoy --envoy /usr/local/bin/envoy")]
+pub struct DemoOptions {
+    /// Folder of rules to use and watch; default is examples/bookinfo, or a copy of it when that is not here
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// Program that runs as every proxy
+    #[arg(long, value_enum, default_value = "serin")]
+    pub data_plane: DataPlane,
+    /// The Envoy binary for --data-plane envoy
+    #[arg(long, value_name = "PATH", default_value = "envoy")]
+    pub envoy: PathBuf,
+    /// Services that run without a proxy
+    #[arg(long, value_name = "SERVICE,...", value_delimiter = ',')]
+    pub without_proxy: Vec<String>,
+    /// Take free ports for everything
+    #[arg(long)]
+    pub free_ports: bool,
+    /// End after this time
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Print one JSON line when everything is ready
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The rules that come with the program.
+const BUILT_IN: [(&str, &str); 3] = [
+    ("bookinfo-gateway.yaml", include_str!("../../../../examples/bookinfo/bookinfo-gateway.yaml")),
+    ("destination-rules.yaml", include_str!("../../../../examples/bookinfo/destination-rules.yaml")),
+    ("reviews.yaml", include_str!("../../../../examples/bookinfo/reviews.yaml")),
+];
+
+impl DemoOptions {
+    /// The folder of rules.
+    pub(super) fn rules(&self, scratch: &Path) -> anyhow::Result<PathBuf> {
+        if let Some(folder) = &self.config {
+            ensure!(folder.is_dir(), "--config {}: no such folder", folder.display());
+            return folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()));
+        }
+        let here = Path::new("examples/bookinfo");
+        if here.is_dir() {
+            return here.canonicalize().context("cannot read examples/bookinfo");
+        }
+        let copy = scratch.join("rules");
+        std::fs::create_dir_all(&copy)?;
+        for (name, text) in BUILT_IN {
+            std::fs::write(copy.join(name), text)?;
+        }
+        Ok(copy)
+    }
+}
+
+/// `30s`, `5m`, `1h`, `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is not a duration such as 30s, 5m or 1h");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let factor = match unit {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    Ok(Duration::from_secs_f64(number * factor))
+}

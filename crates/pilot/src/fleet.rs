@@ -1,0 +1,153 @@
+//! The proxies that are connected, and what each of them should have.
+//!
+//! Proxies of the same identity class share one translation. A resource whose bytes did not change keeps its version
+//! and its memory, so a push costs what it changes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serin_model::{MeshSnapshot, ProxyIdentity};
+use serin_resources::type_url;
+use serin_translator::{ResourceSet, translate};
+use serin_xds::server::{Control, Feed, TypeStatus};
+use serin_xds::{Node, Resource, ResourceMap};
+use tokio::sync::watch;
+use xxhash_rust::xxh64::xxh64;
+
+/// All connected proxies.
+#[derive(Default)]
+pub(crate) struct Fleet {
+    state: Mutex<State>,
+    next: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    mesh: Arc<MeshSnapshot>,
+    translated: HashMap<ProxyIdentity, Arc<ResourceMap>>,
+    clients: BTreeMap<u64, Client>,
+}
+
+/// One stream.
+pub(crate) struct Client {
+    pub(crate) identity: ProxyIdentity,
+    pub(crate) node_id: String,
+    pub(crate) agent: String,
+    pub(crate) peer: String,
+    pub(crate) status: Vec<TypeStatus>,
+    sender: watch::Sender<Arc<ResourceMap>>,
+}
+
+impl Fleet {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pushes a new mesh to everybody.
+    pub(crate) fn publish(&self, mesh: MeshSnapshot) {
+        let mut state = self.lock();
+        state.mesh = Arc::new(mesh);
+        let before = std::mem::take(&mut state.translated);
+        let State { mesh, translated, clients } = &mut *state;
+        for client in clients.values() {
+            let map = resources_for(mesh, &client.identity, &before, translated);
+            client.sender.send_if_modified(|current| {
+                let changed = !Arc::ptr_eq(current, &map);
+                *current = map;
+                changed
+            });
+        }
+    }
+
+    /// Looks at every client.
+    pub(crate) fn each<T>(&self, mut look: impl FnMut(u64, &Client) -> T) -> Vec<T> {
+        self.lock().clients.iter().map(|(id, client)| look(*id, client)).collect()
+    }
+}
+
+impl Control for Fleet {
+    fn connect(&self, node: &Node, peer: &str) -> Result<Feed, String> {
+        let identity = ProxyIdentity::parse(&node.id, node.labels.clone())?;
+        let stream = self.next.fetch_add(1, Relaxed);
+        let mut state = self.lock();
+        let State { mesh, translated, clients } = &mut *state;
+        let map = resources_for(mesh, &identity, &HashMap::new(), translated);
+        let (sender, resources) = watch::channel(map);
+        let client = Client {
+            identity,
+            node_id: node.id.clone(),
+            agent: node.user_agent.clone(),
+            peer: peer.to_owned(),
+            status: Vec::new(),
+            sender,
+        };
+        tracing::info!("{} connected from {peer}", client.identity.name);
+        clients.insert(stream, client);
+        Ok(Feed { resources, stream })
+    }
+
+    fn status(&self, stream: u64, status: Vec<TypeStatus>) {
+        if let Some(client) = self.lock().clients.get_mut(&stream) {
+            for new in status.iter().filter(|s| s.error.is_some()) {
+                if !client.status.iter().any(|old| old.error == new.error) {
+                    let error = new.error.as_deref().unwrap_or_default();
+                    tracing::warn!("{} rejected {}: {error}", client.identity.name, new.type_url);
+                }
+            }
+            client.status = status;
+        }
+    }
+
+    fn disconnect(&self, stream: u64) {
+        if let Some(client) = self.lock().clients.remove(&stream) {
+            tracing::info!("{} disconnected", client.identity.name);
+        }
+    }
+}
+
+fn resources_for(
+    mesh: &MeshSnapshot,
+    identity: &ProxyIdentity,
+    before: &HashMap<ProxyIdentity, Arc<ResourceMap>>,
+    translated: &mut HashMap<ProxyIdentity, Arc<ResourceMap>>,
+) -> Arc<ResourceMap> {
+    if let Some(map) = translated.get(identity) {
+        return map.clone();
+    }
+    let old = before.get(identity);
+    let new = encode(&translate(mesh, identity), old.map(AsRef::as_ref));
+    let map = match old {
+        Some(old) if **old == new => old.clone(),
+        _ => Arc::new(new),
+    };
+    translated.insert(identity.clone(), map.clone());
+    map
+}
+
+fn encode(set: &ResourceSet, old: Option<&ResourceMap>) -> ResourceMap {
+    let mut map = ResourceMap::default();
+    let mut put = |type_url: &str, name: &str, body: Vec<u8>| {
+        let version = format!("{:016x}", xxh64(&body, 0));
+        let same = old.and_then(|o| o.of_type(type_url)).and_then(|t| t.get(name)).filter(|r| r.version == version);
+        let resource = same.cloned().unwrap_or_else(|| {
+            Arc::new(Resource { name: name.to_owned(), version, body: body.into() })
+        });
+        map.types.entry(type_url.to_owned()).or_default().insert(name.to_owned(), resource);
+    };
+    for cluster in &set.clusters {
+        put(type_url::CLUSTER, &cluster.name, cluster.encode());
+    }
+    for assignment in &set.endpoints {
+        put(type_url::ENDPOINT, &assignment.cluster, assignment.encode());
+    }
+    for listener in &set.listeners {
+        put(type_url::LISTENER, &listener.name, listener.encode());
+    }
+    for routes in &set.routes {
+        put(type_url::ROUTE, &routes.name, routes.encode());
+    }
+    let versions: Vec<&str> = map.types.values().flat_map(|t| t.values()).map(|r| r.version.as_str()).collect();
+    map.version = format!("{:016x}", xxh64(versions.concat().as_bytes(), 0));
+    map
+}

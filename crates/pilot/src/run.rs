@@ -1,0 +1,88 @@
+//! Starting, watching, leaving.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serin_ingest::{render_text, summary};
+use serin_resources::type_url;
+use serin_xds::server::Discovery;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::admin::{self, Admin};
+use crate::fleet::Fleet;
+use crate::options::PilotOptions;
+use crate::source::Source;
+use crate::store::{Built, Store};
+
+/// Make before break: what routes need goes out before the routes.
+const ORDER: [&str; 4] = [type_url::CLUSTER, type_url::ENDPOINT, type_url::LISTENER, type_url::ROUTE];
+
+/// Runs a pilot until it is told to stop.
+///
+/// # Errors
+/// When a folder does not exist or an address cannot be bound.
+pub fn run(options: &PilotOptions) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let source = Source::open(&options.config)?;
+    let fleet = Arc::new(Fleet::default());
+    let store = Arc::new(Mutex::new(Store::default()));
+    refresh(&source, &store, &fleet);
+    let xds = bind(options.xds, "--xds")?;
+    let admin_socket = bind(options.admin, "--admin")?;
+    tracing::info!("serving proxies on {}, admin on {}", xds.local_addr()?, admin_socket.local_addr()?);
+    tokio::spawn(admin::serve(admin_socket, Admin { fleet: fleet.clone(), store: store.clone() }));
+    tokio::spawn(watch(source, store, fleet.clone()));
+    let server = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(Discovery::service(fleet, &ORDER))
+        .serve_with_incoming(TcpListenerStream::new(xds));
+    tokio::select! {
+        served = server => served.context("the discovery service failed"),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    let open = || -> std::io::Result<TcpListener> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1024)?;
+        TcpListener::from_std(socket.into())
+    };
+    open().with_context(|| format!("cannot listen on {address}: choose another address with {flag}"))
+}
+
+async fn watch(mut source: Source, store: Arc<Mutex<Store>>, fleet: Arc<Fleet>) {
+    loop {
+        source.changed().await;
+        refresh(&source, &store, &fleet);
+    }
+}
+
+/// Reads what changed, says what is wrong with it, pushes what is right.
+fn refresh(source: &Source, store: &Mutex<Store>, fleet: &Fleet) {
+    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(Built { snapshot, news, objects }) = store.update(source.read()) else { return };
+    let color = std::io::stderr().is_terminal();
+    for diagnostic in &news {
+        eprintln!("{}", render_text(diagnostic, store.text(&diagnostic.file), color));
+    }
+    tracing::info!("{objects} objects in force; {}", summary(store.diagnostics()));
+    fleet.publish(snapshot);
+}

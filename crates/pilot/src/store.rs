@@ -1,0 +1,138 @@
+//! All documents, and for each the last version that was good.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serin_ingest::{Code, Diagnostic, Document, Parsed, Position, Severity, check, parse};
+use serin_model::{MeshSnapshot, ObjectKey};
+
+use crate::source::Contents;
+
+/// What is known of one file.
+struct File {
+    text: Result<String, String>,
+    documents: Vec<Document>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// The store.
+#[derive(Default)]
+pub(crate) struct Store {
+    files: BTreeMap<String, File>,
+    /// Versions that were in force at the last build.
+    good: BTreeMap<ObjectKey, Document>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// What a rebuild yields.
+pub(crate) struct Built {
+    /// The mesh as it is from now on.
+    pub(crate) snapshot: MeshSnapshot,
+    /// Findings that were not there before.
+    pub(crate) news: Vec<Diagnostic>,
+    /// Number of objects in force.
+    pub(crate) objects: usize,
+}
+
+impl Store {
+    /// Takes the files in; `None` when nothing changed.
+    pub(crate) fn update(&mut self, contents: Contents) -> Option<Built> {
+        let mut changed = false;
+        let gone: Vec<String> = self.files.keys().filter(|f| !contents.contains_key(*f)).cloned().collect();
+        for file in gone {
+            self.files.remove(&file);
+            changed = true;
+        }
+        for (name, text) in contents {
+            if self.files.get(&name).is_some_and(|f| f.text == text) {
+                continue;
+            }
+            let before = self.files.remove(&name).map(|f| f.documents).unwrap_or_default();
+            self.files.insert(name.clone(), read(&name, text, before));
+            changed = true;
+        }
+        changed.then(|| self.build())
+    }
+
+    /// Every finding that stands.
+    pub(crate) fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+
+    /// The text of a file, for showing a finding.
+    pub(crate) fn text(&self, file: &str) -> Option<&str> {
+        self.files.get(file).and_then(|f| f.text.as_deref().ok())
+    }
+
+    /// The objects in force.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Document> {
+        self.good.values()
+    }
+
+    fn build(&mut self) -> Built {
+        let mut diagnostics: Vec<Diagnostic> = self.files.values().flat_map(|f| f.diagnostics.clone()).collect();
+        let mut candidates: BTreeMap<ObjectKey, Document> = BTreeMap::new();
+        for document in self.files.values().flat_map(|f| &f.documents) {
+            if let Some(first) = candidates.get(&document.key) {
+                diagnostics.push(duplicate(document, first));
+            } else {
+                candidates.insert(document.key.clone(), document.clone());
+            }
+        }
+        let checked = check(candidates.values());
+        let dangling: BTreeSet<ObjectKey> = checked.dangling;
+        diagnostics.extend(checked.diagnostics);
+        for key in dangling {
+            match self.good.get(&key) {
+                Some(good) => candidates.insert(key, good.clone()),
+                None => candidates.remove(&key),
+            };
+        }
+        self.good = candidates;
+        let news = diagnostics.iter().filter(|d| !self.diagnostics.contains(d)).cloned().collect();
+        self.diagnostics = diagnostics;
+        let objects = self.good.iter().map(|(key, document)| (key.clone(), document.object.clone())).collect();
+        Built { snapshot: MeshSnapshot::build(objects), news, objects: self.good.len() }
+    }
+}
+
+/// Parses a file; what is broken in it keeps the version it had before.
+fn read(name: &str, text: Result<String, String>, before: Vec<Document>) -> File {
+    let parsed = match &text {
+        Ok(text) => parse(name, text),
+        Err(reason) => unreadable(name, reason),
+    };
+    let mut documents = parsed.documents;
+    let keeps = |d: &Document| parsed.unreadable || parsed.broken.contains(&d.key);
+    for old in before.into_iter().filter(keeps) {
+        if !documents.iter().any(|d| d.key == old.key) {
+            documents.push(old);
+        }
+    }
+    File { text, documents, diagnostics: parsed.diagnostics }
+}
+
+fn unreadable(name: &str, reason: &str) -> Parsed {
+    let diagnostic = Diagnostic {
+        code: Code::Unreadable,
+        severity: Severity::Error,
+        file: Arc::from(name),
+        at: Position::default(),
+        path: String::new(),
+        message: format!("cannot be read: {reason}"),
+        help: "objects of this file stay as they were".to_owned(),
+    };
+    Parsed { diagnostics: vec![diagnostic], unreadable: true, ..Parsed::default() }
+}
+
+fn duplicate(document: &Document, first: &Document) -> Diagnostic {
+    Diagnostic {
+        code: Code::Duplicate,
+        severity: Severity::Error,
+        file: document.file.clone(),
+        at: document.at,
+        path: String::new(),
+        message: format!("{} is defined twice", document.key),
+        help: format!("the one in {}:{} is used", first.file, first.at.line),
+    }
+}

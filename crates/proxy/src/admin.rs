@@ -1,0 +1,124 @@
+//! The admin interface, with Envoy's paths and answers.
+
+mod config_dump;
+mod pages;
+mod samples;
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::{Query, State as Extract};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serin_telemetry::{Filter, json, prometheus, text};
+
+use crate::discovery::SharedStore;
+use crate::state::State;
+use crate::worker::Command;
+
+/// What the pages look at.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) store: SharedStore,
+    pub(crate) state: State,
+    pub(crate) node: String,
+    pub(crate) workers: usize,
+}
+
+impl Admin {
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, crate::discovery::Store> {
+        self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Binds the address.
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    tokio::net::TcpListener::from_std(socket.into())
+}
+
+/// Serves until the process ends.
+pub(crate) async fn serve(socket: tokio::net::TcpListener, admin: Admin) {
+    let router = Router::new()
+        .route("/", get(index))
+        .route("/help", get(index))
+        .route("/ready", get(ready))
+        .route("/stats", get(stats))
+        .route("/stats/prometheus", get(stats_prometheus))
+        .route("/clusters", get(pages::clusters))
+        .route("/listeners", get(pages::listeners))
+        .route("/server_info", get(pages::server_info))
+        .route("/config_dump", get(config_dump::page))
+        .route("/quitquitquit", post(quit))
+        .route("/healthcheck/fail", post(|admin: Extract<Admin>| health(admin, true)))
+        .route("/healthcheck/ok", post(|admin: Extract<Admin>| health(admin, false)))
+        .route("/drain_listeners", post(drain_listeners))
+        .with_state(admin);
+    if let Err(error) = axum::serve(socket, router).await {
+        tracing::error!(%error, "admin interface ended");
+    }
+}
+
+async fn index() -> &'static str {
+    "admin commands are:\n  \
+     /clusters: upstream cluster status (format=json)\n  \
+     /config_dump: dump current configuration (include_eds for endpoints)\n  \
+     POST /drain_listeners: drain listeners (graceful to announce it only)\n  \
+     POST /healthcheck/fail: cause the server to fail health checks\n  \
+     POST /healthcheck/ok: cause the server to pass health checks\n  \
+     /listeners: print listener info\n  \
+     POST /quitquitquit: exit the server\n  \
+     /ready: print server state, return 200 if LIVE, otherwise return 503\n  \
+     /server_info: print server version/status information\n  \
+     /stats: print server stats (filter, usedonly, format=json|prometheus)\n  \
+     /stats/prometheus: print server stats in prometheus format\n"
+}
+
+async fn ready(Extract(admin): Extract<Admin>) -> (StatusCode, String) {
+    let name = admin.state.name();
+    let status = if name == "LIVE" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{name}\n"))
+}
+
+type Parameters = Query<std::collections::HashMap<String, String>>;
+
+async fn stats(Extract(admin): Extract<Admin>, Query(parameters): Parameters) -> Response {
+    let filter = Filter { contains: parameters.get("filter").cloned(), used_only: parameters.contains_key("usedonly") };
+    let samples = samples::all(&admin);
+    match parameters.get("format").map(String::as_str) {
+        Some("json") => ([(header::CONTENT_TYPE, "application/json")], json(&samples, &filter)).into_response(),
+        Some("prometheus") => prometheus(&samples, &filter).into_response(),
+        Some("text") | None => text(&samples, &filter).into_response(),
+        Some(other) => {
+            (StatusCode::BAD_REQUEST, format!("unknown format '{other}': use text, json or prometheus\n")).into_response()
+        }
+    }
+}
+
+async fn stats_prometheus(Extract(admin): Extract<Admin>, Query(parameters): Parameters) -> Response {
+    let filter = Filter { contains: parameters.get("filter").cloned(), used_only: parameters.contains_key("usedonly") };
+    let text = prometheus(&samples::all(&admin), &filter);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=UTF-8")], text).into_response()
+}
+
+async fn quit(Extract(admin): Extract<Admin>) -> &'static str {
+    admin.state.ask_to_quit();
+    "OK\n"
+}
+
+async fn health(Extract(admin): Extract<Admin>, failing: bool) -> &'static str {
+    admin.state.fail_health(failing);
+    "OK\n"
+}
+
+/// With `graceful`, clients are asked to leave; without, nothing is accepted any more.
+async fn drain_listeners(Extract(admin): Extract<Admin>, Query(parameters): Parameters) -> &'static str {
+    let graceful = parameters.contains_key("graceful");
+    admin.lock().sockets.tell(|| if graceful { Command::Drain } else { Command::Finish });
+    "OK\n"
+}

@@ -1,0 +1,92 @@
+//! `/config_dump`: every resource in the form in which it was received, as protobuf JSON.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Query, State as Extract};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use serde_json::{Value, json};
+use serin_resources::type_url;
+
+use super::pages::as_json;
+use super::{Admin, Parameters};
+use crate::bootstrap::descriptors;
+use crate::discovery::{Held, Store};
+
+pub(super) async fn page(Extract(admin): Extract<Admin>, Query(parameters): Parameters) -> Response {
+    let pool = match descriptors() {
+        Ok(pool) => pool,
+        Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    };
+    let store = admin.lock();
+    let mut configs = vec![clusters(&store, &pool), listeners(&store, &pool), routes(&store, &pool)];
+    if parameters.contains_key("include_eds") {
+        configs.push(endpoints(&store, &pool));
+    }
+    if let Some(resource) = parameters.get("resource") {
+        configs = configs.iter().filter_map(|c| c.get(resource)).filter_map(Value::as_array).flatten().cloned().collect();
+    }
+    as_json(&json!({ "configs": configs }))
+}
+
+fn clusters(store: &Store, pool: &DescriptorPool) -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
+        "static_clusters": entries(&store.clusters, true, |h| dump("cluster", h, type_url::CLUSTER, pool)),
+        "dynamic_active_clusters": entries(&store.clusters, false, |h| dump("cluster", h, type_url::CLUSTER, pool)),
+    })
+}
+
+fn listeners(store: &Store, pool: &DescriptorPool) -> Value {
+    let dynamic = |held: &Held<_>| {
+        let held: &Held<serin_resources::Listener> = held;
+        json!({"name": held.value.name, "active_state": dump("listener", held, type_url::LISTENER, pool)})
+    };
+    json!({
+        "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump",
+        "static_listeners": entries(&store.listeners, true, |h| dump("listener", h, type_url::LISTENER, pool)),
+        "dynamic_listeners": entries(&store.listeners, false, dynamic),
+    })
+}
+
+fn routes(store: &Store, pool: &DescriptorPool) -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump",
+        "dynamic_route_configs": entries(&store.routes, false, |h| dump("route_config", h, type_url::ROUTE, pool)),
+    })
+}
+
+fn endpoints(store: &Store, pool: &DescriptorPool) -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.admin.v3.EndpointsConfigDump",
+        "dynamic_endpoint_configs": entries(&store.endpoints, false, |h| dump("endpoint_config", h, type_url::ENDPOINT, pool)),
+    })
+}
+
+fn entries<T>(map: &BTreeMap<String, Held<T>>, fixed: bool, form: impl Fn(&Held<T>) -> Value) -> Vec<Value> {
+    map.values().filter(|h| h.fixed == fixed).map(form).collect()
+}
+
+fn dump<T>(field: &str, held: &Held<T>, type_url: &str, pool: &DescriptorPool) -> Value {
+    let name = type_url.rsplit('/').next().unwrap_or(type_url);
+    let message = pool.get_message_by_name(name).and_then(|d| DynamicMessage::decode(d, held.body.clone()).ok());
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    let mut body = message
+        .and_then(|m| m.serialize_with_options(serde_json::value::Serializer, &options).ok())
+        .unwrap_or(Value::Null);
+    if let Some(map) = body.as_object_mut() {
+        map.insert("@type".to_owned(), type_url.into());
+    }
+    let since = jiff::Timestamp::try_from(held.since).map(|t| t.to_string()).unwrap_or_default();
+    let mut entry = json!({ "last_updated": since, field: body });
+    if let Some(map) = entry.as_object_mut() {
+        if !held.version.is_empty() {
+            map.insert("version_info".to_owned(), held.version.clone().into());
+        }
+        if !held.ignored.is_empty() {
+            map.insert("ignored_fields".to_owned(), held.ignored.clone().into());
+        }
+    }
+    entry
+}

@@ -1,0 +1,48 @@
+//! Every number there is, under Envoy's names.
+
+use serin_resources::type_url;
+use serin_telemetry::Sample;
+
+use super::Admin;
+use crate::metric;
+
+pub(super) fn all(admin: &Admin) -> Vec<Sample> {
+    let store = admin.lock();
+    let current = store.current();
+    let mut samples = Vec::new();
+    let mut push = |prefix, tag: Option<(&'static str, &String)>, metric: &str, value, gauge| {
+        let tag = tag.map(|(label, value)| (label, value.clone()));
+        samples.push(Sample { prefix, tag, metric: metric.to_owned(), value, gauge });
+    };
+    for (name, cluster) in &current.clusters {
+        let tag = Some(("envoy_cluster_name", name));
+        for (metric, value) in cluster.state.stats.iter() {
+            push("cluster", tag, metric, value, metric::is_gauge(metric));
+        }
+        push("cluster", tag, "membership_total", cluster.members.len() as u64, true);
+        push("cluster", tag, "membership_healthy", cluster.healthy() as u64, true);
+    }
+    for (prefix, stats) in store.sockets.stats() {
+        for (metric, value) in stats.iter() {
+            push("http", Some(("envoy_http_conn_manager_prefix", prefix)), metric, value, metric::is_gauge(metric));
+        }
+    }
+    for (type_url, prefix) in [
+        (type_url::CLUSTER, "cluster_manager.cds"),
+        (type_url::LISTENER, "listener_manager.lds"),
+        (type_url::ROUTE, "http.rds"),
+        (type_url::ENDPOINT, "cluster.eds"),
+    ] {
+        let (accepted, rejected) = store.updates.get(type_url).copied().unwrap_or_default();
+        push(prefix, None, "update_success", accepted, false);
+        push(prefix, None, "update_rejected", rejected, false);
+    }
+    push("cluster_manager", None, "active_clusters", current.clusters.len() as u64, true);
+    push("listener_manager", None, "total_listeners_active", current.listeners.len() as u64, true);
+    push("control_plane", None, "connected_state", u64::from(admin.state.is_connected()), true);
+    push("server", None, "live", u64::from(admin.state.name() == "LIVE"), true);
+    push("server", None, "uptime", admin.state.uptime().as_secs(), true);
+    push("server", None, "concurrency", admin.workers as u64, true);
+    push("server", None, "access_log_lines_dropped", store.sockets.dropped_lines(), false);
+    samples
+}

@@ -1,0 +1,79 @@
+//! The store as a discovery client sees it.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use serin_resources::type_url;
+use serin_xds::client::{Handler, Update, Wanted};
+
+use super::store::SharedStore;
+use crate::state::State;
+
+/// Applies updates to the store.
+pub(crate) struct StoreHandler {
+    pub(crate) store: SharedStore,
+    pub(crate) state: State,
+}
+
+impl Handler for StoreHandler {
+    fn wanted(&self) -> Vec<(&'static str, Wanted)> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![
+            (type_url::CLUSTER, Wanted::All),
+            (type_url::ENDPOINT, Wanted::Names(store.wanted_endpoints())),
+            (type_url::LISTENER, Wanted::All),
+            (type_url::ROUTE, Wanted::Names(store.wanted_routes())),
+        ]
+    }
+
+    fn apply(&mut self, update: &Update) -> Result<(), String> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut errors = Vec::new();
+        let mut present = BTreeSet::new();
+        for (name, version, body) in &update.changed {
+            match store.put(&update.type_url, version, body) {
+                Ok(name) => {
+                    store.rejected.remove(&(update.type_url.clone(), name.clone()));
+                    present.insert(name);
+                }
+                Err(error) => {
+                    store.rejected.insert((update.type_url.clone(), name.clone()), error.clone());
+                    errors.push(if name.is_empty() { error } else { format!("{name}: {error}") });
+                }
+            }
+        }
+        let mut removed = update.removed.clone();
+        if update.full && errors.is_empty() {
+            removed.extend(store.names(&update.type_url).into_iter().filter(|n| !present.contains(n)));
+        }
+        for name in &removed {
+            store.remove(&update.type_url, name);
+        }
+        store.publish();
+        store.received.insert(update.type_url.clone());
+        let counts = store.updates.entry(update.type_url.clone()).or_default();
+        if errors.is_empty() { counts.0 += 1 } else { counts.1 += 1 }
+        let warm = store.is_warm() && store.received.contains(type_url::LISTENER);
+        drop(store);
+        if warm {
+            self.state.initialised();
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let text = errors.join("; ");
+        tracing::warn!(type_url = update.type_url, "rejected: {text}");
+        Err(text)
+    }
+
+    fn connected(&mut self, up: bool, text: &str) {
+        self.state.connected(up);
+        if up {
+            tracing::info!("connected to {text}");
+        } else {
+            tracing::warn!("no control plane: {text}; going on with what was received");
+        }
+    }
+
+    fn tick(&mut self) {}
+}

@@ -1,0 +1,165 @@
+//! Listening sockets: one for each worker and listener, opened here so that a failure can be told to whoever asked.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use serin_resources::Listener;
+use serin_resources::access_log::{AccessLog, Sink};
+use serin_telemetry::Counters;
+use serin_telemetry::access_log::{Destination, Format, Writer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::metric;
+use crate::snapshot::ListenerRuntime;
+use crate::worker::Command;
+
+/// All sockets with what their listeners need at run time.
+pub(crate) struct Listeners {
+    workers: usize,
+    commands: Vec<UnboundedSender<Command>>,
+    /// A log that every listener gets besides its own.
+    access_log: Option<String>,
+    bound: HashMap<String, SocketAddr>,
+    waiting: HashMap<String, Vec<TcpListener>>,
+    stats: HashMap<String, Arc<Counters>>,
+    writers: HashMap<String, Arc<Writer>>,
+    runtimes: HashMap<String, Arc<ListenerRuntime>>,
+}
+
+impl Listeners {
+    pub(crate) fn new(workers: usize, commands: Vec<UnboundedSender<Command>>, access_log: Option<String>) -> Self {
+        Self {
+            workers,
+            commands,
+            access_log,
+            bound: HashMap::new(),
+            waiting: HashMap::new(),
+            stats: HashMap::new(),
+            writers: HashMap::new(),
+            runtimes: HashMap::new(),
+        }
+    }
+
+    /// Opens a listener's sockets; they accept when its routes are known.
+    pub(crate) fn open(&mut self, listener: &Listener) -> Result<(), String> {
+        for log in &listener.http.access_logs {
+            Format::compile(log.format.as_deref()).map_err(|e| format!("Listener.access_log: {e}"))?;
+        }
+        if self.bound.get(&listener.name) == Some(&listener.address) {
+            return Ok(());
+        }
+        let mut sockets = Vec::with_capacity(self.workers);
+        for _ in 0..self.workers {
+            let socket = listen(listener.address).map_err(|e| format!("cannot bind {}: {e}", listener.address))?;
+            sockets.push(socket);
+        }
+        if self.bound.contains_key(&listener.name) {
+            self.close(&listener.name);
+        }
+        self.bound.insert(listener.name.clone(), listener.address);
+        self.waiting.insert(listener.name.clone(), sockets);
+        Ok(())
+    }
+
+    /// Lets workers accept on every ready listener that waits.
+    pub(crate) fn accept(&mut self, ready: &[String]) {
+        for name in ready {
+            let Some(sockets) = self.waiting.remove(name) else { continue };
+            for (command, socket) in self.commands.iter().zip(sockets) {
+                let _ = command.send(Command::Listen(name.clone(), socket));
+            }
+        }
+    }
+
+    /// Closes a listener's sockets; its connections end by themselves.
+    pub(crate) fn close(&mut self, name: &str) {
+        self.bound.remove(name);
+        self.waiting.remove(name);
+        self.runtimes.remove(name);
+        for command in &self.commands {
+            let _ = command.send(Command::Close(name.to_owned()));
+        }
+    }
+
+    /// What requests of a listener need; the same object while its configuration is the same.
+    pub(crate) fn runtime(&mut self, listener: &Listener) -> Arc<ListenerRuntime> {
+        if let Some(runtime) = self.runtimes.get(&listener.name).filter(|r| r.config == *listener) {
+            return runtime.clone();
+        }
+        let workers = self.workers;
+        let stats = self.stats.entry(listener.http.stat_prefix.clone());
+        let stats = stats.or_insert_with(|| Arc::new(Counters::new(metric::http::NAMES, workers))).clone();
+        let mut logs = Vec::new();
+        let own = self.access_log.clone().map(|path| AccessLog { sink: Sink::File(path), format: None });
+        for log in listener.http.access_logs.iter().chain(&own) {
+            if let (Ok(format), Some(writer)) = (Format::compile(log.format.as_deref()), self.writer(&log.sink)) {
+                logs.push((format, writer));
+            }
+        }
+        let runtime = Arc::new(ListenerRuntime { config: listener.clone(), stats, logs });
+        self.runtimes.insert(listener.name.clone(), runtime.clone());
+        runtime
+    }
+
+    /// One writer a destination, shared by all listeners.
+    fn writer(&mut self, sink: &Sink) -> Option<Arc<Writer>> {
+        let destination = match sink {
+            Sink::File(path) => Destination::File(path.clone()),
+            Sink::Stdout => Destination::Stdout,
+            Sink::Stderr => Destination::Stderr,
+        };
+        let key = format!("{destination:?}");
+        if let Some(writer) = self.writers.get(&key) {
+            return Some(writer.clone());
+        }
+        match Writer::open(&destination) {
+            Ok(writer) => {
+                let writer = Arc::new(writer);
+                self.writers.insert(key, writer.clone());
+                Some(writer)
+            }
+            Err(error) => {
+                tracing::error!(%error, ?destination, "cannot open access log");
+                None
+            }
+        }
+    }
+
+    /// Counters by statistics prefix.
+    pub(crate) fn stats(&self) -> impl Iterator<Item = (&String, &Arc<Counters>)> {
+        self.stats.iter()
+    }
+
+    /// Lines that access logs lost.
+    pub(crate) fn dropped_lines(&self) -> u64 {
+        self.writers.values().map(|w| w.dropped()).sum()
+    }
+
+    /// Tells every worker something.
+    pub(crate) fn tell(&self, command: impl Fn() -> Command) {
+        for worker in &self.commands {
+            let _ = worker.send(command());
+        }
+    }
+
+    /// Addresses by listener name.
+    pub(crate) fn addresses(&self) -> Vec<(String, SocketAddr)> {
+        let mut list: Vec<_> = self.bound.iter().map(|(n, a)| (n.clone(), *a)).collect();
+        list.sort();
+        let names: HashSet<&String> = self.waiting.keys().collect();
+        list.retain(|(name, _)| !names.contains(name));
+        list
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}

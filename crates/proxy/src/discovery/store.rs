@@ -1,0 +1,301 @@
+//! All resources of this proxy with their live state, and the making of snapshots from them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serin_resources::cluster::{Cluster, Discovery};
+use serin_resources::connection_manager::RouteSource;
+use serin_resources::endpoint::LoadAssignment;
+use serin_resources::{Audit, Listener, RouteConfiguration, type_url};
+use serin_traffic::router::RouteTable;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::listeners::Listeners;
+use crate::runtime::{Choice, ClusterRuntime, ClusterState, Host};
+use crate::snapshot::Snapshot;
+use crate::worker::{Command, Shared};
+
+/// The store behind a lock: it is used by the discovery stream, the admin interface and timers, never by requests.
+pub(crate) type SharedStore = Arc<Mutex<Store>>;
+
+/// A resource as it was received.
+pub(crate) struct Held<T> {
+    pub(crate) value: T,
+    pub(crate) version: String,
+    pub(crate) body: Bytes,
+    pub(crate) since: SystemTime,
+    /// From the bootstrap: discovery does not touch it.
+    pub(crate) fixed: bool,
+    /// Fields that are set and have no effect.
+    pub(crate) ignored: Vec<String>,
+}
+
+/// Everything.
+pub(crate) struct Store {
+    pub(crate) workers: usize,
+    shared: Shared,
+    pub(crate) clusters: BTreeMap<String, Held<Cluster>>,
+    pub(crate) endpoints: BTreeMap<String, Held<LoadAssignment>>,
+    pub(crate) routes: BTreeMap<String, Held<RouteConfiguration>>,
+    pub(crate) listeners: BTreeMap<String, Held<Listener>>,
+    /// The newest rejection, by type and name.
+    pub(crate) rejected: BTreeMap<(String, String), String>,
+    /// Types of which a response was received.
+    pub(crate) received: BTreeSet<String>,
+    /// Updates accepted and rejected, by type.
+    pub(crate) updates: BTreeMap<String, (u64, u64)>,
+    resolved: HashMap<String, LoadAssignment>,
+    states: HashMap<String, Arc<ClusterState>>,
+    hosts: HashMap<String, HashMap<SocketAddr, Arc<Host>>>,
+    built_clusters: HashMap<String, Arc<ClusterRuntime>>,
+    built_tables: HashMap<String, Arc<RouteTable>>,
+    pub(crate) sockets: Listeners,
+    generation: u64,
+}
+
+impl Store {
+    pub(crate) fn new(workers: usize, shared: Shared, commands: Vec<UnboundedSender<Command>>, access_log: Option<String>) -> Self {
+        Self {
+            workers,
+            shared,
+            clusters: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+            received: BTreeSet::new(),
+            updates: BTreeMap::new(),
+            resolved: HashMap::new(),
+            states: HashMap::new(),
+            hosts: HashMap::new(),
+            built_clusters: HashMap::new(),
+            built_tables: HashMap::new(),
+            sockets: Listeners::new(workers, commands, access_log),
+            generation: 0,
+        }
+    }
+
+    /// Takes resources of the bootstrap in; an error is final.
+    pub(crate) fn add_static(&mut self, clusters: Vec<Cluster>, listeners: Vec<Listener>) -> Result<(), String> {
+        for cluster in clusters {
+            let name = cluster.name.clone();
+            let body = cluster.encode().into();
+            self.clusters.insert(name.clone(), held(cluster, "", body, true, Vec::new()));
+            self.rebuild_cluster(&name);
+        }
+        for listener in listeners {
+            let body = listener.encode().into();
+            self.open_listener(held(listener, "", body, true, Vec::new()))?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Takes one resource in.
+    pub(crate) fn put(&mut self, type_url: &str, version: &str, body: &Bytes) -> Result<String, String> {
+        let mut audit = Audit::default();
+        match type_url {
+            type_url::CLUSTER => {
+                let cluster = Cluster::decode(body, &mut audit).map_err(|e| e.to_string())?;
+                let name = cluster.name.clone();
+                self.clusters.insert(name.clone(), held(cluster, version, body.clone(), false, audit.ignored));
+                self.rebuild_cluster(&name);
+                Ok(name)
+            }
+            type_url::ENDPOINT => {
+                let assignment = LoadAssignment::decode(body, &mut audit).map_err(|e| e.to_string())?;
+                let name = assignment.cluster.clone();
+                self.endpoints.insert(name.clone(), held(assignment, version, body.clone(), false, audit.ignored));
+                for cluster in self.clusters_of_endpoints(&name) {
+                    self.rebuild_cluster(&cluster);
+                }
+                Ok(name)
+            }
+            type_url::ROUTE => {
+                let routes = RouteConfiguration::decode(body, &mut audit).map_err(|e| e.to_string())?;
+                let name = routes.name.clone();
+                self.built_tables.insert(name.clone(), Arc::new(RouteTable::compile(&routes)));
+                self.routes.insert(name.clone(), held(routes, version, body.clone(), false, audit.ignored));
+                Ok(name)
+            }
+            type_url::LISTENER => {
+                let listener = Listener::decode(body, &mut audit).map_err(|e| e.to_string())?;
+                let name = listener.name.clone();
+                self.open_listener(held(listener, version, body.clone(), false, audit.ignored))?;
+                Ok(name)
+            }
+            other => Err(format!("type '{other}' was not asked for")),
+        }
+    }
+
+    fn open_listener(&mut self, listener: Held<Listener>) -> Result<(), String> {
+        self.sockets.open(&listener.value)?;
+        if let RouteSource::Inline(routes) = &listener.value.http.routes {
+            self.built_tables.insert(inline(&listener.value.name), Arc::new(RouteTable::compile(routes)));
+        }
+        self.listeners.insert(listener.value.name.clone(), listener);
+        Ok(())
+    }
+
+    /// Takes a resource out.
+    pub(crate) fn remove(&mut self, type_url: &str, name: &str) {
+        match type_url {
+            type_url::CLUSTER => {
+                self.clusters.remove(name);
+                self.built_clusters.remove(name);
+                self.states.remove(name);
+                self.hosts.remove(name);
+                self.resolved.remove(name);
+            }
+            type_url::ENDPOINT => {
+                self.endpoints.remove(name);
+            }
+            type_url::ROUTE => {
+                self.routes.remove(name);
+                self.built_tables.remove(name);
+            }
+            type_url::LISTENER => {
+                self.listeners.remove(name);
+                self.built_tables.remove(&inline(name));
+                self.sockets.close(name);
+            }
+            _ => {}
+        }
+        self.rejected.remove(&(type_url.to_owned(), name.to_owned()));
+    }
+
+    /// Names of a type that discovery gave.
+    pub(crate) fn names(&self, type_url: &str) -> Vec<String> {
+        fn dynamic<T>(map: &BTreeMap<String, Held<T>>) -> Vec<String> {
+            map.iter().filter(|(_, held)| !held.fixed).map(|(name, _)| name.clone()).collect()
+        }
+        match type_url {
+            type_url::CLUSTER => dynamic(&self.clusters),
+            type_url::LISTENER => dynamic(&self.listeners),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Names under which endpoints are wanted.
+    pub(crate) fn wanted_endpoints(&self) -> BTreeSet<String> {
+        self.clusters
+            .values()
+            .filter_map(|held| match &held.value.discovery {
+                Discovery::Eds(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Names under which routes are wanted.
+    pub(crate) fn wanted_routes(&self) -> BTreeSet<String> {
+        self.listeners
+            .values()
+            .filter_map(|held| match &held.value.http.routes {
+                RouteSource::Rds(name) => Some(name.clone()),
+                RouteSource::Inline(_) => None,
+            })
+            .collect()
+    }
+
+    fn clusters_of_endpoints(&self, name: &str) -> Vec<String> {
+        let uses = |held: &Held<Cluster>| matches!(&held.value.discovery, Discovery::Eds(n) if n == name);
+        self.clusters.iter().filter(|(_, held)| uses(held)).map(|(cluster, _)| cluster.clone()).collect()
+    }
+
+    /// Clusters whose endpoints are names, with those names and how often to look them up.
+    pub(crate) fn dns_clusters(&self) -> Vec<(String, LoadAssignment, std::time::Duration)> {
+        self.clusters
+            .values()
+            .filter_map(|held| match &held.value.discovery {
+                Discovery::Dns(assignment, every) => Some((held.value.name.clone(), assignment.clone(), *every)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Takes addresses of a DNS cluster in.
+    pub(crate) fn resolved(&mut self, cluster: &str, assignment: LoadAssignment) {
+        let unchanged = self.resolved.get(cluster) == Some(&assignment);
+        let failed = assignment.endpoints.is_empty() && self.resolved.contains_key(cluster);
+        if unchanged || failed {
+            return;
+        }
+        self.resolved.insert(cluster.to_owned(), assignment);
+        self.rebuild_cluster(cluster);
+        self.publish();
+    }
+
+    /// Builds a cluster anew; one whose endpoints are not known yet keeps what it had, or stays out of use.
+    fn rebuild_cluster(&mut self, name: &str) {
+        let Some(held) = self.clusters.get(name) else { return };
+        let assignment = match &held.value.discovery {
+            Discovery::Static(assignment) => Some(assignment),
+            Discovery::Eds(service) => self.endpoints.get(service).map(|h| &h.value),
+            Discovery::Dns(..) => self.resolved.get(name),
+        };
+        let Some(assignment) = assignment else { return };
+        let workers = self.workers;
+        let state = self.states.entry(name.to_owned()).or_insert_with(|| Arc::new(ClusterState::new(workers)));
+        let hosts = self.hosts.entry(name.to_owned()).or_default();
+        let mut members = Vec::with_capacity(assignment.endpoints.len());
+        for endpoint in &assignment.endpoints {
+            let Ok(ip) = endpoint.host.parse() else {
+                tracing::warn!(cluster = name, host = endpoint.host, "endpoint is not an IP address");
+                continue;
+            };
+            let address = SocketAddr::new(ip, endpoint.port);
+            let host = hosts.entry(address).or_insert_with(|| Arc::new(Host::new(address, workers))).clone();
+            members.push(Choice { host, endpoint: endpoint.clone() });
+        }
+        hosts.retain(|address, _| members.iter().any(|m| m.host.address == *address));
+        let runtime = ClusterRuntime::new(held.value.clone(), state.clone(), members);
+        self.built_clusters.insert(name.to_owned(), Arc::new(runtime));
+    }
+
+    /// Publishes what there is, in one store.
+    pub(crate) fn publish(&mut self) {
+        self.generation += 1;
+        let mut snapshot = Snapshot { generation: self.generation, clusters: self.built_clusters.clone(), ..Snapshot::default() };
+        for (name, held) in &self.listeners {
+            let table = match &held.value.http.routes {
+                RouteSource::Rds(routes) => self.built_tables.get(routes),
+                RouteSource::Inline(_) => self.built_tables.get(&inline(name)),
+            };
+            let Some(table) = table else { continue };
+            snapshot.routes.insert(name.clone(), table.clone());
+            snapshot.listeners.insert(name.clone(), self.sockets.runtime(&held.value));
+        }
+        let ready: Vec<String> = snapshot.listeners.keys().cloned().collect();
+        self.shared.snapshot.store(Arc::new(snapshot));
+        self.sockets.accept(&ready);
+    }
+
+    /// What is published.
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// Whether everything that was announced is in use.
+    pub(crate) fn is_warm(&self) -> bool {
+        let current = self.current();
+        let listeners = self.listeners.keys().all(|name| current.listeners.contains_key(name));
+        let clusters = self.clusters.keys().all(|name| current.clusters.contains_key(name));
+        listeners && clusters
+    }
+}
+
+/// The key of a listener's own routes.
+fn inline(listener: &str) -> String {
+    format!("\u{0}{listener}")
+}
+
+fn held<T>(value: T, version: &str, body: Bytes, fixed: bool, ignored: Vec<String>) -> Held<T> {
+    for field in &ignored {
+        tracing::debug!("{field} is set and has no effect");
+    }
+    Held { value, version: version.to_owned(), body, since: SystemTime::now(), fixed, ignored }
+}

@@ -1,0 +1,96 @@
+//! A client's connection and the requests on it.
+
+mod attempt;
+mod body;
+mod connection_h1;
+mod connection_h2;
+mod finish;
+mod forward;
+mod local_reply;
+mod message_h2;
+mod request;
+mod respond;
+mod serve;
+mod sink;
+mod upgrade;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serin_resources::connection_manager::Codec;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+use crate::metric;
+use crate::worker::{ConnectionGuard, Worker};
+
+pub(crate) use body::H1Reader;
+pub(crate) use sink::H1Writer;
+pub(crate) use message_h2::{request_to_h2, response_from_h2, trailers_from_h2, trailers_to_h2};
+
+/// What is true of a connection all its life.
+pub(crate) struct ConnectionContext {
+    pub(crate) worker: Rc<Worker>,
+    /// Name of its listener; the newest configuration under that name applies.
+    pub(crate) listener: Rc<str>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: Option<SocketAddr>,
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn connection(worker: Rc<Worker>, listener: Rc<str>, stream: TcpStream, peer: SocketAddr, guard: &ConnectionGuard) {
+    let context = Rc::new(ConnectionContext { local: stream.local_addr().ok(), worker, listener, peer });
+    let http = &guard.listener.config.http;
+    let id = context.worker.id;
+    let first = match http.codec {
+        Codec::Http1 => Some((stream, BytesMut::new(), false)),
+        Codec::Http2 => Some((stream, BytesMut::new(), true)),
+        Codec::Auto => detect(stream, http.timeouts.idle, &context.worker).await,
+    };
+    match first {
+        Some((stream, buffer, true)) => {
+            guard.listener.stats.add(id, metric::http::CX_HTTP2_TOTAL, 1);
+            connection_h2::serve(context, stream, buffer, http.timeouts).await;
+        }
+        Some((stream, buffer, false)) => {
+            guard.listener.stats.add(id, metric::http::CX_HTTP1_TOTAL, 1);
+            connection_h1::serve(context, stream, buffer).await;
+        }
+        None => {}
+    }
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Reads until it is clear whether the client speaks HTTP/2; `None` when it went away or never said anything.
+async fn detect(mut stream: TcpStream, idle: Duration, worker: &Worker) -> Option<(TcpStream, BytesMut, bool)> {
+    let mut buffer = BytesMut::with_capacity(4096);
+    loop {
+        let read = tokio::select! {
+            read = within(idle, stream.read_buf(&mut buffer)) => read?,
+            () = finishing(worker) => return None,
+        };
+        if !matches!(read, Ok(n) if n > 0) {
+            return None;
+        }
+        let known = buffer.len().min(PREFACE.len());
+        let prefix = buffer.get(..known) == PREFACE.get(..known);
+        if !prefix || known == PREFACE.len() {
+            return Some((stream, buffer, prefix));
+        }
+    }
+}
+
+/// The outcome, or `None` after `limit`; zero is no limit.
+pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    if limit.is_zero() { Some(future.await) } else { tokio::time::timeout(limit, future).await.ok() }
+}
+
+/// Waits until idle connections must close.
+pub(crate) async fn finishing(worker: &Worker) {
+    while !worker.finishing.get() {
+        worker.wake.notified().await;
+    }
+}

@@ -1,0 +1,316 @@
+//! One try: choose an endpoint, get a connection, send the request, wait for the head of the answer.
+
+use std::sync::Arc;
+
+use serin_http1::encode::{self, Connection};
+use serin_http1::framing::{self, Framing};
+use serin_http1::{Limits, RequestHead, ResponseHead, Scan, parse_response};
+use serin_traffic::balance;
+use serin_traffic::outcome::Outcome;
+
+use super::body::{H1Reader, H2Reader, RequestBody};
+use super::forward::upload;
+use super::sink::{H2Writer, Sink};
+use crate::metric;
+use crate::runtime::{Choice, ClusterRuntime, Host};
+use crate::upstream::{ConnectError, H1Connection, H1Parts, H2Connection, Upstream, connect};
+use crate::worker::Worker;
+
+/// What a try needs.
+pub(crate) struct Attempt<'a> {
+    pub(crate) worker: &'a std::rc::Rc<Worker>,
+    pub(crate) cluster: &'a Arc<ClusterRuntime>,
+    pub(crate) head: &'a RequestHead,
+    /// How the body is framed towards an HTTP/1 upstream.
+    pub(crate) framing: Framing,
+    pub(crate) websocket: bool,
+    pub(crate) h2: bool,
+}
+
+/// An answer whose body is still to come.
+pub(crate) struct Answer {
+    pub(crate) head: ResponseHead,
+    pub(crate) framing: Framing,
+    /// Length that is announced without a body.
+    pub(crate) declared: Option<u64>,
+    pub(crate) reader: AnswerReader,
+    /// Where the rest of the request goes.
+    pub(crate) request_sink: Sink<'static>,
+    pub(crate) request_done: bool,
+    pub(crate) in_flight: InFlight,
+    pub(crate) keep_alive: bool,
+    /// The connection's other parts, for the pool.
+    pub(crate) connection: Option<H1Parts>,
+}
+
+/// Where an answer's body comes from.
+pub(crate) enum AnswerReader {
+    H1(H1Reader),
+    H2(H2Reader),
+}
+
+/// Counts a request as in flight on its host and cluster until dropped.
+pub(crate) struct InFlight {
+    pub(crate) host: Arc<Host>,
+    cluster: Arc<ClusterRuntime>,
+    worker: usize,
+    streams: Option<std::rc::Rc<std::cell::Cell<usize>>>,
+}
+
+impl InFlight {
+    fn new(worker: usize, cluster: &Arc<ClusterRuntime>, host: &Arc<Host>) -> Self {
+        host.stats.add(worker, metric::host::RQ_TOTAL, 1);
+        host.stats.add(worker, metric::host::RQ_ACTIVE, 1);
+        cluster.state.stats.add(worker, metric::cluster::RQ_TOTAL, 1);
+        cluster.state.stats.add(worker, metric::cluster::RQ_ACTIVE, 1);
+        Self { host: host.clone(), cluster: cluster.clone(), worker, streams: None }
+    }
+
+    /// Counts how the try ended.
+    pub(crate) fn outcome(&self, outcome: Outcome) {
+        let (stats, host) = (&self.cluster.state.stats, &self.host.stats);
+        match outcome {
+            Outcome::Response { status, .. } => {
+                stats.add(self.worker, metric::cluster::RQ_COMPLETED, 1);
+                stats.add(self.worker, metric::class(metric::cluster::RQ_1XX, status), 1);
+                let index = if status < 500 { metric::host::RQ_SUCCESS } else { metric::host::RQ_ERROR };
+                host.add(self.worker, index, 1);
+            }
+            Outcome::Timeout => {
+                host.add(self.worker, metric::host::RQ_TIMEOUT, 1);
+                host.add(self.worker, metric::host::RQ_ERROR, 1);
+            }
+            Outcome::Reset { .. } | Outcome::Protocol => {
+                stats.add(self.worker, metric::cluster::RQ_RX_RESET, 1);
+                host.add(self.worker, metric::host::RQ_ERROR, 1);
+            }
+            Outcome::ConnectFailure => host.add(self.worker, metric::host::RQ_ERROR, 1),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.host.stats.sub(self.worker, metric::host::RQ_ACTIVE);
+        self.cluster.state.stats.sub(self.worker, metric::cluster::RQ_ACTIVE);
+        if let Some(streams) = &self.streams {
+            streams.set(streams.get().saturating_sub(1));
+        }
+    }
+}
+
+/// Why a try has no answer.
+pub(crate) enum Failure {
+    /// It ended like this.
+    Outcome(Outcome),
+    /// The client's body is broken or the client is gone.
+    Client,
+}
+
+impl From<Outcome> for Failure {
+    fn from(outcome: Outcome) -> Self {
+        Self::Outcome(outcome)
+    }
+}
+
+/// Chooses an endpoint, avoiding those in `tried` for a number of draws.
+pub(crate) fn choose<'a>(worker: &Worker, cluster: &'a ClusterRuntime, tried: &[u64], draws: u32) -> Option<&'a Choice> {
+    let mut balancers = worker.balancers.borrow_mut();
+    let state = balancers.entry(cluster.state.id).or_default();
+    let mut chosen = None;
+    for _ in 0..draws.max(1) {
+        let index = balance::pick(cluster.config.balancer, &cluster.choices, state, &mut || worker.random())?;
+        chosen = cluster.choices.get(index);
+        if chosen.is_none_or(|c| !tried.contains(&c.host.id)) {
+            break;
+        }
+    }
+    chosen
+}
+
+impl Attempt<'_> {
+    /// Makes the try on `host`. A pooled connection that dies before it answered anything is replaced by a new one
+    /// when the request may be repeated (RFC 9112 §9.3.1): its other end had closed it already.
+    pub(crate) async fn run(&self, host: &Arc<Host>, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
+        let pooled = self.worker.pools.borrow_mut().checkout(host.id, self.h2);
+        if let Some(connection) = pooled {
+            let outcome = self.exchange(connection, host, body).await;
+            let stale = matches!(outcome, Err(Failure::Outcome(Outcome::Reset { .. })));
+            if !(stale && self.head.is_idempotent() && body.rewind()) {
+                return outcome;
+            }
+        }
+        let in_flight = InFlight::new(self.worker.id, self.cluster, host);
+        let connection = match connect(self.worker.id, self.cluster, host, self.h2).await {
+            Ok(connection) => connection,
+            Err(ConnectError::Refused | ConnectError::Timeout) => {
+                in_flight.outcome(Outcome::ConnectFailure);
+                return Err(Outcome::ConnectFailure.into());
+            }
+        };
+        drop(in_flight);
+        if let Upstream::H2(connection) = &connection {
+            self.worker.pools.borrow_mut().share(host.id, connection.clone());
+        }
+        self.exchange(connection, host, body).await
+    }
+
+    async fn exchange(&self, connection: Upstream, host: &Arc<Host>, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
+        let in_flight = InFlight::new(self.worker.id, self.cluster, host);
+        match connection {
+            Upstream::H1(connection) => self.exchange_h1(connection, in_flight, body).await,
+            Upstream::H2(connection) => self.exchange_h2(connection, in_flight, body).await,
+        }
+    }
+
+    async fn exchange_h1(&self, connection: H1Connection, in_flight: InFlight, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
+        let (mut reader, mut writer, parts) = connection.dismantle();
+        let announce = if self.websocket { Connection::Upgrade } else { Connection::Default };
+        encode::request(self.head, self.framing, announce, &mut writer.out);
+        writer.chunked = self.framing == Framing::Chunked;
+        let mut sink = Sink::OwnH1(writer);
+        let mut request_done = body.is_empty();
+        if request_done {
+            sink.finish();
+        }
+        if sink.flush().await.is_err() {
+            let outcome = Outcome::Reset { sent: false, refused: false };
+            in_flight.outcome(outcome);
+            return Err(outcome.into());
+        }
+        let mut head = ResponseHead::default();
+        let mut scan = Scan::default();
+        let mut interim = 0;
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                read = read_head(&mut reader, &mut scan, &mut head) => read,
+                pumped = upload(body, &mut sink, request_done) => {
+                    // An upstream that stops reading may have answered already: its answer decides.
+                    pumped.or_else(|e| e.from_client(&in_flight))?;
+                    request_done = true;
+                    continue;
+                }
+            };
+            if let Err(outcome) = outcome {
+                in_flight.outcome(outcome);
+                return Err(outcome.into());
+            }
+            if head.status >= 200 || (head.status == 101 && self.websocket) {
+                break;
+            }
+            interim += 1;
+            if head.status == 101 || interim > 10 {
+                in_flight.outcome(Outcome::Protocol);
+                return Err(Outcome::Protocol.into());
+            }
+            scan = Scan::default();
+        }
+        let keep_alive = framing::keeps_alive(&head.fields, head.version);
+        let to_head = self.head.method() == b"HEAD";
+        let (framing, declared) = framing::of_response(&mut head, to_head).map_err(|_| {
+            in_flight.outcome(Outcome::Protocol);
+            Failure::Outcome(Outcome::Protocol)
+        })?;
+        reader.decoder = serin_http1::body::BodyDecoder::new(framing);
+        Ok(Answer {
+            head,
+            framing,
+            declared,
+            reader: AnswerReader::H1(reader),
+            request_sink: sink,
+            request_done,
+            in_flight,
+            keep_alive,
+            connection: Some(parts),
+        })
+    }
+
+    async fn exchange_h2(&self, connection: H2Connection, mut in_flight: InFlight, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
+        let reset = |error: Option<&h2::Error>, sent| {
+            let refused = error.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM);
+            Outcome::Reset { sent: sent && !refused, refused }
+        };
+        let fail = |in_flight: &InFlight, outcome: Outcome| {
+            in_flight.outcome(outcome);
+            Failure::Outcome(outcome)
+        };
+        let request = super::request_to_h2(self.head).ok_or(Failure::Client)?;
+        let mut send = match connection.send.clone().ready().await {
+            Ok(send) => send,
+            Err(error) => return Err(fail(&in_flight, reset(Some(&error), false))),
+        };
+        connection.streams.set(connection.streams.get() + 1);
+        in_flight.streams = Some(connection.streams.clone());
+        let mut request_done = body.is_empty();
+        let request = self.with_length(request);
+        let (mut response, stream) = match send.send_request(request, request_done) {
+            Ok(pair) => pair,
+            Err(error) => return Err(fail(&in_flight, reset(Some(&error), false))),
+        };
+        let mut sink = Sink::H2(H2Writer::new(stream, request_done));
+        let response = loop {
+            tokio::select! {
+                biased;
+                answered = &mut response => match answered {
+                    Ok(response) => break response,
+                    Err(error) => return Err(fail(&in_flight, reset(Some(&error), true))),
+                },
+                pumped = upload(body, &mut sink, request_done) => {
+                    pumped.or_else(|e| e.from_client(&in_flight))?;
+                    request_done = true;
+                }
+            }
+        };
+        let (parts, stream) = response.into_parts();
+        let mut head = ResponseHead::default();
+        super::response_from_h2(&parts, &mut head);
+        let reader = H2Reader::new(stream);
+        let to_head = self.head.method() == b"HEAD";
+        let (framing, declared) =
+            framing::of_response(&mut head, to_head).map_err(|_| fail(&in_flight, Outcome::Protocol))?;
+        let framing = match framing {
+            Framing::UntilClose if reader.is_ended() => Framing::Empty,
+            Framing::UntilClose => Framing::Chunked,
+            other => other,
+        };
+        Ok(Answer {
+            head,
+            framing,
+            declared,
+            reader: AnswerReader::H2(reader),
+            request_sink: sink,
+            request_done,
+            in_flight,
+            keep_alive: true,
+            connection: None,
+        })
+    }
+
+    /// HTTP/2 upstreams are told the length when it is known.
+    fn with_length(&self, mut request: http::Request<()>) -> http::Request<()> {
+        if let Framing::Length(length) = self.framing {
+            request.headers_mut().insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(length));
+        }
+        request
+    }
+}
+
+/// Reads until a head is complete. Progress is kept in `scan` and the reader, so it can be dropped and called again.
+async fn read_head(reader: &mut H1Reader, scan: &mut Scan, head: &mut ResponseHead) -> Result<(), Outcome> {
+    loop {
+        match parse_response(&reader.buffer, scan, &Limits::default(), head) {
+            Ok(Some(used)) => {
+                let _ = reader.buffer.split_to(used);
+                return Ok(());
+            }
+            Ok(None) => {}
+            Err(_) => return Err(Outcome::Protocol),
+        }
+        let started = !reader.buffer.is_empty();
+        let ended = reader.ended || reader.fill().await.is_err() || reader.ended;
+        if ended {
+            return Err(if started { Outcome::Protocol } else { Outcome::Reset { sent: true, refused: false } });
+        }
+    }
+}

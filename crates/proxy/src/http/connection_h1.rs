@@ -1,0 +1,193 @@
+//! An HTTP/1 client's connection: one request after the other, each answered before the next is looked at.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serin_http1::body::BodyDecoder;
+use serin_http1::encode::{self, Connection};
+use serin_http1::framing::{self, Framing};
+use serin_http1::{Error, Limits, RequestHead, ResponseHead, Scan, Version, parse_request};
+use serin_resources::connection_manager::Timeouts;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use super::body::{H1Reader, RequestBody, Source, Take};
+use super::respond::{Responder, Served};
+use super::serve::serve as serve_request;
+use super::sink::{H1Writer, Sink};
+use super::{ConnectionContext, finishing, upgrade, within};
+use crate::metric;
+
+/// What comes next on a connection.
+enum Next {
+    Request(Framing),
+    Refuse(u16),
+    Closed,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buffer: BytesMut) {
+    let (read, write) = stream.into_split();
+    let mut reader = H1Reader { socket: read, buffer, decoder: BodyDecoder::new(Framing::Empty), ended: false };
+    let mut writer = H1Writer::new(write);
+    let mut head = RequestHead::default();
+    loop {
+        let framing = match next(&context, &mut reader, &mut head).await {
+            Next::Closed => return,
+            Next::Refuse(status) => {
+                refuse(&context, status, &mut writer).await;
+                return linger(reader, writer).await;
+            }
+            Next::Request(framing) => framing,
+        };
+        if let Err(error) = expectation(&mut head, framing, &mut writer).await {
+            refuse(&context, error.status(), &mut writer).await;
+            return linger(reader, writer).await;
+        }
+        let wanted = framing::keeps_alive(&head.fields, head.version);
+        let keep_alive = wanted && !context.worker.draining.get() && !reader.ended;
+        reader.decoder = BodyDecoder::new(framing);
+        let responder = Responder::H1 { writer: &mut writer, version: head.version, keep_alive };
+        let body = RequestBody::new(Source::H1(&mut reader));
+        match serve_request(&context, &mut head, framing, body, responder).await {
+            Served::Keep if drained(&mut reader).await => {}
+            Served::Keep | Served::Close => return linger(reader, writer).await,
+            Served::Abort => return,
+            Served::Tunnel(tunnel) => return upgrade::run(*tunnel, reader, writer).await,
+        }
+    }
+}
+
+/// The listener's timers as they are now.
+fn timeouts(context: &ConnectionContext) -> Timeouts {
+    let snapshot = context.worker.snapshot();
+    snapshot.listeners.get(&*context.listener).map(|l| l.config.http.timeouts).unwrap_or_default()
+}
+
+fn count(context: &ConnectionContext, index: usize) {
+    if let Some(listener) = context.worker.snapshot().listeners.get(&*context.listener) {
+        listener.stats.add(context.worker.id, index, 1);
+    }
+}
+
+/// Waits for a request head.
+async fn next(context: &ConnectionContext, reader: &mut H1Reader, head: &mut RequestHead) -> Next {
+    let timeouts = timeouts(context);
+    if reader.buffer.is_empty() {
+        if reader.ended {
+            return Next::Closed;
+        }
+        let filled = tokio::select! {
+            biased;
+            filled = within(timeouts.idle, reader.fill()) => filled,
+            () = finishing(&context.worker) => return Next::Closed,
+        };
+        match filled {
+            Some(Ok(())) if !reader.buffer.is_empty() => {}
+            Some(_) => return Next::Closed,
+            None => {
+                count(context, metric::http::CX_IDLE_TIMEOUT);
+                return Next::Closed;
+            }
+        }
+    }
+    match within(timeouts.request_headers, read_head(reader, head)).await {
+        Some(Some(Ok(framing))) => Next::Request(framing),
+        Some(Some(Err(error))) => {
+            count(context, metric::http::CX_PROTOCOL_ERROR);
+            Next::Refuse(error.status())
+        }
+        Some(None) => Next::Closed,
+        None => {
+            count(context, metric::http::RQ_HEADER_TIMEOUT);
+            Next::Refuse(408)
+        }
+    }
+}
+
+/// `None` when the client went away in the middle.
+async fn read_head(reader: &mut H1Reader, head: &mut RequestHead) -> Option<Result<Framing, Error>> {
+    let mut scan = Scan::default();
+    loop {
+        match parse_request(&reader.buffer, &mut scan, &Limits::default(), head) {
+            Ok(Some(used)) => {
+                let _ = reader.buffer.split_to(used);
+                return Some(framing::of_request(head));
+            }
+            Ok(None) if reader.ended => return None,
+            Ok(None) => reader.fill().await.ok()?,
+            Err(error) => return Some(Err(error)),
+        }
+    }
+}
+
+/// Answers `Expect: 100-continue` at once; the body is read as it comes (RFC 9110 §10.1.1).
+async fn expectation(head: &mut RequestHead, framing: Framing, writer: &mut H1Writer) -> Result<(), Error> {
+    let Some(value) = head.fields.get("expect") else { return Ok(()) };
+    if head.version == Version::Http10 {
+        head.fields.remove("expect");
+        return Ok(());
+    }
+    if !value.eq_ignore_ascii_case(b"100-continue") || head.fields.get_all("expect").count() > 1 {
+        return Err(Error::Expectation);
+    }
+    head.fields.remove("expect");
+    if framing != Framing::Empty {
+        writer.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        let _ = writer.flush().await;
+    }
+    Ok(())
+}
+
+async fn refuse(context: &ConnectionContext, status: u16, writer: &mut H1Writer) {
+    count(context, metric::http::RQ_TOTAL);
+    count(context, metric::class(metric::http::RQ_1XX, status));
+    let mut head = ResponseHead::new(status);
+    head.fields.append(b"server", b"serin");
+    encode::response(&head, Framing::Empty, None, Connection::Close, &mut writer.out);
+    let _ = Sink::H1(writer).flush().await;
+}
+
+/// Most body bytes that are read and thrown away to keep a connection.
+const DRAIN: usize = 64 * 1024;
+
+/// Reads the rest of a request that was answered without it; false when that is not worth it.
+async fn drained(reader: &mut H1Reader) -> bool {
+    let rest = async {
+        let mut bytes = 0;
+        loop {
+            match reader.take() {
+                Ok(Take::End) => return true,
+                Ok(Take::Frame(super::body::Frame::Data(data))) => bytes += data.len(),
+                Ok(Take::Frame(_)) => {}
+                Ok(Take::Wait) => {
+                    if reader.fill().await.is_err() {
+                        return false;
+                    }
+                }
+                Err(_) => return false,
+            }
+            if bytes > DRAIN {
+                return false;
+            }
+        }
+    };
+    within(Duration::from_secs(1), rest).await.unwrap_or(false)
+}
+
+/// Closes so that the client can read the answer: unread bytes would make the kernel reset the connection.
+async fn linger(mut reader: H1Reader, mut writer: H1Writer) {
+    let _ = writer.socket.shutdown().await;
+    let rest = async {
+        let mut bytes = 0;
+        while !reader.ended && bytes < 4 * DRAIN {
+            reader.buffer.clear();
+            if reader.fill().await.is_err() {
+                return;
+            }
+            bytes += reader.buffer.len();
+        }
+    };
+    within(Duration::from_secs(1), rest).await;
+}

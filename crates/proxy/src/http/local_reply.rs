@@ -1,0 +1,61 @@
+//! Answers that the proxy gives itself.
+
+use serin_http1::{RequestHead, ResponseHead};
+use serin_traffic::router::is_grpc;
+
+/// A complete answer.
+pub(crate) struct LocalReply {
+    pub(crate) head: ResponseHead,
+    pub(crate) body: Vec<u8>,
+    /// Envoy response flag.
+    pub(crate) flag: &'static str,
+    /// Whether the connection must close after it.
+    pub(crate) close: bool,
+}
+
+impl LocalReply {
+    pub(crate) fn new(status: u16, body: &str, flag: &'static str) -> Self {
+        let mut head = ResponseHead::new(status);
+        if !body.is_empty() {
+            head.fields.append(b"content-type", b"text/plain");
+        }
+        Self { head, body: body.as_bytes().to_vec(), flag, close: false }
+    }
+
+    /// A status without a body.
+    pub(crate) fn empty(status: u16, flag: &'static str) -> Self {
+        Self::new(status, "", flag)
+    }
+
+    /// A gRPC client gets the reason as a gRPC status in a trailers-only answer (gRPC over HTTP/2 protocol page).
+    pub(crate) fn for_request(self, head: &RequestHead) -> Self {
+        if !is_grpc(head) || self.head.status < 400 {
+            return self;
+        }
+        let code = match self.head.status {
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            429 | 502..=504 => 14,
+            _ => 2,
+        };
+        self.grpc(code)
+    }
+
+    /// The answer as a gRPC status.
+    pub(crate) fn grpc(self, code: u32) -> Self {
+        let mut head = ResponseHead::new(200);
+        head.fields.append(b"content-type", b"application/grpc");
+        head.fields.append(b"grpc-status", code.to_string().as_bytes());
+        if !self.body.is_empty() {
+            let message: String = String::from_utf8_lossy(&self.body).chars().map(percent_encode).collect();
+            head.fields.append(b"grpc-message", message.as_bytes());
+        }
+        Self { head, body: Vec::new(), ..self }
+    }
+}
+
+fn percent_encode(c: char) -> String {
+    if (' '..='~').contains(&c) && c != '%' { c.to_string() } else { "%20".to_owned() }
+}

@@ -1,0 +1,195 @@
+//! The answer's way to the client.
+
+use bytes::Bytes;
+use serin_http1::encode::{self, Connection};
+use serin_http1::framing::{self, Framing};
+use serin_http1::{RequestHead, ResponseHead, Version};
+use serin_resources::header::HeaderEdits;
+use serin_traffic::header_edit;
+use serin_traffic::outcome::Outcome;
+use std::time::Duration;
+
+use super::attempt::{Answer, AnswerReader};
+use super::body::{Frame, RequestBody};
+use super::finish::Record;
+use super::forward::{self, Moved};
+use super::local_reply::LocalReply;
+use super::serve::Forwarded;
+use super::sink::{H1Writer, H2Writer, Sink};
+use super::upgrade::Tunnel;
+use crate::runtime::ClusterRuntime;
+use crate::worker::Worker;
+
+/// How a request ended for its connection.
+pub(crate) enum Served {
+    /// The connection may carry another request.
+    Keep,
+    /// It must close, after what was written has left.
+    Close,
+    /// It must break off: the answer is not whole.
+    Abort,
+    /// It carries another protocol from now on.
+    Tunnel(Box<Tunnel>),
+}
+
+/// Where the answer goes.
+pub(crate) enum Responder<'a> {
+    /// An HTTP/1 connection.
+    H1 {
+        writer: &'a mut H1Writer,
+        version: Version,
+        /// Whether client and proxy want to go on with the connection.
+        keep_alive: bool,
+    },
+    /// An HTTP/2 stream.
+    H2(h2::server::SendResponse<Bytes>),
+}
+
+impl<'a> Responder<'a> {
+    /// Starts the answer; yields where its body goes and whether the connection stays.
+    fn start(self, head: &ResponseHead, framing: Framing, declared: Option<u64>) -> Option<(Sink<'a>, bool)> {
+        match self {
+            Self::H1 { writer, version, keep_alive } => {
+                let framing = match framing {
+                    Framing::Chunked | Framing::UntilClose if version == Version::Http10 => Framing::UntilClose,
+                    Framing::UntilClose => Framing::Chunked,
+                    other => other,
+                };
+                let keep = keep_alive && framing != Framing::UntilClose;
+                let announce = match (head.status, keep, version) {
+                    (101, ..) => Connection::Upgrade,
+                    (_, false, _) => Connection::Close,
+                    (_, true, Version::Http10) => Connection::KeepAlive,
+                    (_, true, _) => Connection::Default,
+                };
+                encode::response(head, framing, declared, announce, &mut writer.out);
+                writer.chunked = framing == Framing::Chunked;
+                Some((Sink::H1(writer), keep))
+            }
+            Self::H2(mut respond) => {
+                let length = match framing {
+                    Framing::Length(n) => Some(n),
+                    _ => declared,
+                };
+                let ended = framing == Framing::Empty;
+                let stream = respond.send_response(super::message_h2::response_to_h2(head, length), ended).ok()?;
+                Some((Sink::H2(H2Writer::new(stream, ended)), true))
+            }
+        }
+    }
+}
+
+/// What is changed in an answer on its way.
+pub(crate) struct Shape<'a> {
+    pub(crate) edits: [&'a HeaderEdits; 4],
+    pub(crate) server: Option<&'a str>,
+    /// Time without a byte before the answer is given up; zero is for ever.
+    pub(crate) idle: Duration,
+}
+
+/// Answers by ourselves.
+pub(crate) async fn local(reply: LocalReply, request: &RequestHead, responder: Responder<'_>, record: &mut Record) -> Served {
+    let LocalReply { mut head, body, flag, close } = reply;
+    record.flag = flag;
+    head.fields.set("server", b"serin");
+    record.response(&head);
+    let length = body.len() as u64;
+    let to_head = request.method() == b"HEAD";
+    let (framing, declared) = if to_head || body.is_empty() {
+        (Framing::Empty, Some(length).filter(|n| to_head && *n > 0))
+    } else {
+        (Framing::Length(length), None)
+    };
+    let responder = match responder {
+        Responder::H1 { writer, version, keep_alive } => Responder::H1 { writer, version, keep_alive: keep_alive && !close },
+        other => other,
+    };
+    let Some((mut sink, keep)) = responder.start(&head, framing, declared) else { return Served::Abort };
+    if framing != Framing::Empty {
+        record.sent = length;
+        sink.push(Frame::Data(body.into()));
+    }
+    sink.finish();
+    match sink.flush().await {
+        Ok(()) if keep => Served::Keep,
+        Ok(()) => Served::Close,
+        Err(_) => Served::Abort,
+    }
+}
+
+/// Passes an upstream's answer on.
+pub(crate) async fn answer(
+    forwarded: Forwarded<'_>,
+    shape: Shape<'_>,
+    body: &mut RequestBody<'_>,
+    (responder, record): (Responder<'_>, &mut Record),
+) -> Served {
+    let Forwarded { mut answer, cluster, deadline, admission, .. } = forwarded;
+    let switching = answer.head.status == 101;
+    prepare(&mut answer.head, &shape, record, switching);
+    record.response(&answer.head);
+    let grpc = answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok());
+    answer.in_flight.outcome(Outcome::Response { status: answer.head.status, grpc });
+    let started = responder.start(&answer.head, answer.framing, answer.declared);
+    let Some((mut sink, keep)) = started else { return Served::Abort };
+    if switching {
+        return if sink.flush().await.is_ok() { tunnel(answer) } else { Served::Abort };
+    }
+    let moving = forward::stream(&mut answer, body, &mut sink, (record, shape.idle));
+    let moved = match deadline {
+        None => moving.await,
+        Some(deadline) => tokio::time::timeout_at(deadline, moving).await.unwrap_or(Moved::UpstreamGone),
+    };
+    drop(admission);
+    match moved {
+        Moved::Complete => {
+            recycle(answer, &cluster, record.worker());
+            if keep { Served::Keep } else { Served::Close }
+        }
+        Moved::Early => Served::Close,
+        Moved::UpstreamGone => {
+            record.flag = "UC";
+            if let Sink::H2(writer) = &mut sink {
+                writer.reset(h2::Reason::INTERNAL_ERROR);
+            }
+            Served::Abort
+        }
+        Moved::ClientGone => {
+            record.flag = "DC";
+            Served::Abort
+        }
+    }
+}
+
+fn prepare(head: &mut ResponseHead, shape: &Shape<'_>, record: &Record, switching: bool) {
+    if !switching {
+        framing::strip_hop_by_hop(&mut head.fields);
+    } else {
+        head.fields.remove("connection");
+    }
+    let took = record.started().elapsed().as_millis().to_string();
+    head.fields.set("x-envoy-upstream-service-time", took.as_bytes());
+    if let Some(server) = shape.server {
+        head.fields.set("server", server.as_bytes());
+    }
+    for edits in shape.edits {
+        header_edit::apply(edits, &mut head.fields);
+    }
+}
+
+/// Gives the connection back to the pool when both ends have finished and want to go on.
+fn recycle(answer: Answer, cluster: &ClusterRuntime, worker: &Worker) {
+    let Answer { reader, connection, request_sink, in_flight, keep_alive, .. } = answer;
+    let (AnswerReader::H1(reader), Some(parts), Sink::OwnH1(writer)) = (reader, connection, request_sink) else { return };
+    let more = cluster.config.max_requests_per_connection.is_none_or(|max| parts.requests < max);
+    let clean = reader.decoder.is_done() && reader.buffer.is_empty() && !reader.ended;
+    if keep_alive && more && clean {
+        worker.pools.borrow_mut().put(in_flight.host.id, parts.assemble(reader, writer));
+    }
+}
+
+fn tunnel(answer: Answer) -> Served {
+    let AnswerReader::H1(reader) = answer.reader else { return Served::Abort };
+    let Sink::OwnH1(writer) = answer.request_sink else { return Served::Abort };
+    Served::Tunnel(Box::new(Tunnel { reader, writer, in_flight: answer.in_flight, connection: answer.connection }))
+}

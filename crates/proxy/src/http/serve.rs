@@ -1,0 +1,369 @@
+//! The life of a request, one stage after the other. Every stage takes plain arguments and yields a value or an answer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serin_http1::RequestHead;
+use serin_http1::framing::Framing;
+use serin_resources::cluster::Protocol;
+use serin_resources::fault::{AbortStatus, Fault};
+use serin_resources::header::HeaderEdits;
+use serin_resources::route::{Action, Forward, WeightedCluster};
+use serin_traffic::outcome::Outcome;
+use serin_traffic::router::{CompiledHost, CompiledRoute, RouteTable};
+use serin_traffic::{fault, header_edit, redirect, retry, rewrite};
+use tokio::time::Instant;
+
+use super::attempt::{Answer, Attempt, Failure, choose};
+use super::body::RequestBody;
+use super::finish::Record;
+use super::local_reply::LocalReply;
+use super::respond::{self, Responder, Served};
+use super::{ConnectionContext, request};
+use crate::metric;
+use crate::runtime::{ClusterRuntime, ClusterState};
+use crate::snapshot::Snapshot;
+
+/// Serves one request; `framing` is that of its body.
+pub(crate) async fn serve(
+    context: &Rc<ConnectionContext>,
+    head: &mut RequestHead,
+    framing: Framing,
+    mut body: RequestBody<'_>,
+    responder: Responder<'_>,
+) -> Served {
+    let snapshot = context.worker.snapshot();
+    let Some(listener) = snapshot.listeners.get(&*context.listener) else { return Served::Close };
+    let mut record = Record::new(context, listener);
+    record.request(head);
+    let http = &listener.config.http;
+    let websocket = match request::normalise(context, http, head) {
+        Ok(asked) => asked,
+        Err(error) => {
+            let reply = LocalReply { close: true, ..LocalReply::new(error.status(), &error.to_string(), "-") };
+            return respond::local(reply, head, responder, &mut record).await;
+        }
+    };
+    record.request(head);
+    let table = snapshot.routes.get(&*context.listener).cloned();
+    let (table, place) = match table.as_ref().and_then(|t| Some((t, find(t, head, context.worker.random())?))) {
+        Some(found) => found,
+        None => {
+            record.count(metric::http::NO_ROUTE);
+            return respond::local(LocalReply::empty(404, "NR"), head, responder, &mut record).await;
+        }
+    };
+    record.route.clone_from(&place.route.config.name);
+    let stages = Stages { context, snapshot: &snapshot, table, place, faults: http.fault.as_ref(), websocket: websocket && http.websocket };
+    let outcome = stages.run(head, framing, &mut body, &mut record).await;
+    match outcome {
+        Ok(forwarded) => {
+            let edits = stages.response_edits(forwarded.destination);
+            let server = http.server_name.as_deref();
+            let idle = http.timeouts.stream_idle;
+            respond::answer(forwarded, respond::Shape { edits, server, idle }, &mut body, (responder, &mut record)).await
+        }
+        Err(Some(reply)) => respond::local(reply.for_request(head), head, responder, &mut record).await,
+        Err(None) => Served::Abort,
+    }
+}
+
+/// Where a request belongs.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    host: &'a CompiledHost,
+    route: &'a CompiledRoute,
+}
+
+fn find<'a>(table: &'a RouteTable, head: &RequestHead, random: u64) -> Option<Place<'a>> {
+    let host = table.virtual_host(head.authority())?;
+    let route = RouteTable::route(host, head, random)?;
+    Some(Place { host, route })
+}
+
+/// An answer from upstream, with what the rest of the request needs.
+pub(crate) struct Forwarded<'a> {
+    pub(crate) answer: Answer,
+    pub(crate) cluster: Arc<ClusterRuntime>,
+    pub(crate) destination: &'a WeightedCluster,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) admission: Admission,
+}
+
+/// A place under a cluster's request limit.
+pub(crate) struct Admission(Option<Arc<ClusterState>>);
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if let Some(state) = &self.0 {
+            state.requests.release();
+        }
+    }
+}
+
+/// The stages after routing, with what all of them look at.
+struct Stages<'a> {
+    context: &'a Rc<ConnectionContext>,
+    snapshot: &'a Snapshot,
+    table: &'a RouteTable,
+    place: Place<'a>,
+    faults: Option<&'a Fault>,
+    websocket: bool,
+}
+
+impl<'a> Stages<'a> {
+    /// An answer from upstream; `Err(Some)` is an answer of our own, `Err(None)` a client that is gone.
+    async fn run(
+        &self,
+        head: &mut RequestHead,
+        framing: Framing,
+        body: &mut RequestBody<'_>,
+        record: &mut Record,
+    ) -> Result<Forwarded<'a>, Option<LocalReply>> {
+        let forward = self.local_reply(head, record)?;
+        self.inject_fault(head, body, record).await?;
+        let destination = forward.clusters.get(self.place.route.split.pick(self.context.worker.random())).ok_or(None)?;
+        record.cluster.clone_from(&destination.name);
+        let Some(cluster) = self.snapshot.clusters.get(&destination.name).cloned() else {
+            record.count(metric::http::NO_CLUSTER);
+            return Err(Some(LocalReply::empty(forward.cluster_not_found_status, "NC")));
+        };
+        self.edit_request(head, forward, destination);
+        let admission = admit(&cluster, self.context.worker.id)?;
+        let deadline = (!forward.timeout.is_zero()).then(|| Instant::now() + forward.timeout);
+        let answer = self.attempts(head, framing, body, (&cluster, deadline), record).await?;
+        Ok(Forwarded { answer, cluster, destination, deadline, admission })
+    }
+
+    /// What is answered without an upstream: redirects, fixed answers, https where it is demanded.
+    fn local_reply(&self, head: &RequestHead, record: &Record) -> Result<&'a Forward, Option<LocalReply>> {
+        let forwarded = head.fields.get("x-forwarded-proto") == Some(b"https");
+        if self.place.host.config.require_tls && !forwarded {
+            let location = [b"https://", head.authority(), head.target()].concat();
+            record.count(metric::http::RQ_REDIRECT);
+            return Err(Some(redirect_to(301, &location)));
+        }
+        if head.is_connect() {
+            return Err(Some(LocalReply { close: true, ..LocalReply::empty(405, "-") }));
+        }
+        match &self.place.route.config.action {
+            Action::Forward(forward) => Ok(forward),
+            Action::Redirect(config) => {
+                record.count(metric::http::RQ_REDIRECT);
+                let location = redirect::location(config, self.place.route, head, "http");
+                Err(Some(redirect_to(config.status, &location)))
+            }
+            Action::Respond(respond) => {
+                record.count(metric::http::RQ_DIRECT_RESPONSE);
+                let mut reply = LocalReply::new(respond.status, &String::from_utf8_lossy(&respond.body), "-");
+                for edits in [&self.place.route.config.response_headers, &self.place.host.config.response_headers] {
+                    header_edit::apply(edits, &mut reply.head.fields);
+                }
+                Err(Some(reply))
+            }
+        }
+    }
+
+    /// Forced delay and abort: the route's, else the virtual host's, else the filter's own.
+    async fn inject_fault(&self, head: &RequestHead, body: &mut RequestBody<'_>, record: &Record) -> Result<(), Option<LocalReply>> {
+        let Some(listeners) = self.faults else { return Ok(()) };
+        let config = self.place.route.config.fault.as_ref().or(self.place.host.config.fault.as_ref()).unwrap_or(listeners);
+        if config.delay.is_none() && config.abort.is_none() {
+            return Ok(());
+        }
+        let worker = &self.context.worker;
+        let injection = fault::decide(config, head, (worker.random(), worker.random()));
+        if let Some(delay) = injection.delay {
+            record.count(metric::http::DELAYS_INJECTED);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = body.abandoned() => return Err(None),
+            }
+        }
+        match injection.abort {
+            None => Ok(()),
+            Some(status) => {
+                record.count(metric::http::ABORTS_INJECTED);
+                Err(Some(match status {
+                    AbortStatus::Http(code) => LocalReply::new(code, "fault filter abort", "FI"),
+                    AbortStatus::Grpc(code) => LocalReply::new(200, "fault filter abort", "FI").grpc(code),
+                }))
+            }
+        }
+    }
+
+    /// Header edits from the most specific level to the least, then path and authority.
+    fn edit_request(&self, head: &mut RequestHead, forward: &Forward, destination: &WeightedCluster) {
+        let config = &self.place.route.config;
+        for edits in
+            [&destination.request_headers, &config.request_headers, &self.place.host.config.request_headers, &self.table.request_headers]
+        {
+            header_edit::apply(edits, &mut head.fields);
+        }
+        if let Some(path_rewrite) = &forward.path_rewrite
+            && let Some(target) = rewrite::target(self.place.route, path_rewrite, head)
+        {
+            let original = head.target().to_vec();
+            head.fields.set("x-envoy-original-path", &original);
+            head.set_target(&target);
+        }
+        let literal = destination.host_rewrite.as_ref().map(|h| h.as_bytes().to_vec());
+        let authority = literal.or_else(|| forward.host_rewrite.as_ref().and_then(|h| rewrite::authority(h, head, "")));
+        if let Some(authority) = authority.filter(|a| *a != head.authority()) {
+            if forward.append_x_forwarded_host {
+                let original = head.authority().to_vec();
+                head.fields.append(b"x-forwarded-host", &original);
+            }
+            head.fields.set("host", &authority);
+        }
+    }
+
+    fn response_edits(&self, destination: &'a WeightedCluster) -> [&'a HeaderEdits; 4]
+    where
+        Self: 'a,
+    {
+        let Place { host, route } = self.place;
+        [&destination.response_headers, &route.config.response_headers, &host.config.response_headers, self.table_edits()]
+    }
+
+    fn table_edits(&self) -> &'a HeaderEdits {
+        &self.table.response_headers
+    }
+
+    /// Tries until an answer is acceptable, the policy is exhausted or the time is up.
+    async fn attempts(
+        &self,
+        head: &RequestHead,
+        framing: Framing,
+        body: &mut RequestBody<'_>,
+        (cluster, deadline): (&Arc<ClusterRuntime>, Option<Instant>),
+        record: &mut Record,
+    ) -> Result<Answer, Option<LocalReply>> {
+        let worker = &self.context.worker;
+        let policy = self.place.route.retry.as_ref();
+        let h2 = match cluster.config.protocol {
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+            Protocol::Downstream => head.version == serin_http1::Version::Http2,
+        };
+        let attempt = Attempt { worker, cluster, head, framing, websocket: self.websocket, h2 };
+        if policy.is_some() || head.is_idempotent() {
+            body.keep();
+        }
+        let mut tried = Vec::new();
+        let mut retries = 0;
+        loop {
+            let draws = policy.filter(|p| p.avoid_previous_hosts).map_or(1, |p| p.host_selection_attempts);
+            let Some(choice) = choose(worker, cluster, &tried, draws) else {
+                cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
+                return Err(Some(LocalReply::new(503, "no healthy upstream", "UH")));
+            };
+            record.upstream = Some(choice.host.address);
+            record.attempts += 1;
+            tried.push(choice.host.id);
+            let per_try = policy.and_then(|p| p.per_try_timeout).map(|d| Instant::now() + d);
+            let (result, whole) = bounded(attempt.run(&choice.host, body), per_try, deadline).await;
+            let outcome = match &result {
+                Some(Ok(answer)) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
+                Some(Err(Failure::Outcome(outcome))) => *outcome,
+                Some(Err(Failure::Client)) => return Err(None),
+                None => self.timed_out(cluster, choice, whole),
+            };
+            let again = !whole && policy.is_some_and(|p| retry::wanted(p, outcome));
+            let exhausted = policy.is_none_or(|p| retries >= p.attempts);
+            if again && !exhausted && body.rewind() && self.may_retry(cluster) {
+                retries += 1;
+                drop(result);
+                let wait = policy.map_or(Duration::ZERO, |p| retry::back_off(p, retries, worker.random()));
+                self.wait(cluster, wait, deadline).await?;
+                continue;
+            }
+            if again && exhausted {
+                cluster.state.stats.add(worker.id, metric::cluster::RQ_RETRY_LIMIT_EXCEEDED, 1);
+            }
+            body.forget();
+            return match result {
+                Some(Ok(answer)) => {
+                    if retries > 0 && answer.head.status < 500 {
+                        cluster.state.stats.add(worker.id, metric::cluster::RQ_RETRY_SUCCESS, 1);
+                    }
+                    Ok(answer)
+                }
+                _ => Err(Some(LocalReply::new(outcome.status(), outcome.reason(), outcome.flag()))),
+            };
+        }
+    }
+
+    fn timed_out(&self, cluster: &ClusterRuntime, choice: &crate::runtime::Choice, whole: bool) -> Outcome {
+        let index = if whole { metric::cluster::RQ_TIMEOUT } else { metric::cluster::RQ_PER_TRY_TIMEOUT };
+        cluster.state.stats.add(self.context.worker.id, index, 1);
+        choice.host.stats.add(self.context.worker.id, metric::host::RQ_TIMEOUT, 1);
+        choice.host.stats.add(self.context.worker.id, metric::host::RQ_ERROR, 1);
+        Outcome::Timeout
+    }
+
+    /// Whether the cluster's limit of retries in flight lets another one through.
+    fn may_retry(&self, cluster: &ClusterRuntime) -> bool {
+        match cluster.state.retries.admit(cluster.config.max_retries) {
+            Ok(true) => {
+                cluster.state.retries.release();
+                true
+            }
+            Ok(false) => true,
+            Err(_) => {
+                cluster.state.stats.add(self.context.worker.id, metric::cluster::RQ_RETRY_OVERFLOW, 1);
+                false
+            }
+        }
+    }
+
+    async fn wait(&self, cluster: &ClusterRuntime, wait: Duration, deadline: Option<Instant>) -> Result<(), Option<LocalReply>> {
+        cluster.state.stats.add(self.context.worker.id, metric::cluster::RQ_RETRY, 1);
+        let until = Instant::now() + wait;
+        if deadline.is_some_and(|d| until >= d) {
+            let outcome = Outcome::Timeout;
+            return Err(Some(LocalReply::new(outcome.status(), outcome.reason(), outcome.flag())));
+        }
+        if !wait.is_zero() {
+            tokio::time::sleep_until(until).await;
+        }
+        Ok(())
+    }
+}
+
+/// The output unless the earlier of the two times comes first; the flag tells whether it was `deadline`.
+async fn bounded<F: Future>(future: F, per_try: Option<Instant>, deadline: Option<Instant>) -> (Option<F::Output>, bool) {
+    let until = match (per_try, deadline) {
+        (None, None) => return (Some(future.await), false),
+        (Some(a), Some(b)) => a.min(b),
+        (Some(only), None) | (None, Some(only)) => only,
+    };
+    match tokio::time::timeout_at(until, future).await {
+        Ok(output) => (Some(output), false),
+        Err(_) => (None, deadline.is_some_and(|d| d <= until)),
+    }
+}
+
+fn grpc_status(answer: &Answer) -> Option<u32> {
+    answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok())
+}
+
+fn admit(cluster: &ClusterRuntime, worker: usize) -> Result<Admission, Option<LocalReply>> {
+    match cluster.state.requests.admit(cluster.config.max_requests) {
+        Ok(taken) => Ok(Admission(taken.then(|| cluster.state.clone()))),
+        Err(_) => {
+            cluster.state.stats.add(worker, metric::cluster::RQ_PENDING_OVERFLOW, 1);
+            let reason = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
+            let mut reply = LocalReply::new(503, reason, "UO");
+            reply.head.fields.append(b"x-envoy-overloaded", b"true");
+            Err(Some(reply))
+        }
+    }
+}
+
+fn redirect_to(status: u16, location: &[u8]) -> LocalReply {
+    let mut reply = LocalReply::empty(status, "-");
+    reply.head.fields.append(b"location", location);
+    reply
+}

@@ -1,0 +1,220 @@
+//! Where frames go: an HTTP/1 connection or an HTTP/2 stream, towards a client or an upstream.
+//!
+//! `push` never waits; `flush` does, and can be dropped and made anew without losing or repeating a byte.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf as _, Bytes};
+use serin_http1::HeaderBlock;
+use serin_http1::encode::{LAST_CHUNK, chunk_header};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::tcp::OwnedWriteHalf;
+
+use super::body::Frame;
+
+/// The peer takes no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Closed;
+
+/// The writing half of an HTTP/1 connection.
+pub(crate) struct H1Writer {
+    pub(crate) socket: OwnedWriteHalf,
+    /// Bytes to be written before `bodies`.
+    pub(crate) out: Vec<u8>,
+    written: usize,
+    large: VecDeque<Bytes>,
+    /// Whether data goes out in chunks.
+    pub(crate) chunked: bool,
+}
+
+/// Data up to this size is copied behind the head, so that both leave in one segment.
+const COPY: usize = 4 * 1024;
+/// Unwritten bytes from which on a writer should be flushed.
+const FULL: usize = 64 * 1024;
+
+impl H1Writer {
+    pub(crate) fn new(socket: OwnedWriteHalf) -> Self {
+        Self { socket, out: Vec::new(), written: 0, large: VecDeque::new(), chunked: false }
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.chunked {
+            self.append(|out| chunk_header(data.len(), out));
+        }
+        if data.len() <= COPY || !self.large.is_empty() && data.len() <= COPY {
+            self.append(|out| out.extend_from_slice(&data));
+        } else {
+            self.large.push_back(data);
+        }
+        if self.chunked {
+            self.append(|out| out.extend_from_slice(b"\r\n"));
+        }
+    }
+
+    /// Adds bytes behind everything that is queued.
+    fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.large.is_empty() {
+            write(&mut self.out);
+        } else {
+            let mut tail = Vec::new();
+            write(&mut tail);
+            self.large.push_back(tail.into());
+        }
+    }
+
+    fn finish(&mut self) {
+        if std::mem::take(&mut self.chunked) {
+            self.append(|out| out.extend_from_slice(LAST_CHUNK));
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.out.len() - self.written + self.large.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    pub(crate) async fn flush(&mut self) -> Result<(), Closed> {
+        while self.pending() > 0 {
+            let written = {
+                let head = self.out.get(self.written..).unwrap_or_default();
+                if self.large.is_empty() {
+                    self.socket.write(head).await
+                } else {
+                    let mut slices: Vec<IoSlice<'_>> = vec![IoSlice::new(head)];
+                    slices.extend(self.large.iter().take(15).map(|b| IoSlice::new(b)));
+                    self.socket.write_vectored(&slices).await
+                }
+            };
+            match written {
+                Ok(n) if n > 0 => self.advance(n),
+                _ => return Err(Closed),
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, mut n: usize) {
+        let head = (self.out.len() - self.written).min(n);
+        self.written += head;
+        n -= head;
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+        }
+        while let Some(front) = self.large.front_mut().filter(|_| n > 0) {
+            let part = front.len().min(n);
+            front.advance(part);
+            n -= part;
+            if front.is_empty() {
+                self.large.pop_front();
+            }
+        }
+        while self.large.front().is_some_and(Bytes::is_empty) {
+            self.large.pop_front();
+        }
+    }
+}
+
+/// The sending half of an HTTP/2 stream.
+pub(crate) struct H2Writer {
+    stream: h2::SendStream<Bytes>,
+    queue: VecDeque<Bytes>,
+    trailers: Option<HeaderBlock>,
+    ending: bool,
+    ended: bool,
+}
+
+impl H2Writer {
+    pub(crate) fn new(stream: h2::SendStream<Bytes>, ended: bool) -> Self {
+        Self { stream, queue: VecDeque::new(), trailers: None, ending: ended, ended }
+    }
+
+    async fn flush(&mut self) -> Result<(), Closed> {
+        while let Some(front) = self.queue.front_mut() {
+            let wanted = front.len();
+            self.stream.reserve_capacity(wanted);
+            if self.stream.capacity() == 0 {
+                match std::future::poll_fn(|cx| self.stream.poll_capacity(cx)).await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Err(Closed),
+                }
+            }
+            let part = self.stream.capacity().min(wanted);
+            if part == 0 {
+                continue;
+            }
+            let data = front.split_to(part);
+            let last = front.is_empty() && self.queue.len() == 1 && self.ending && self.trailers.is_none();
+            self.stream.send_data(data, last).map_err(|_| Closed)?;
+            self.ended |= last;
+            if self.queue.front().is_some_and(Bytes::is_empty) {
+                self.queue.pop_front();
+            }
+        }
+        if self.ending && !self.ended {
+            self.ended = true;
+            let sent = match self.trailers.take() {
+                Some(trailers) => self.stream.send_trailers(super::trailers_to_h2(&trailers)),
+                None => self.stream.send_data(Bytes::new(), true),
+            };
+            sent.map_err(|_| Closed)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the stream up.
+    pub(crate) fn reset(&mut self, reason: h2::Reason) {
+        if !self.ended {
+            self.stream.send_reset(reason);
+        }
+    }
+}
+
+/// Either kind.
+pub(crate) enum Sink<'a> {
+    /// A borrowed HTTP/1 connection, which stays usable afterwards.
+    H1(&'a mut H1Writer),
+    /// An HTTP/1 connection of its own.
+    OwnH1(H1Writer),
+    /// An HTTP/2 stream.
+    H2(H2Writer),
+}
+
+impl Sink<'_> {
+    pub(crate) fn push(&mut self, frame: Frame) {
+        match (self, frame) {
+            (Self::H1(writer), Frame::Data(data)) => writer.push(data),
+            (Self::OwnH1(writer), Frame::Data(data)) => writer.push(data),
+            // Trailers do not pass to HTTP/1: RFC 9112 §7.1.2 lets them be dropped, and merging them is not safe.
+            (Self::H1(_) | Self::OwnH1(_), Frame::Trailers(_)) => {}
+            (Self::H2(writer), Frame::Data(data)) => writer.queue.push_back(data),
+            (Self::H2(writer), Frame::Trailers(trailers)) => writer.trailers = Some(trailers),
+        }
+    }
+
+    /// Says that nothing follows.
+    pub(crate) fn finish(&mut self) {
+        match self {
+            Self::H1(writer) => writer.finish(),
+            Self::OwnH1(writer) => writer.finish(),
+            Self::H2(writer) => writer.ending = true,
+        }
+    }
+
+    /// Whether so much is queued that it should be flushed before more is pushed.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::H1(writer) => writer.pending() >= FULL,
+            Self::OwnH1(writer) => writer.pending() >= FULL,
+            Self::H2(writer) => writer.queue.iter().map(Bytes::len).sum::<usize>() >= FULL,
+        }
+    }
+
+    pub(crate) async fn flush(&mut self) -> Result<(), Closed> {
+        match self {
+            Self::H1(writer) => writer.flush().await,
+            Self::OwnH1(writer) => writer.flush().await,
+            Self::H2(writer) => writer.flush().await,
+        }
+    }
+}

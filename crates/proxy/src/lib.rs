@@ -1,0 +1,22 @@
+//! The data plane: sockets, connections, pools and timers that carry out what `traffic` decides on the snapshot that
+//! `xds` delivered.
+//!
+//! There is one front door: xDS resources, from a control plane or from a bootstrap file. Configuration is immutable
+//! and published whole; live state (counts, pools) outlives it. Nothing on the request path takes a lock or writes a
+//! cache line that another worker writes.
+
+mod admin;
+mod bootstrap;
+mod discovery;
+mod http;
+mod metric;
+mod options;
+mod run;
+mod runtime;
+mod snapshot;
+mod state;
+mod upstream;
+mod worker;
+
+pub use options::{ProxyOptions, XdsMode};
+pub use run::run;

@@ -1,0 +1,108 @@
+//! The names of what is counted, which are Envoy's, with the index of each.
+
+macro_rules! metrics {
+    ($(#[$doc:meta])* $module:ident: $($constant:ident = $name:literal),* $(,)?) => {
+        $(#[$doc])*
+        pub(crate) mod $module {
+            metrics!(@number 0usize; $($constant)*);
+            /// All names, each at the index of its constant.
+            pub(crate) const NAMES: &[&str] = {
+                const LENGTH: usize = [$($name),*].len();
+                const NAMED: [(usize, &str); LENGTH] = [$(($constant, $name)),*];
+                const LIST: [&str; LENGTH] = {
+                    let mut list = [""; LENGTH];
+                    let mut at = 0;
+                    while at < LENGTH {
+                        list[NAMED[at].0] = NAMED[at].1;
+                        at += 1;
+                    }
+                    list
+                };
+                &LIST
+            };
+        }
+    };
+    (@number $index:expr;) => {};
+    (@number $index:expr; $first:ident $($rest:ident)*) => {
+        pub(crate) const $first: usize = $index;
+        metrics!(@number $first + 1; $($rest)*);
+    };
+}
+
+metrics! {
+    /// `cluster.NAME.*`.
+    cluster:
+    CX_TOTAL = "upstream_cx_total",
+    CX_ACTIVE = "upstream_cx_active",
+    CX_CONNECT_FAIL = "upstream_cx_connect_fail",
+    CX_CONNECT_TIMEOUT = "upstream_cx_connect_timeout",
+    CX_NONE_HEALTHY = "upstream_cx_none_healthy",
+    RQ_TOTAL = "upstream_rq_total",
+    RQ_ACTIVE = "upstream_rq_active",
+    RQ_COMPLETED = "upstream_rq_completed",
+    RQ_1XX = "upstream_rq_1xx",
+    RQ_2XX = "upstream_rq_2xx",
+    RQ_3XX = "upstream_rq_3xx",
+    RQ_4XX = "upstream_rq_4xx",
+    RQ_5XX = "upstream_rq_5xx",
+    RQ_TIMEOUT = "upstream_rq_timeout",
+    RQ_PER_TRY_TIMEOUT = "upstream_rq_per_try_timeout",
+    RQ_RETRY = "upstream_rq_retry",
+    RQ_RETRY_SUCCESS = "upstream_rq_retry_success",
+    RQ_RETRY_LIMIT_EXCEEDED = "upstream_rq_retry_limit_exceeded",
+    RQ_RETRY_OVERFLOW = "upstream_rq_retry_overflow",
+    RQ_PENDING_OVERFLOW = "upstream_rq_pending_overflow",
+    RQ_RX_RESET = "upstream_rq_rx_reset",
+    RQ_CANCELLED = "upstream_rq_cancelled",
+}
+
+metrics! {
+    /// Of one endpoint, as `/clusters` prints them.
+    host:
+    CX_TOTAL = "cx_total",
+    CX_ACTIVE = "cx_active",
+    CX_CONNECT_FAIL = "cx_connect_fail",
+    RQ_TOTAL = "rq_total",
+    RQ_ACTIVE = "rq_active",
+    RQ_SUCCESS = "rq_success",
+    RQ_ERROR = "rq_error",
+    RQ_TIMEOUT = "rq_timeout",
+}
+
+metrics! {
+    /// `http.PREFIX.*`.
+    http:
+    CX_TOTAL = "downstream_cx_total",
+    CX_ACTIVE = "downstream_cx_active",
+    CX_HTTP1_TOTAL = "downstream_cx_http1_total",
+    CX_HTTP2_TOTAL = "downstream_cx_http2_total",
+    CX_PROTOCOL_ERROR = "downstream_cx_protocol_error",
+    CX_IDLE_TIMEOUT = "downstream_cx_idle_timeout",
+    RQ_TOTAL = "downstream_rq_total",
+    RQ_ACTIVE = "downstream_rq_active",
+    RQ_COMPLETED = "downstream_rq_completed",
+    RQ_1XX = "downstream_rq_1xx",
+    RQ_2XX = "downstream_rq_2xx",
+    RQ_3XX = "downstream_rq_3xx",
+    RQ_4XX = "downstream_rq_4xx",
+    RQ_5XX = "downstream_rq_5xx",
+    RQ_RX_RESET = "downstream_rq_rx_reset",
+    RQ_TIMEOUT = "downstream_rq_timeout",
+    RQ_HEADER_TIMEOUT = "downstream_rq_header_timeout",
+    NO_ROUTE = "no_route",
+    NO_CLUSTER = "no_cluster",
+    RQ_REDIRECT = "rq_redirect",
+    RQ_DIRECT_RESPONSE = "rq_direct_response",
+    DELAYS_INJECTED = "fault.delays_injected",
+    ABORTS_INJECTED = "fault.aborts_injected",
+}
+
+/// Names that can go down.
+pub(crate) fn is_gauge(name: &str) -> bool {
+    name.ends_with("_active")
+}
+
+/// The index of the counter for a status's class, from the index of the 1xx counter.
+pub(crate) fn class(first: usize, status: u16) -> usize {
+    first + usize::from(status / 100).clamp(1, 5) - 1
+}

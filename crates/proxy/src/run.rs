@@ -1,0 +1,96 @@
+//! Starting, serving and leaving.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use serin_xds::client;
+use serin_xds::server::Mode;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{self, Admin};
+use crate::bootstrap;
+use crate::discovery::{SharedStore, Store, StoreHandler, watch_dns};
+use crate::options::ProxyOptions;
+use crate::state::State;
+use crate::worker::{self, Command, Shared};
+
+/// Runs a proxy until it is told to stop.
+///
+/// # Errors
+/// When the bootstrap cannot be read or run, or an address cannot be bound.
+pub fn run(options: &ProxyOptions) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let bootstrap = bootstrap::load(options)?;
+    let workers = options.concurrency.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let shared = Shared { snapshot: Arc::new(ArcSwap::default()), connections: Arc::default() };
+    let mut commands = Vec::with_capacity(workers);
+    for id in 0..workers {
+        commands.push(worker::spawn(id, shared.clone()).context("cannot start a worker")?);
+    }
+    let state = State::new();
+    let store = Store::new(workers, shared.clone(), commands, options.access_log.clone());
+    let store: SharedStore = Arc::new(Mutex::new(store));
+    let admin_address = options.admin.or(bootstrap.admin).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 15000));
+    let socket = admin::bind(admin_address).with_context(|| {
+        format!("cannot bind the admin interface to {admin_address}: choose another with --admin")
+    })?;
+    let admin = Admin { store: store.clone(), state: state.clone(), node: bootstrap.node_id.clone(), workers };
+    tokio::spawn(admin::serve(socket, admin));
+    lock(&store).add_static(bootstrap.clusters, bootstrap.listeners).map_err(anyhow::Error::msg)?;
+    tokio::spawn(watch_dns(store.clone()));
+    match bootstrap.ads {
+        Some(ads) => {
+            let mode = if ads.delta { Mode::Delta } else { Mode::Sotw };
+            let config = client::Config { servers: ads.servers, node: bootstrap.node, mode };
+            tokio::spawn(client::run(config, StoreHandler { store: store.clone(), state: state.clone() }));
+        }
+        None => state.initialised(),
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = state.asked_to_quit() => return Ok(()),
+    }
+    tokio::select! {
+        () = drain(&store, &state, &shared, options.drain_time) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = state.asked_to_quit() => {}
+    }
+    Ok(())
+}
+
+fn lock(store: &SharedStore) -> std::sync::MutexGuard<'_, Store> {
+    store.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Leaves without breaking anything: says that it is draining, goes on accepting while others take note and clients
+/// are told to close, then stops accepting, closes what is idle and waits for what is not.
+async fn drain(store: &SharedStore, state: &State, shared: &Shared, time: Duration) {
+    tracing::info!("draining for {} s", time.as_secs_f64());
+    state.drain();
+    lock(store).sockets.tell(|| Command::Drain);
+    let started = Instant::now();
+    while started.elapsed() < time {
+        let quiet = shared.connections.load(Relaxed) == 0 && started.elapsed() > Duration::from_secs(1).min(time / 2);
+        if quiet {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    lock(store).sockets.tell(|| Command::Finish);
+    let finishing = Instant::now();
+    while shared.connections.load(Relaxed) > 0 && finishing.elapsed() < time.max(Duration::from_secs(1)) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

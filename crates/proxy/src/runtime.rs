@@ -1,0 +1,135 @@
+//! Live state that outlives configuration: endpoints and clusters keep their counts when a push changes everything else.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use serin_resources::cluster::Cluster;
+use serin_resources::endpoint::{Endpoint, Health};
+use serin_telemetry::Counters;
+use serin_traffic::balance::Candidate;
+
+use crate::metric;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// An endpoint of a cluster: one object as long as the address stays in the cluster.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// Unique in the process; pools are kept by it.
+    pub(crate) id: u64,
+    pub(crate) address: SocketAddr,
+    pub(crate) stats: Counters,
+}
+
+impl Host {
+    pub(crate) fn new(address: SocketAddr, workers: usize) -> Self {
+        Self { id: NEXT_ID.fetch_add(1, Relaxed), address, stats: Counters::new(metric::host::NAMES, workers) }
+    }
+}
+
+/// A host that a balancer may choose, with what configuration says of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Choice {
+    pub(crate) host: Arc<Host>,
+    pub(crate) endpoint: Endpoint,
+}
+
+impl Candidate for Choice {
+    fn weight(&self) -> u32 {
+        self.endpoint.weight
+    }
+
+    fn active(&self) -> u64 {
+        self.host.stats.get(metric::host::RQ_ACTIVE)
+    }
+}
+
+/// Counts of a cluster that survive its reconfiguration.
+#[derive(Debug)]
+pub(crate) struct ClusterState {
+    pub(crate) id: u64,
+    pub(crate) stats: Counters,
+    /// Requests in flight, counted only when there is a limit.
+    pub(crate) requests: Limit,
+    /// Retries in flight, counted only when there is a limit.
+    pub(crate) retries: Limit,
+}
+
+impl ClusterState {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            id: NEXT_ID.fetch_add(1, Relaxed),
+            stats: Counters::new(metric::cluster::NAMES, workers),
+            requests: Limit::default(),
+            retries: Limit::default(),
+        }
+    }
+}
+
+/// An exact limit across workers.
+#[derive(Debug, Default)]
+pub(crate) struct Limit(AtomicU32);
+
+impl Limit {
+    /// Takes a place unless `limit` are taken; `None` is unlimited and takes none.
+    pub(crate) fn admit(self: &Self, limit: Option<u32>) -> Result<bool, Overflow> {
+        let Some(limit) = limit else { return Ok(false) };
+        let taken = self.0.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
+        taken.map(|_| true).map_err(|_| Overflow)
+    }
+
+    pub(crate) fn release(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The limit is reached.
+#[derive(Debug)]
+pub(crate) struct Overflow;
+
+/// A cluster as workers use it.
+#[derive(Debug)]
+pub(crate) struct ClusterRuntime {
+    pub(crate) config: Cluster,
+    pub(crate) state: Arc<ClusterState>,
+    /// Every endpoint.
+    pub(crate) members: Vec<Choice>,
+    /// Those that requests go to now.
+    pub(crate) choices: Vec<Choice>,
+}
+
+impl ClusterRuntime {
+    pub(crate) fn new(config: Cluster, state: Arc<ClusterState>, members: Vec<Choice>) -> Self {
+        let choices = usable(&members, config.panic_threshold);
+        Self { config, state, members, choices }
+    }
+
+    pub(crate) fn healthy(&self) -> usize {
+        self.members.iter().filter(|m| m.endpoint.health.is_usable()).count()
+    }
+}
+
+/// The usable endpoints of the first priority that has any. Below the panic threshold (per cent of a priority's
+/// endpoints) health is disregarded; degraded ones count only when nothing better is there.
+fn usable(members: &[Choice], panic_threshold: u8) -> Vec<Choice> {
+    let mut priorities: Vec<u32> = members.iter().map(|m| m.endpoint.priority).collect();
+    priorities.sort_unstable();
+    priorities.dedup();
+    for priority in &priorities {
+        let all: Vec<&Choice> = members.iter().filter(|m| m.endpoint.priority == *priority).collect();
+        let good: Vec<Choice> =
+            all.iter().filter(|m| matches!(m.endpoint.health, Health::Healthy | Health::Unknown)).map(|m| (*m).clone()).collect();
+        if good.len() * 100 < all.len() * usize::from(panic_threshold) {
+            return all.into_iter().cloned().collect();
+        }
+        if !good.is_empty() {
+            return good;
+        }
+        let degraded: Vec<Choice> = all.iter().filter(|m| m.endpoint.health.is_usable()).map(|m| (*m).clone()).collect();
+        if !degraded.is_empty() {
+            return degraded;
+        }
+    }
+    Vec::new()
+}

@@ -1,0 +1,30 @@
+//! What every worker works from: an immutable picture, published whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serin_resources::listener::Listener;
+use serin_telemetry::Counters;
+use serin_telemetry::access_log::{Format, Writer};
+use serin_traffic::router::RouteTable;
+
+use crate::runtime::ClusterRuntime;
+
+/// A listener with what its requests need.
+#[derive(Debug)]
+pub(crate) struct ListenerRuntime {
+    pub(crate) config: Listener,
+    pub(crate) stats: Arc<Counters>,
+    pub(crate) logs: Vec<(Format, Arc<Writer>)>,
+}
+
+/// One consistent configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Counts publications.
+    pub(crate) generation: u64,
+    pub(crate) listeners: HashMap<String, Arc<ListenerRuntime>>,
+    /// Route tables by listener name.
+    pub(crate) routes: HashMap<String, Arc<RouteTable>>,
+    pub(crate) clusters: HashMap<String, Arc<ClusterRuntime>>,
+}

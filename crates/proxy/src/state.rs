@@ -1,0 +1,78 @@
+//! Whether this proxy serves, is still starting, or is leaving.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
+
+/// Shared flags.
+#[derive(Clone)]
+pub(crate) struct State(Arc<Flags>);
+
+struct Flags {
+    initialised: AtomicBool,
+    failing: AtomicBool,
+    draining: AtomicBool,
+    connected: AtomicBool,
+    started: Instant,
+    quit: tokio::sync::Notify,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Flags {
+            initialised: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            started: Instant::now(),
+            quit: tokio::sync::Notify::new(),
+        }))
+    }
+
+    /// Everything that was asked for is in use.
+    pub(crate) fn initialised(&self) {
+        if !self.0.initialised.swap(true, Relaxed) {
+            tracing::info!("ready after {} ms", self.0.started.elapsed().as_millis());
+        }
+    }
+
+    pub(crate) fn connected(&self, up: bool) {
+        self.0.connected.store(up, Relaxed);
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.0.connected.load(Relaxed)
+    }
+
+    /// An operator says that this proxy should get no traffic.
+    pub(crate) fn fail_health(&self, failing: bool) {
+        self.0.failing.store(failing, Relaxed);
+    }
+
+    pub(crate) fn drain(&self) {
+        self.0.draining.store(true, Relaxed);
+    }
+
+    pub(crate) fn uptime(&self) -> std::time::Duration {
+        self.0.started.elapsed()
+    }
+
+    /// Envoy's word for the state.
+    pub(crate) fn name(&self) -> &'static str {
+        if self.0.draining.load(Relaxed) || self.0.failing.load(Relaxed) {
+            "DRAINING"
+        } else if self.0.initialised.load(Relaxed) {
+            "LIVE"
+        } else {
+            "PRE_INITIALIZING"
+        }
+    }
+
+    pub(crate) fn ask_to_quit(&self) {
+        self.0.quit.notify_one();
+    }
+
+    pub(crate) async fn asked_to_quit(&self) {
+        self.0.quit.notified().await;
+    }
+}

@@ -1,0 +1,9 @@
+//! Connections to endpoints: making them, keeping them, choosing whom to connect to.
+
+mod connect;
+mod dns;
+mod pool;
+
+pub(crate) use connect::{ConnectError, H1Connection, H1Parts, H2Connection, Upstream, connect};
+pub(crate) use dns::resolve;
+pub(crate) use pool::Pools;

@@ -1,0 +1,159 @@
+//! Making a connection to an endpoint.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use serin_http1::body::BodyDecoder;
+use serin_http1::framing::Framing;
+use tokio::net::TcpStream;
+
+use crate::http::{H1Reader, H1Writer};
+use crate::metric;
+use crate::runtime::{ClusterRuntime, Host};
+
+/// A connection of either protocol, ready for a request.
+pub(crate) enum Upstream {
+    H1(H1Connection),
+    H2(H2Connection),
+}
+
+/// An HTTP/1 connection with the counts it holds.
+pub(crate) struct H1Connection {
+    pub(crate) reader: H1Reader,
+    pub(crate) writer: H1Writer,
+    /// Requests made on it.
+    pub(crate) requests: u32,
+    /// Whether it served a request before this one.
+    pub(crate) reused: bool,
+    pub(crate) idle_since: Instant,
+    pub(crate) idle_timeout: Duration,
+    gauge: Gauge,
+}
+
+/// An HTTP/1 connection while its halves are in use.
+pub(crate) struct H1Parts {
+    /// Requests made on it.
+    pub(crate) requests: u32,
+    idle_timeout: Duration,
+    gauge: Gauge,
+}
+
+impl H1Connection {
+    /// Takes the halves out for an exchange.
+    pub(crate) fn dismantle(self) -> (H1Reader, H1Writer, H1Parts) {
+        let parts = H1Parts { requests: self.requests + 1, idle_timeout: self.idle_timeout, gauge: self.gauge };
+        (self.reader, self.writer, parts)
+    }
+}
+
+impl H1Parts {
+    /// Puts the halves back after an exchange.
+    pub(crate) fn assemble(self, reader: H1Reader, writer: H1Writer) -> H1Connection {
+        H1Connection {
+            reader,
+            writer,
+            requests: self.requests,
+            reused: true,
+            idle_since: Instant::now(),
+            idle_timeout: self.idle_timeout,
+            gauge: self.gauge,
+        }
+    }
+}
+
+/// A handle to an HTTP/2 connection.
+#[derive(Clone)]
+pub(crate) struct H2Connection {
+    pub(crate) send: h2::client::SendRequest<Bytes>,
+    /// Streams in use.
+    pub(crate) streams: Rc<Cell<usize>>,
+    pub(crate) alive: Rc<Cell<bool>>,
+    pub(crate) reused: bool,
+}
+
+/// Counts an open connection of a host and its cluster.
+struct Gauge {
+    host: Arc<Host>,
+    cluster: Arc<crate::runtime::ClusterState>,
+    worker: usize,
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        self.host.stats.sub(self.worker, metric::host::CX_ACTIVE);
+        self.cluster.stats.sub(self.worker, metric::cluster::CX_ACTIVE);
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectError {
+    Refused,
+    Timeout,
+}
+
+/// Connects within the cluster's connect timeout.
+pub(crate) async fn connect(worker: usize, cluster: &ClusterRuntime, host: &Arc<Host>, h2: bool) -> Result<Upstream, ConnectError> {
+    let (stats, host_stats) = (&cluster.state.stats, &host.stats);
+    stats.add(worker, metric::cluster::CX_TOTAL, 1);
+    host_stats.add(worker, metric::host::CX_TOTAL, 1);
+    let opened = tokio::time::timeout(cluster.config.connect_timeout, TcpStream::connect(host.address)).await;
+    let failed = |index, error| {
+        stats.add(worker, index, 1);
+        host_stats.add(worker, metric::host::CX_CONNECT_FAIL, 1);
+        error
+    };
+    let stream = match opened {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(_)) => return Err(failed(metric::cluster::CX_CONNECT_FAIL, ConnectError::Refused)),
+        Err(_) => return Err(failed(metric::cluster::CX_CONNECT_TIMEOUT, ConnectError::Timeout)),
+    };
+    let _ = stream.set_nodelay(true);
+    stats.add(worker, metric::cluster::CX_ACTIVE, 1);
+    host_stats.add(worker, metric::host::CX_ACTIVE, 1);
+    let gauge = Gauge { host: host.clone(), cluster: cluster.state.clone(), worker };
+    if h2 { handshake(stream, gauge).await } else { Ok(Upstream::H1(plain(stream, gauge, cluster))) }
+}
+
+fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> H1Connection {
+    let (read, write) = stream.into_split();
+    H1Connection {
+        reader: H1Reader {
+            socket: read,
+            buffer: BytesMut::new(),
+            decoder: BodyDecoder::new(Framing::Empty),
+            ended: false,
+        },
+        writer: H1Writer::new(write),
+        requests: 0,
+        reused: false,
+        idle_since: Instant::now(),
+        idle_timeout: cluster.config.idle_timeout,
+        gauge,
+    }
+}
+
+async fn handshake(stream: TcpStream, gauge: Gauge) -> Result<Upstream, ConnectError> {
+    let built = h2::client::Builder::new()
+        .initial_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_header_list_size(64 * 1024)
+        .enable_push(false)
+        .handshake(stream)
+        .await;
+    let (send, connection) = built.map_err(|_| ConnectError::Refused)?;
+    let alive = Rc::new(Cell::new(true));
+    let flag = alive.clone();
+    tokio::task::spawn_local(async move {
+        let outcome = connection.await;
+        flag.set(false);
+        if let Err(error) = outcome {
+            tracing::debug!(%error, address = %gauge.host.address, "HTTP/2 connection ended");
+        }
+        drop(gauge);
+    });
+    Ok(Upstream::H2(H2Connection { send, streams: Rc::default(), alive, reused: false }))
+}

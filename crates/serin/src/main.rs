@@ -1,0 +1,84 @@
+//! One binary, one subcommand for each role. No logic here: it reads the command line and hands over.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Serin: a service mesh made for canary releases.
+#[derive(Parser)]
+#[command(name = "serin", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Stand up Bookinfo behind Serin proxies on this machine
+    Demo(serin_demo::DemoOptions),
+    /// Run the control plane on a folder of documents
+    Pilot(serin_pilot::PilotOptions),
+    /// Run the data plane beside a workload or at an entrance
+    Proxy(serin_proxy::ProxyOptions),
+    /// Check documents without a pilot
+    Analyze(serin_console::AnalyzeOptions),
+    /// Run one of Bookinfo's applications
+    #[command(hide = true)]
+    DemoApp(serin_demo::AppOptions),
+    /// Run Envoy as the demo's proxy, leaving gracefully when told to
+    #[command(hide = true)]
+    DemoEnvoy(serin_demo::EnvoyOptions),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging();
+    match run(&cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    let done = |()| ExitCode::SUCCESS;
+    match command {
+        Command::Demo(options) => serin_demo::run(options),
+        Command::Pilot(options) => {
+            exit_with_parent(options.exit_with_parent)?;
+            serin_pilot::run(options).map(done)
+        }
+        Command::Proxy(options) => {
+            exit_with_parent(options.exit_with_parent)?;
+            serin_proxy::run(options).map(done)
+        }
+        Command::Analyze(options) => serin_console::analyze(options),
+        Command::DemoApp(options) => {
+            exit_with_parent(true)?;
+            serin_demo::app(options).map(done)
+        }
+        Command::DemoEnvoy(options) => {
+            exit_with_parent(true)?;
+            serin_demo::envoy(options).map(done)
+        }
+    }
+}
+
+/// Asks the kernel to end this process when the one that started it ends, so that nothing is left behind.
+fn exit_with_parent(wanted: bool) -> anyhow::Result<()> {
+    if wanted {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    }
+    Ok(())
+}
+
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("SERIN_LOG").unwrap_or_else(|_| EnvFilter::new("info,h2=warn,hyper=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

@@ -1,0 +1,62 @@
+//! Cuts the descriptors of what a bootstrap or resource can hold out of the set that ships with envoy-types.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use prost::Message as _;
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
+
+/// Files whose messages can be named in `Any` fields that the proxy reads or shows.
+const ROOTS: [&str; 14] = [
+    "envoy/config/bootstrap/v3/bootstrap.proto",
+    "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
+    "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
+    "envoy/extensions/filters/http/router/v3/router.proto",
+    "envoy/extensions/filters/http/fault/v3/fault.proto",
+    "envoy/extensions/filters/http/cors/v3/cors.proto",
+    "envoy/extensions/access_loggers/file/v3/file.proto",
+    "envoy/extensions/access_loggers/stream/v3/stream.proto",
+    "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
+    "envoy/extensions/transport_sockets/tls/v3/tls.proto",
+    "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.proto",
+    "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
+    "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto",
+    "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.proto",
+];
+
+/// Rebuilds the file.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let bytes = std::fs::read(source()?).context("cannot read the descriptor set of envoy-types")?;
+    let all = FileDescriptorSet::decode(bytes.as_slice())?;
+    let by_name: BTreeMap<&str, &FileDescriptorProto> = all.file.iter().map(|f| (f.name(), f)).collect();
+    let mut wanted = BTreeSet::new();
+    let mut queue: Vec<&str> = ROOTS.to_vec();
+    while let Some(name) = queue.pop() {
+        let file = by_name.get(name).with_context(|| format!("{name} is not in the set"))?;
+        if wanted.insert(name) {
+            queue.extend(file.dependency.iter().map(String::as_str));
+        }
+    }
+    let file = all.file.iter().filter(|f| wanted.contains(f.name())).cloned().map(strip).collect();
+    let out = FileDescriptorSet { file }.encode_to_vec();
+    ensure!(out.len() < 2 << 20, "the cut set has {} bytes", out.len());
+    std::fs::write("crates/proxy/descriptors.bin", &out)?;
+    eprintln!("crates/proxy/descriptors.bin: {} files, {} bytes", wanted.len(), out.len());
+    Ok(())
+}
+
+fn strip(mut file: FileDescriptorProto) -> FileDescriptorProto {
+    file.source_code_info = None;
+    file
+}
+
+fn source() -> anyhow::Result<PathBuf> {
+    let output = Command::new("cargo").args(["metadata", "--format-version", "1", "--offline"]).output()?;
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let packages = metadata["packages"].as_array().context("no packages")?;
+    let package = packages.iter().find(|p| p["name"] == "envoy-types").context("envoy-types is not a dependency")?;
+    let manifest = package["manifest_path"].as_str().context("no manifest path")?;
+    Ok(PathBuf::from(manifest).with_file_name("src/generated/types.bin"))
+}
