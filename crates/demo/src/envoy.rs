@@ -43,7 +43,7 @@ pub fn run(options: &EnvoyOptions) -> anyhow::Result<()> {
         let error = std::process::Command::new(&options.envoy)
             .arg("-c")
             .arg(&options.config)
-            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"])
+            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"])
             .exec();
         return Err(error).with_context(|| format!("cannot run {}", options.envoy.display()));
     }
