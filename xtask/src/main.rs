@@ -1,16 +1,22 @@
 //! The repository's own rules and chores. Run with `cargo xtask`.
 
 mod descriptors;
+mod interop;
+mod tidy;
 
 use anyhow::bail;
 
 const HELP: &str = "\
 cargo xtask COMMAND
+  tidy         check the repository's rules: layers, cycles, sizes, docs, names that do not belong here
+  interop      run the mesh's acceptance with real peers, which it installs under target/
   descriptors  rebuild crates/proxy/descriptors.bin from the envoy-types crate";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
+        Some("tidy") => tidy::run(),
+        Some("interop") => interop::run(),
         Some("descriptors") => descriptors::run(),
         _ => bail!("{HELP}"),
     }

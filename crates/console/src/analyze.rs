@@ -25,7 +25,9 @@ pub enum Output {
 
 /// Options of `serin analyze`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Exit code: 0 clean or warnings only, 1 errors, 2 cannot read.\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json")]
+#[command(
+    after_help = "Exit code: 0 clean or warnings only, 1 errors, 2 cannot read.\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json"
+)]
 pub struct AnalyzeOptions {
     /// Files and folders to check together
     #[arg(value_name = "PATH", required = true)]

@@ -127,7 +127,13 @@ async fn serve(options: &AppOptions) -> anyhow::Result<()> {
 
 impl App {
     /// Calls another service through the mesh, passing on what must be passed on.
-    async fn call(&self, service: &str, path: &str, headers: &HeaderMap, limit: Duration) -> anyhow::Result<(StatusCode, Bytes)> {
+    async fn call(
+        &self,
+        service: &str,
+        path: &str,
+        headers: &HeaderMap,
+        limit: Duration,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         let address = self.address(service)?;
         let mut request = Request::get(format!("http://{address}{path}"));
         for name in PASSED_ON {

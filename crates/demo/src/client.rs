@@ -22,7 +22,11 @@ impl Client {
     }
 
     /// Sends a request and reads the answer, all within `limit`.
-    pub(crate) async fn send(&self, request: Request<Full<Bytes>>, limit: Duration) -> anyhow::Result<(StatusCode, Bytes)> {
+    pub(crate) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         let exchange = async {
             let response = self.0.request(request).await?;
             let status = response.status();

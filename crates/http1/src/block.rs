@@ -133,8 +133,7 @@ impl HeaderBlock {
     }
 
     fn named(&self, field: &Field, name: &str) -> bool {
-        field.name.len as usize == name.len()
-            && self.slice(field.name).eq_ignore_ascii_case(name.as_bytes())
+        field.name.len as usize == name.len() && self.slice(field.name).eq_ignore_ascii_case(name.as_bytes())
     }
 }
 

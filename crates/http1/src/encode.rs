@@ -38,7 +38,13 @@ pub fn request(head: &RequestHead, framing: Framing, connection: Connection, out
 /// Appends a response head for an HTTP/1.1 client.
 ///
 /// `declared` is a length to announce without a body (HEAD, 304).
-pub fn response(head: &ResponseHead, framing: Framing, declared: Option<u64>, connection: Connection, out: &mut Vec<u8>) {
+pub fn response(
+    head: &ResponseHead,
+    framing: Framing,
+    declared: Option<u64>,
+    connection: Connection,
+    out: &mut Vec<u8>,
+) {
     out.reserve(head.fields.wire_size() + 96);
     out.extend_from_slice(b"HTTP/1.1 ");
     push_number(u64::from(head.status), out);

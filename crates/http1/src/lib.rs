@@ -34,9 +34,6 @@ pub mod fuzzing {
     /// Parses `input` as one request head; never panics, whatever the bytes.
     pub fn request(input: &[u8]) -> bool {
         let mut head = RequestHead::default();
-        matches!(
-            parse_request(input, &mut Scan::default(), &Limits::default(), &mut head),
-            Ok(Some(_))
-        )
+        matches!(parse_request(input, &mut Scan::default(), &Limits::default(), &mut head), Ok(Some(_)))
     }
 }

@@ -76,7 +76,8 @@ fn is_reg_name(name: &[u8]) -> bool {
     !name.is_empty()
         && name.len() <= 255
         && name.split(|b| *b == b'.').all(|label| {
-            !label.is_empty() && label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'~' | b'*'))
+            !label.is_empty()
+                && label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'~' | b'*'))
         })
 }
 
@@ -84,8 +85,7 @@ fn is_port_suffix(suffix: &[u8]) -> bool {
     match suffix.split_first() {
         None => true,
         Some((b':', digits)) => {
-            digits.iter().all(u8::is_ascii_digit)
-                && std::str::from_utf8(digits).is_ok_and(|s| s.parse::<u16>().is_ok())
+            digits.iter().all(u8::is_ascii_digit) && std::str::from_utf8(digits).is_ok_and(|s| s.parse::<u16>().is_ok())
         }
         Some(_) => false,
     }
@@ -94,7 +94,6 @@ fn is_port_suffix(suffix: &[u8]) -> bool {
 /// Target bytes: visible ASCII without what RFC 3986 excludes and some servers decode (`"`, `<`, `>`, `\`, `^`, backtick, braces, `|`, `#`).
 pub(crate) fn is_target(bytes: &[u8]) -> bool {
     bytes.iter().all(|b| {
-        (0x21..0x7f).contains(b)
-            && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'}' | b'#')
+        (0x21..0x7f).contains(b) && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'}' | b'#')
     })
 }

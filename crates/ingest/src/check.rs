@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serin_model::{DestinationRule, Gateway, Hostname, Object, ObjectKey, ObjectName, Service};
 
 use crate::diagnostic::{Code, Diagnostic, Severity};
-use crate::document::{Document, Reference};
+use crate::document::Document;
 use crate::node::Position;
+use crate::reference::Reference;
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -101,7 +102,13 @@ impl<'a> Index<'a> {
         finding(Code::UnknownHost, severity, at, format!("there is no service '{host}'"), help)
     }
 
-    fn unknown_subset(&self, host: &Hostname, name: &str, at: (Position, String), from: &ObjectKey) -> Option<Diagnostic> {
+    fn unknown_subset(
+        &self,
+        host: &Hostname,
+        name: &str,
+        at: (Position, String),
+        from: &ObjectKey,
+    ) -> Option<Diagnostic> {
         let rules: Vec<_> = self.rules.iter().filter(|r| r.host.covers(host)).collect();
         if rules.iter().any(|r| r.subsets.iter().any(|s| s.name == name)) {
             return None;
@@ -131,6 +138,12 @@ fn unknown_port(service: &Service, number: u16, at: (Position, String)) -> Optio
     Some(finding(Code::UnknownPort, Severity::Error, at, message, format!("it has {}", known.join(", "))))
 }
 
-fn finding(code: Code, severity: Severity, (at, path): (Position, String), message: String, help: String) -> Diagnostic {
+fn finding(
+    code: Code,
+    severity: Severity,
+    (at, path): (Position, String),
+    message: String,
+    help: String,
+) -> Diagnostic {
     Diagnostic { code, severity, file: "".into(), at, path, message, help }
 }

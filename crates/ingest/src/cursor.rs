@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::diagnostic::{Code, Diagnostic, Severity};
-use crate::document::Reference;
 use crate::node::{Key, Node, Position, Value};
+use crate::reference::Reference;
 
 /// Where findings about one object gather.
 pub struct Context {
@@ -270,7 +270,7 @@ impl<'a> Object<'a> {
     pub(crate) fn required(&self, name: &str) -> Option<Cursor<'a>> {
         let found = self.get(name);
         if found.is_none() {
-            self.report(Code::MissingField, Severity::Error, self.at, format!("'{name}' is required"), "");
+            self.error(Code::MissingField, format!("'{name}' is required"), "");
         }
         found
     }
@@ -279,7 +279,12 @@ impl<'a> Object<'a> {
     pub(crate) fn no_effect_yet(&self, names: &[&str]) {
         for name in names {
             if let Some(field) = self.get(name) {
-                field.report(Code::NoEffectYet, Severity::Warning, format!("'{name}' has no effect yet"), "the rest of the object is used");
+                field.report(
+                    Code::NoEffectYet,
+                    Severity::Warning,
+                    format!("'{name}' has no effect yet"),
+                    "the rest of the object is used",
+                );
             }
         }
     }
@@ -316,23 +321,19 @@ impl<'a> Object<'a> {
     }
 
     pub(crate) fn error(&self, code: Code, message: impl Into<String>, help: impl Into<String>) {
-        self.report(code, Severity::Error, self.at, message.into(), help);
-    }
-
-    fn child(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
-    }
-
-    fn report(&self, code: Code, severity: Severity, at: Position, message: impl Into<String>, help: impl Into<String>) {
         self.context.report(Diagnostic {
             code,
-            severity,
+            severity: Severity::Error,
             file: self.context.file.clone(),
-            at,
+            at: self.at,
             path: self.path.clone(),
             message: message.into(),
             help: help.into(),
         });
+    }
+
+    fn child(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 }
 

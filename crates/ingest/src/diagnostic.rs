@@ -108,7 +108,15 @@ pub struct Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}[{}]", self.file, self.at.line, self.at.column, self.severity.as_str(), self.code.as_str())?;
+        write!(
+            f,
+            "{}:{}:{}: {}[{}]",
+            self.file,
+            self.at.line,
+            self.at.column,
+            self.severity.as_str(),
+            self.code.as_str()
+        )?;
         if !self.path.is_empty() {
             write!(f, " {}", self.path)?;
         }

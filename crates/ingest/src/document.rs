@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use serin_model::{Hostname, Kind, Object, ObjectKey, ObjectName};
+use serin_model::{Kind, Object, ObjectKey, ObjectName};
 
 use crate::cursor::{Context, Cursor};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::node::{self, Node, Position};
+use crate::reference::Reference;
 use crate::{istio, kubernetes};
 
 /// Largest file that is read: beyond any set of rules, and small enough to parse in a moment.
@@ -25,29 +26,6 @@ pub struct Document {
     pub file: Arc<str>,
     /// Where it starts.
     pub at: Position,
-}
-
-/// A use of another object's name, kept with its place so that a dangling one can be pointed at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reference {
-    /// A destination.
-    Destination {
-        /// The service.
-        host: Hostname,
-        /// Its place.
-        host_at: (Position, String),
-        /// The subset with its place.
-        subset: Option<(String, Position, String)>,
-        /// The port with its place.
-        port: Option<(u16, Position, String)>,
-    },
-    /// A gateway.
-    Gateway {
-        /// Its name.
-        name: ObjectName,
-        /// Its place.
-        at: (Position, String),
-    },
 }
 
 /// What a file holds.
@@ -134,13 +112,9 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
     let (diagnostics, references) = context.finish();
     parsed.diagnostics.extend(diagnostics);
     match outcome {
-        (Some(key), Some(object)) if !failed => parsed.documents.push(Document {
-            key,
-            object: Arc::new(object),
-            references,
-            file: file.clone(),
-            at,
-        }),
+        (Some(key), Some(object)) if !failed => {
+            parsed.documents.push(Document { key, object: Arc::new(object), references, file: file.clone(), at })
+        }
         (Some(key), _) => parsed.broken.push(key),
         (None, _) => {}
     }
@@ -190,10 +164,8 @@ fn read_spec(kind: Kind, spec: &Cursor<'_>, name: &ObjectName) -> Option<Object>
 }
 
 fn known_kind(version: &str, kind: &str) -> Option<Kind> {
-    let istio = matches!(
-        version,
-        "networking.istio.io/v1" | "networking.istio.io/v1beta1" | "networking.istio.io/v1alpha3"
-    );
+    let istio =
+        matches!(version, "networking.istio.io/v1" | "networking.istio.io/v1beta1" | "networking.istio.io/v1alpha3");
     Some(match (version, kind) {
         (_, "VirtualService") if istio => Kind::VirtualService,
         (_, "DestinationRule") if istio => Kind::DestinationRule,

@@ -67,7 +67,10 @@ pub(crate) fn endpoint_slice(document: &Cursor<'_>, root: &Fields<'_>, name: &Ob
     let labels = metadata.map(|l| labels(&l)).unwrap_or_default();
     let service = labels.get("kubernetes.io/service-name").cloned();
     let Some(service) = service else {
-        document.invalid("the label kubernetes.io/service-name is required", "it names the Service these endpoints belong to");
+        document.invalid(
+            "the label kubernetes.io/service-name is required",
+            "it names the Service these endpoints belong to",
+        );
         root.skip_rest();
         return None;
     };
@@ -86,7 +89,11 @@ pub(crate) fn endpoint_slice(document: &Cursor<'_>, root: &Fields<'_>, name: &Ob
     Some(Object::EndpointSlice(EndpointSlice { namespace: name.namespace.clone(), service, endpoints }))
 }
 
-fn slice_endpoint(cursor: &Cursor<'_>, ports: &BTreeMap<String, u16>, labels: &BTreeMap<String, String>) -> Vec<Endpoint> {
+fn slice_endpoint(
+    cursor: &Cursor<'_>,
+    ports: &BTreeMap<String, u16>,
+    labels: &BTreeMap<String, String>,
+) -> Vec<Endpoint> {
     let Some(object) = cursor.object() else { return Vec::new() };
     let conditions = object.get("conditions").and_then(|c| c.object());
     let condition = |name: &str| conditions.as_ref().and_then(|c| c.get(name)).and_then(|c| c.boolean());

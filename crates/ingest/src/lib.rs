@@ -12,11 +12,13 @@ mod document;
 mod istio;
 mod kubernetes;
 mod node;
+mod reference;
 mod render;
 
 pub use check::{Checked, check};
 pub use cursor::{Context, Cursor};
 pub use diagnostic::{Code, Diagnostic, Severity};
-pub use document::{Document, MAX_FILE_BYTES, Parsed, Reference, parse};
+pub use document::{Document, MAX_FILE_BYTES, Parsed, parse};
 pub use node::Position;
+pub use reference::Reference;
 pub use render::{render_text, summary};

@@ -85,10 +85,7 @@ pub(crate) fn parse_stream(text: &str) -> Result<Vec<Node>, SyntaxError> {
             let plain = error.without_snippet();
             let message = plain.to_string();
             let first = message.lines().next().unwrap_or("not valid YAML");
-            SyntaxError {
-                at: plain.location().map(Position::from).unwrap_or_default(),
-                message: first.to_owned(),
-            }
+            SyntaxError { at: plain.location().map(Position::from).unwrap_or_default(), message: first.to_owned() }
         })
 }
 
@@ -169,7 +166,9 @@ impl<'de> Visitor<'de> for ValueVisitor {
                 Value::Bool(b) => b.to_string(),
                 Value::Int(i) => i.to_string(),
                 Value::Float(f) => f.to_string(),
-                other => return Err(serde::de::Error::custom(format!("a key must be a string, not {}", other.type_name()))),
+                other => {
+                    return Err(serde::de::Error::custom(format!("a key must be a string, not {}", other.type_name())));
+                }
             };
             let value = access.next_value::<Spanned<Value>>()?;
             fields.push((Key { at: key.referenced.into(), name }, value.into()));

@@ -18,7 +18,10 @@ pub fn render_text(diagnostic: &Diagnostic, source: Option<&str>, color: bool) -
         format!("{}: {}", diagnostic.path, diagnostic.message)
     };
     let span = source.and_then(|text| place(text, diagnostic));
-    let mut group = level.primary_title(title.as_str()).id(diagnostic.code.as_str()).elements(Vec::<annotate_snippets::Message<'_>>::new());
+    let mut group = level
+        .primary_title(title.as_str())
+        .id(diagnostic.code.as_str())
+        .elements(Vec::<annotate_snippets::Message<'_>>::new());
     if let (Some(text), Some((line, start, end))) = (source, span) {
         let source_line = text.lines().nth(line - 1).unwrap_or_default();
         group = group.element(

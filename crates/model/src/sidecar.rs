@@ -80,7 +80,9 @@ impl ProxyIdentity {
         let role = match *role {
             "sidecar" => ProxyRole::Sidecar,
             "router" => ProxyRole::Gateway,
-            other => return Err(format!("node id '{shown}': unknown proxy type '{other}', use sidecar or router; {form}")),
+            other => {
+                return Err(format!("node id '{shown}': unknown proxy type '{other}', use sidecar or router; {form}"));
+            }
         };
         let ip = ip.parse().map_err(|_| format!("node id '{shown}': '{ip}' is not an IP address; {form}"))?;
         let (name, namespace) = id

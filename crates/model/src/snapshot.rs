@@ -115,7 +115,8 @@ fn resolve(service: &Service, objects: &BTreeMap<ObjectKey, Arc<Object>>) -> Vec
     for (key, object) in objects {
         match object.as_ref() {
             Object::Workload(workload) if key.name.namespace == service.namespace => {
-                let chosen = service.selector.as_ref().is_some_and(|s| !s.is_empty() && selects(s, &workload.endpoint.labels));
+                let chosen =
+                    service.selector.as_ref().is_some_and(|s| !s.is_empty() && selects(s, &workload.endpoint.labels));
                 found.extend(chosen.then(|| workload.endpoint.clone()));
             }
             Object::EndpointSlice(slice) if short == Some((&slice.service, &slice.namespace)) => {

@@ -130,9 +130,8 @@ fn encode(set: &ResourceSet, old: Option<&ResourceMap>) -> ResourceMap {
     let mut put = |type_url: &str, name: &str, body: Vec<u8>| {
         let version = format!("{:016x}", xxh64(&body, 0));
         let same = old.and_then(|o| o.of_type(type_url)).and_then(|t| t.get(name)).filter(|r| r.version == version);
-        let resource = same.cloned().unwrap_or_else(|| {
-            Arc::new(Resource { name: name.to_owned(), version, body: body.into() })
-        });
+        let resource =
+            same.cloned().unwrap_or_else(|| Arc::new(Resource { name: name.to_owned(), version, body: body.into() }));
         map.types.entry(type_url.to_owned()).or_default().insert(name.to_owned(), resource);
     };
     for cluster in &set.clusters {

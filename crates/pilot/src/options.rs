@@ -7,7 +7,9 @@ use clap::Args;
 
 /// Options of `serin pilot`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  serin pilot --config ./mesh\n  serin pilot --config ./services --config ./rules --xds 0.0.0.0:15010")]
+#[command(
+    after_help = "Examples:\n  serin pilot --config ./mesh\n  serin pilot --config ./services --config ./rules --xds 0.0.0.0:15010"
+)]
 pub struct PilotOptions {
     /// Folder with documents, watched for changes; several are read as one
     #[arg(long, value_name = "DIR", required = true)]

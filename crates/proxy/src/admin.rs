@@ -94,9 +94,8 @@ async fn stats(Extract(admin): Extract<Admin>, Query(parameters): Parameters) ->
         Some("json") => ([(header::CONTENT_TYPE, "application/json")], json(&samples, &filter)).into_response(),
         Some("prometheus") => prometheus(&samples, &filter).into_response(),
         Some("text") | None => text(&samples, &filter).into_response(),
-        Some(other) => {
-            (StatusCode::BAD_REQUEST, format!("unknown format '{other}': use text, json or prometheus\n")).into_response()
-        }
+        Some(other) => (StatusCode::BAD_REQUEST, format!("unknown format '{other}': use text, json or prometheus\n"))
+            .into_response(),
     }
 }
 

@@ -7,11 +7,9 @@ mod connection_h2;
 mod finish;
 mod forward;
 mod local_reply;
-mod message_h2;
 mod request;
 mod respond;
 mod serve;
-mod sink;
 mod upgrade;
 
 use std::net::SocketAddr;
@@ -26,10 +24,6 @@ use tokio::net::TcpStream;
 use crate::metric;
 use crate::worker::{ConnectionGuard, Worker};
 
-pub(crate) use body::H1Reader;
-pub(crate) use sink::H1Writer;
-pub(crate) use message_h2::{request_to_h2, response_from_h2, trailers_from_h2, trailers_to_h2};
-
 /// What is true of a connection all its life.
 pub(crate) struct ConnectionContext {
     pub(crate) worker: Rc<Worker>,
@@ -40,7 +34,13 @@ pub(crate) struct ConnectionContext {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn connection(worker: Rc<Worker>, listener: Rc<str>, stream: TcpStream, peer: SocketAddr, guard: &ConnectionGuard) {
+pub(crate) async fn connection(
+    worker: Rc<Worker>,
+    listener: Rc<str>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    guard: &ConnectionGuard,
+) {
     let context = Rc::new(ConnectionContext { local: stream.local_addr().ok(), worker, listener, peer });
     let http = &guard.listener.config.http;
     let id = context.worker.id;

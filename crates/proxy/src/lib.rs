@@ -15,7 +15,9 @@ mod run;
 mod runtime;
 mod snapshot;
 mod state;
+mod threads;
 mod upstream;
+mod wire;
 mod worker;
 
 pub use options::{ProxyOptions, XdsMode};

@@ -23,7 +23,13 @@ pub enum XdsMode {
     serin proxy --bootstrap envoy.yaml")]
 pub struct ProxyOptions {
     /// Address of the control plane, HOST:PORT; several are tried in turn
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required_unless_present = "bootstrap", conflicts_with = "bootstrap")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        required_unless_present = "bootstrap",
+        conflicts_with = "bootstrap"
+    )]
     pub xds: Vec<String>,
     /// Name of the workload beside this proxy
     #[arg(long, value_name = "NAME", required_unless_present = "bootstrap")]

@@ -16,7 +16,8 @@ use crate::bootstrap;
 use crate::discovery::{SharedStore, Store, StoreHandler, watch_dns};
 use crate::options::ProxyOptions;
 use crate::state::State;
-use crate::worker::{self, Command, Shared};
+use crate::threads;
+use crate::worker::{Command, Shared};
 
 /// Runs a proxy until it is told to stop.
 ///
@@ -31,19 +32,19 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let bootstrap = bootstrap::load(options)?;
-    let workers = options.concurrency.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let workers =
+        options.concurrency.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let shared = Shared { snapshot: Arc::new(ArcSwap::default()), connections: Arc::default() };
     let mut commands = Vec::with_capacity(workers);
     for id in 0..workers {
-        commands.push(worker::spawn(id, shared.clone()).context("cannot start a worker")?);
+        commands.push(threads::spawn(id, shared.clone()).context("cannot start a worker")?);
     }
     let state = State::new();
     let store = Store::new(workers, shared.clone(), commands, options.access_log.clone());
     let store: SharedStore = Arc::new(Mutex::new(store));
     let admin_address = options.admin.or(bootstrap.admin).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 15000));
-    let socket = admin::bind(admin_address).with_context(|| {
-        format!("cannot bind the admin interface to {admin_address}: choose another with --admin")
-    })?;
+    let socket = admin::bind(admin_address)
+        .with_context(|| format!("cannot bind the admin interface to {admin_address}: choose another with --admin"))?;
     let admin = Admin { store: store.clone(), state: state.clone(), node: bootstrap.node_id.clone(), workers };
     tokio::spawn(admin::serve(socket, admin));
     lock(&store).add_static(bootstrap.clusters, bootstrap.listeners).map_err(anyhow::Error::msg)?;

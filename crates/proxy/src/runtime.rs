@@ -73,7 +73,7 @@ pub(crate) struct Limit(AtomicU32);
 
 impl Limit {
     /// Takes a place unless `limit` are taken; `None` is unlimited and takes none.
-    pub(crate) fn admit(self: &Self, limit: Option<u32>) -> Result<bool, Overflow> {
+    pub(crate) fn admit(&self, limit: Option<u32>) -> Result<bool, Overflow> {
         let Some(limit) = limit else { return Ok(false) };
         let taken = self.0.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
         taken.map(|_| true).map_err(|_| Overflow)
@@ -118,15 +118,19 @@ fn usable(members: &[Choice], panic_threshold: u8) -> Vec<Choice> {
     priorities.dedup();
     for priority in &priorities {
         let all: Vec<&Choice> = members.iter().filter(|m| m.endpoint.priority == *priority).collect();
-        let good: Vec<Choice> =
-            all.iter().filter(|m| matches!(m.endpoint.health, Health::Healthy | Health::Unknown)).map(|m| (*m).clone()).collect();
+        let good: Vec<Choice> = all
+            .iter()
+            .filter(|m| matches!(m.endpoint.health, Health::Healthy | Health::Unknown))
+            .map(|m| (*m).clone())
+            .collect();
         if good.len() * 100 < all.len() * usize::from(panic_threshold) {
             return all.into_iter().cloned().collect();
         }
         if !good.is_empty() {
             return good;
         }
-        let degraded: Vec<Choice> = all.iter().filter(|m| m.endpoint.health.is_usable()).map(|m| (*m).clone()).collect();
+        let degraded: Vec<Choice> =
+            all.iter().filter(|m| m.endpoint.health.is_usable()).map(|m| (*m).clone()).collect();
         if !degraded.is_empty() {
             return degraded;
         }

@@ -21,8 +21,6 @@ pub(crate) struct ListenerRuntime {
 /// One consistent configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    /// Counts publications.
-    pub(crate) generation: u64,
     pub(crate) listeners: HashMap<String, Arc<ListenerRuntime>>,
     /// Route tables by listener name.
     pub(crate) routes: HashMap<String, Arc<RouteTable>>,

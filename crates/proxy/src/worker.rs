@@ -1,4 +1,4 @@
-//! One OS thread with one runtime, its own listening sockets, pools, random numbers and counters.
+//! What one worker owns: its copy of every counter, its pools, its random numbers, its handle to the snapshot.
 //!
 //! A connection stays with the worker that accepted it. Workers share only the published snapshot and atomics that
 //! each of them writes in its own copy.
@@ -8,14 +8,12 @@ use std::collections::HashMap;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use serin_traffic::balance;
-use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::AbortHandle;
+use tokio::sync::Notify;
 
-use crate::http;
 use crate::snapshot::{ListenerRuntime, Snapshot};
 use crate::upstream::Pools;
 
@@ -31,12 +29,32 @@ pub(crate) enum Command {
     Finish,
 }
 
+/// A worker's handle to a snapshot: a request clones it without an instruction that other workers could feel.
+#[derive(Clone)]
+pub(crate) struct Current(Rc<Taken>);
+
+struct Taken(Arc<Snapshot>);
+
+impl Current {
+    fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self(Rc::new(Taken(snapshot)))
+    }
+}
+
+impl std::ops::Deref for Current {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0.0
+    }
+}
+
 /// A worker's own things.
 pub(crate) struct Worker {
     /// Its number, which selects its copy of every counter.
     pub(crate) id: usize,
     published: Arc<ArcSwap<Snapshot>>,
-    current: RefCell<Rc<Arc<Snapshot>>>,
+    current: RefCell<Current>,
     pub(crate) pools: RefCell<Pools>,
     pub(crate) balancers: RefCell<HashMap<u64, balance::State>>,
     random: RefCell<fastrand::Rng>,
@@ -46,18 +64,32 @@ pub(crate) struct Worker {
     pub(crate) finishing: Cell<bool>,
     /// Wakes idle connections when either changes.
     pub(crate) wake: Notify,
-    /// Connections that are open.
-    pub(crate) connections: Cell<usize>,
-    shared_connections: Arc<std::sync::atomic::AtomicUsize>,
+    /// Connections that are open, of all workers.
+    connections: Arc<AtomicUsize>,
 }
 
 impl Worker {
+    pub(crate) fn new(id: usize, shared: Shared) -> Self {
+        Self {
+            id,
+            current: RefCell::new(Current::new(shared.snapshot.load_full())),
+            published: shared.snapshot,
+            pools: RefCell::default(),
+            balancers: RefCell::default(),
+            random: RefCell::new(fastrand::Rng::new()),
+            draining: Cell::new(false),
+            finishing: Cell::new(false),
+            wake: Notify::new(),
+            connections: shared.connections,
+        }
+    }
+
     /// The newest snapshot; costs a pointer comparison when nothing changed.
-    pub(crate) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub(crate) fn snapshot(&self) -> Current {
         let newest = self.published.load();
         let mut current = self.current.borrow_mut();
-        if !Arc::ptr_eq(&newest, &current) {
-            *current = Rc::new(newest.clone());
+        if !Arc::ptr_eq(&newest, &current.0.0) {
+            *current = Current::new(newest.clone());
         }
         current.clone()
     }
@@ -66,119 +98,13 @@ impl Worker {
     pub(crate) fn random(&self) -> u64 {
         self.random.borrow_mut().u64(..)
     }
-
-    fn opened(&self) {
-        self.connections.set(self.connections.get() + 1);
-        self.shared_connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    fn closed(&self) {
-        self.connections.set(self.connections.get().saturating_sub(1));
-        self.shared_connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-    }
 }
 
 /// What all workers share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
-    pub(crate) connections: Arc<std::sync::atomic::AtomicUsize>,
-}
-
-/// Starts worker `id`; it runs until its commands' sender is gone.
-pub(crate) fn spawn(id: usize, shared: Shared) -> std::io::Result<mpsc::UnboundedSender<Command>> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let body = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
-        match runtime {
-            Ok(runtime) => runtime.block_on(run(id, shared, receiver)),
-            Err(error) => tracing::error!(%error, "worker {id} cannot start"),
-        }
-    };
-    std::thread::Builder::new().name(format!("worker-{id}")).spawn(body)?;
-    Ok(sender)
-}
-
-async fn run(id: usize, shared: Shared, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let worker = Rc::new(Worker {
-        id,
-        current: RefCell::new(Rc::new(shared.snapshot.load_full())),
-        published: shared.snapshot,
-        pools: RefCell::default(),
-        balancers: RefCell::default(),
-        random: RefCell::new(fastrand::Rng::new()),
-        draining: Cell::new(false),
-        finishing: Cell::new(false),
-        wake: Notify::new(),
-        connections: Cell::new(0),
-        shared_connections: shared.connections,
-    });
-    tokio::task::spawn_local(sweep(worker.clone()));
-    let mut accepting: HashMap<String, AbortHandle> = HashMap::new();
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Listen(name, socket) => match TcpListener::from_std(socket) {
-                Ok(socket) => {
-                    let task = tokio::task::spawn_local(accept(worker.clone(), name.clone(), socket));
-                    if let Some(old) = accepting.insert(name, task.abort_handle()) {
-                        old.abort();
-                    }
-                }
-                Err(error) => tracing::error!(%error, listener = name, "cannot listen"),
-            },
-            Command::Close(name) => {
-                if let Some(task) = accepting.remove(&name) {
-                    task.abort();
-                }
-            }
-            Command::Drain => {
-                worker.draining.set(true);
-                worker.wake.notify_waiters();
-            }
-            Command::Finish => {
-                accepting.drain().for_each(|(_, task)| task.abort());
-                worker.draining.set(true);
-                worker.finishing.set(true);
-                worker.wake.notify_waiters();
-            }
-        }
-    }
-}
-
-/// Closes pooled connections that are idle too long or were closed by their other end, and forgets state of hosts
-/// that are gone.
-async fn sweep(worker: Rc<Worker>) {
-    loop {
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-        let snapshot = worker.snapshot();
-        worker.pools.borrow_mut().sweep(worker.id);
-        let alive: std::collections::HashSet<u64> = snapshot.clusters.values().map(|c| c.state.id).collect();
-        worker.balancers.borrow_mut().retain(|id, _| alive.contains(id));
-    }
-}
-
-async fn accept(worker: Rc<Worker>, name: String, socket: TcpListener) {
-    let name: Rc<str> = name.into();
-    loop {
-        match socket.accept().await {
-            Ok((stream, peer)) => {
-                let Some(listener) = worker.snapshot().listeners.get(&*name).cloned() else { continue };
-                let _ = stream.set_nodelay(true);
-                let guard = ConnectionGuard::new(worker.clone(), listener);
-                let worker = worker.clone();
-                let name = name.clone();
-                tokio::task::spawn_local(async move {
-                    http::connection(worker, name, stream, peer, &guard).await;
-                    drop(guard);
-                });
-            }
-            Err(error) => {
-                // Out of descriptors, or the client is gone already: wait a little, then go on.
-                tracing::debug!(%error, listener = %name, "accept failed");
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-        }
-    }
+    pub(crate) connections: Arc<AtomicUsize>,
 }
 
 /// Counts a connection in and, however it ends, out.
@@ -188,8 +114,8 @@ pub(crate) struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    fn new(worker: Rc<Worker>, listener: Arc<ListenerRuntime>) -> Self {
-        worker.opened();
+    pub(crate) fn new(worker: Rc<Worker>, listener: Arc<ListenerRuntime>) -> Self {
+        worker.connections.fetch_add(1, Relaxed);
         listener.stats.add(worker.id, crate::metric::http::CX_TOTAL, 1);
         listener.stats.add(worker.id, crate::metric::http::CX_ACTIVE, 1);
         Self { worker, listener }
@@ -198,7 +124,7 @@ impl ConnectionGuard {
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.worker.closed();
+        self.worker.connections.fetch_sub(1, Relaxed);
         self.listener.stats.sub(self.worker.id, crate::metric::http::CX_ACTIVE);
     }
 }

@@ -85,7 +85,11 @@ impl Bootstrap {
     }
 }
 
-fn ads(value: Option<&pb::bootstrap::DynamicResources>, clusters: &[Cluster], path: &Path<'_>) -> Result<Option<Ads>, Error> {
+fn ads(
+    value: Option<&pb::bootstrap::DynamicResources>,
+    clusters: &[Cluster],
+    path: &Path<'_>,
+) -> Result<Option<Ads>, Error> {
     let Some(value) = value else { return Ok(None) };
     for (field, source) in [("lds_config", &value.lds_config), ("cds_config", &value.cds_config)] {
         if source.is_some() {
@@ -120,10 +124,10 @@ fn service_addresses(service: &core::GrpcService, clusters: &[Cluster], path: &P
                 Some(Discovery::Static(a) | Discovery::Dns(a, _)) => {
                     Ok(a.endpoints.iter().map(|e| format!("{}:{}", bracket(&e.host), e.port)).collect())
                 }
-                _ => Err(path.field("envoy_grpc").field("cluster_name").error(format!(
-                    "'{}' is not a static or DNS cluster of static_resources",
-                    envoy.cluster_name
-                ))),
+                _ => Err(path
+                    .field("envoy_grpc")
+                    .field("cluster_name")
+                    .error(format!("'{}' is not a static or DNS cluster of static_resources", envoy.cluster_name))),
             }
         }
         None => Err(path.error("needs envoy_grpc or google_grpc")),

@@ -124,10 +124,13 @@ impl Cluster {
         refuse_tls(value.transport_socket.as_ref(), path)?;
         let mut cluster = Self::new(value.name.clone(), discovery(value, audit, path)?);
         cluster.balancer = balancer(value, path)?;
-        if let Some(timeout) = convert::optional_duration(value.connect_timeout.as_ref(), &path.field("connect_timeout"))? {
+        if let Some(timeout) =
+            convert::optional_duration(value.connect_timeout.as_ref(), &path.field("connect_timeout"))?
+        {
             cluster.connect_timeout = timeout;
         }
-        cluster.max_requests_per_connection = value.max_requests_per_connection.as_ref().map(|v| v.value).filter(|v| *v > 0);
+        cluster.max_requests_per_connection =
+            value.max_requests_per_connection.as_ref().map(|v| v.value).filter(|v| *v > 0);
         if value.http2_protocol_options.is_some() {
             cluster.protocol = Protocol::Http2;
         }
@@ -180,7 +183,9 @@ impl Cluster {
             lb_config,
             connect_timeout: Some(convert::proto_duration(self.connect_timeout)),
             common_lb_config: Some(pb::cluster::CommonLbConfig {
-                healthy_panic_threshold: Some(envoy_types::pb::envoy::r#type::v3::Percent { value: self.panic_threshold.into() }),
+                healthy_panic_threshold: Some(envoy_types::pb::envoy::r#type::v3::Percent {
+                    value: self.panic_threshold.into(),
+                }),
                 ..Default::default()
             }),
             circuit_breakers: self.proto_breakers(),
@@ -207,7 +212,8 @@ impl Cluster {
         use pb_http::http_protocol_options::{
             ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
         };
-        let explicit = |config| UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) });
+        let explicit =
+            |config| UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) });
         pb_http::HttpProtocolOptions {
             common_http_protocol_options: Some(core::HttpProtocolOptions {
                 idle_timeout: Some(convert::proto_duration(self.idle_timeout)),
@@ -216,8 +222,12 @@ impl Cluster {
             }),
             upstream_protocol_options: Some(match self.protocol {
                 Protocol::Http1 => explicit(ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default())),
-                Protocol::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default())),
-                Protocol::Downstream => UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig::default()),
+                Protocol::Http2 => {
+                    explicit(ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default()))
+                }
+                Protocol::Downstream => {
+                    UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig::default())
+                }
             }),
             ..Default::default()
         }
@@ -240,7 +250,9 @@ fn discovery(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<
     let kind = match &value.cluster_discovery_type {
         None => D::Static,
         Some(T::Type(kind)) => D::try_from(*kind).map_err(|_| path.field("type").error("is no known type"))?,
-        Some(T::ClusterType(t)) => return Err(path.field("cluster_type").error(format!("'{}' is not supported", t.name))),
+        Some(T::ClusterType(t)) => {
+            return Err(path.field("cluster_type").error(format!("'{}' is not supported", t.name)));
+        }
     };
     if kind == D::Eds {
         let eds_path = path.field("eds_cluster_config");
@@ -257,10 +269,11 @@ fn discovery(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<
         D::Static => {
             for (i, endpoint) in assignment.endpoints.iter().enumerate() {
                 if endpoint.host.parse::<std::net::IpAddr>().is_err() {
-                    return Err(path.field("load_assignment").field("endpoints").index(i).error(format!(
-                        "'{}' is not an IP address; use type STRICT_DNS for names",
-                        endpoint.host
-                    )));
+                    return Err(path
+                        .field("load_assignment")
+                        .field("endpoints")
+                        .index(i)
+                        .error(format!("'{}' is not an IP address; use type STRICT_DNS for names", endpoint.host)));
                 }
             }
             Ok(Discovery::Static(assignment))
@@ -290,7 +303,12 @@ fn balancer(value: &pb::Cluster, path: &Path<'_>) -> Result<Balancer, Error> {
     }
 }
 
-fn protocol_options(value: &pb::Cluster, cluster: &mut Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<(), Error> {
+fn protocol_options(
+    value: &pb::Cluster,
+    cluster: &mut Cluster,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<(), Error> {
     use pb_http::http_protocol_options::{UpstreamProtocolOptions as U, explicit_http_config::ProtocolConfig as P};
     let path = path.field("typed_extension_protocol_options");
     for (name, any) in &value.typed_extension_protocol_options {

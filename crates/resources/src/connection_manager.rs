@@ -152,9 +152,10 @@ impl HttpConnectionManager {
             _ if value.server_name.is_empty() => Some("serin".to_owned()),
             _ => Some(value.server_name.clone()),
         };
-        manager.websocket = value.upgrade_configs.iter().any(|u| {
-            u.upgrade_type.eq_ignore_ascii_case("websocket") && u.enabled.as_ref().is_none_or(|e| e.value)
-        });
+        manager.websocket = value
+            .upgrade_configs
+            .iter()
+            .any(|u| u.upgrade_type.eq_ignore_ascii_case("websocket") && u.enabled.as_ref().is_none_or(|e| e.value));
         let log_path = path.field("access_log");
         for (i, log) in value.access_log.iter().enumerate() {
             manager.access_logs.push(AccessLog::decode(log, audit, &log_path.index(i))?);
@@ -231,7 +232,9 @@ fn filters(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Path<'_>
         let here = path.index(i);
         let config = match &item.config_type {
             Some(pb::http_filter::ConfigType::TypedConfig(any)) => Some(any),
-            Some(pb::http_filter::ConfigType::ConfigDiscovery(_)) => return Err(Audit::refuse(&here, "config_discovery")),
+            Some(pb::http_filter::ConfigType::ConfigDiscovery(_)) => {
+                return Err(Audit::refuse(&here, "config_discovery"));
+            }
             None => None,
         };
         let last = i + 1 == value.http_filters.len();
@@ -240,12 +243,16 @@ fn filters(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Path<'_>
             continue;
         }
         if url == pb_fault::HttpFault::type_url() && !last {
-            let config: pb_fault::HttpFault = config.map(|any| convert::from_any(any, &here)).transpose()?.unwrap_or_default();
+            let config: pb_fault::HttpFault =
+                config.map(|any| convert::from_any(any, &here)).transpose()?.unwrap_or_default();
             found = if item.disabled { None } else { Some(Fault::decode(&config, audit, &here)?) };
         } else if item.is_optional {
             audit.ignore(&here, &item.name);
         } else {
-            return Err(here.error(format!("filter '{}' is not supported here; supported are fault, then router last", item.name)));
+            return Err(here.error(format!(
+                "filter '{}' is not supported here; supported are fault, then router last",
+                item.name
+            )));
         }
     }
     Ok(found)
@@ -261,6 +268,10 @@ fn timeouts(value: &pb::HttpConnectionManager, path: &Path<'_>) -> Result<Timeou
         idle: read("idle_timeout", idle, defaults.idle)?,
         stream_idle: read("stream_idle_timeout", value.stream_idle_timeout.as_ref(), defaults.stream_idle)?,
         request: read("request_timeout", value.request_timeout.as_ref(), defaults.request)?,
-        request_headers: read("request_headers_timeout", value.request_headers_timeout.as_ref(), defaults.request_headers)?,
+        request_headers: read(
+            "request_headers_timeout",
+            value.request_headers_timeout.as_ref(),
+            defaults.request_headers,
+        )?,
     })
 }

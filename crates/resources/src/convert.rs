@@ -66,9 +66,9 @@ pub(crate) fn host_port(address: Option<&core::Address>, path: &Path<'_>) -> Res
 
 pub(crate) fn socket_address(address: Option<&core::Address>, path: &Path<'_>) -> Result<SocketAddr, Error> {
     let (host, port) = host_port(address, path)?;
-    let ip: IpAddr = host.parse().map_err(|_| {
-        path.field("socket_address").field("address").error(format!("'{host}' is not an IP address"))
-    })?;
+    let ip: IpAddr = host
+        .parse()
+        .map_err(|_| path.field("socket_address").field("address").error(format!("'{host}' is not an IP address")))?;
     Ok(SocketAddr::new(ip, port))
 }
 
@@ -114,7 +114,9 @@ pub(crate) fn ads() -> core::ConfigSource {
 /// Accepts only the aggregated stream as source.
 pub(crate) fn require_ads(source: Option<&core::ConfigSource>, path: &Path<'_>) -> Result<(), Error> {
     match source.and_then(|s| s.config_source_specifier.as_ref()) {
-        Some(core::config_source::ConfigSourceSpecifier::Ads(_) | core::config_source::ConfigSourceSpecifier::Self_(_)) => Ok(()),
+        Some(
+            core::config_source::ConfigSourceSpecifier::Ads(_) | core::config_source::ConfigSourceSpecifier::Self_(_),
+        ) => Ok(()),
         _ => Err(path.error("only ads is supported as a config source")),
     }
 }

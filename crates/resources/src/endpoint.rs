@@ -89,7 +89,11 @@ impl LoadAssignment {
         Self::from_proto(&value, audit, &path)
     }
 
-    pub(crate) fn from_proto(value: &pb::ClusterLoadAssignment, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+    pub(crate) fn from_proto(
+        value: &pb::ClusterLoadAssignment,
+        audit: &mut Audit,
+        path: &Path<'_>,
+    ) -> Result<Self, Error> {
         audit!(value, pb::ClusterLoadAssignment as pb::ClusterLoadAssignment, audit, path;
             supported: cluster_name, endpoints; ignored: named_endpoints, policy; refused: );
         let mut endpoints = Vec::new();

@@ -15,7 +15,7 @@ pub struct Error {
 /// Where a decoder is, as a list from the leaf to the root: cheap to extend, written out only for a message.
 #[derive(Clone, Copy)]
 pub struct Path<'a> {
-    parent: Option<&'a Path<'a>>,
+    parent: Option<&'a Self>,
     segment: Segment<'a>,
 }
 

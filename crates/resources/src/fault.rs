@@ -67,7 +67,9 @@ impl Fault {
         pb::HttpFault {
             delay: self.delay.map(|d| pbc::FaultDelay {
                 percentage: Some(convert::proto_fraction(d.share)),
-                fault_delay_secifier: Some(pbc::fault_delay::FaultDelaySecifier::FixedDelay(convert::proto_duration(d.fixed))),
+                fault_delay_secifier: Some(pbc::fault_delay::FaultDelaySecifier::FixedDelay(convert::proto_duration(
+                    d.fixed,
+                ))),
             }),
             abort: self.abort.map(|a| pb::FaultAbort {
                 percentage: Some(convert::proto_fraction(a.share)),

@@ -45,11 +45,8 @@ impl HeaderEdits {
     }
 
     pub(crate) fn decode(add: &[core::HeaderValueOption], remove: &[String], path: &Path<'_>) -> Result<Self, Error> {
-        let add = add
-            .iter()
-            .enumerate()
-            .map(|(i, option)| decode_value(option, &path.index(i)))
-            .collect::<Result<_, _>>()?;
+        let add =
+            add.iter().enumerate().map(|(i, option)| decode_value(option, &path.index(i))).collect::<Result<_, _>>()?;
         Ok(Self { add, remove: remove.iter().map(|n| n.to_ascii_lowercase()).collect() })
     }
 
@@ -97,7 +94,8 @@ fn decode_value(option: &core::HeaderValueOption, path: &Path<'_>) -> Result<Hea
         (None, Ok(A::OverwriteIfExists)) => AppendAction::OverwriteIfExists,
         (None, Err(_)) => return Err(path.field("append_action").error("is no known action")),
     };
-    let valid = serin_http1::is_field_name(header.key.as_bytes()) || header.key == ":path" || header.key == ":authority";
+    let valid =
+        serin_http1::is_field_name(header.key.as_bytes()) || header.key == ":path" || header.key == ":authority";
     if !valid || !serin_http1::is_field_value(raw.as_bytes()) {
         return Err(path.field("header").error("has an invalid name or value"));
     }

@@ -126,7 +126,9 @@ fn filter_chain(value: &pb::FilterChain, audit: &mut Audit, path: &Path<'_>) -> 
         return Err(here.error("needs typed_config"));
     };
     if any.type_url != pb_hcm::HttpConnectionManager::type_url() {
-        return Err(here.error(format!("network filter '{}' is not supported, only http_connection_manager", filter.name)));
+        return Err(
+            here.error(format!("network filter '{}' is not supported, only http_connection_manager", filter.name))
+        );
     }
     let manager: pb_hcm::HttpConnectionManager = convert::from_any(any, &here)?;
     HttpConnectionManager::decode(&manager, audit, &here.field("typed_config"))

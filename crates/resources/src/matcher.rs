@@ -173,7 +173,10 @@ pub(crate) fn decode_headers(values: &[pb::HeaderMatcher], path: &Path<'_>) -> R
     values.iter().enumerate().map(|(i, m)| HeaderMatcher::decode(m, &path.index(i))).collect()
 }
 
-pub(crate) fn decode_queries(values: &[pb::QueryParameterMatcher], path: &Path<'_>) -> Result<Vec<QueryMatcher>, Error> {
+pub(crate) fn decode_queries(
+    values: &[pb::QueryParameterMatcher],
+    path: &Path<'_>,
+) -> Result<Vec<QueryMatcher>, Error> {
     values.iter().enumerate().map(|(i, m)| QueryMatcher::decode(m, &path.index(i))).collect()
 }
 
@@ -189,10 +192,7 @@ pub struct RegexRewrite {
 impl RegexRewrite {
     pub(crate) fn decode(value: &pbm::RegexMatchAndSubstitute, path: &Path<'_>) -> Result<Self, Error> {
         let pattern = value.pattern.as_ref().ok_or_else(|| path.field("pattern").error("is required"))?;
-        Ok(Self {
-            pattern: regex(pattern, &path.field("pattern"))?,
-            substitution: value.substitution.clone(),
-        })
+        Ok(Self { pattern: regex(pattern, &path.field("pattern"))?, substitution: value.substitution.clone() })
     }
 
     pub(crate) fn encode(&self) -> pbm::RegexMatchAndSubstitute {

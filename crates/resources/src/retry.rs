@@ -143,8 +143,11 @@ impl RetryPolicy {
         Ok(Self {
             on,
             attempts: value.num_retries.as_ref().map_or(1, |n| n.value),
-            per_try_timeout: convert::optional_duration(value.per_try_timeout.as_ref(), &path.field("per_try_timeout"))?
-                .filter(|d| !d.is_zero()),
+            per_try_timeout: convert::optional_duration(
+                value.per_try_timeout.as_ref(),
+                &path.field("per_try_timeout"),
+            )?
+            .filter(|d| !d.is_zero()),
             status_codes: value.retriable_status_codes.iter().filter_map(|c| u16::try_from(*c).ok()).collect(),
             base_interval: base,
             max_interval: max.unwrap_or(base * 10),

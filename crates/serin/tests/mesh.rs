@@ -2,6 +2,8 @@
 //!
 //! Runs with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary (`cargo xtask interop`).
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
+
 #[path = "mesh/adoption.rs"]
 mod adoption;
 #[path = "mesh/failures.rs"]

@@ -49,11 +49,8 @@ impl Filter {
 /// `name: value` lines, sorted.
 #[must_use]
 pub fn text(samples: &[Sample], filter: &Filter) -> String {
-    let mut lines: Vec<String> = samples
-        .iter()
-        .filter(|s| filter.lets_through(s))
-        .map(|s| format!("{}: {}\n", s.name(), s.value))
-        .collect();
+    let mut lines: Vec<String> =
+        samples.iter().filter(|s| filter.lets_through(s)).map(|s| format!("{}: {}\n", s.name(), s.value)).collect();
     lines.sort();
     lines.concat()
 }

@@ -59,7 +59,13 @@ impl Client {
     ///
     /// # Errors
     /// When there is no complete, well-formed answer.
-    pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> anyhow::Result<Response> {
+    pub fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> anyhow::Result<Response> {
         let mut text = format!("{method} {path} HTTP/1.1\r\n");
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             text.push_str(&format!("host: {}\r\n", self.address));
@@ -138,11 +144,21 @@ fn parse_head(buffer: &[u8]) -> anyhow::Result<Option<(Response, usize)>> {
     let httparse::Status::Complete(used) = parsed.parse(buffer)? else { return Ok(None) };
     let headers: Vec<(String, String)> =
         parsed.headers.iter().map(|h| (h.name.to_owned(), String::from_utf8_lossy(h.value).into_owned())).collect();
-    let response = Response { status: parsed.code.unwrap_or_default(), headers, body: Vec::new(), keep_alive: parsed.version == Some(1) };
+    let response = Response {
+        status: parsed.code.unwrap_or_default(),
+        headers,
+        body: Vec::new(),
+        keep_alive: parsed.version == Some(1),
+    };
     Ok(Some((response, used)))
 }
 
-fn read_body(stream: &mut TcpStream, buffer: &mut Vec<u8>, response: &mut Response, to_head: bool) -> anyhow::Result<()> {
+fn read_body(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    response: &mut Response,
+    to_head: bool,
+) -> anyhow::Result<()> {
     if response.header("connection").is_some_and(|v| v.to_ascii_lowercase().contains("close")) {
         response.keep_alive = false;
     }

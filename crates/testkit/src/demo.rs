@@ -127,7 +127,9 @@ impl Demo {
             let response = Client::new(address).get("/debug/syncz", &[]).ok()?;
             let list: Value = serde_json::from_slice(&response.body).ok()?;
             let list = list.as_array()?;
-            let synced = |p: &Value| p["types"].as_array().is_some_and(|t| t.len() >= 4 && t.iter().all(|t| t["state"] == "SYNCED"));
+            let synced = |p: &Value| {
+                p["types"].as_array().is_some_and(|t| t.len() >= 4 && t.iter().all(|t| t["state"] == "SYNCED"))
+            };
             (list.len() >= expected && list.iter().all(synced)).then_some(())
         })
         .context("proxies are not in sync")
@@ -148,7 +150,8 @@ impl Demo {
     fn pids(&self) -> Vec<u32> {
         let number = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
         let proxies = self.line["proxies"].as_array().cloned().unwrap_or_default();
-        let mut pids: Vec<u32> = proxies.iter().flat_map(|p| [number(&p["pid"]), number(&p["app_pid"])]).flatten().collect();
+        let mut pids: Vec<u32> =
+            proxies.iter().flat_map(|p| [number(&p["pid"]), number(&p["app_pid"])]).flatten().collect();
         pids.extend(number(&self.line["pilot"]["pid"]));
         pids
     }

@@ -108,6 +108,7 @@ pub fn burst(address: SocketAddr, path: &str, count: usize, classify: fn(&str) -
             (0..share).map(one).collect::<Vec<_>>()
         })
     };
-    let threads: Vec<_> = (0..CONNECTIONS).map(|i| run(count / CONNECTIONS + usize::from(i < count % CONNECTIONS))).collect();
+    let threads: Vec<_> =
+        (0..CONNECTIONS).map(|i| run(count / CONNECTIONS + usize::from(i < count % CONNECTIONS))).collect();
     threads.into_iter().flat_map(|t| t.join().unwrap_or_default()).collect()
 }

@@ -57,9 +57,8 @@ impl Process {
     /// # Errors
     /// When none comes within `patience`, with what was written to standard error.
     pub fn first_line(&mut self, patience: Duration) -> anyhow::Result<String> {
-        wait_until(patience, || self.stdout().first().cloned()).with_context(|| {
-            format!("no line on standard output; standard error:\n{}", self.stderr().join("\n"))
-        })
+        wait_until(patience, || self.stdout().first().cloned())
+            .with_context(|| format!("no line on standard output; standard error:\n{}", self.stderr().join("\n")))
     }
 
     /// Waits for a line on standard error that contains `text`.

@@ -6,6 +6,7 @@ use serin_http1::RequestHead;
 use serin_resources::fault::{AbortStatus, Fault};
 
 use crate::router::matches_headers;
+use crate::split::drawn;
 
 /// What to do to a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,24 +26,5 @@ pub fn decide(fault: &Fault, head: &RequestHead, (first, second): (u64, u64)) ->
     Injection {
         delay: fault.delay.filter(|d| drawn(d.share, first)).map(|d| d.fixed),
         abort: fault.abort.filter(|a| drawn(a.share, second)).map(|a| a.status),
-    }
-}
-
-/// Whether a draw falls into a share of a million.
-#[must_use]
-pub fn drawn(share: u32, random: u64) -> bool {
-    ((u128::from(random) * 1_000_000) >> 64) < u128::from(share)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_at_the_limits() {
-        assert!(drawn(1_000_000, u64::MAX));
-        assert!(!drawn(0, 0));
-        assert!(drawn(1, 0));
-        assert!(!drawn(1, u64::MAX / 1_000_000 + 1));
     }
 }

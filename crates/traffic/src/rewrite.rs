@@ -51,12 +51,3 @@ pub fn authority(rewrite: &HostRewrite, head: &RequestHead, endpoint: &str) -> O
         HostRewrite::Header(name) => head.fields.get(name).map(<[u8]>::to_vec),
     }
 }
-
-/// Compiles a rewrite's pattern; kept beside the matchers so that all patterns are compiled in one place.
-pub(crate) fn compile(rewrite: Option<&PathRewrite>) -> Option<regex::bytes::Regex> {
-    match rewrite {
-        Some(PathRewrite::Regex(regex)) => regex::bytes::Regex::new(&regex.pattern).ok(),
-        _ => None,
-    }
-}
-

@@ -8,11 +8,9 @@ use std::collections::HashMap;
 
 use serin_http1::RequestHead;
 use serin_resources::retry::RetryPolicy;
-use serin_resources::route::{Action, PathMatch, Route, RouteConfiguration, VirtualHost};
+use serin_resources::route::{Action, PathMatch, PathRewrite, Route, RouteConfiguration, VirtualHost};
 
-use crate::fault::drawn;
-use crate::rewrite;
-use crate::split::Split;
+use crate::split::{Split, drawn};
 use predicate::{Header, Query, Text};
 
 pub use predicate::matches_headers;
@@ -164,7 +162,10 @@ impl CompiledRoute {
         Self {
             split: Split::new(forward.map(|f| f.clusters.as_slice()).unwrap_or_default().iter().map(|c| c.weight)),
             retry: forward.and_then(|f| f.retry.clone()).or_else(|| host.retry.clone()),
-            rewrite_pattern: rewrite::compile(forward.and_then(|f| f.path_rewrite.as_ref())),
+            rewrite_pattern: match forward.and_then(|f| f.path_rewrite.as_ref()) {
+                Some(PathRewrite::Regex(regex)) => regex::bytes::Regex::new(&regex.pattern).ok(),
+                _ => None,
+            },
             path,
             headers: matches.headers.iter().map(Header::compile).collect(),
             query: matches.query.iter().map(Query::compile).collect(),

@@ -37,6 +37,12 @@ impl Split {
     }
 }
 
+/// Whether a draw falls into a share of a million.
+#[must_use]
+pub fn drawn(share: u32, random: u64) -> bool {
+    ((u128::from(random) * 1_000_000) >> 64) < u128::from(share)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +62,13 @@ mod tests {
     fn a_single_cluster_gets_everything_whatever_its_weight() {
         assert_eq!(Split::new([0]).pick(u64::MAX), 0);
         assert_eq!(Split::new([0, 5]).pick(0), 1);
+    }
+
+    #[test]
+    fn shares_at_the_limits() {
+        assert!(drawn(1_000_000, u64::MAX));
+        assert!(!drawn(0, 0));
+        assert!(drawn(1, 0));
+        assert!(!drawn(1, u64::MAX / 1_000_000 + 1));
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, services: &[&
         let policy = rules.first().map(|r| r.policy.clone()).unwrap_or_default();
         for port in service.ports.iter().filter(|p| p.protocol.is_http()) {
             let wide = policy.for_port(port.number);
-            push(mesh, service, port, ("", &Labels::new()), &wide, set);
+            push(mesh, (service, port), ("", &Labels::new()), &wide, set);
             let mut seen: Vec<&str> = Vec::new();
             for subset in rules.iter().flat_map(|r| &r.subsets) {
                 if seen.contains(&subset.name.as_str()) {
@@ -24,7 +24,7 @@ pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, services: &[&
                 }
                 seen.push(&subset.name);
                 let narrow = subset.policy.for_port(port.number).over(&wide);
-                push(mesh, service, port, (&subset.name, &subset.labels), &narrow, set);
+                push(mesh, (service, port), (&subset.name, &subset.labels), &narrow, set);
             }
         }
     }
@@ -32,8 +32,7 @@ pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, services: &[&
 
 fn push(
     mesh: &MeshSnapshot,
-    service: &Service,
-    port: &Port,
+    (service, port): (&Service, &Port),
     (subset, labels): (&str, &Labels),
     policy: &TrafficPolicy,
     set: &mut ResourceSet,

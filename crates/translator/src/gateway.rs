@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serin_model::{
-    Gateway, GatewayRef, GatewayServer, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, TargetPort, VirtualService, selects,
+    Gateway, GatewayRef, GatewayServer, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, TargetPort, VirtualService,
+    selects,
 };
 use serin_resources::connection_manager::RouteSource;
 use serin_resources::listener::{Direction, Listener};
@@ -48,7 +49,12 @@ pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceS
 }
 
 /// The port behind the gateway's own service, when it has one with this number; else the number itself.
-fn listen_address(mesh: &MeshSnapshot, proxy: &ProxyIdentity, port: u16, servers: &[(&Gateway, &GatewayServer)]) -> SocketAddr {
+fn listen_address(
+    mesh: &MeshSnapshot,
+    proxy: &ProxyIdentity,
+    port: u16,
+    servers: &[(&Gateway, &GatewayServer)],
+) -> SocketAddr {
     let bind = servers.iter().find_map(|(_, s)| s.bind.as_ref()?.parse::<IpAddr>().ok());
     let behind = mesh.services().find_map(|service| {
         let selector = service.selector.as_ref().filter(|s| !s.is_empty() && selects(s, &proxy.labels))?;
@@ -63,7 +69,12 @@ fn listen_address(mesh: &MeshSnapshot, proxy: &ProxyIdentity, port: u16, servers
 }
 
 /// One virtual host for each host: routes of all its rules in order, those that match everything moved last.
-fn virtual_hosts(mesh: &MeshSnapshot, proxy: &ProxyIdentity, port: u16, servers: &[(&Gateway, &GatewayServer)]) -> Vec<VirtualHost> {
+fn virtual_hosts(
+    mesh: &MeshSnapshot,
+    proxy: &ProxyIdentity,
+    port: u16,
+    servers: &[(&Gateway, &GatewayServer)],
+) -> Vec<VirtualHost> {
     let mut hosts: BTreeMap<String, (Vec<Route>, bool)> = BTreeMap::new();
     for (gateway, server) in servers {
         let reference = GatewayRef::Named(gateway.name.clone());
@@ -80,7 +91,13 @@ fn virtual_hosts(mesh: &MeshSnapshot, proxy: &ProxyIdentity, port: u16, servers:
         .into_iter()
         .map(|(host, (mut routes, require_tls))| {
             routes.sort_by_key(|r| r.matches.is_catch_all());
-            VirtualHost { name: format!("{host}:{port}"), domains: vec![host], routes, require_tls, ..VirtualHost::default() }
+            VirtualHost {
+                name: format!("{host}:{port}"),
+                domains: vec![host],
+                routes,
+                require_tls,
+                ..VirtualHost::default()
+            }
         })
         .collect();
     if list.is_empty() {

@@ -18,7 +18,8 @@ pub(crate) fn retry(rule: Option<&model::Retries>) -> Option<RetryPolicy> {
     if rule.attempts == 0 {
         return None;
     }
-    let mut policy = policy(rule.retry_on.as_deref().unwrap_or(DEFAULT_RETRY_ON), rule.attempts, rule.ignore_previous_hosts);
+    let mut policy =
+        policy(rule.retry_on.as_deref().unwrap_or(DEFAULT_RETRY_ON), rule.attempts, rule.ignore_previous_hosts);
     policy.per_try_timeout = rule.per_try_timeout;
     if let Some(base) = rule.backoff {
         policy.base_interval = base;
@@ -63,7 +64,11 @@ pub(crate) fn fault(rule: Option<&model::Fault>) -> Option<Fault> {
 /// Header operations: set replaces, add appends; pseudo-headers and the authority are set elsewhere.
 pub(crate) fn headers(operations: &model::HeaderOperations) -> HeaderEdits {
     let put = |(name, value): &(String, String), action| {
-        (!is_authority(name) && !name.starts_with(':')).then(|| HeaderValue { name: name.clone(), value: value.clone(), action })
+        (!is_authority(name) && !name.starts_with(':')).then(|| HeaderValue {
+            name: name.clone(),
+            value: value.clone(),
+            action,
+        })
     };
     HeaderEdits {
         add: operations

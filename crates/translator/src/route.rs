@@ -4,7 +4,9 @@ use serin_model::{
     Action, Destination, GatewayRef, Headers, HttpMatch, HttpRoute, MeshSnapshot, PathRedirect, ProxyIdentity, Rewrite,
     StringMatch, VirtualService, selects,
 };
-use serin_resources::matcher::{HeaderMatcher, HeaderPredicate, QueryMatcher, RegexRewrite, StringMatch as Pattern, StringMatcher};
+use serin_resources::matcher::{
+    HeaderMatcher, HeaderPredicate, QueryMatcher, RegexRewrite, StringMatch as Pattern, StringMatcher,
+};
 use serin_resources::route::{self, Forward, HostRewrite, PathMatch, PathRewrite, Route, RouteMatch, WeightedCluster};
 
 use crate::{naming, policy};
@@ -79,7 +81,8 @@ fn reaches(condition: &HttpMatch, rule: &VirtualService, place: &Place<'_>) -> b
 fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> Route {
     let matches = condition.map_or_else(|| RouteMatch::path(PathMatch::Prefix("/".to_owned())), route_match);
     let part = condition.map(|m| m.name.as_str()).filter(|n| !n.is_empty());
-    let name = [Some(http.name.as_str()).filter(|n| !n.is_empty()), part].into_iter().flatten().collect::<Vec<_>>().join(".");
+    let name =
+        [Some(http.name.as_str()).filter(|n| !n.is_empty()), part].into_iter().flatten().collect::<Vec<_>>().join(".");
     let fault = match &http.action {
         Action::Forward { fault, .. } => policy::fault(fault.as_ref()),
         _ => None,
@@ -177,7 +180,9 @@ fn route_match(condition: &HttpMatch) -> RouteMatch {
         Some(StringMatch::Regex(r)) => PathMatch::Regex(r.clone()),
     };
     let mut headers: Vec<HeaderMatcher> = Vec::new();
-    for (name, value) in [(":method", &condition.method), (":authority", &condition.authority), (":scheme", &condition.scheme)] {
+    for (name, value) in
+        [(":method", &condition.method), (":authority", &condition.authority), (":scheme", &condition.scheme)]
+    {
         headers.extend(value.as_ref().map(|v| header_match(name, v, false)));
     }
     headers.extend(condition.headers.iter().map(|(name, value)| header_match(name, value, false)));

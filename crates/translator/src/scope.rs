@@ -1,6 +1,8 @@
 //! What one proxy sees: services, and the rules that apply to them.
 
-use serin_model::{DestinationRule, GatewayRef, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, Service, VirtualService};
+use serin_model::{
+    DestinationRule, GatewayRef, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, Service, VirtualService,
+};
 
 /// The services that a list of host filters lets through.
 pub(crate) fn services<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, filters: &[HostFilter]) -> Vec<&'a Service> {
@@ -17,7 +19,11 @@ fn lets_through(filter: &HostFilter, service: &Service) -> bool {
 }
 
 /// The VirtualService that sidecars obey for a host: own namespace first, then the narrowest host.
-pub(crate) fn mesh_rule<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, host: &Hostname) -> Option<&'a VirtualService> {
+pub(crate) fn mesh_rule<'a>(
+    mesh: &'a MeshSnapshot,
+    proxy: &ProxyIdentity,
+    host: &Hostname,
+) -> Option<&'a VirtualService> {
     let own = &proxy.name.namespace;
     mesh.virtual_services()
         .filter(|rule| applies_to_mesh(rule) && visible(rule.export_to.as_deref(), own))
@@ -34,7 +40,10 @@ pub(crate) fn mesh_rule<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, host:
 }
 
 /// Rules for hosts that no service has, for callers that name them all the same.
-pub(crate) fn mesh_rules_without_service<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity) -> Vec<(&'a Hostname, &'a VirtualService)> {
+pub(crate) fn mesh_rules_without_service<'a>(
+    mesh: &'a MeshSnapshot,
+    proxy: &ProxyIdentity,
+) -> Vec<(&'a Hostname, &'a VirtualService)> {
     let own = &proxy.name.namespace;
     let mut found: Vec<(&Hostname, &VirtualService)> = Vec::new();
     for rule in mesh.virtual_services().filter(|r| applies_to_mesh(r) && visible(r.export_to.as_deref(), own)) {
@@ -54,7 +63,11 @@ fn applies_to_mesh(rule: &VirtualService) -> bool {
 }
 
 /// The DestinationRules for a host: client's namespace, then the service's, then others; narrow before wide.
-pub(crate) fn destination_rules<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, service: &Service) -> Vec<&'a DestinationRule> {
+pub(crate) fn destination_rules<'a>(
+    mesh: &'a MeshSnapshot,
+    proxy: &ProxyIdentity,
+    service: &Service,
+) -> Vec<&'a DestinationRule> {
     let own = &proxy.name.namespace;
     let mut rules: Vec<&DestinationRule> = mesh
         .destination_rules()

@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use serin_model::{EgressListener, HostFilter, Hostname, IngressListener, MeshSnapshot, ProxyIdentity, Service, Sidecar, selects};
+use serin_model::{
+    EgressListener, HostFilter, Hostname, IngressListener, MeshSnapshot, ProxyIdentity, Service, Sidecar, selects,
+};
 use serin_resources::connection_manager::{HttpConnectionManager, RouteSource, Timeouts};
 use serin_resources::listener::{Direction, Listener};
 use serin_resources::route::{Action, Forward, RouteConfiguration, VirtualHost, WeightedCluster};

@@ -18,7 +18,12 @@ pub(crate) enum Ports {
 }
 
 /// The virtual hosts of an outbound listener, the catch-all last.
-pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, services: &[&Service], ports: Ports) -> Vec<VirtualHost> {
+pub(crate) fn outbound(
+    mesh: &MeshSnapshot,
+    proxy: &ProxyIdentity,
+    services: &[&Service],
+    ports: Ports,
+) -> Vec<VirtualHost> {
     let mut hosts = Vec::new();
     let mut taken = BTreeSet::new();
     for service in services {
@@ -43,7 +48,13 @@ pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, services: &[&
     hosts
 }
 
-fn service_host(mesh: &MeshSnapshot, proxy: &ProxyIdentity, service: &Service, port: u16, domains: Vec<String>) -> VirtualHost {
+fn service_host(
+    mesh: &MeshSnapshot,
+    proxy: &ProxyIdentity,
+    service: &Service,
+    port: u16,
+    domains: Vec<String>,
+) -> VirtualHost {
     let place = Place { mesh, proxy, port, gateway: &GatewayRef::Mesh };
     let rule = scope::mesh_rule(mesh, proxy, &service.host);
     let routes = rule.map(|r| route::routes(r, &place)).unwrap_or_default();

@@ -82,7 +82,8 @@ async fn index() -> Html<String> {
 async fn productpage(State(app): State<App>, headers: HeaderMap) -> Html<String> {
     let passed = forwarded(&headers);
     let (details, reviews) = tokio::join!(fetch(&app, "details", "/details/0", &passed), reviews(&app, 0, &passed));
-    let part = |(_, value): (StatusCode, Option<Value>), sorry: &'static str| value.map_or(Part::Sorry(sorry), Part::Found);
+    let part =
+        |(_, value): (StatusCode, Option<Value>), sorry: &'static str| value.map_or(Part::Sorry(sorry), Part::Found);
     let details = part(details, "Sorry, product details are currently unavailable for this book.");
     let reviews = part(reviews, "Sorry, product reviews are currently unavailable for this book.");
     Html(page::product(&book(), &details, &reviews, user(&headers).as_deref()))
@@ -94,7 +95,8 @@ struct Login {
 }
 
 async fn login(headers: HeaderMap, Form(form): Form<Login>) -> Response {
-    let name: String = form.username.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.@".contains(*c)).take(64).collect();
+    let name: String =
+        form.username.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.@".contains(*c)).take(64).collect();
     back(&headers, &format!("session={name}; Path=/; HttpOnly; SameSite=Lax"))
 }
 

@@ -16,10 +16,7 @@ pub(super) fn router() -> Router<App> {
 }
 
 const TEXTS: [(&str, &str); 2] = [
-    (
-        "Reviewer1",
-        "An extremely entertaining play by Shakespeare. The slapstick humour is refreshing!",
-    ),
+    ("Reviewer1", "An extremely entertaining play by Shakespeare. The slapstick humour is refreshing!"),
     (
         "Reviewer2",
         "Absolutely fun and entertaining. The play lacks thematic depth when compared to other plays by Shakespeare.",
@@ -52,10 +49,7 @@ async fn reviews(State(app): State<App>, Path(id): Path<String>, headers: Header
             review
         })
         .collect();
-    reply(
-        StatusCode::OK,
-        &json!({"id": id, "podname": &*app.name, "clustername": "serin-demo", "reviews": list}),
-    )
+    reply(StatusCode::OK, &json!({"id": id, "podname": &*app.name, "clustername": "serin-demo", "reviews": list}))
 }
 
 async fn stars(app: &App, id: u32, headers: &HeaderMap, limit: Duration) -> Option<Value> {

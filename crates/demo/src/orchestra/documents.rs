@@ -103,8 +103,14 @@ fn sidecar(instance: &Instance, proxy: &ProxyPlan) -> String {
 }
 
 /// A bootstrap that makes Envoy a client of the pilot. It reconnects quickly, so that a new pilot is noticed.
-fn bootstrap(plan: &Plan, (role, namespace, name): (&str, &str, &str), labels: &[(&str, &str)], admin: std::net::SocketAddr) -> Value {
-    let socket = |a: std::net::SocketAddr| json!({"socket_address": {"address": a.ip().to_string(), "port_value": a.port()}});
+fn bootstrap(
+    plan: &Plan,
+    (role, namespace, name): (&str, &str, &str),
+    labels: &[(&str, &str)],
+    admin: std::net::SocketAddr,
+) -> Value {
+    let socket =
+        |a: std::net::SocketAddr| json!({"socket_address": {"address": a.ip().to_string(), "port_value": a.port()}});
     let labels: serde_json::Map<String, Value> = labels.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
     let ads = json!({"resource_api_version": "V3", "initial_fetch_timeout": "0s", "ads": {}});
     json!({

@@ -17,7 +17,9 @@ pub enum DataPlane {
 
 /// Options of `serin demo`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  serin demo\n  serin demo --config ./rules --free-ports --json\n  serin demo --data-plane envoy --envoy /usr/local/bin/envoy")]
+#[command(
+    after_help = "Examples:\n  serin demo\n  serin demo --config ./rules --free-ports --json\n  serin demo --data-plane envoy --envoy /usr/local/bin/envoy"
+)]
 pub struct DemoOptions {
     /// Folder of rules to use and watch; default is examples/bookinfo, or a copy of it when that is not here
     #[arg(long, value_name = "DIR")]

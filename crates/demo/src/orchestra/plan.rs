@@ -167,9 +167,8 @@ const FREE_PORTS: std::ops::Range<u16> = 16_000..32_000;
 
 impl Ports {
     fn new(free: bool) -> Self {
-        let seed = std::process::id().wrapping_mul(2_654_435_761) ^ std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |d| d.subsec_nanos());
+        let seed = std::process::id().wrapping_mul(2_654_435_761)
+            ^ std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
         let span = u32::from(FREE_PORTS.end - FREE_PORTS.start);
         Self { free, next: FREE_PORTS.start + (seed % span) as u16 }
     }
@@ -178,7 +177,9 @@ impl Ports {
         if !self.free {
             let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), wanted);
             if let Err(error) = TcpListener::bind(address) {
-                bail!("port {wanted}, for {purpose}, cannot be used ({error}): end what uses it, or start the demo with --free-ports");
+                bail!(
+                    "port {wanted}, for {purpose}, cannot be used ({error}): end what uses it, or start the demo with --free-ports"
+                );
             }
             return Ok(address);
         }

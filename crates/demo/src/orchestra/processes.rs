@@ -155,7 +155,8 @@ fn describe_app(command: &mut Command, plan: &Plan, index: usize) {
             command.args(["--mesh", &proxy.outbound.to_string()]);
         }
         None => {
-            let others: Vec<String> = plan.instances.iter().map(|i| format!("{}={}", i.service, i.reached_at())).collect();
+            let others: Vec<String> =
+                plan.instances.iter().map(|i| format!("{}={}", i.service, i.reached_at())).collect();
             command.args(["--direct", &others.join(",")]);
         }
     }
@@ -168,6 +169,15 @@ fn describe_proxy(command: &mut Command, plan: &Plan, (name, namespace, labels):
         return;
     }
     command.arg("proxy").arg("--exit-with-parent");
-    command.args(["--xds", &plan.pilot_xds.to_string(), "--workload", name, "--namespace", namespace, "--labels", labels]);
+    command.args([
+        "--xds",
+        &plan.pilot_xds.to_string(),
+        "--workload",
+        name,
+        "--namespace",
+        namespace,
+        "--labels",
+        labels,
+    ]);
     command.args(["--admin", admin, "--concurrency", "1", "--drain-time", "2s"]);
 }

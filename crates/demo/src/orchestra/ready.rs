@@ -33,7 +33,11 @@ pub(super) async fn wait(plan: &Plan, processes: &mut Processes) -> anyhow::Resu
     waiting.push((Part::Gateway, format!("http://{}/ready", plan.gateway.admin)));
     while let Some((part, url)) = waiting.first().cloned() {
         if let Ok(ended) = processes.ended.try_recv() {
-            bail!("{:?} ended before it was ready: {}", ended.part, ended.status.map(|s| s.to_string()).unwrap_or_default());
+            bail!(
+                "{:?} ended before it was ready: {}",
+                ended.part,
+                ended.status.map(|s| s.to_string()).unwrap_or_default()
+            );
         }
         if matches!(client.get(&url, QUESTION).await, Ok((status, _)) if status.is_success()) {
             waiting.remove(0);
@@ -57,7 +61,8 @@ pub(super) struct Places {
 /// Asks the entrance where it listens; without a Gateway the page is reached at its own proxy.
 pub(super) async fn places(plan: &Plan) -> Places {
     let client = Client::new();
-    let direct = plan.of_service("productpage").next().map(|i| format!("http://{}", i.reached_at())).unwrap_or_default();
+    let direct =
+        plan.of_service("productpage").next().map(|i| format!("http://{}", i.reached_at())).unwrap_or_default();
     let mut gateway = None;
     for _ in 0..100 {
         gateway = listener(&client, plan.gateway.admin).await;

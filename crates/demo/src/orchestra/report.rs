@@ -73,14 +73,23 @@ fn table(out: &mut impl std::io::Write, plan: &Plan, processes: &Processes, plac
     }
     writeln!(out, "  pilot   http://{}  (xDS {})", plan.pilot_admin, plan.pilot_xds)?;
     writeln!(out, "  rules   {}\n", plan.rules.display())?;
-    writeln!(out, "  {:<18} {:<8} {:<18} {:<18} {:<18} ADMIN", "WORKLOAD", "APP PID", "APPLICATION", "INBOUND", "OUTBOUND")?;
+    writeln!(
+        out,
+        "  {:<18} {:<8} {:<18} {:<18} {:<18} ADMIN",
+        "WORKLOAD", "APP PID", "APPLICATION", "INBOUND", "OUTBOUND"
+    )?;
     for (index, instance) in plan.instances.iter().enumerate() {
         let pid = processes.pid(Part::App(index)).unwrap_or_default();
         let (inbound, outbound, admin) = match &instance.proxy {
             Some(p) => (p.inbound.to_string(), p.outbound.to_string(), format!("http://{}", p.admin)),
             None => ("no proxy".to_owned(), String::new(), String::new()),
         };
-        writeln!(out, "  {:<18} {pid:<8} {:<18} {inbound:<18} {outbound:<18} {admin}", instance.name, instance.app.to_string())?;
+        writeln!(
+            out,
+            "  {:<18} {pid:<8} {:<18} {inbound:<18} {outbound:<18} {admin}",
+            instance.name,
+            instance.app.to_string()
+        )?;
     }
     let rules = plan.rules.join("reviews.yaml");
     writeln!(

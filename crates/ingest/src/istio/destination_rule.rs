@@ -100,7 +100,13 @@ fn read_port_policy(cursor: &Cursor<'_>) -> Option<(u16, TrafficPolicy)> {
 
 fn read_balancer(cursor: &Cursor<'_>) -> Option<Balancer> {
     let object = cursor.object()?;
-    object.no_effect_yet(&["consistentHash", "localityLbSetting", "zoneAwareLbSetting", "warmupDurationSecs", "warmup"]);
+    object.no_effect_yet(&[
+        "consistentHash",
+        "localityLbSetting",
+        "zoneAwareLbSetting",
+        "warmupDurationSecs",
+        "warmup",
+    ]);
     let simple = object.get("simple")?;
     match simple.text()?.as_str() {
         "ROUND_ROBIN" => Some(Balancer::RoundRobin),
@@ -125,7 +131,13 @@ fn read_pool(cursor: &Cursor<'_>) -> Option<ConnectionPool> {
         pool.connect_timeout = tcp.get("connectTimeout").and_then(|c| c.duration());
     }
     if let Some(http) = object.get("http").and_then(|h| h.object()) {
-        http.no_effect_yet(&["http1MaxPendingRequests", "h2UpgradePolicy", "useClientProtocol", "maxConcurrentStreams", "http2KeepAlive"]);
+        http.no_effect_yet(&[
+            "http1MaxPendingRequests",
+            "h2UpgradePolicy",
+            "useClientProtocol",
+            "maxConcurrentStreams",
+            "http2KeepAlive",
+        ]);
         let limit = |name: &str| http.get(name).and_then(|c| c.bounded(0, i32::MAX as u32)).filter(|n| *n > 0);
         pool.max_requests = limit("http2MaxRequests");
         pool.max_requests_per_connection = limit("maxRequestsPerConnection");

@@ -5,7 +5,7 @@ use serin_model::{HttpMatch, StringMatch};
 use super::{gateway_ref, labels};
 use crate::cursor::Cursor;
 use crate::diagnostic::Code;
-use crate::document::Reference;
+use crate::reference::Reference;
 
 /// Reads one entry of `match`.
 pub(crate) fn read(cursor: &Cursor<'_>) -> Option<HttpMatch> {

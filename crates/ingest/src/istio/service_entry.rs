@@ -18,7 +18,12 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
             "STATIC" => Resolution::Static,
             "DNS" | "DNS_ROUND_ROBIN" => Resolution::Dns,
             "NONE" | "DYNAMIC_DNS" => {
-                at.report(Code::NotSupported, Severity::Error, format!("resolution {text} is not supported yet"), "use STATIC or DNS");
+                at.report(
+                    Code::NotSupported,
+                    Severity::Error,
+                    format!("resolution {text} is not supported yet"),
+                    "use STATIC or DNS",
+                );
                 return None;
             }
             other => {

@@ -52,7 +52,8 @@ fn read_egress(cursor: &Cursor<'_>) -> Option<EgressListener> {
     let Some(port) = object.get("port") else {
         return Some(EgressListener { listen: None, any_port: true, hosts });
     };
-    let any_port = port.peek("protocol").and_then(|p| p.peek_text()).is_some_and(|p| p.eq_ignore_ascii_case("http_proxy"));
+    let any_port =
+        port.peek("protocol").and_then(|p| p.peek_text()).is_some_and(|p| p.eq_ignore_ascii_case("http_proxy"));
     let (number, protocol) = read_port(&port)?;
     if !protocol.is_http() {
         cursor.report(Code::NotSupported, Severity::Error, "only HTTP listeners are supported yet", "");

@@ -11,7 +11,7 @@ use super::http_match::{self, refer_gateway};
 use super::{export_to, gateway_ref, host};
 use crate::cursor::{self, Cursor};
 use crate::diagnostic::{Code, Severity};
-use crate::document::Reference;
+use crate::reference::Reference;
 
 /// Reads a `spec`.
 pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
@@ -41,7 +41,12 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let mut unconditional = false;
     for rule in &rules {
         if unconditional {
-            rule.report(Code::UnreachableRule, Severity::Warning, "no request reaches this rule", "a rule before it matches everything");
+            rule.report(
+                Code::UnreachableRule,
+                Severity::Warning,
+                "no request reaches this rule",
+                "a rule before it matches everything",
+            );
         }
         let Some(route) = http_route(rule) else { continue };
         unconditional |= route.matches.is_empty();
@@ -68,9 +73,7 @@ fn http_route(cursor: &Cursor<'_>) -> Option<HttpRoute> {
     let timeout = object.get("timeout").and_then(|c| c.duration()).unwrap_or(Duration::ZERO);
     let (route, redirect, respond) = (object.get("route"), object.get("redirect"), object.get("directResponse"));
     let action = match (route, redirect, respond) {
-        (Some(route), _, _) => {
-            Action::Forward { destinations: destinations(&route), rewrite, timeout, retries, fault }
-        }
+        (Some(route), _, _) => Action::Forward { destinations: destinations(&route), rewrite, timeout, retries, fault },
         (_, Some(redirect), _) => Action::Redirect(read_redirect(&redirect)?),
         (_, _, Some(respond)) => Action::Respond(read_respond(&respond)?),
         _ => {
@@ -121,7 +124,10 @@ fn destination(cursor: &Cursor<'_>) -> Option<Destination> {
     let host_cursor = target.required("host")?;
     let name = host(&host_cursor)?;
     let subset = target.get("subset").and_then(|c| Some((c.text()?, c.at(), c.path().to_owned())));
-    let port = target.get("port").and_then(|p| p.object()?.required("number")).and_then(|c| Some((c.port()?, c.at(), c.path().to_owned())));
+    let port = target
+        .get("port")
+        .and_then(|p| p.object()?.required("number"))
+        .and_then(|c| Some((c.port()?, c.at(), c.path().to_owned())));
     cursor.context.refer(Reference::Destination {
         host: name.clone(),
         host_at: (host_cursor.at(), host_cursor.path().to_owned()),
@@ -147,14 +153,18 @@ fn operations(cursor: &Cursor<'_>) -> HeaderOperations {
     let Some(object) = cursor.object() else { return HeaderOperations::default() };
     let pairs = |name: &str| -> Vec<(String, String)> {
         let Some(map) = object.get(name) else { return Vec::new() };
-        let mut list: Vec<_> = map.entries().into_iter().filter_map(|(k, v)| Some((k.to_ascii_lowercase(), v.text()?))).collect();
+        let mut list: Vec<_> =
+            map.entries().into_iter().filter_map(|(k, v)| Some((k.to_ascii_lowercase(), v.text()?))).collect();
         list.sort();
         list
     };
     HeaderOperations {
         set: pairs("set"),
         add: pairs("add"),
-        remove: object.get("remove").map(|r| r.list().iter().filter_map(|i| i.text()).map(|n| n.to_ascii_lowercase()).collect()).unwrap_or_default(),
+        remove: object
+            .get("remove")
+            .map(|r| r.list().iter().filter_map(|i| i.text()).map(|n| n.to_ascii_lowercase()).collect())
+            .unwrap_or_default(),
     }
 }
 
@@ -210,7 +220,10 @@ fn read_retry_on(cursor: &Cursor<'_>) -> Option<String> {
     for name in text.split(',').map(str::trim).filter(|n| !n.is_empty()) {
         let status = name.parse::<u16>().is_ok_and(|code| (100..600).contains(&code));
         if !status && !RETRY_ON.contains(&name) {
-            cursor.invalid(format!("'{name}' is no retry condition"), format!("known are {} and status codes", RETRY_ON.join(", ")));
+            cursor.invalid(
+                format!("'{name}' is no retry condition"),
+                format!("known are {} and status codes", RETRY_ON.join(", ")),
+            );
             return None;
         }
     }
@@ -254,11 +267,16 @@ fn percentage(object: &cursor::Object<'_>, cursor: &Cursor<'_>) -> Option<Share>
         (Some(p), _) => p.object().and_then(|o| o.get("value")),
         (None, Some(old)) => Some(old),
         (None, None) => {
-            cursor.report(Code::InvalidValue, Severity::Warning, "without percentage no request is affected", "add percentage: {value: 100}");
+            cursor.report(
+                Code::InvalidValue,
+                Severity::Warning,
+                "without percentage no request is affected",
+                "add percentage: {value: 100}",
+            );
             None
         }
     };
-    let Some(value) = value else { return Some(Share::from_percent(0.0)?) };
+    let Some(value) = value else { return Share::from_percent(0.0) };
     let number = value.number()?;
     let share = Share::from_percent(number);
     if share.is_none() {

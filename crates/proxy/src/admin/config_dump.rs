@@ -25,7 +25,8 @@ pub(super) async fn page(Extract(admin): Extract<Admin>, Query(parameters): Para
         configs.push(endpoints(&store, &pool));
     }
     if let Some(resource) = parameters.get("resource") {
-        configs = configs.iter().filter_map(|c| c.get(resource)).filter_map(Value::as_array).flatten().cloned().collect();
+        configs =
+            configs.iter().filter_map(|c| c.get(resource)).filter_map(Value::as_array).flatten().cloned().collect();
     }
     as_json(&json!({ "configs": configs }))
 }

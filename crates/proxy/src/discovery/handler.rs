@@ -52,7 +52,11 @@ impl Handler for StoreHandler {
         store.publish();
         store.received.insert(update.type_url.clone());
         let counts = store.updates.entry(update.type_url.clone()).or_default();
-        if errors.is_empty() { counts.0 += 1 } else { counts.1 += 1 }
+        if errors.is_empty() {
+            counts.0 += 1
+        } else {
+            counts.1 += 1
+        }
         let warm = store.is_warm() && store.received.contains(type_url::LISTENER);
         drop(store);
         if warm {

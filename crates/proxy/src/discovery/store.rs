@@ -53,11 +53,15 @@ pub(crate) struct Store {
     built_clusters: HashMap<String, Arc<ClusterRuntime>>,
     built_tables: HashMap<String, Arc<RouteTable>>,
     pub(crate) sockets: Listeners,
-    generation: u64,
 }
 
 impl Store {
-    pub(crate) fn new(workers: usize, shared: Shared, commands: Vec<UnboundedSender<Command>>, access_log: Option<String>) -> Self {
+    pub(crate) fn new(
+        workers: usize,
+        shared: Shared,
+        commands: Vec<UnboundedSender<Command>>,
+        access_log: Option<String>,
+    ) -> Self {
         Self {
             workers,
             shared,
@@ -74,7 +78,6 @@ impl Store {
             built_clusters: HashMap::new(),
             built_tables: HashMap::new(),
             sockets: Listeners::new(workers, commands, access_log),
-            generation: 0,
         }
     }
 
@@ -258,8 +261,7 @@ impl Store {
 
     /// Publishes what there is, in one store.
     pub(crate) fn publish(&mut self) {
-        self.generation += 1;
-        let mut snapshot = Snapshot { generation: self.generation, clusters: self.built_clusters.clone(), ..Snapshot::default() };
+        let mut snapshot = Snapshot { clusters: self.built_clusters.clone(), ..Snapshot::default() };
         for (name, held) in &self.listeners {
             let table = match &held.value.http.routes {
                 RouteSource::Rds(routes) => self.built_tables.get(routes),

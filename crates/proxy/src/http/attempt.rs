@@ -8,12 +8,12 @@ use serin_http1::{Limits, RequestHead, ResponseHead, Scan, parse_response};
 use serin_traffic::balance;
 use serin_traffic::outcome::Outcome;
 
-use super::body::{H1Reader, H2Reader, RequestBody};
+use super::body::RequestBody;
 use super::forward::upload;
-use super::sink::{H2Writer, Sink};
 use crate::metric;
 use crate::runtime::{Choice, ClusterRuntime, Host};
 use crate::upstream::{ConnectError, H1Connection, H1Parts, H2Connection, Upstream, connect};
+use crate::wire::{H1Reader, H2Reader, H2Writer, Sink, request_to_h2, response_from_h2};
 use crate::worker::Worker;
 
 /// What a try needs.
@@ -114,7 +114,12 @@ impl From<Outcome> for Failure {
 }
 
 /// Chooses an endpoint, avoiding those in `tried` for a number of draws.
-pub(crate) fn choose<'a>(worker: &Worker, cluster: &'a ClusterRuntime, tried: &[u64], draws: u32) -> Option<&'a Choice> {
+pub(crate) fn choose<'a>(
+    worker: &Worker,
+    cluster: &'a ClusterRuntime,
+    tried: &[u64],
+    draws: u32,
+) -> Option<&'a Choice> {
     let mut balancers = worker.balancers.borrow_mut();
     let state = balancers.entry(cluster.state.id).or_default();
     let mut chosen = None;
@@ -134,7 +139,8 @@ impl Attempt<'_> {
     pub(crate) async fn run(&self, host: &Arc<Host>, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
         let pooled = self.worker.pools.borrow_mut().checkout(host.id, self.h2);
         if let Some(connection) = pooled {
-            let outcome = self.exchange(connection, host, body).await;
+            let in_flight = InFlight::new(self.worker.id, self.cluster, host);
+            let outcome = self.exchange(connection, in_flight, body).await;
             let stale = matches!(outcome, Err(Failure::Outcome(Outcome::Reset { .. })));
             if !(stale && self.head.is_idempotent() && body.rewind()) {
                 return outcome;
@@ -148,22 +154,30 @@ impl Attempt<'_> {
                 return Err(Outcome::ConnectFailure.into());
             }
         };
-        drop(in_flight);
         if let Upstream::H2(connection) = &connection {
             self.worker.pools.borrow_mut().share(host.id, connection.clone());
         }
-        self.exchange(connection, host, body).await
+        self.exchange(connection, in_flight, body).await
     }
 
-    async fn exchange(&self, connection: Upstream, host: &Arc<Host>, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
-        let in_flight = InFlight::new(self.worker.id, self.cluster, host);
+    async fn exchange(
+        &self,
+        connection: Upstream,
+        in_flight: InFlight,
+        body: &mut RequestBody<'_>,
+    ) -> Result<Answer, Failure> {
         match connection {
             Upstream::H1(connection) => self.exchange_h1(connection, in_flight, body).await,
             Upstream::H2(connection) => self.exchange_h2(connection, in_flight, body).await,
         }
     }
 
-    async fn exchange_h1(&self, connection: H1Connection, in_flight: InFlight, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
+    async fn exchange_h1(
+        &self,
+        connection: H1Connection,
+        in_flight: InFlight,
+        body: &mut RequestBody<'_>,
+    ) -> Result<Answer, Failure> {
         let (mut reader, mut writer, parts) = connection.dismantle();
         let announce = if self.websocket { Connection::Upgrade } else { Connection::Default };
         encode::request(self.head, self.framing, announce, &mut writer.out);
@@ -187,7 +201,7 @@ impl Attempt<'_> {
                 read = read_head(&mut reader, &mut scan, &mut head) => read,
                 pumped = upload(body, &mut sink, request_done) => {
                     // An upstream that stops reading may have answered already: its answer decides.
-                    pumped.or_else(|e| e.from_client(&in_flight))?;
+                    pumped.or_else(|e| e.unless_upstream(&in_flight))?;
                     request_done = true;
                     continue;
                 }
@@ -226,7 +240,12 @@ impl Attempt<'_> {
         })
     }
 
-    async fn exchange_h2(&self, connection: H2Connection, mut in_flight: InFlight, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
+    async fn exchange_h2(
+        &self,
+        connection: H2Connection,
+        mut in_flight: InFlight,
+        body: &mut RequestBody<'_>,
+    ) -> Result<Answer, Failure> {
         let reset = |error: Option<&h2::Error>, sent| {
             let refused = error.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM);
             Outcome::Reset { sent: sent && !refused, refused }
@@ -235,7 +254,7 @@ impl Attempt<'_> {
             in_flight.outcome(outcome);
             Failure::Outcome(outcome)
         };
-        let request = super::request_to_h2(self.head).ok_or(Failure::Client)?;
+        let request = request_to_h2(self.head).ok_or(Failure::Client)?;
         let mut send = match connection.send.clone().ready().await {
             Ok(send) => send,
             Err(error) => return Err(fail(&in_flight, reset(Some(&error), false))),
@@ -257,14 +276,14 @@ impl Attempt<'_> {
                     Err(error) => return Err(fail(&in_flight, reset(Some(&error), true))),
                 },
                 pumped = upload(body, &mut sink, request_done) => {
-                    pumped.or_else(|e| e.from_client(&in_flight))?;
+                    pumped.or_else(|e| e.unless_upstream(&in_flight))?;
                     request_done = true;
                 }
             }
         };
         let (parts, stream) = response.into_parts();
         let mut head = ResponseHead::default();
-        super::response_from_h2(&parts, &mut head);
+        response_from_h2(&parts, &mut head);
         let reader = H2Reader::new(stream);
         let to_head = self.head.method() == b"HEAD";
         let (framing, declared) =
@@ -308,8 +327,7 @@ async fn read_head(reader: &mut H1Reader, scan: &mut Scan, head: &mut ResponseHe
             Err(_) => return Err(Outcome::Protocol),
         }
         let started = !reader.buffer.is_empty();
-        let ended = reader.ended || reader.fill().await.is_err() || reader.ended;
-        if ended {
+        if reader.ended || reader.fill().await.is_err() {
             return Err(if started { Outcome::Protocol } else { Outcome::Reset { sent: true, refused: false } });
         }
     }

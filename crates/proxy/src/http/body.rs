@@ -1,133 +1,8 @@
-//! Bodies as a sequence of frames, whatever they come from.
-//!
-//! `take` yields what is at hand without waiting, `fill` waits for more. Both keep all progress in the object, so a
-//! future made from them can be dropped and made anew at any point without losing a byte.
+//! A request's body: whatever it comes from, and sent again while it is short.
 
-use std::collections::VecDeque;
+use bytes::Bytes;
 
-use bytes::{Bytes, BytesMut};
-use serin_http1::HeaderBlock;
-use serin_http1::body::BodyDecoder;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::tcp::OwnedReadHalf;
-
-/// A piece of a body.
-#[derive(Debug)]
-pub(crate) enum Frame {
-    /// Bytes.
-    Data(Bytes),
-    /// Fields after the last byte.
-    Trailers(HeaderBlock),
-}
-
-/// What is at hand.
-#[derive(Debug)]
-pub(crate) enum Take {
-    /// A piece.
-    Frame(Frame),
-    /// The proper end.
-    End,
-    /// Nothing yet.
-    Wait,
-}
-
-/// Why a body cannot be read on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyError {
-    /// The sender broke the protocol.
-    Malformed,
-    /// The sender went away before the end.
-    Aborted,
-}
-
-/// The reading half of an HTTP/1 connection.
-pub(crate) struct H1Reader {
-    pub(crate) socket: OwnedReadHalf,
-    pub(crate) buffer: BytesMut,
-    pub(crate) decoder: BodyDecoder,
-    /// The other end will send no more.
-    pub(crate) ended: bool,
-}
-
-const READ_SIZE: usize = 16 * 1024;
-
-impl H1Reader {
-    pub(crate) fn take(&mut self) -> Result<Take, BodyError> {
-        loop {
-            let step = self.decoder.step(&self.buffer).map_err(|_| BodyError::Malformed)?;
-            let _ = self.buffer.split_to(step.skip);
-            if step.data > 0 {
-                return Ok(Take::Frame(Frame::Data(self.buffer.split_to(step.data).freeze())));
-            }
-            if step.done {
-                return Ok(Take::End);
-            }
-            if step.skip == 0 {
-                break;
-            }
-        }
-        match (self.ended, self.decoder.ends_with_connection()) {
-            (false, _) => Ok(Take::Wait),
-            (true, true) => Ok(Take::End),
-            (true, false) => Err(BodyError::Aborted),
-        }
-    }
-
-    pub(crate) async fn fill(&mut self) -> Result<(), BodyError> {
-        self.buffer.reserve(READ_SIZE);
-        match self.socket.read_buf(&mut self.buffer).await {
-            Ok(0) => self.ended = true,
-            Ok(_) => {}
-            Err(_) => return Err(BodyError::Aborted),
-        }
-        Ok(())
-    }
-}
-
-/// The receiving half of an HTTP/2 stream.
-pub(crate) struct H2Reader {
-    stream: h2::RecvStream,
-    pending: VecDeque<Frame>,
-    ended: bool,
-}
-
-impl H2Reader {
-    pub(crate) fn new(stream: h2::RecvStream) -> Self {
-        Self { ended: stream.is_end_stream(), stream, pending: VecDeque::new() }
-    }
-
-    pub(crate) fn take(&mut self) -> Take {
-        match self.pending.pop_front() {
-            Some(frame) => Take::Frame(frame),
-            None if self.ended => Take::End,
-            None => Take::Wait,
-        }
-    }
-
-    pub(crate) async fn fill(&mut self) -> Result<(), BodyError> {
-        match self.stream.data().await {
-            Some(Ok(data)) => {
-                let _ = self.stream.flow_control().release_capacity(data.len());
-                if !data.is_empty() {
-                    self.pending.push_back(Frame::Data(data));
-                }
-                self.ended = self.stream.is_end_stream();
-            }
-            Some(Err(error)) => return Err(if error.is_io() { BodyError::Aborted } else { BodyError::Malformed }),
-            None => {
-                let trailers = self.stream.trailers().await.map_err(|_| BodyError::Aborted)?;
-                self.pending.extend(trailers.map(|t| Frame::Trailers(super::trailers_from_h2(&t))));
-                self.ended = true;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the peer gave the stream up.
-    pub(crate) fn is_ended(&self) -> bool {
-        self.ended
-    }
-}
+use crate::wire::{BodyError, Frame, H1Reader, H2Reader, READ_SIZE, Take};
 
 /// Where a request's body comes from.
 pub(crate) enum Source<'a> {
@@ -162,6 +37,7 @@ pub(crate) struct RequestBody<'a> {
     keeping: bool,
     lost: bool,
     finished: bool,
+    received: u64,
 }
 
 /// Longest body that is kept for another try (Envoy's default buffer is 1 MiB; its edge advice 32 KiB).
@@ -173,12 +49,26 @@ impl<'a> RequestBody<'a> {
             Source::H1(reader) => reader.decoder.is_done(),
             Source::H2(reader) => reader.is_ended(),
         };
-        Self { source, kept: Vec::new(), kept_bytes: 0, position: 0, keeping: false, lost: false, finished }
+        Self {
+            source,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            position: 0,
+            keeping: false,
+            lost: false,
+            finished,
+            received: 0,
+        }
     }
 
     /// Whether there is nothing to send at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.finished && self.kept.is_empty()
+    }
+
+    /// Bytes read from the client.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
     }
 
     /// Keeps what is read from now on.
@@ -208,7 +98,10 @@ impl<'a> RequestBody<'a> {
         }
         let taken = self.source.take()?;
         match &taken {
-            Take::Frame(Frame::Data(bytes)) => self.remember(bytes),
+            Take::Frame(Frame::Data(bytes)) => {
+                self.received += bytes.len() as u64;
+                self.remember(bytes);
+            }
             Take::Frame(Frame::Trailers(_)) => self.lost = true,
             Take::End => self.finished = true,
             Take::Wait => {}

@@ -12,12 +12,12 @@ use serin_resources::connection_manager::Timeouts;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::body::{H1Reader, RequestBody, Source, Take};
+use super::body::{RequestBody, Source};
 use super::respond::{Responder, Served};
 use super::serve::serve as serve_request;
-use super::sink::{H1Writer, Sink};
 use super::{ConnectionContext, finishing, upgrade, within};
 use crate::metric;
+use crate::wire::{Frame, H1Reader, H1Writer, Sink, Take};
 
 /// What comes next on a connection.
 enum Next {
@@ -159,7 +159,7 @@ async fn drained(reader: &mut H1Reader) -> bool {
         loop {
             match reader.take() {
                 Ok(Take::End) => return true,
-                Ok(Take::Frame(super::body::Frame::Data(data))) => bytes += data.len(),
+                Ok(Take::Frame(Frame::Data(data))) => bytes += data.len(),
                 Ok(Take::Frame(_)) => {}
                 Ok(Take::Wait) => {
                     if reader.fill().await.is_err() {

@@ -11,11 +11,11 @@ use serin_resources::connection_manager::Timeouts;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::body::{H2Reader, RequestBody, Source};
-use super::message_h2::request_from_h2;
+use super::body::{RequestBody, Source};
 use super::respond::Responder;
 use super::serve::serve as serve_request;
 use super::{ConnectionContext, within};
+use crate::wire::{H2Reader, request_from_h2};
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buffer: BytesMut, timeouts: Timeouts) {

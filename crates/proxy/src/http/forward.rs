@@ -5,9 +5,9 @@ use std::time::Duration;
 use serin_traffic::outcome::Outcome;
 
 use super::attempt::{Answer, AnswerReader, Failure, InFlight};
-use super::body::{BodyError, Frame, RequestBody, Take};
+use super::body::RequestBody;
 use super::finish::Record;
-use super::sink::Sink;
+use crate::wire::{BodyError, Frame, Sink, Take};
 
 /// Which side stopped a request's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) enum PumpError {
 
 impl PumpError {
     /// A client's failure ends the request; an upstream's waits for what the upstream may have answered.
-    pub(crate) fn from_client(self, in_flight: &InFlight) -> Result<(), Failure> {
+    pub(crate) fn unless_upstream(self, in_flight: &InFlight) -> Result<(), Failure> {
         match self {
             Self::Client => {
                 in_flight.outcome(Outcome::Reset { sent: true, refused: false });
@@ -74,7 +74,12 @@ pub(crate) enum Moved {
 }
 
 /// Moves the answer's body to the client while the rest of the request still goes up.
-pub(crate) async fn stream(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>, (record, idle): (&mut Record, Duration)) -> Moved {
+pub(crate) async fn stream(
+    answer: &mut Answer,
+    body: &mut RequestBody<'_>,
+    client: &mut Sink<'_>,
+    (record, idle): (&mut Record, Duration),
+) -> Moved {
     loop {
         match answer.reader.take() {
             Ok(Take::Frame(frame)) => {

@@ -22,7 +22,11 @@ const INTERNAL: [&str; 8] = [
 ///
 /// # Errors
 /// [`Error::Target`] for a path that has no normal form.
-pub(crate) fn normalise(context: &ConnectionContext, manager: &HttpConnectionManager, head: &mut RequestHead) -> Result<bool, Error> {
+pub(crate) fn normalise(
+    context: &ConnectionContext,
+    manager: &HttpConnectionManager,
+    head: &mut RequestHead,
+) -> Result<bool, Error> {
     if !head.is_connect() {
         let how = Normalise { dots: manager.path.normalise, merge_slashes: manager.path.merge_slashes };
         if let Some(normal) = path::normalise(head.target(), how)? {
@@ -54,9 +58,9 @@ pub(crate) fn normalise(context: &ConnectionContext, manager: &HttpConnectionMan
 
 fn is_websocket(head: &RequestHead) -> bool {
     let asked = |name: &str, token: &str| {
-        head.fields.get_all(name).any(|v| {
-            v.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-        })
+        head.fields
+            .get_all(name)
+            .any(|v| v.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes())))
     };
     head.method() == b"GET" && asked("upgrade", "websocket") && asked("connection", "upgrade")
 }
@@ -65,5 +69,12 @@ fn is_websocket(head: &RequestHead) -> bool {
 fn request_id(high: u64, low: u64) -> String {
     let high = (high & 0xffff_ffff_ffff_0fff) | 0x4000;
     let low = (low & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
-    format!("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xffff, high & 0xffff, low >> 48, low & 0xffff_ffff_ffff)
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        (high >> 16) & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
 }

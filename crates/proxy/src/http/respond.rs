@@ -10,14 +10,14 @@ use serin_traffic::outcome::Outcome;
 use std::time::Duration;
 
 use super::attempt::{Answer, AnswerReader};
-use super::body::{Frame, RequestBody};
+use super::body::RequestBody;
 use super::finish::Record;
 use super::forward::{self, Moved};
 use super::local_reply::LocalReply;
 use super::serve::Forwarded;
-use super::sink::{H1Writer, H2Writer, Sink};
 use super::upgrade::Tunnel;
 use crate::runtime::ClusterRuntime;
+use crate::wire::{Frame, H1Writer, H2Writer, Sink, response_to_h2};
 use crate::worker::Worker;
 
 /// How a request ended for its connection.
@@ -72,7 +72,7 @@ impl<'a> Responder<'a> {
                     _ => declared,
                 };
                 let ended = framing == Framing::Empty;
-                let stream = respond.send_response(super::message_h2::response_to_h2(head, length), ended).ok()?;
+                let stream = respond.send_response(response_to_h2(head, length), ended).ok()?;
                 Some((Sink::H2(H2Writer::new(stream, ended)), true))
             }
         }
@@ -88,7 +88,12 @@ pub(crate) struct Shape<'a> {
 }
 
 /// Answers by ourselves.
-pub(crate) async fn local(reply: LocalReply, request: &RequestHead, responder: Responder<'_>, record: &mut Record) -> Served {
+pub(crate) async fn local(
+    reply: LocalReply,
+    request: &RequestHead,
+    responder: Responder<'_>,
+    record: &mut Record,
+) -> Served {
     let LocalReply { mut head, body, flag, close } = reply;
     record.flag = flag;
     head.fields.set("server", b"serin");
@@ -101,7 +106,9 @@ pub(crate) async fn local(reply: LocalReply, request: &RequestHead, responder: R
         (Framing::Length(length), None)
     };
     let responder = match responder {
-        Responder::H1 { writer, version, keep_alive } => Responder::H1 { writer, version, keep_alive: keep_alive && !close },
+        Responder::H1 { writer, version, keep_alive } => {
+            Responder::H1 { writer, version, keep_alive: keep_alive && !close }
+        }
         other => other,
     };
     let Some((mut sink, keep)) = responder.start(&head, framing, declared) else { return Served::Abort };
@@ -180,7 +187,9 @@ fn prepare(head: &mut ResponseHead, shape: &Shape<'_>, record: &Record, switchin
 /// Gives the connection back to the pool when both ends have finished and want to go on.
 fn recycle(answer: Answer, cluster: &ClusterRuntime, worker: &Worker) {
     let Answer { reader, connection, request_sink, in_flight, keep_alive, .. } = answer;
-    let (AnswerReader::H1(reader), Some(parts), Sink::OwnH1(writer)) = (reader, connection, request_sink) else { return };
+    let (AnswerReader::H1(reader), Some(parts), Sink::OwnH1(writer)) = (reader, connection, request_sink) else {
+        return;
+    };
     let more = cluster.config.max_requests_per_connection.is_none_or(|max| parts.requests < max);
     let clean = reader.decoder.is_done() && reader.buffer.is_empty() && !reader.ended;
     if keep_alive && more && clean {

@@ -55,18 +55,29 @@ pub(crate) async fn serve(
         }
     };
     record.route.clone_from(&place.route.config.name);
-    let stages = Stages { context, snapshot: &snapshot, table, place, faults: http.fault.as_ref(), websocket: websocket && http.websocket };
-    let outcome = stages.run(head, framing, &mut body, &mut record).await;
-    match outcome {
+    let stages = Stages {
+        context,
+        snapshot: &snapshot,
+        table,
+        place,
+        faults: http.fault.as_ref(),
+        framing,
+        websocket: websocket && http.websocket,
+    };
+    let outcome = stages.run(head, &mut body, &mut record).await;
+    let served = match outcome {
         Ok(forwarded) => {
             let edits = stages.response_edits(forwarded.destination);
             let server = http.server_name.as_deref();
             let idle = http.timeouts.stream_idle;
-            respond::answer(forwarded, respond::Shape { edits, server, idle }, &mut body, (responder, &mut record)).await
+            respond::answer(forwarded, respond::Shape { edits, server, idle }, &mut body, (responder, &mut record))
+                .await
         }
         Err(Some(reply)) => respond::local(reply.for_request(head), head, responder, &mut record).await,
         Err(None) => Served::Abort,
-    }
+    };
+    record.received = body.received();
+    served
 }
 
 /// Where a request belongs.
@@ -109,6 +120,7 @@ struct Stages<'a> {
     table: &'a RouteTable,
     place: Place<'a>,
     faults: Option<&'a Fault>,
+    framing: Framing,
     websocket: bool,
 }
 
@@ -117,13 +129,13 @@ impl<'a> Stages<'a> {
     async fn run(
         &self,
         head: &mut RequestHead,
-        framing: Framing,
         body: &mut RequestBody<'_>,
         record: &mut Record,
     ) -> Result<Forwarded<'a>, Option<LocalReply>> {
         let forward = self.local_reply(head, record)?;
         self.inject_fault(head, body, record).await?;
-        let destination = forward.clusters.get(self.place.route.split.pick(self.context.worker.random())).ok_or(None)?;
+        let destination =
+            forward.clusters.get(self.place.route.split.pick(self.context.worker.random())).ok_or(None)?;
         record.cluster.clone_from(&destination.name);
         let Some(cluster) = self.snapshot.clusters.get(&destination.name).cloned() else {
             record.count(metric::http::NO_CLUSTER);
@@ -132,7 +144,7 @@ impl<'a> Stages<'a> {
         self.edit_request(head, forward, destination);
         let admission = admit(&cluster, self.context.worker.id)?;
         let deadline = (!forward.timeout.is_zero()).then(|| Instant::now() + forward.timeout);
-        let answer = self.attempts(head, framing, body, (&cluster, deadline), record).await?;
+        let answer = self.attempts(head, body, (&cluster, deadline), record).await?;
         Ok(Forwarded { answer, cluster, destination, deadline, admission })
     }
 
@@ -166,9 +178,15 @@ impl<'a> Stages<'a> {
     }
 
     /// Forced delay and abort: the route's, else the virtual host's, else the filter's own.
-    async fn inject_fault(&self, head: &RequestHead, body: &mut RequestBody<'_>, record: &Record) -> Result<(), Option<LocalReply>> {
+    async fn inject_fault(
+        &self,
+        head: &RequestHead,
+        body: &mut RequestBody<'_>,
+        record: &Record,
+    ) -> Result<(), Option<LocalReply>> {
         let Some(listeners) = self.faults else { return Ok(()) };
-        let config = self.place.route.config.fault.as_ref().or(self.place.host.config.fault.as_ref()).unwrap_or(listeners);
+        let config =
+            self.place.route.config.fault.as_ref().or(self.place.host.config.fault.as_ref()).unwrap_or(listeners);
         if config.delay.is_none() && config.abort.is_none() {
             return Ok(());
         }
@@ -196,9 +214,12 @@ impl<'a> Stages<'a> {
     /// Header edits from the most specific level to the least, then path and authority.
     fn edit_request(&self, head: &mut RequestHead, forward: &Forward, destination: &WeightedCluster) {
         let config = &self.place.route.config;
-        for edits in
-            [&destination.request_headers, &config.request_headers, &self.place.host.config.request_headers, &self.table.request_headers]
-        {
+        for edits in [
+            &destination.request_headers,
+            &config.request_headers,
+            &self.place.host.config.request_headers,
+            &self.table.request_headers,
+        ] {
             header_edit::apply(edits, &mut head.fields);
         }
         if let Some(path_rewrite) = &forward.path_rewrite
@@ -224,18 +245,18 @@ impl<'a> Stages<'a> {
         Self: 'a,
     {
         let Place { host, route } = self.place;
-        [&destination.response_headers, &route.config.response_headers, &host.config.response_headers, self.table_edits()]
-    }
-
-    fn table_edits(&self) -> &'a HeaderEdits {
-        &self.table.response_headers
+        [
+            &destination.response_headers,
+            &route.config.response_headers,
+            &host.config.response_headers,
+            &self.table.response_headers,
+        ]
     }
 
     /// Tries until an answer is acceptable, the policy is exhausted or the time is up.
     async fn attempts(
         &self,
         head: &RequestHead,
-        framing: Framing,
         body: &mut RequestBody<'_>,
         (cluster, deadline): (&Arc<ClusterRuntime>, Option<Instant>),
         record: &mut Record,
@@ -247,7 +268,7 @@ impl<'a> Stages<'a> {
             Protocol::Http2 => true,
             Protocol::Downstream => head.version == serin_http1::Version::Http2,
         };
-        let attempt = Attempt { worker, cluster, head, framing, websocket: self.websocket, h2 };
+        let attempt = Attempt { worker, cluster, head, framing: self.framing, websocket: self.websocket, h2 };
         if policy.is_some() || head.is_idempotent() {
             body.keep();
         }
@@ -318,7 +339,12 @@ impl<'a> Stages<'a> {
         }
     }
 
-    async fn wait(&self, cluster: &ClusterRuntime, wait: Duration, deadline: Option<Instant>) -> Result<(), Option<LocalReply>> {
+    async fn wait(
+        &self,
+        cluster: &ClusterRuntime,
+        wait: Duration,
+        deadline: Option<Instant>,
+    ) -> Result<(), Option<LocalReply>> {
         cluster.state.stats.add(self.context.worker.id, metric::cluster::RQ_RETRY, 1);
         let until = Instant::now() + wait;
         if deadline.is_some_and(|d| until >= d) {
@@ -333,7 +359,11 @@ impl<'a> Stages<'a> {
 }
 
 /// The output unless the earlier of the two times comes first; the flag tells whether it was `deadline`.
-async fn bounded<F: Future>(future: F, per_try: Option<Instant>, deadline: Option<Instant>) -> (Option<F::Output>, bool) {
+async fn bounded<F: Future>(
+    future: F,
+    per_try: Option<Instant>,
+    deadline: Option<Instant>,
+) -> (Option<F::Output>, bool) {
     let until = match (per_try, deadline) {
         (None, None) => return (Some(future.await), false),
         (Some(a), Some(b)) => a.min(b),

@@ -3,9 +3,8 @@
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::attempt::InFlight;
-use super::body::H1Reader;
-use super::sink::H1Writer;
 use crate::upstream::H1Parts;
+use crate::wire::{H1Reader, H1Writer};
 
 /// The upstream's side of a tunnel, with the counts it holds.
 pub(crate) struct Tunnel {

@@ -10,9 +10,9 @@ use serin_http1::body::BodyDecoder;
 use serin_http1::framing::Framing;
 use tokio::net::TcpStream;
 
-use crate::http::{H1Reader, H1Writer};
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Host};
+use crate::wire::{H1Reader, H1Writer};
 
 /// A connection of either protocol, ready for a request.
 pub(crate) enum Upstream {
@@ -26,8 +26,6 @@ pub(crate) struct H1Connection {
     pub(crate) writer: H1Writer,
     /// Requests made on it.
     pub(crate) requests: u32,
-    /// Whether it served a request before this one.
-    pub(crate) reused: bool,
     pub(crate) idle_since: Instant,
     pub(crate) idle_timeout: Duration,
     gauge: Gauge,
@@ -56,7 +54,6 @@ impl H1Parts {
             reader,
             writer,
             requests: self.requests,
-            reused: true,
             idle_since: Instant::now(),
             idle_timeout: self.idle_timeout,
             gauge: self.gauge,
@@ -71,7 +68,6 @@ pub(crate) struct H2Connection {
     /// Streams in use.
     pub(crate) streams: Rc<Cell<usize>>,
     pub(crate) alive: Rc<Cell<bool>>,
-    pub(crate) reused: bool,
 }
 
 /// Counts an open connection of a host and its cluster.
@@ -96,7 +92,12 @@ pub(crate) enum ConnectError {
 }
 
 /// Connects within the cluster's connect timeout.
-pub(crate) async fn connect(worker: usize, cluster: &ClusterRuntime, host: &Arc<Host>, h2: bool) -> Result<Upstream, ConnectError> {
+pub(crate) async fn connect(
+    worker: usize,
+    cluster: &ClusterRuntime,
+    host: &Arc<Host>,
+    h2: bool,
+) -> Result<Upstream, ConnectError> {
     let (stats, host_stats) = (&cluster.state.stats, &host.stats);
     stats.add(worker, metric::cluster::CX_TOTAL, 1);
     host_stats.add(worker, metric::host::CX_TOTAL, 1);
@@ -129,7 +130,6 @@ fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> H1Connect
         },
         writer: H1Writer::new(write),
         requests: 0,
-        reused: false,
         idle_since: Instant::now(),
         idle_timeout: cluster.config.idle_timeout,
         gauge,
@@ -155,5 +155,5 @@ async fn handshake(stream: TcpStream, gauge: Gauge) -> Result<Upstream, ConnectE
         }
         drop(gauge);
     });
-    Ok(Upstream::H2(H2Connection { send, streams: Rc::default(), alive, reused: false }))
+    Ok(Upstream::H2(H2Connection { send, streams: Rc::default(), alive }))
 }

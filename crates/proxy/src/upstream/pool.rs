@@ -22,12 +22,11 @@ impl Pools {
             let pool = self.http2.get_mut(&host)?;
             pool.retain(|c| c.alive.get());
             let found = pool.iter().filter(|c| c.streams.get() < STREAMS).min_by_key(|c| c.streams.get())?;
-            return Some(Upstream::H2(H2Connection { reused: true, ..found.clone() }));
+            return Some(Upstream::H2(found.clone()));
         }
         let pool = self.http1.get_mut(&host)?;
-        while let Some(mut connection) = pool.pop() {
+        while let Some(connection) = pool.pop() {
             if is_quiet(&connection) {
-                connection.reused = true;
                 return Some(Upstream::H1(connection));
             }
         }

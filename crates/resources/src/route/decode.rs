@@ -27,7 +27,11 @@ impl RouteConfiguration {
         Self::from_proto(&value, audit, &path)
     }
 
-    pub(crate) fn from_proto(value: &pb::RouteConfiguration, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+    pub(crate) fn from_proto(
+        value: &pb::RouteConfiguration,
+        audit: &mut Audit,
+        path: &Path<'_>,
+    ) -> Result<Self, Error> {
         audit!(value, pb::RouteConfiguration as pb::RouteConfiguration, audit, path;
             supported: name, virtual_hosts, response_headers_to_add, response_headers_to_remove, request_headers_to_add,
                 request_headers_to_remove, validate_clusters, ignore_port_in_host_matching, max_direct_response_body_size_bytes;
@@ -99,7 +103,9 @@ fn route(value: &pb::Route, audit: &mut Audit, path: &Path<'_>) -> Result<Route,
     let action = match &value.action {
         Some(pb::route::Action::Route(r)) => Action::Forward(forward(r, audit, &path.field("route"))?),
         Some(pb::route::Action::Redirect(r)) => Action::Redirect(redirect(r, &path.field("redirect"))?),
-        Some(pb::route::Action::DirectResponse(r)) => Action::Respond(respond(r, audit, &path.field("direct_response"))?),
+        Some(pb::route::Action::DirectResponse(r)) => {
+            Action::Respond(respond(r, audit, &path.field("direct_response"))?)
+        }
         Some(pb::route::Action::FilterAction(_)) => return Err(Audit::refuse(path, "filter_action")),
         Some(pb::route::Action::NonForwardingAction(_)) => return Err(Audit::refuse(path, "non_forwarding_action")),
         None => return Err(path.error("needs route, redirect or direct_response")),
@@ -129,9 +135,10 @@ fn route_match(value: &pb::RouteMatch, audit: &mut Audit, path: &Path<'_>) -> Re
         Some(P::PathMatchPolicy(_)) => return Err(Audit::refuse(path, "path_match_policy")),
         None => return Err(path.error("needs a path specifier")),
     };
-    let fraction = value.runtime_fraction.as_ref().map(|f| {
-        convert::parts_per_million(f.default_value.as_ref(), &path.field("runtime_fraction"))
-    });
+    let fraction = value
+        .runtime_fraction
+        .as_ref()
+        .map(|f| convert::parts_per_million(f.default_value.as_ref(), &path.field("runtime_fraction")));
     Ok(RouteMatch {
         path: path_match,
         case_sensitive: value.case_sensitive.as_ref().is_none_or(|v| v.value),
@@ -256,7 +263,8 @@ fn redirect(value: &pb::RedirectAction, path: &Path<'_>) -> Result<Redirect, Err
         4 => 308,
         _ => return Err(path.field("response_code").error("is no known code")),
     };
-    let port = u16::try_from(value.port_redirect).map_err(|_| path.field("port_redirect").error("must be at most 65535"))?;
+    let port =
+        u16::try_from(value.port_redirect).map_err(|_| path.field("port_redirect").error("must be at most 65535"))?;
     Ok(Redirect {
         scheme,
         host: (!value.host_redirect.is_empty()).then(|| value.host_redirect.clone()),

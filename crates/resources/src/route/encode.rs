@@ -39,7 +39,11 @@ fn virtual_host(host: &VirtualHost) -> pb::VirtualHost {
         name: host.name.clone(),
         domains: host.domains.clone(),
         routes: host.routes.iter().map(route).collect(),
-        require_tls: if host.require_tls { pb::virtual_host::TlsRequirementType::All } else { pb::virtual_host::TlsRequirementType::None } as i32,
+        require_tls: if host.require_tls {
+            pb::virtual_host::TlsRequirementType::All
+        } else {
+            pb::virtual_host::TlsRequirementType::None
+        } as i32,
         request_headers_to_add: host.request_headers.encode_add(),
         request_headers_to_remove: host.request_headers.remove.clone(),
         response_headers_to_add: host.response_headers.encode_add(),
@@ -94,7 +98,9 @@ fn route_match(value: &RouteMatch) -> pb::RouteMatch {
 fn forward(value: &Forward) -> pb::RouteAction {
     use pb::route_action::{ClusterSpecifier as C, HostRewriteSpecifier as H};
     let plain = match value.clusters.as_slice() {
-        [only] if only.request_headers.is_empty() && only.response_headers.is_empty() && only.host_rewrite.is_none() => {
+        [only]
+            if only.request_headers.is_empty() && only.response_headers.is_empty() && only.host_rewrite.is_none() =>
+        {
             Some(C::Cluster(only.name.clone()))
         }
         _ => None,

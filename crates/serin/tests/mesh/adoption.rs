@@ -16,7 +16,9 @@ fn services_without_a_proxy_take_part() {
     let page = client.get("/productpage", &[("end-user", "jason")]).unwrap().text();
     assert!(page.contains("Book Details") && page.contains('★'), "{page}");
     demo.save("ratings.yaml", abort).unwrap();
-    let text = |client: &mut serin_testkit::client::Client| client.get("/productpage", &[("end-user", "jason")]).unwrap().text();
+    let text = |client: &mut serin_testkit::client::Client| {
+        client.get("/productpage", &[("end-user", "jason")]).unwrap().text()
+    };
     let sorry = "Ratings service is currently unavailable";
     wait_until(Duration::from_secs(20), || text(&mut client).contains(sorry).then_some(())).unwrap();
     demo.end().unwrap();

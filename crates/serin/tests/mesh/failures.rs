@@ -26,7 +26,9 @@ fn with_retries_nobody_notices_that_an_application_was_killed() {
     let demo = demo().rule("reviews.yaml", &rules).unwrap().start().unwrap();
     let load = Load::start(demo.entrance().unwrap(), REVIEWS, 200, version);
     settle(&load, 300);
-    for entry in demo.proxies("reviews").iter().filter(|p| p["workload"] == "reviews-v1-0" || p["workload"] == "reviews-v3-1") {
+    for entry in
+        demo.proxies("reviews").iter().filter(|p| p["workload"] == "reviews-v1-0" || p["workload"] == "reviews-v3-1")
+    {
         kill(pid(entry, "app_pid"));
         demo.process.wait_for(&format!("{} ended", entry["workload"].as_str().unwrap()), PATIENCE).unwrap();
         settle(&load, 300);

@@ -43,7 +43,10 @@ fn a_short_delay_only_slows_jason_and_an_abort_only_takes_the_stars() {
     assert!(took >= Duration::from_secs(2), "{took:?}");
 
     demo.save("ratings.yaml", &ratings("abort: {percentage: {value: 100.0}, httpStatus: 500}")).unwrap();
-    let aborted = || Some(page(&mut demo.client().unwrap(), "jason").0).filter(|t| t.contains("Ratings service is currently unavailable"));
+    let aborted = || {
+        Some(page(&mut demo.client().unwrap(), "jason").0)
+            .filter(|t| t.contains("Ratings service is currently unavailable"))
+    };
     let text = serin_testkit::process::wait_until(Duration::from_secs(20), aborted).unwrap();
     assert!(text.contains("Book Details") && text.contains("reviews-v2-") && !text.contains('★'), "{text}");
     demo.end().unwrap();

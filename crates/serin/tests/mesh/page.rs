@@ -33,7 +33,8 @@ fn the_page_shows_all_parts_and_follows_the_user() {
 #[test]
 fn a_busy_port_names_the_flag() {
     let socket = std::net::TcpListener::bind("127.0.0.1:15014");
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_serin")).args(["demo", "--for", "1s"]).output().unwrap();
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_serin")).args(["demo", "--for", "1s"]).output().unwrap();
     drop(socket);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());

@@ -20,11 +20,15 @@ fn assert_share(answers: &[Answer], wanted: &str, expected: f64) {
     let error = (expected * (1.0 - expected) / answers.len() as f64).sqrt();
     let share = share(answers, wanted);
     eprintln!("share of {wanted}: {share:.4}, expected {expected} ± {error:.4}");
-    assert!((share - expected).abs() <= 5.0 * error + 1e-9, "share of {wanted} is {share}, expected {expected} ± 5 × {error}");
+    assert!(
+        (share - expected).abs() <= 5.0 * error + 1e-9,
+        "share of {wanted} is {share}, expected {expected} ± 5 × {error}"
+    );
 }
 
 fn wait_for(load: &Load, since: Instant, wanted: &str) -> Duration {
-    let found = || load.answers().into_iter().find(|a| a.at >= since && matches!(&a.outcome, Ok((_, v)) if v == wanted));
+    let found =
+        || load.answers().into_iter().find(|a| a.at >= since && matches!(&a.outcome, Ok((_, v)) if v == wanted));
     let answer = wait_until(PATIENCE, found).unwrap();
     answer.at.duration_since(since)
 }

@@ -93,11 +93,13 @@ impl Format {
                 }
                 Part::Command(name) => record.command(name),
                 Part::Request(name, other, length) => {
-                    let value = record.request_header(name).or_else(|| other.as_ref().and_then(|o| record.request_header(o)));
+                    let value =
+                        record.request_header(name).or_else(|| other.as_ref().and_then(|o| record.request_header(o)));
                     value.map(|v| cut(v, *length))
                 }
                 Part::Response(name, other, length) => {
-                    let value = record.response_header(name).or_else(|| other.as_ref().and_then(|o| record.response_header(o)));
+                    let value =
+                        record.response_header(name).or_else(|| other.as_ref().and_then(|o| record.response_header(o)));
                     value.map(|v| cut(v, *length))
                 }
             };
@@ -129,7 +131,11 @@ fn compile_command(command: &str) -> Result<Part, FormatError> {
             None => (argument, None),
         };
         let first = first.to_ascii_lowercase();
-        return Ok(if name == "REQ" { Part::Request(first, other, length) } else { Part::Response(first, other, length) });
+        return Ok(if name == "REQ" {
+            Part::Request(first, other, length)
+        } else {
+            Part::Response(first, other, length)
+        });
     }
     if COMMANDS.contains(&name) { Ok(Part::Command(name.to_owned())) } else { Err(unknown()) }
 }

@@ -8,7 +8,8 @@ use super::{Candidate, below, by_weight, equal_weights};
 
 pub(super) fn pick<C: Candidate>(candidates: &[C], choices: u32, random: &mut impl FnMut() -> u64) -> usize {
     let equal = equal_weights(candidates);
-    let mut draw = || if equal { below(random(), candidates.len() as u64) as usize } else { by_weight(candidates, random()) };
+    let mut draw =
+        || if equal { below(random(), candidates.len() as u64) as usize } else { by_weight(candidates, random()) };
     let mut best = draw();
     for _ in 1..choices {
         let other = draw();

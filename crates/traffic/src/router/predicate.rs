@@ -51,9 +51,7 @@ impl Text {
         match self {
             Self::Exact(text, fold) => same(value, text, *fold),
             Self::Prefix(text, fold) => starts(text, *fold),
-            Self::PathPrefix(text, fold) => {
-                starts(text, *fold) && matches!(value.get(text.len()), None | Some(b'/'))
-            }
+            Self::PathPrefix(text, fold) => starts(text, *fold) && matches!(value.get(text.len()), None | Some(b'/')),
             Self::Suffix(text, fold) => {
                 value.len().checked_sub(text.len()).and_then(|at| value.get(at..)).is_some_and(|v| same(v, text, *fold))
             }
@@ -91,7 +89,12 @@ impl Header {
             HeaderPredicate::Value(m) => Predicate::Text(Text::compile(m)),
             HeaderPredicate::Range(start, end) => Predicate::Range(*start, *end),
         };
-        Self { name: matcher.name.clone(), predicate, invert: matcher.invert, missing_is_empty: matcher.missing_is_empty }
+        Self {
+            name: matcher.name.clone(),
+            predicate,
+            invert: matcher.invert,
+            missing_is_empty: matcher.missing_is_empty,
+        }
     }
 
     pub(super) fn matches(&self, head: &RequestHead) -> bool {

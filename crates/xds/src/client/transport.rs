@@ -228,7 +228,11 @@ impl From<pb::DiscoveryResponse> for Update {
         let version = response.version_info.clone();
         Self {
             type_url: response.type_url,
-            changed: response.resources.into_iter().map(|any| (String::new(), version.clone(), any.value.into())).collect(),
+            changed: response
+                .resources
+                .into_iter()
+                .map(|any| (String::new(), version.clone(), any.value.into()))
+                .collect(),
             removed: Vec::new(),
             full: true,
             nonce: response.nonce,

@@ -187,9 +187,11 @@ impl Session {
 
     /// Whether every type before this one is settled.
     fn may_send(&mut self, index: usize, now: Instant) -> bool {
-        let settled = self.order.iter().take(index + 1).all(|t| {
-            self.subscriptions.get(t).is_none_or(|s| s.outstanding.is_none())
-        });
+        let settled = self
+            .order
+            .iter()
+            .take(index + 1)
+            .all(|t| self.subscriptions.get(t).is_none_or(|s| s.outstanding.is_none()));
         if !settled || index < 2 {
             return settled;
         }
@@ -219,7 +221,8 @@ impl Session {
                 changed.push(resource.clone());
             }
         }
-        let absent: Vec<String> = subscription.forced.iter().filter(|n| delta && !resources.contains_key(*n)).cloned().collect();
+        let absent: Vec<String> =
+            subscription.forced.iter().filter(|n| delta && !resources.contains_key(*n)).cloned().collect();
         let first = !subscription.answered && (full || (delta && subscription.wildcard));
         if changed.is_empty() && absent.is_empty() && !first {
             return None;
@@ -270,7 +273,8 @@ impl Session {
             if subscription.outstanding.is_some() {
                 return None;
             }
-            let gone: Vec<String> = subscription.given.keys().filter(|n| !resources.contains_key(*n)).cloned().collect();
+            let gone: Vec<String> =
+                subscription.given.keys().filter(|n| !resources.contains_key(*n)).cloned().collect();
             if gone.is_empty() {
                 continue;
             }

@@ -54,7 +54,8 @@ impl<C: Control> Discovery<C> {
         R: From<Response> + Send + 'static,
     {
         let (sender, receiver) = mpsc::channel(4);
-        let stream = StreamTask { control: self.control.clone(), session: Session::new(mode, &self.order), sender, peer };
+        let stream =
+            StreamTask { control: self.control.clone(), session: Session::new(mode, &self.order), sender, peer };
         tokio::spawn(stream.run(requests));
         Box::pin(ReceiverStream::new(receiver))
     }

