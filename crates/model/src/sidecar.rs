@@ -1,6 +1,6 @@
 //! What one workload's proxy listens to, and who a proxy is.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::gateway::HostFilter;
 use crate::name::{Labels, ObjectName};
@@ -24,8 +24,8 @@ pub struct Sidecar {
 pub struct IngressListener {
     /// Port number.
     pub port: u16,
-    /// Address to listen on.
-    pub bind: IpAddr,
+    /// Address to listen on; `None` leaves it to the proxy.
+    pub bind: Option<IpAddr>,
     /// What is spoken.
     pub protocol: Protocol,
     /// Where the application listens.
@@ -66,6 +66,16 @@ pub struct ProxyIdentity {
 }
 
 impl ProxyIdentity {
+    /// Where listeners are bound that do not say where: everywhere, but for a proxy that lives on loopback only there.
+    #[must_use]
+    pub fn default_bind(&self) -> IpAddr {
+        match self.ip {
+            ip if ip.is_loopback() => ip,
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
     /// Parses Istio's node id, `sidecar~IP~NAME.NAMESPACE~NAMESPACE.svc.cluster.local` (or `router~…`).
     ///
     /// # Errors

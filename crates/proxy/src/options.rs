@@ -55,6 +55,9 @@ pub struct ProxyOptions {
     /// Address of the admin interface; default 127.0.0.1:15000, or the bootstrap's
     #[arg(long, value_name = "HOST:PORT")]
     pub admin: Option<SocketAddr>,
+    /// Write the address of the admin interface to this file (useful with port 0)
+    #[arg(long, value_name = "FILE")]
+    pub admin_address_path: Option<PathBuf>,
     /// Variant of the discovery protocol
     #[arg(long, value_enum, default_value = "delta")]
     pub xds_mode: XdsMode,

@@ -45,6 +45,10 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     let admin_address = options.admin.or(bootstrap.admin).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 15000));
     let socket = admin::bind(admin_address)
         .with_context(|| format!("cannot bind the admin interface to {admin_address}: choose another with --admin"))?;
+    if let Some(file) = &options.admin_address_path {
+        std::fs::write(file, socket.local_addr()?.to_string())
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
     let admin = Admin { store: store.clone(), state: state.clone(), node: bootstrap.node_id.clone(), workers };
     tokio::spawn(admin::serve(socket, admin));
     lock(&store).add_static(bootstrap.clusters, bootstrap.listeners).map_err(anyhow::Error::msg)?;

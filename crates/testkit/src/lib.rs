@@ -6,3 +6,4 @@ pub mod client;
 pub mod demo;
 pub mod load;
 pub mod process;
+pub mod proxy;

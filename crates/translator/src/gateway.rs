@@ -1,7 +1,7 @@
 //! A proxy at an entrance: one listener for each port that Gateways open on it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use serin_model::{
     Gateway, GatewayRef, GatewayServer, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, TargetPort, VirtualService,
@@ -65,7 +65,7 @@ fn listen_address(
             TargetPort::Name(_) => None,
         })
     });
-    SocketAddr::new(bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), behind.unwrap_or(port))
+    SocketAddr::new(bind.unwrap_or_else(|| proxy.default_bind()), behind.unwrap_or(port))
 }
 
 /// One virtual host for each host: routes of all its rules in order, those that match everything moved last.

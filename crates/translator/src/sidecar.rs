@@ -27,7 +27,7 @@ pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceS
         outbound(mesh, proxy, listener, &mut set);
     }
     for listener in sidecar.map(|s| s.ingress.as_slice()).unwrap_or_default() {
-        inbound(listener, &mut set);
+        inbound(proxy, listener, &mut set);
     }
     set
 }
@@ -68,7 +68,8 @@ fn ports(listener: &EgressListener, port: u16, services: &[&Service]) -> Ports {
     if listener.any_port || !shared { Ports::Any } else { Ports::Only(port) }
 }
 
-fn inbound(listener: &IngressListener, set: &mut ResourceSet) {
+fn inbound(proxy: &ProxyIdentity, listener: &IngressListener, set: &mut ResourceSet) {
+    let bind = listener.bind.unwrap_or_else(|| proxy.default_bind());
     let cluster = naming::inbound(listener.port);
     set.clusters.push(cluster::inbound(listener.port, listener.protocol, listener.application));
     let forward = Forward {
@@ -84,10 +85,10 @@ fn inbound(listener: &IngressListener, set: &mut ResourceSet) {
     };
     let routes = RouteConfiguration { name: cluster, virtual_hosts: vec![host], ..RouteConfiguration::default() };
     set.listeners.push(Listener {
-        name: format!("{}_{}", listener.bind, listener.port),
-        address: SocketAddr::new(listener.bind, listener.port),
+        name: format!("{bind}_{}", listener.port),
+        address: SocketAddr::new(bind, listener.port),
         direction: Direction::Inbound,
-        http: manager(format!("inbound_{}_{}", listener.bind, listener.port), RouteSource::Inline(routes)),
+        http: manager(format!("inbound_{bind}_{}", listener.port), RouteSource::Inline(routes)),
     });
 }
 

@@ -109,7 +109,10 @@ fn to_json(set: &ResourceSet, pool: &DescriptorPool) -> BTreeMap<&'static str, V
         ("routes", set.routes.iter().map(|r| decode("envoy.config.route.v3.RouteConfiguration", r.encode())).collect()),
         (
             "endpoints",
-            set.endpoints.iter().map(|e| decode("envoy.config.endpoint.v3.ClusterLoadAssignment", e.encode())).collect(),
+            set.endpoints
+                .iter()
+                .map(|e| decode("envoy.config.endpoint.v3.ClusterLoadAssignment", e.encode()))
+                .collect(),
         ),
     ])
 }

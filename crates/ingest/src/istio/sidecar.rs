@@ -24,7 +24,7 @@ fn read_ingress(cursor: &Cursor<'_>) -> Option<IngressListener> {
     object.no_effect_yet(&["connectionPool"]);
     object.not_supported(&["tls"]);
     capture_mode(&object);
-    let bind = bind_address(&object).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let bind = bind_address(&object);
     let (port, protocol) = read_port(&object.required("port")?)?;
     let application = match object.get("defaultEndpoint") {
         None => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),

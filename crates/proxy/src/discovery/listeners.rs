@@ -21,7 +21,8 @@ pub(crate) struct Listeners {
     commands: Vec<UnboundedSender<Command>>,
     /// A log that every listener gets besides its own.
     access_log: Option<String>,
-    bound: HashMap<String, SocketAddr>,
+    /// What was asked for, and what it became (port 0 is any free one).
+    bound: HashMap<String, (SocketAddr, SocketAddr)>,
     waiting: HashMap<String, Vec<TcpListener>>,
     stats: HashMap<String, Arc<Counters>>,
     writers: HashMap<String, Arc<Writer>>,
@@ -47,18 +48,20 @@ impl Listeners {
         for log in &listener.http.access_logs {
             Format::compile(log.format.as_deref()).map_err(|e| format!("Listener.access_log: {e}"))?;
         }
-        if self.bound.get(&listener.name) == Some(&listener.address) {
+        if self.bound.get(&listener.name).is_some_and(|(asked, _)| *asked == listener.address) {
             return Ok(());
         }
         let mut sockets = Vec::with_capacity(self.workers);
+        let mut address = listener.address;
         for _ in 0..self.workers {
-            let socket = listen(listener.address).map_err(|e| format!("cannot bind {}: {e}", listener.address))?;
+            let socket = listen(address).map_err(|e| format!("cannot bind {address}: {e}"))?;
+            address = socket.local_addr().map_err(|e| e.to_string())?;
             sockets.push(socket);
         }
         if self.bound.contains_key(&listener.name) {
             self.close(&listener.name);
         }
-        self.bound.insert(listener.name.clone(), listener.address);
+        self.bound.insert(listener.name.clone(), (listener.address, address));
         self.waiting.insert(listener.name.clone(), sockets);
         Ok(())
     }
@@ -146,7 +149,7 @@ impl Listeners {
 
     /// Addresses by listener name.
     pub(crate) fn addresses(&self) -> Vec<(String, SocketAddr)> {
-        let mut list: Vec<_> = self.bound.iter().map(|(n, a)| (n.clone(), *a)).collect();
+        let mut list: Vec<_> = self.bound.iter().map(|(n, (_, a))| (n.clone(), *a)).collect();
         list.sort();
         let names: HashSet<&String> = self.waiting.keys().collect();
         list.retain(|(name, _)| !names.contains(name));

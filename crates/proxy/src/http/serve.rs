@@ -37,6 +37,10 @@ pub(crate) async fn serve(
     let Some(listener) = snapshot.listeners.get(&*context.listener) else { return Served::Close };
     let mut record = Record::new(context, listener);
     record.request(head);
+    if head.is_connect() {
+        let reply = LocalReply { close: true, ..LocalReply::empty(405, "-") };
+        return respond::local(reply, head, responder, &mut record).await;
+    }
     let http = &listener.config.http;
     let websocket = match request::normalise(context, http, head) {
         Ok(asked) => asked,
@@ -155,9 +159,6 @@ impl<'a> Stages<'a> {
             let location = [b"https://", head.authority(), head.target()].concat();
             record.count(metric::http::RQ_REDIRECT);
             return Err(Some(redirect_to(301, &location)));
-        }
-        if head.is_connect() {
-            return Err(Some(LocalReply { close: true, ..LocalReply::empty(405, "-") }));
         }
         match &self.place.route.config.action {
             Action::Forward(forward) => Ok(forward),

@@ -1,0 +1,26 @@
+//! The proxy alone, run from Envoy bootstraps against recording backends.
+//!
+//! The tests of `behaviour` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary: the same
+//! file, the same requests, the same outcome. The others speak of Serin only: what it refuses, what it logs, how it leaves.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
+
+#[path = "proxy/behaviour.rs"]
+mod behaviour;
+#[path = "proxy/control.rs"]
+mod control;
+#[path = "proxy/hostile_requests.rs"]
+mod hostile_requests;
+#[path = "proxy/hostile_responses.rs"]
+mod hostile_responses;
+#[path = "proxy/http2.rs"]
+mod http2;
+#[path = "proxy/leaving.rs"]
+mod leaving;
+
+const SERIN: &str = env!("CARGO_BIN_EXE_serin");
+
+/// A 200 answer with this body.
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}

@@ -1,0 +1,148 @@
+//! The proxy under a control plane: the real pilot in both variants of the protocol, and peers that misbehave.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use serin_testkit::backend::Backend;
+use serin_testkit::client::Client;
+use serin_testkit::process::{Process, wait_until};
+use serin_testkit::proxy::{Proxy, bootstrap, cluster, socket_address};
+
+use super::{SERIN, ok};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Pilot {
+    process: Process,
+    xds: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+fn pilot(documents: &str) -> Pilot {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mesh.yaml"), documents).unwrap();
+    let mut command = Command::new(SERIN);
+    command.args(["pilot", "--xds", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(folder.path());
+    let process = Process::start(command.env("NO_COLOR", "1")).unwrap();
+    let line = process.wait_for("serving proxies on ", PATIENCE).unwrap();
+    let xds = line.split("serving proxies on ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    Pilot { process, xds, folder }
+}
+
+/// A mesh of one service behind one backend, with a sidecar whose outbound listener takes any free port.
+fn mesh(backend: SocketAddr, weight: u32) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: web}}\nspec:\n  hosts: [web.internal]\n  resolution: STATIC\n  \
+         ports: [{{number: 80, name: http, protocol: HTTP}}]\n  endpoints: [{{address: {ip}, ports: {{http: {port}}}, weight: {weight}}}]\n---\n\
+         apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: entry}}\nspec:\n  selector: {{role: entry}}\n  servers:\n  \
+         - port: {{number: 80, name: http, protocol: HTTP}}\n    hosts: [\"*\"]\n---\n\
+         apiVersion: v1\nkind: Service\nmetadata: {{name: entry}}\nspec:\n  selector: {{role: entry}}\n  ports: [{{name: http, port: 80, targetPort: {target}}}]\n---\n\
+         apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: web}}\nspec:\n  hosts: [\"*\"]\n  gateways: [entry]\n  http:\n  \
+         - route: [{{destination: {{host: web.internal}}}}]\n",
+        ip = backend.ip(),
+        port = backend.port(),
+        target = free_port(),
+    )
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn client_of(xds: SocketAddr, api_type: &str, node: &str) -> Value {
+    let mut pilot = cluster("pilot", &[xds]);
+    pilot["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}}}});
+    let ads = json!({"resource_api_version": "V3", "ads": {}});
+    json!({
+        "node": {"id": node, "cluster": "entry", "metadata": {"LABELS": {"role": "entry"}}},
+        "dynamic_resources": {
+            "lds_config": ads, "cds_config": ads,
+            "ads_config": {"api_type": api_type, "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "pilot"}}]},
+        },
+        "static_resources": {"clusters": [pilot]},
+    })
+}
+
+const NODE: &str = "router~127.0.0.1~entry.default~default.svc.cluster.local";
+
+#[test]
+fn both_variants_of_the_protocol_configure_the_proxy() {
+    for api_type in ["DELTA_GRPC", "GRPC"] {
+        let backend = Backend::answering(ok("first")).unwrap();
+        let second = Backend::answering(ok("second")).unwrap();
+        let documents = mesh(backend.address(), 1);
+        let pilot = pilot(&documents);
+        let proxy = Proxy::start(SERIN, &client_of(pilot.xds, api_type, NODE)).unwrap();
+        let name = "127.0.0.1_80";
+        let mut client = Client::new(proxy.listener(name).unwrap());
+        wait_until(PATIENCE, || client.get("/", &[]).ok().filter(|r| r.text() == "first")).unwrap();
+        let port = |a: SocketAddr| format!("http: {}", a.port());
+        let moved = documents.replace(&port(backend.address()), &port(second.address()));
+        std::fs::write(pilot.folder.path().join("mesh.yaml"), moved).unwrap();
+        wait_until(PATIENCE, || client.get("/", &[]).ok().filter(|r| r.text() == "second")).unwrap();
+        assert!(proxy.page("/config_dump").unwrap().1.contains("outbound|80||web.internal"), "{api_type}");
+        std::fs::remove_file(pilot.folder.path().join("mesh.yaml")).unwrap();
+        wait_until(PATIENCE, || (!proxy.page("/listeners").ok()?.1.contains(name)).then_some(())).unwrap();
+        drop(pilot.process);
+    }
+}
+
+#[test]
+fn a_malformed_node_id_is_told_to_both_sides() {
+    let pilot = pilot("");
+    let mut command = Command::new(SERIN);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bootstrap.json");
+    let mut config = client_of(pilot.xds, "DELTA_GRPC", "nonsense");
+    config["admin"] = json!({"address": socket_address("127.0.0.1:0".parse().unwrap())});
+    std::fs::write(&file, config.to_string()).unwrap();
+    let proxy = Process::start(command.args(["proxy", "--bootstrap"]).arg(&file)).unwrap();
+    let said = proxy.wait_for("nonsense", PATIENCE).unwrap();
+    assert!(said.contains("expected sidecar~IP~NAME.NAMESPACE"), "{said}");
+    pilot.process.wait_for("nonsense", PATIENCE).unwrap();
+}
+
+/// A control plane that sends garbage, one that resets, and one that never answers: what is static goes on serving.
+#[test]
+fn a_control_plane_that_misbehaves_does_no_harm() {
+    let backend = Backend::answering(ok("static")).unwrap();
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "a"}}]);
+    let garbage = Backend::scripted(|stream, _| {
+        let _ = stream.write_all(&[0xffu8; 4096]);
+    });
+    let reset = Backend::scripted(|_, _| {});
+    let silent =
+        Backend::scripted(|stream, seen| while serin_testkit::backend::read(stream, &mut Vec::new(), seen) > 0 {});
+    for peer in [garbage, reset, silent] {
+        let peer = peer.unwrap();
+        let mut config = client_of(peer.address(), "DELTA_GRPC", NODE);
+        let own = bootstrap(&routes, &[cluster("a", &[backend.address()])]);
+        config["static_resources"]["listeners"] = own["static_resources"]["listeners"].clone();
+        let clusters = config["static_resources"]["clusters"].as_array_mut().unwrap();
+        clusters.push(cluster("a", &[backend.address()]));
+        let folder = tempfile::tempdir().unwrap();
+        let (file, admin) = (folder.path().join("bootstrap.json"), folder.path().join("admin"));
+        config["admin"] = json!({"address": socket_address("127.0.0.1:0".parse().unwrap())});
+        std::fs::write(&file, config.to_string()).unwrap();
+        let mut command = Command::new(SERIN);
+        command.args(["proxy", "--bootstrap"]).arg(&file).arg("--admin-address-path").arg(&admin);
+        let process = Process::start(&mut command).unwrap();
+        let admin = wait_until(PATIENCE, || std::fs::read_to_string(&admin).ok()?.parse().ok()).unwrap();
+        let listeners =
+            || Client::new(admin).get("/listeners", &[]).ok().map(|r| r.text()).filter(|t| t.contains("main::"));
+        let text = wait_until(PATIENCE, listeners).unwrap();
+        let address = text.lines().find_map(|l| l.strip_prefix("main::")).unwrap().parse().unwrap();
+        for _ in 0..3 {
+            assert_eq!(Client::new(address).get("/", &[]).unwrap().text(), "static");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        assert_eq!(Client::new(admin).get("/ready", &[]).unwrap().status, 503, "not ready before it was configured");
+        drop(process);
+    }
+}

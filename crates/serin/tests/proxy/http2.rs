@@ -1,0 +1,147 @@
+//! The four cells: HTTP/1 and HTTP/2 on either side, and gRPC with its trailers.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use serin_testkit::backend::Backend;
+use serin_testkit::client::Client;
+use serin_testkit::proxy::{Proxy, bootstrap, cluster};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{SERIN, ok};
+
+fn h2_cluster(name: &str, address: SocketAddr) -> Value {
+    let mut cluster = cluster(name, &[address]);
+    cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}}}});
+    cluster
+}
+
+/// An HTTP/2 server that echoes bodies and ends with a trailer.
+async fn echo_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    tokio::spawn(echo(request, respond));
+                }
+            });
+        }
+    });
+    address
+}
+
+async fn echo(request: http::Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
+    let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+    let mut body = request.into_body();
+    let response = http::Response::builder()
+        .header("x-authority", host)
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
+    let mut send = respond.send_response(response, false).unwrap();
+    while let Some(data) = body.data().await {
+        let data = data.unwrap();
+        let _ = body.flow_control().release_capacity(data.len());
+        send.reserve_capacity(data.len());
+        send.send_data(data, false).unwrap();
+    }
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+    send.send_trailers(trailers).unwrap();
+}
+
+async fn h2_request(
+    address: SocketAddr,
+    request: http::Request<()>,
+    body: Bytes,
+) -> (http::Response<Vec<u8>>, Option<http::HeaderMap>) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut send = send.ready().await.unwrap();
+    let (response, mut upload) = send.send_request(request, body.is_empty()).unwrap();
+    if !body.is_empty() {
+        upload.send_data(body, true).unwrap();
+    }
+    let (parts, mut stream) = response.await.unwrap().into_parts();
+    let mut bytes = Vec::new();
+    while let Some(data) = stream.data().await {
+        let data = data.unwrap();
+        let _ = stream.flow_control().release_capacity(data.len());
+        bytes.extend_from_slice(&data);
+    }
+    let trailers = stream.trailers().await.unwrap();
+    (http::Response::from_parts(parts, bytes), trailers)
+}
+
+fn request(method: &str, address: SocketAddr) -> http::Request<()> {
+    http::Request::builder()
+        .method(method)
+        .uri(format!("http://{address}/path?q=1"))
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .body(())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn all_four_cells_carry_bodies() {
+    let echo = echo_server().await;
+    let plain = Backend::answering(ok("from http/1")).unwrap();
+    let routes = json!([
+        {"match": {"prefix": "/path"}, "route": {"cluster": "h2"}},
+        {"match": {"prefix": "/"}, "route": {"cluster": "h1"}},
+    ]);
+    let config = bootstrap(&routes, &[h2_cluster("h2", echo), cluster("h1", &[plain.address()])]);
+    let proxy = Proxy::start(SERIN, &config).unwrap();
+    let address = proxy.listener("main").unwrap();
+
+    let body = Bytes::from(vec![b'x'; 200_000]);
+    let (response, trailers) = h2_request(address, request("POST", address), body.clone()).await;
+    assert_eq!(response.status(), 200);
+    assert!(response.body() == &body, "{} bytes came back", response.body().len());
+    assert_eq!(trailers.unwrap()["grpc-status"], "0");
+
+    let to_h1 = http::Request::builder()
+        .uri(format!("http://{address}/h1"))
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .body(())
+        .unwrap();
+    let (response, _) = h2_request(address, to_h1, Bytes::new()).await;
+    assert_eq!(response.body(), b"from http/1");
+    let seen = String::from_utf8(plain.take()).unwrap();
+    assert!(seen.starts_with("GET /h1 HTTP/1.1\r\n") && seen.contains("cookie: a=1; b=2\r\n"), "{seen}");
+
+    let sent = body.clone();
+    let from_h1 = tokio::task::spawn_blocking(move || {
+        Client::new(address).request("POST", "/path", &[("host", "named")], &sent).unwrap()
+    });
+    let response = from_h1.await.unwrap();
+    assert_eq!((response.status, response.header("x-authority")), (200, Some("named")));
+    assert!(response.body == body, "{} bytes came back", response.body.len());
+}
+
+#[tokio::test]
+async fn a_grpc_call_that_cannot_be_served_gets_a_grpc_status() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "gone"}}]);
+    let proxy = Proxy::start(SERIN, &bootstrap(&routes, &[h2_cluster("gone", gone)])).unwrap();
+    let address = proxy.listener("main").unwrap();
+    let call = http::Request::builder()
+        .method("POST")
+        .uri(format!("http://{address}/pkg.Service/Method"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    let (response, _) = h2_request(address, call, Bytes::new()).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["grpc-status"], "14");
+}
