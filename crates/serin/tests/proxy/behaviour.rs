@@ -40,7 +40,7 @@ fn routes_match_in_order_and_rewrite() {
         {"match": {"prefix": "/teapot"}, "direct_response": {"status": 418, "body": {"inline_string": "short and stout"}}},
         {"match": {"safe_regex": {"regex": "/v[0-9]+"}}, "route": {"cluster": "a", "prefix_rewrite": "/version"}},
         {"match": {"prefix": "/api/", "headers": [{"name": "x-user", "string_match": {"prefix": "ja"}}],
-                   "query_parameters": [{"name": "q", "string_match": {"exact": "a b"}}]},
+                   "query_parameters": [{"name": "q", "string_match": {"exact": "a%20b"}}]},
          "route": {"cluster": "a", "prefix_rewrite": "/", "host_rewrite_literal": "inside"},
          "request_headers_to_add": [{"header": {"key": "x-added", "value": "yes"}}],
          "request_headers_to_remove": ["x-gone"],

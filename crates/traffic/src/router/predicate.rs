@@ -155,32 +155,17 @@ impl Query {
         Self { name: matcher.name.clone(), value: matcher.value.as_ref().map(Text::compile) }
     }
 
-    /// Decides by the first parameter of that name; values are compared percent-decoded, as Envoy does.
+    /// Decides by the first parameter of that name; names and values are compared as they came, percent-encoded, as Envoy does.
     pub(super) fn matches(&self, query: &[u8]) -> bool {
         let pairs = query.split(|b| *b == b'&').map(|pair| match pair.iter().position(|b| *b == b'=') {
             Some(at) => (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default()),
             None => (pair, &b""[..]),
         });
-        let mut named = pairs.filter(|(name, _)| decoded(name).as_ref() == self.name.as_bytes());
+        let mut named = pairs.filter(|(name, _)| *name == self.name.as_bytes());
         match (named.next(), &self.value) {
             (None, _) => false,
             (Some(_), None) => true,
-            (Some((_, value)), Some(text)) => text.matches(&decoded(value)),
+            (Some((_, value)), Some(text)) => text.matches(value),
         }
     }
-}
-
-fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
-    if !text.contains(&b'%') {
-        return text.into();
-    }
-    let mut out = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(byte) = text.get(at) {
-        let pair = text.get(at + 1..at + 3).and_then(|p| std::str::from_utf8(p).ok());
-        let value = pair.filter(|_| *byte == b'%').and_then(|p| u8::from_str_radix(p, 16).ok());
-        out.push(value.unwrap_or(*byte));
-        at += if value.is_some() { 3 } else { 1 };
-    }
-    out.into()
 }
