@@ -17,8 +17,8 @@ fn main() -> std::io::Result<()> {
 
 /// Answers requests without bodies, one after the other, until the client goes.
 fn serve(mut stream: TcpStream, text: &str) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
-    while let Some(line) = lines.next() {
+    let lines = BufReader::new(stream.try_clone()?).lines();
+    for line in lines {
         if line?.is_empty() {
             write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}\n", text.len() + 1)?;
         }

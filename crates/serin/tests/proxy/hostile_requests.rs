@@ -162,11 +162,12 @@ fn every_hostile_request_is_refused_or_forwarded_unambiguously() {
     let mut wrong = Vec::new();
     for (name, input, expected) in CASES {
         let alone = exchange(address, &[input.as_bytes()]);
-        judge(&format!("{name}, alone"), *expected, &alone, &backend.take(), 1, &mut wrong);
+        wrong.extend(judge(&format!("{name}, alone"), *expected, &alone, &backend.take(), 1));
         let both = exchange(address, &[format!("{input}{FOLLOW_UP}").as_bytes()]);
-        judge(&format!("{name}, with a follow-up"), *expected, &both, &backend.take(), 2, &mut wrong);
+        wrong.extend(judge(&format!("{name}, with a follow-up"), *expected, &both, &backend.take(), 2));
         let bytes: Vec<&[u8]> = input.as_bytes().chunks(1).collect();
-        judge(&format!("{name}, byte by byte"), *expected, &exchange(address, &bytes), &backend.take(), 1, &mut wrong);
+        let split = exchange(address, &bytes);
+        wrong.extend(judge(&format!("{name}, byte by byte"), *expected, &split, &backend.take(), 1));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(proxy.page("/ready").unwrap().0, 200);
@@ -188,7 +189,8 @@ fn exchange(address: SocketAddr, pieces: &[&[u8]]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn judge(name: &str, expected: Expected, answer: &str, seen: &[u8], requests: usize, wrong: &mut Vec<String>) {
+/// What is wrong with what the client and the upstream saw of `requests` requests.
+fn judge(name: &str, expected: Expected, answer: &str, seen: &[u8], requests: usize) -> Option<String> {
     let seen = String::from_utf8_lossy(seen);
     let arrived = seen.matches(" HTTP/1.1\r\n").count();
     let answers = answer.matches("HTTP/1.1 ").count();
@@ -203,9 +205,7 @@ fn judge(name: &str, expected: Expected, answer: &str, seen: &[u8], requests: us
                 && !seen.contains("h2c")
         }
     };
-    if !fine {
-        wrong.push(format!("{name}: answered {answer:?}, upstream saw {seen:?}"));
-    }
+    (!fine).then(|| format!("{name}: answered {answer:?}, upstream saw {seen:?}"))
 }
 
 #[test]
