@@ -69,7 +69,8 @@ pub(crate) struct SyntaxError {
 /// Every document of a stream. Aliases and nesting are bounded, so hostile input costs little.
 pub(crate) fn parse_stream(text: &str) -> Result<Vec<Node>, SyntaxError> {
     let budget = serde_saphyr::budget! {
-        max_depth: 64,
+        max_depth: 32,
+        flow_nesting_limit: 32,
         max_aliases: 1_000,
         max_anchors: 1_000,
         max_nodes: 1_000_000,
@@ -85,6 +86,7 @@ pub(crate) fn parse_stream(text: &str) -> Result<Vec<Node>, SyntaxError> {
             let plain = error.without_snippet();
             let message = plain.to_string();
             let first = message.lines().next().unwrap_or("not valid YAML");
+            let first = first.split(" at line ").next().unwrap_or(first);
             SyntaxError { at: plain.location().map(Position::from).unwrap_or_default(), message: first.to_owned() }
         })
 }

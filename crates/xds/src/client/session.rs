@@ -122,6 +122,11 @@ impl Session {
         let state = self.types.entry(update.type_url.clone()).or_default();
         if outcome.is_ok() {
             state.version = update.version.clone();
+        } else {
+            // Not claimed on a reconnect, so that the server sends them again.
+            for (name, ..) in &update.changed {
+                state.versions.remove(name);
+            }
         }
         let names = match (&self.mode, &state.asked) {
             (Mode::Sotw, Some(Wanted::Names(names))) => names.iter().cloned().collect(),

@@ -1,0 +1,69 @@
+//! Hostile and odd documents: bounded work, a clear place, nothing lost.
+
+use serin_ingest::{Code, Severity, parse};
+
+fn first(text: &str) -> (Code, u32, u32, String) {
+    let parsed = parse("file.yaml", text);
+    let found = parsed.diagnostics.first().unwrap_or_else(|| panic!("no diagnostic for {text:.80}"));
+    (found.code, found.at.line, found.at.column, found.message.clone())
+}
+
+#[test]
+fn what_is_no_yaml_is_said_with_its_place() {
+    let (code, line, ..) = first("a: b\n c: [d\n");
+    assert_eq!((code, line), (Code::Syntax, 2));
+    assert!(parse("file.yaml", "a: [").unreadable);
+    assert_eq!(first("\u{0}\u{1}\u{2}").0, Code::Syntax);
+}
+
+#[test]
+fn deep_nesting_alias_bombs_and_huge_files_are_bounded() {
+    assert_eq!(first(&"[".repeat(10_000)).0, Code::Syntax);
+    assert_eq!(first(&"- ".repeat(10_000)).0, Code::Syntax);
+    let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for (name, before) in "bcdefghij".chars().zip("abcdefghi".chars()) {
+        let list = vec![format!("*{before}"); 9].join(",");
+        bomb.push_str(&format!("{name}: &{name} [{list}]\n"));
+    }
+    assert_eq!(first(&bomb).0, Code::Syntax);
+    assert_eq!(first(&"x".repeat(50 << 20)).0, Code::Unreadable);
+    assert_eq!(first("a: 1\na: 2\n").0, Code::Syntax);
+}
+
+#[test]
+fn one_broken_object_does_not_spoil_the_others() {
+    let good = |name: &str| {
+        format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: 80}}]}}\n---\n")
+    };
+    let bad = "apiVersion: v1\nkind: Service\nmetadata: {name: bad}\nspec: {ports: [{port: eighty}]}\n---\n";
+    let parsed = parse("file.yaml", &format!("{}{bad}{}", good("a"), good("b")));
+    let names: Vec<_> = parsed.documents.iter().map(|d| d.key.name.name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(parsed.broken[0].name.name, "bad");
+    assert_eq!((parsed.diagnostics[0].at.line, parsed.diagnostics[0].path.as_str()), (9, "spec.ports[0].port"));
+}
+
+#[test]
+fn lists_and_json_are_documents_too() {
+    let json = r#"{"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"any": "thing"}}]}"#;
+    let parsed = parse("file.json", json);
+    assert_eq!(parsed.documents.len(), 1);
+    assert_eq!(parsed.diagnostics[0].severity, Severity::Info, "a ConfigMap is none of our business");
+}
+
+#[test]
+fn durations_are_gos() {
+    let rule = |timeout: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a}}\nspec: {{hosts: [a], http: [{{timeout: {timeout}, route: [{{destination: {{host: a}}}}]}}]}}\n"
+        )
+    };
+    for good in ["1s", "1.5s", "1m30s", "250ms", "1h", "0s"] {
+        assert!(parse("f", &rule(good)).diagnostics.is_empty(), "{good}");
+    }
+    for bad in ["1", "s", "1 s", "-1s", "1d", "''"] {
+        assert_eq!(parse("f", &rule(bad)).documents.len(), 0, "{bad}");
+    }
+}

@@ -1,0 +1,140 @@
+//! Which virtual host, which route: tables of Envoy's rules.
+
+use serin_http1::{RequestHead, Version};
+use serin_resources::matcher::{HeaderMatcher, HeaderPredicate, QueryMatcher, StringMatch, StringMatcher};
+use serin_resources::route::{Action, PathMatch, Respond, Route, RouteConfiguration, RouteMatch, VirtualHost};
+use serin_traffic::router::RouteTable;
+
+fn request(authority: &str, target: &str, headers: &[(&str, &str)]) -> RequestHead {
+    let mut head = RequestHead::default();
+    head.start(b"GET", target.as_bytes(), Version::Http11);
+    head.fields.append(b"Host", authority.as_bytes());
+    headers.iter().for_each(|(name, value)| head.fields.append(name.as_bytes(), value.as_bytes()));
+    head
+}
+
+fn host(domains: &[&str]) -> VirtualHost {
+    VirtualHost {
+        name: domains.join(","),
+        domains: domains.iter().map(|d| (*d).to_owned()).collect(),
+        ..VirtualHost::default()
+    }
+}
+
+#[test]
+fn virtual_hosts_are_found_exact_then_suffix_then_prefix_then_any() {
+    let hosts = vec![
+        host(&["a.example.com", "bare"]),
+        host(&["*.example.com"]),
+        host(&["*.b.example.com"]),
+        host(&["a.*"]),
+        host(&["a.b.*"]),
+        host(&["*"]),
+    ];
+    let mut config = RouteConfiguration { virtual_hosts: hosts, ..RouteConfiguration::default() };
+    let table = RouteTable::compile(&config);
+    for (authority, expected) in [
+        ("A.Example.Com", "a.example.com,bare"),
+        ("x.example.com", "*.example.com"),
+        ("x.b.example.com", "*.b.example.com"),
+        (".example.com", "*"),
+        ("a.org", "a.*"),
+        ("a.b.org", "a.b.*"),
+        ("bare:80", "*"),
+        ("", "*"),
+    ] {
+        assert_eq!(table.virtual_host(authority.as_bytes()).unwrap().config.name, expected, "{authority}");
+    }
+    config.ignore_port_in_host_matching = true;
+    assert_eq!(RouteTable::compile(&config).virtual_host(b"bare:80").unwrap().config.name, "a.example.com,bare");
+}
+
+fn matches(condition: RouteMatch, head: &RequestHead) -> bool {
+    let route = Route {
+        name: "r".to_owned(),
+        matches: condition,
+        action: Action::Respond(Respond { status: 200, body: Vec::new() }),
+        request_headers: Default::default(),
+        response_headers: Default::default(),
+        fault: None,
+    };
+    let config = RouteConfiguration {
+        virtual_hosts: vec![VirtualHost { routes: vec![route], ..host(&["*"]) }],
+        ..RouteConfiguration::default()
+    };
+    let table = RouteTable::compile(&config);
+    RouteTable::route(table.virtual_host(head.authority()).unwrap(), head, 0).is_some()
+}
+
+#[test]
+fn paths() {
+    let text = str::to_owned;
+    for (path, target, expected) in [
+        (PathMatch::Exact(text("/a")), "/a?b", true),
+        (PathMatch::Exact(text("/a")), "/a/", false),
+        (PathMatch::Prefix(text("/a")), "/ab", true),
+        (PathMatch::PathPrefix(text("/a")), "/ab", false),
+        (PathMatch::PathPrefix(text("/a")), "/a/b", true),
+        (PathMatch::PathPrefix(text("/a")), "/a?x", true),
+        (PathMatch::Regex(text("/v[0-9]+|/w")), "/v12?x", true),
+        (PathMatch::Regex(text("/v[0-9]+|/w")), "/v12x", false),
+        (PathMatch::Regex(text("/v[0-9]+|/w")), "/wx", false),
+    ] {
+        assert_eq!(matches(RouteMatch::path(path.clone()), &request("x", target, &[])), expected, "{path:?} {target}");
+    }
+    let folded = RouteMatch { case_sensitive: false, ..RouteMatch::path(PathMatch::Prefix(text("/Api"))) };
+    assert!(matches(folded, &request("x", "/aPI/1", &[])));
+}
+
+fn header(predicate: HeaderPredicate, invert: bool, missing_is_empty: bool) -> RouteMatch {
+    let matcher = HeaderMatcher { name: "x".to_owned(), predicate, invert, missing_is_empty };
+    RouteMatch { headers: vec![matcher], ..RouteMatch::path(PathMatch::Prefix("/".to_owned())) }
+}
+
+#[test]
+fn headers() {
+    let value = |pattern| HeaderPredicate::Value(StringMatcher::new(pattern));
+    let exact = || value(StringMatch::Exact("1".to_owned()));
+    let suffix = || value(StringMatch::Suffix("yz".to_owned()));
+    for (condition, sent, expected) in [
+        (header(exact(), false, false), &[("X", "1")][..], true),
+        (header(exact(), false, false), &[("X", "1"), ("x", "2")], false),
+        (header(value(StringMatch::Exact("1,2".to_owned())), false, false), &[("X", "1"), ("x", "2")], true),
+        (header(exact(), true, false), &[("x", "2")], true),
+        (header(exact(), true, false), &[], false),
+        (header(exact(), true, true), &[], true),
+        (header(HeaderPredicate::Present(true), false, false), &[("x", "")], true),
+        (header(HeaderPredicate::Present(true), true, false), &[], true),
+        (header(HeaderPredicate::Present(false), false, false), &[], true),
+        (header(HeaderPredicate::Range(-5, 5), false, false), &[("x", "-5")], true),
+        (header(HeaderPredicate::Range(-5, 5), false, false), &[("x", "5")], false),
+        (header(HeaderPredicate::Range(-5, 5), false, false), &[("x", "4.5")], false),
+        (header(suffix(), false, false), &[("x", "xyz")], true),
+        (header(value(StringMatch::Contains("b".to_owned())), false, false), &[("x", "abc")], true),
+        (header(value(StringMatch::Regex("a.c".to_owned())), false, false), &[("x", "abcd")], false),
+    ] {
+        assert_eq!(matches(condition.clone(), &request("x", "/", sent)), expected, "{condition:?} {sent:?}");
+    }
+}
+
+#[test]
+fn query_parameters() {
+    let query = |value: Option<&str>| RouteMatch {
+        query: vec![QueryMatcher {
+            name: "q".to_owned(),
+            value: value.map(|v| StringMatcher::new(StringMatch::Exact(v.to_owned()))),
+        }],
+        ..RouteMatch::path(PathMatch::Prefix("/".to_owned()))
+    };
+    for (value, target, expected) in [
+        (None, "/?a&q", true),
+        (None, "/?qq=1", false),
+        (Some("1"), "/?q=1&q=2", true),
+        (Some("2"), "/?q=1&q=2", false),
+        (Some("a%20b"), "/?q=a%20b", true),
+        (Some(""), "/?q", true),
+        (Some("1"), "/", false),
+    ] {
+        assert_eq!(matches(query(value), &request("x", target, &[])), expected, "{value:?} {target}");
+    }
+}

@@ -1,0 +1,251 @@
+//! Transcripts against the serving session: what a client says, what it must be sent, in which order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serin_xds::server::{Mode, Request, Response, Session, TypeState};
+use serin_xds::{Resource, ResourceMap};
+
+const ORDER: [&str; 4] = ["C", "E", "L", "R"];
+
+/// `C:a=1 E:a=1` as a map of resources.
+fn resources(text: &str) -> Arc<ResourceMap> {
+    let mut types: BTreeMap<String, BTreeMap<String, Arc<Resource>>> = BTreeMap::new();
+    for item in text.split_whitespace() {
+        let (kind, rest) = item.split_once(':').unwrap();
+        let (name, version) = rest.split_once('=').unwrap();
+        let resource =
+            Resource { name: name.into(), version: version.into(), body: version.as_bytes().to_vec().into() };
+        types.entry(kind.into()).or_default().insert(name.into(), Arc::new(resource));
+    }
+    Arc::new(ResourceMap { version: text.into(), types })
+}
+
+/// One stream with a clock of its own.
+struct Stream {
+    session: Session,
+    now: Instant,
+    mode: Mode,
+}
+
+impl Stream {
+    fn new(mode: Mode, text: &str) -> Self {
+        let mut session = Session::new(mode, &ORDER);
+        session.set_resources(resources(text));
+        Self { session, now: Instant::now(), mode }
+    }
+
+    fn set(&mut self, text: &str) {
+        self.session.set_resources(resources(text));
+    }
+
+    fn ask(&mut self, kind: &str, names: &[&str]) {
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let mut request = Request { type_url: kind.into(), ..Request::default() };
+        match self.mode {
+            Mode::Sotw => request.names = names,
+            Mode::Delta => request.subscribe = names,
+        }
+        self.session.on_request(&request);
+    }
+
+    fn answer(&mut self, response: &Response, names: &[&str], error: Option<&str>) {
+        let mut request = Request {
+            type_url: response.type_url.clone(),
+            nonce: response.nonce.clone(),
+            error: error.map(str::to_owned),
+            ..Request::default()
+        };
+        if self.mode == Mode::Sotw {
+            request.names = names.iter().map(|n| (*n).to_owned()).collect();
+        }
+        self.session.on_request(&request);
+    }
+
+    /// The next response as text, such as `C +a +b -c`.
+    fn next(&mut self) -> Option<(Response, String)> {
+        let response = self.session.poll(self.now)?;
+        let mut text = response.type_url.clone();
+        response.resources.iter().for_each(|r| text.push_str(&format!(" +{}", r.name)));
+        response.removed.iter().for_each(|n| text.push_str(&format!(" -{n}")));
+        Some((response, text))
+    }
+
+    /// Expects a response and acknowledges it.
+    fn expect(&mut self, text: &str, names: &[&str]) {
+        let (response, actual) = self.next().unwrap_or_else(|| panic!("nothing sent, expected {text}"));
+        assert_eq!(actual, text);
+        self.answer(&response, names, None);
+    }
+
+    fn quiet(&mut self) {
+        let next = self.next().map(|(_, text)| text);
+        assert_eq!(next, None);
+    }
+}
+
+#[test]
+fn delta_makes_before_it_breaks() {
+    let mut stream = Stream::new(Mode::Delta, "C:a=1 E:a=1 L:l=1 R:r=1");
+    stream.ask("C", &[]);
+    stream.ask("L", &[]);
+    stream.expect("C +a", &[]);
+    stream.quiet();
+    stream.ask("E", &["a"]);
+    stream.expect("E +a", &[]);
+    stream.expect("L +l", &[]);
+    stream.ask("R", &["r"]);
+    stream.expect("R +r", &[]);
+    stream.quiet();
+
+    stream.set("C:b=1 E:b=1 L:l=1 R:r=2");
+    let (clusters, text) = stream.next().unwrap();
+    assert_eq!(text, "C +b");
+    stream.quiet();
+    stream.answer(&clusters, &[], None);
+    stream.quiet();
+    stream.ask("E", &["b"]);
+    stream.expect("E +b", &[]);
+    stream.expect("R +r", &[]);
+    stream.expect("E -a", &[]);
+    stream.expect("C -a", &[]);
+    stream.quiet();
+}
+
+#[test]
+fn state_of_the_world_keeps_the_old_until_the_new_is_in_use() {
+    let mut stream = Stream::new(Mode::Sotw, "C:a=1 L:l=1 R:r=1");
+    stream.ask("C", &[]);
+    stream.expect("C +a", &[]);
+    stream.ask("L", &[]);
+    stream.expect("L +l", &[]);
+    stream.ask("R", &["r"]);
+    stream.expect("R +r", &["r"]);
+    stream.set("C:b=1 L:l=1 R:r=2");
+    stream.expect("C +a +b", &[]);
+    stream.expect("R +r", &["r"]);
+    stream.expect("C +b", &[]);
+    stream.quiet();
+}
+
+#[test]
+fn a_rejected_version_is_not_sent_again_and_a_new_one_is() {
+    for mode in [Mode::Delta, Mode::Sotw] {
+        let mut stream = Stream::new(mode, "C:a=1");
+        stream.ask("C", &[]);
+        let (response, _) = stream.next().unwrap();
+        stream.answer(&response, &[], Some("no"));
+        assert_eq!(stream.session.status()[0].state, TypeState::Nacked);
+        stream.quiet();
+        stream.set("C:a=2");
+        stream.expect("C +a", &[]);
+        assert_eq!(stream.session.status()[0].state, TypeState::Synced);
+        assert_eq!(stream.session.status()[0].error, None);
+    }
+}
+
+#[test]
+fn a_client_that_never_acknowledges_holds_one_response() {
+    let mut stream = Stream::new(Mode::Delta, "C:a=1");
+    stream.ask("C", &[]);
+    let (first, _) = stream.next().unwrap();
+    for version in 2..100 {
+        stream.set(&format!("C:a={version}"));
+        stream.quiet();
+    }
+    stream.answer(&first, &[], None);
+    let (response, _) = stream.next().unwrap();
+    assert_eq!(response.resources[0].version, "99");
+}
+
+#[test]
+fn an_old_nonce_is_not_answered_in_state_of_the_world_and_still_subscribes_in_delta() {
+    let mut sotw = Stream::new(Mode::Sotw, "E:a=1 E:b=1");
+    sotw.ask("E", &["a"]);
+    let (first, _) = sotw.next().unwrap();
+    sotw.answer(&first, &["a"], None);
+    sotw.set("E:a=2 E:b=1");
+    let (second, _) = sotw.next().unwrap();
+    sotw.answer(&first, &["a", "b"], None);
+    sotw.quiet();
+    sotw.answer(&second, &["a", "b"], None);
+    sotw.expect("E +b", &["a", "b"]);
+
+    let mut delta = Stream::new(Mode::Delta, "E:a=1 E:b=1");
+    delta.ask("E", &["a"]);
+    let (first, _) = delta.next().unwrap();
+    let stale =
+        Request { type_url: "E".into(), nonce: "999".into(), subscribe: vec!["b".into()], ..Request::default() };
+    delta.session.on_request(&stale);
+    delta.answer(&first, &[], None);
+    delta.expect("E +b", &[]);
+}
+
+#[test]
+fn a_subscription_outlives_absence_and_a_repeated_one_is_answered_again() {
+    let mut stream = Stream::new(Mode::Delta, "R:other=1");
+    stream.ask("R", &["late"]);
+    stream.expect("R -late", &[]);
+    stream.quiet();
+    stream.set("R:late=1");
+    stream.expect("R +late", &[]);
+    stream.ask("R", &["late"]);
+    stream.expect("R +late", &[]);
+    stream.quiet();
+}
+
+#[test]
+fn after_a_reconnect_only_changes_travel() {
+    let mut stream = Stream::new(Mode::Delta, "C:a=1 C:b=2");
+    let versions = [("a", "1"), ("b", "1"), ("gone", "1")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    stream.session.on_request(&Request {
+        type_url: "C".into(),
+        initial_versions: versions.into(),
+        ..Request::default()
+    });
+    stream.expect("C +b", &[]);
+    stream.expect("C -gone", &[]);
+    stream.quiet();
+}
+
+#[test]
+fn endpoints_follow_a_changed_cluster() {
+    let mut stream = Stream::new(Mode::Sotw, "C:a=1 E:a=1");
+    stream.ask("C", &[]);
+    stream.expect("C +a", &[]);
+    stream.ask("E", &["a"]);
+    stream.expect("E +a", &["a"]);
+    stream.set("C:a=2 E:a=1");
+    stream.expect("C +a", &[]);
+    stream.expect("E +a", &["a"]);
+    stream.quiet();
+}
+
+#[test]
+fn routes_wait_for_endpoints_but_not_for_ever() {
+    let mut stream = Stream::new(Mode::Delta, "C:a=1 E:a=1 L:l=1");
+    stream.ask("C", &[]);
+    stream.ask("L", &[]);
+    stream.expect("C +a", &[]);
+    stream.quiet();
+    let deadline = stream.session.deadline().unwrap();
+    assert!(deadline - stream.now <= Duration::from_secs(2));
+    stream.now = deadline;
+    stream.expect("L +l", &[]);
+    assert_eq!(stream.session.deadline(), None);
+}
+
+#[test]
+fn an_empty_world_is_answered() {
+    for mode in [Mode::Delta, Mode::Sotw] {
+        let mut stream = Stream::new(mode, "");
+        stream.ask("C", &[]);
+        stream.expect("C", &[]);
+        stream.ask("L", &[]);
+        stream.expect("L", &[]);
+        stream.ask("SECRET", &[]);
+        stream.expect("SECRET", &[]);
+        stream.quiet();
+    }
+}
