@@ -70,6 +70,12 @@ impl Bootstrap {
         if !resources.secrets.is_empty() {
             audit.ignore(&static_path, "secrets");
         }
+        if let Some(admin) = &value.admin {
+            audit!(admin, pb::Admin as pb::Admin, audit, &path.field("admin");
+                supported: address;
+                ignored: access_log, access_log_path, profile_path, socket_options, ignore_global_conn_limit;
+                refused: allow_paths);
+        }
         let node = value.node.clone().unwrap_or_default();
         Ok(Self {
             node: node.encode_to_vec(),
@@ -94,6 +100,14 @@ fn ads(
     for (field, source) in [("lds_config", &value.lds_config), ("cds_config", &value.cds_config)] {
         if source.is_some() {
             convert::require_ads(source.as_ref(), &path.field(field))?;
+        }
+    }
+    for (field, locator) in [
+        ("lds_resources_locator", &value.lds_resources_locator),
+        ("cds_resources_locator", &value.cds_resources_locator),
+    ] {
+        if !locator.is_empty() {
+            return Err(Audit::refuse(path, field));
         }
     }
     let path = path.field("ads_config");

@@ -123,7 +123,7 @@ impl Cluster {
         }
         refuse_tls(value.transport_socket.as_ref(), path)?;
         let mut cluster = Self::new(value.name.clone(), discovery(value, audit, path)?);
-        cluster.balancer = balancer(value, path)?;
+        cluster.balancer = balancer(value, audit, path)?;
         if let Some(timeout) =
             convert::optional_duration(value.connect_timeout.as_ref(), &path.field("connect_timeout"))?
         {
@@ -131,7 +131,8 @@ impl Cluster {
         }
         cluster.max_requests_per_connection =
             value.max_requests_per_connection.as_ref().map(|v| v.value).filter(|v| *v > 0);
-        if value.http2_protocol_options.is_some() {
+        if let Some(http2) = &value.http2_protocol_options {
+            convert::audit_http2_options(http2, audit, &path.field("http2_protocol_options"))?;
             cluster.protocol = Protocol::Http2;
         }
         protocol_options(value, &mut cluster, audit, path)?;
@@ -286,14 +287,19 @@ fn discovery(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<
     }
 }
 
-fn balancer(value: &pb::Cluster, path: &Path<'_>) -> Result<Balancer, Error> {
+fn balancer(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<Balancer, Error> {
     use pb::cluster::{LbConfig, LbPolicy};
     match LbPolicy::try_from(value.lb_policy) {
         Ok(LbPolicy::RoundRobin) => Ok(Balancer::RoundRobin),
         Ok(LbPolicy::Random) => Ok(Balancer::Random),
         Ok(LbPolicy::LeastRequest) => {
             let choices = match &value.lb_config {
-                Some(LbConfig::LeastRequestLbConfig(c)) => c.choice_count.as_ref().map_or(2, |v| v.value),
+                Some(LbConfig::LeastRequestLbConfig(c)) => {
+                    let path = path.field("least_request_lb_config");
+                    audit!(c, pb::cluster::LeastRequestLbConfig as pb::cluster::LeastRequestLbConfig, audit, &path;
+                        supported: choice_count; ignored: active_request_bias; refused: slow_start_config);
+                    c.choice_count.as_ref().map_or(2, |v| v.value)
+                }
                 _ => 2,
             };
             Ok(Balancer::LeastRequest { choices: choices.max(2) })
@@ -323,6 +329,7 @@ fn protocol_options(
             ignored: upstream_http_protocol_options, header_validation_config, hash_policy;
             refused: http_filters, outlier_detection, request_mirror_policies, retry_policy);
         if let Some(common) = &options.common_http_protocol_options {
+            convert::audit_common_options(common, audit, &here.field("common_http_protocol_options"))?;
             if let Some(idle) = convert::optional_duration(common.idle_timeout.as_ref(), &here.field("idle_timeout"))? {
                 cluster.idle_timeout = idle;
             }
@@ -354,6 +361,10 @@ fn breakers(value: &pb::Cluster, cluster: &mut Cluster, audit: &mut Audit, path:
         let bounded = |v: &Option<envoy_types::pb::google::protobuf::UInt32Value>| {
             v.as_ref().map(|v| v.value).filter(|v| *v != u32::MAX)
         };
+        audit!(threshold, pb::circuit_breakers::Thresholds as pb::circuit_breakers::Thresholds, audit, &here;
+            supported: priority, max_connections, max_pending_requests, max_requests, max_retries, retry_budget;
+            ignored: track_remaining, max_connection_pools;
+            refused: );
         if threshold.priority != 0 {
             audit.ignore(&here, "priority");
             continue;

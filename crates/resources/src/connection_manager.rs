@@ -139,6 +139,15 @@ impl HttpConnectionManager {
             2 => Codec::Http2,
             _ => return Err(path.field("codec_type").error("HTTP3 is not supported")),
         };
+        if let Some(common) = &value.common_http_protocol_options {
+            convert::audit_common_options(common, audit, &path.field("common_http_protocol_options"))?;
+        }
+        if let Some(http1) = &value.http_protocol_options {
+            convert::audit_http1_options(http1, audit, &path.field("http_protocol_options"))?;
+        }
+        if let Some(http2) = &value.http2_protocol_options {
+            convert::audit_http2_options(http2, audit, &path.field("http2_protocol_options"))?;
+        }
         manager.fault = filters(value, audit, path)?;
         manager.timeouts = timeouts(value, path)?;
         manager.path = PathOptions {

@@ -155,6 +155,8 @@ fn decode_group(
         let Some(pb::lb_endpoint::HostIdentifier::Endpoint(endpoint)) = &item.host_identifier else {
             return Err(here.error("needs an endpoint"));
         };
+        audit!(endpoint, pb::Endpoint as pb::Endpoint, audit, &here.field("endpoint");
+            supported: address, hostname; ignored: health_check_config, observability_name; refused: additional_addresses);
         let (host, port) = convert::host_port(endpoint.address.as_ref(), &here.field("endpoint").field("address"))?;
         out.push(Endpoint {
             host,

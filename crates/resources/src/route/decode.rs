@@ -102,7 +102,7 @@ fn route(value: &pb::Route, audit: &mut Audit, path: &Path<'_>) -> Result<Route,
     let matches = value.r#match.as_ref().ok_or_else(|| path.field("match").error("is required"))?;
     let action = match &value.action {
         Some(pb::route::Action::Route(r)) => Action::Forward(forward(r, audit, &path.field("route"))?),
-        Some(pb::route::Action::Redirect(r)) => Action::Redirect(redirect(r, &path.field("redirect"))?),
+        Some(pb::route::Action::Redirect(r)) => Action::Redirect(redirect(r, audit, &path.field("redirect"))?),
         Some(pb::route::Action::DirectResponse(r)) => {
             Action::Respond(respond(r, audit, &path.field("direct_response"))?)
         }
@@ -241,8 +241,13 @@ fn cluster_weight(
     })
 }
 
-fn redirect(value: &pb::RedirectAction, path: &Path<'_>) -> Result<Redirect, Error> {
+fn redirect(value: &pb::RedirectAction, audit: &mut Audit, path: &Path<'_>) -> Result<Redirect, Error> {
     use pb::redirect_action::{PathRewriteSpecifier as P, SchemeRewriteSpecifier as S};
+    audit!(value, pb::RedirectAction as pb::RedirectAction, audit, path;
+        supported: host_redirect, port_redirect, response_code, strip_query, scheme_rewrite_specifier,
+            path_rewrite_specifier;
+        ignored: ;
+        refused: );
     let scheme = match &value.scheme_rewrite_specifier {
         Some(S::HttpsRedirect(true)) => Some("https".to_owned()),
         Some(S::SchemeRedirect(scheme)) => Some(scheme.clone()),
