@@ -1,5 +1,7 @@
 //! Which virtual host, which route: tables of Envoy's rules.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
+
 use serin_http1::{RequestHead, Version};
 use serin_resources::matcher::{HeaderMatcher, HeaderPredicate, QueryMatcher, StringMatch, StringMatcher};
 use serin_resources::route::{Action, PathMatch, Respond, Route, RouteConfiguration, RouteMatch, VirtualHost};

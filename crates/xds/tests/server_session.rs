@@ -1,5 +1,7 @@
 //! Transcripts against the serving session: what a client says, what it must be sent, in which order.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
