@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::framing::Framing;
+use crate::framing::{Declared, Framing};
 use crate::head::{RequestHead, ResponseHead, reason_of};
 
 /// What the sender says of the connection after this message.
@@ -35,16 +35,8 @@ pub fn request(head: &RequestHead, framing: Framing, connection: Connection, out
     end(connection, out);
 }
 
-/// Appends a response head for an HTTP/1.1 client.
-///
-/// `declared` is a length to announce without a body (HEAD, 304).
-pub fn response(
-    head: &ResponseHead,
-    framing: Framing,
-    declared: Option<u64>,
-    connection: Connection,
-    out: &mut Vec<u8>,
-) {
+/// Appends a response head for an HTTP/1.1 client; `declared` counts when there is no body.
+pub fn response(head: &ResponseHead, framing: Framing, declared: Declared, connection: Connection, out: &mut Vec<u8>) {
     out.reserve(head.fields.wire_size() + 96);
     out.extend_from_slice(b"HTTP/1.1 ");
     push_number(u64::from(head.status), out);
@@ -54,8 +46,8 @@ pub fn response(
     out.extend_from_slice(b"\r\n");
     fields(head.fields.iter(), out);
     match (framing, declared) {
-        (Framing::Empty, Some(n)) => write_framing(Framing::Length(n), out),
-        (Framing::Empty, None) if head.status >= 200 && !matches!(head.status, 204 | 304) => {
+        (Framing::Empty, Declared::Length(n)) => write_framing(Framing::Length(n), out),
+        (Framing::Empty, Declared::AsFramed) if head.status >= 200 && !matches!(head.status, 204 | 304) => {
             out.extend_from_slice(b"content-length: 0\r\n");
         }
         (Framing::Empty | Framing::UntilClose, _) => {}

@@ -20,6 +20,18 @@ pub enum Framing {
     UntilClose,
 }
 
+/// What a response without a body says of the length it would have had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Declared {
+    /// Nothing of its own: its framing says all.
+    #[default]
+    AsFramed,
+    /// So many bytes (an answer to HEAD, or 304).
+    Length(u64),
+    /// It is not known (an answer to HEAD whose length was not said).
+    Unknown,
+}
+
 /// Reads and removes the framing fields of a request.
 ///
 /// # Errors
@@ -41,25 +53,26 @@ pub fn of_request(head: &mut RequestHead) -> Result<Framing, Error> {
 
 /// Reads and removes the framing fields of a response to a request with method HEAD or not.
 ///
-/// The second value is the length the response declares without having it (HEAD, 304).
+/// The second value is what the response declares without having it (HEAD, 304).
 ///
 /// # Errors
 /// As [`of_request`]; a length beside `chunked` is not one: the coding wins (RFC 9112 §6.3).
-pub fn of_response(head: &mut ResponseHead, to_head: bool) -> Result<(Framing, Option<u64>), Error> {
+pub fn of_response(head: &mut ResponseHead, to_head: bool) -> Result<(Framing, Declared), Error> {
     let chunked = transfer_encoding(&head.fields)?;
     let length = if chunked { None } else { content_length(&head.fields)? };
     strip(&mut head.fields);
     if to_head || head.status == 304 {
-        return Ok((Framing::Empty, length));
+        return Ok((Framing::Empty, length.map_or(Declared::Unknown, Declared::Length)));
     }
     if head.status < 200 || head.status == 204 {
-        return Ok((Framing::Empty, None));
+        return Ok((Framing::Empty, Declared::AsFramed));
     }
-    Ok(match (chunked, length) {
-        (true, _) => (Framing::Chunked, None),
-        (false, Some(n)) => (Framing::Length(n), None),
-        (false, None) => (Framing::UntilClose, None),
-    })
+    let framing = match (chunked, length) {
+        (true, _) => Framing::Chunked,
+        (false, Some(n)) => Framing::Length(n),
+        (false, None) => Framing::UntilClose,
+    };
+    Ok((framing, Declared::AsFramed))
 }
 
 /// Whether the connection may carry another message after this one, by its own words.

@@ -24,7 +24,7 @@ mod syntax;
 pub use block::HeaderBlock;
 pub use error::Error;
 pub use head::{RequestHead, ResponseHead, Version};
-pub use parse::{Limits, Scan, parse_request, parse_response};
+pub use parse::{Limits, Scan, check_target, parse_request, parse_response};
 pub use syntax::{is_field_name, is_field_value, is_host, is_method};
 
 /// Seams that only the fuzz targets and the replay of their corpora use.

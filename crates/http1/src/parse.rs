@@ -85,7 +85,7 @@ pub fn parse_request(
     early_request_checks(input)?;
     let Some(end) = scan.end_of_head(input, limits)? else { return Ok(None) };
     let block = input.get(..end).unwrap_or_default();
-    let line_end = memchr(b'\r', block).ok_or(Error::RequestLine)?;
+    let line_end = first_line(block);
     let line = block.get(..line_end).unwrap_or_default();
     head.fields.clear();
     head.fields.push_bytes(block);
@@ -97,6 +97,12 @@ pub fn parse_request(
     normalise_target(head)?;
     check_host(head)?;
     Ok(Some(skipped + end))
+}
+
+/// Where the first line of a whole head ends. Lines end at LF (`Scan` made sure that CR stands before each), so a CR
+/// anywhere else is part of the line and fails the checks of its parts.
+fn first_line(block: &[u8]) -> usize {
+    memchr(b'\n', block).unwrap_or_default().saturating_sub(1)
 }
 
 /// What can be refused before the head is whole, so that garbage does not wait for a timer.
@@ -164,23 +170,31 @@ fn trailing(line: &[u8], value: &[u8]) -> usize {
     (line.as_ptr() as usize + line.len()) - value.as_ptr() as usize
 }
 
+/// Checks method and target together: authority form goes with CONNECT, `*` with OPTIONS, and everything else
+/// starts with a slash (RFC 9112 §3.2, RFC 9113 §8.3.1). TRACE is not forwarded.
+///
+/// # Errors
+/// [`Error::Method`] or [`Error::Target`].
+pub fn check_target(head: &RequestHead) -> Result<(), Error> {
+    let target = head.target();
+    let sound = match head.method() {
+        b"TRACE" => return Err(Error::Method),
+        _ if head.is_connect() => {
+            let has_port = target.iter().rposition(|b| *b == b':').is_some_and(|at| at + 1 < target.len());
+            syntax::is_host(target) && has_port && !target.ends_with(b":0")
+        }
+        method => target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS"),
+    };
+    if sound && syntax::is_target(target) { Ok(()) } else { Err(Error::Target) }
+}
+
 /// Turns absolute form into origin form with `host` from the target (RFC 9112 §3.2.2).
 fn normalise_target(head: &mut RequestHead) -> Result<(), Error> {
+    let checked = check_target(head);
+    if checked != Err(Error::Target) || head.is_connect() {
+        return checked;
+    }
     let target = head.target();
-    if head.method() == b"TRACE" {
-        return Err(Error::Method);
-    }
-    if head.is_connect() {
-        let has_port = target.iter().rposition(|b| *b == b':').is_some_and(|at| at + 1 < target.len());
-        let plain = syntax::is_host(target) && has_port && !target.ends_with(b":0");
-        return if plain { Ok(()) } else { Err(Error::Target) };
-    }
-    if target == b"*" {
-        return if head.method() == b"OPTIONS" { Ok(()) } else { Err(Error::Target) };
-    }
-    if target.starts_with(b"/") {
-        return Ok(());
-    }
     let rest = strip_scheme(target).ok_or(Error::Target)?;
     let split = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(split);
@@ -233,7 +247,7 @@ pub fn parse_response(
     }
     let Some(end) = scan.end_of_head(input, limits)? else { return Ok(None) };
     let block = input.get(..end).unwrap_or_default();
-    let line_end = memchr(b'\r', block).ok_or(Error::StatusLine)?;
+    let line_end = first_line(block);
     let line = block.get(..line_end).unwrap_or_default();
     let version = parse_version(line.get(..8).unwrap_or_default()).map_err(|_| Error::StatusLine)?;
     let status = match line.get(8..12) {

@@ -91,7 +91,7 @@ fn is_port_suffix(suffix: &[u8]) -> bool {
     }
 }
 
-/// Target bytes: visible ASCII without what RFC 3986 excludes and some servers decode (`"`, `<`, `>`, `\`, `^`, backtick, braces, `|`, `#`).
+/// Target bytes: visible ASCII without what RFC 3986 excludes and some servers decode (`"`, `<`, `>`, `\`, `^`, backtick, braces, `#`).
 pub(crate) fn is_target(bytes: &[u8]) -> bool {
     bytes.iter().all(|b| {
         (0x21..0x7f).contains(b) && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'}' | b'#')

@@ -2,7 +2,7 @@
 
 use serin_http1::body::BodyDecoder;
 use serin_http1::encode::{self, Connection};
-use serin_http1::framing::{self, Framing};
+use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::path::{Normalise, normalise};
 use serin_http1::{Error, Limits, RequestHead, Scan, parse_request, parse_response};
 
@@ -166,12 +166,17 @@ fn paths_have_one_normal_form() {
 #[test]
 fn responses_are_framed_by_the_rules() {
     for (text, to_head, expected) in [
-        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", false, (Framing::Length(5), None)),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true, (Framing::Empty, Some(5))),
-        ("HTTP/1.1 304 \r\nContent-Length: 5\r\n\r\n", false, (Framing::Empty, Some(5))),
-        ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", false, (Framing::Empty, None)),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", false, (Framing::Chunked, None)),
-        ("HTTP/1.1 200\r\n\r\n", false, (Framing::UntilClose, None)),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", false, (Framing::Length(5), Declared::AsFramed)),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true, (Framing::Empty, Declared::Length(5))),
+        ("HTTP/1.1 304 \r\nContent-Length: 5\r\n\r\n", false, (Framing::Empty, Declared::Length(5))),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", false, (Framing::Empty, Declared::AsFramed)),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+            false,
+            (Framing::Chunked, Declared::AsFramed),
+        ),
+        ("HTTP/1.1 200\r\n\r\n", false, (Framing::UntilClose, Declared::AsFramed)),
+        ("HTTP/1.1 200\r\n\r\n", true, (Framing::Empty, Declared::Unknown)),
     ] {
         let mut head = serin_http1::ResponseHead::default();
         let used = parse_response(text.as_bytes(), &mut Scan::default(), &Limits::default(), &mut head);

@@ -35,6 +35,8 @@ pub struct Parsed {
     pub documents: Vec<Document>,
     /// Keys of objects that are there but not sound.
     pub broken: Vec<ObjectKey>,
+    /// Whether something is there of which not even the name can be told.
+    pub nameless: bool,
     /// All findings.
     pub diagnostics: Vec<Diagnostic>,
     /// Whether the whole file could not be read, so that nothing is known about what it meant.
@@ -116,7 +118,7 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
             parsed.documents.push(Document { key, object: Arc::new(object), references, file: file.clone(), at })
         }
         (Some(key), _) => parsed.broken.push(key),
-        (None, _) => {}
+        (None, _) => parsed.nameless |= failed,
     }
 }
 

@@ -13,8 +13,14 @@ use tokio::sync::mpsc;
 
 use serin_ingest::MAX_FILE_BYTES;
 
-/// What stands in a file, or why it cannot be read.
-pub(crate) type Contents = BTreeMap<String, Result<String, String>>;
+/// What was found.
+#[derive(Default)]
+pub(crate) struct Contents {
+    /// What stands in each file, or why it cannot be read.
+    pub(crate) files: BTreeMap<String, Result<String, String>>,
+    /// Folders that cannot be read, and why: nothing is known about the files in them.
+    pub(crate) unreadable: BTreeMap<String, String>,
+}
 
 const QUIET: Duration = Duration::from_millis(40);
 const LONGEST: Duration = Duration::from_millis(500);
@@ -49,7 +55,7 @@ impl Source {
 
     /// Reads every document file.
     pub(crate) fn read(&self) -> Contents {
-        let mut contents = Contents::new();
+        let mut contents = Contents::default();
         for folder in &self.folders {
             read_folder(folder, &mut contents, 0);
         }
@@ -71,8 +77,17 @@ impl Source {
 const DEPTH: usize = 8;
 
 fn read_folder(folder: &Path, contents: &mut Contents, depth: usize) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
+    let entries = std::fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let entries = match entries {
+        Ok(entries) => entries,
+        // A folder within, of which the name was just read, may go away at any moment.
+        Err(error) if depth > 0 && error.kind() == std::io::ErrorKind::NotFound => return,
+        Err(error) => {
+            contents.unreadable.insert(folder.display().to_string(), error.to_string());
+            return;
+        }
+    };
+    for entry in entries {
         let path = entry.path();
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
         if hidden || depth > DEPTH {
@@ -81,7 +96,7 @@ fn read_folder(folder: &Path, contents: &mut Contents, depth: usize) {
         if path.is_dir() {
             read_folder(&path, contents, depth + 1);
         } else if path.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|k| e == *k)) {
-            contents.insert(path.display().to_string(), read_file(&path));
+            contents.files.insert(path.display().to_string(), read_file(&path));
         }
     }
 }

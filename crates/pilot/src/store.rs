@@ -1,6 +1,7 @@
 //! All documents, and for each the last version that was good.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use serin_ingest::{Code, Diagnostic, Document, Parsed, Position, Severity, check, parse};
@@ -12,6 +13,8 @@ use crate::source::Contents;
 struct File {
     text: Result<String, String>,
     documents: Vec<Document>,
+    /// Earlier versions of what is broken in it now; a sound version anywhere comes before them.
+    retained: Vec<Document>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -19,6 +22,7 @@ struct File {
 #[derive(Default)]
 pub(crate) struct Store {
     files: BTreeMap<String, File>,
+    unreadable: BTreeMap<String, String>,
     /// Versions that were in force at the last build.
     good: BTreeMap<ObjectKey, Document>,
     diagnostics: Vec<Diagnostic>,
@@ -37,18 +41,20 @@ pub(crate) struct Built {
 impl Store {
     /// Takes the files in; `None` when nothing changed.
     pub(crate) fn update(&mut self, contents: Contents) -> Option<Built> {
-        let mut changed = false;
-        let gone: Vec<String> = self.files.keys().filter(|f| !contents.contains_key(*f)).cloned().collect();
-        for file in gone {
+        let mut changed = self.unreadable != contents.unreadable;
+        self.unreadable = contents.unreadable;
+        let unknown = |file: &str| self.unreadable.keys().any(|folder| Path::new(file).starts_with(folder));
+        let gone = |file: &&String| !contents.files.contains_key(*file) && !unknown(file);
+        for file in self.files.keys().filter(gone).cloned().collect::<Vec<_>>() {
             self.files.remove(&file);
             changed = true;
         }
-        for (name, text) in contents {
+        for (name, text) in contents.files {
             if self.files.get(&name).is_some_and(|f| f.text == text) {
                 continue;
             }
-            let before = self.files.remove(&name).map(|f| f.documents).unwrap_or_default();
-            self.files.insert(name.clone(), read(&name, text, before));
+            let before = self.files.remove(&name);
+            self.files.insert(name.clone(), read(&name, text, before, &self.good));
             changed = true;
         }
         changed.then(|| self.build())
@@ -71,6 +77,7 @@ impl Store {
 
     fn build(&mut self) -> Built {
         let mut diagnostics: Vec<Diagnostic> = self.files.values().flat_map(|f| f.diagnostics.clone()).collect();
+        diagnostics.extend(self.unreadable.iter().flat_map(|(folder, reason)| unreadable(folder, reason).diagnostics));
         let mut candidates: BTreeMap<ObjectKey, Document> = BTreeMap::new();
         for document in self.files.values().flat_map(|f| &f.documents) {
             if let Some(first) = candidates.get(&document.key) {
@@ -78,6 +85,9 @@ impl Store {
             } else {
                 candidates.insert(document.key.clone(), document.clone());
             }
+        }
+        for document in self.files.values().flat_map(|f| &f.retained) {
+            candidates.entry(document.key.clone()).or_insert_with(|| document.clone());
         }
         let checked = check(candidates.values());
         let dangling: BTreeSet<ObjectKey> = checked.dangling;
@@ -96,20 +106,23 @@ impl Store {
     }
 }
 
-/// Parses a file; what is broken in it keeps the version it had before.
-fn read(name: &str, text: Result<String, String>, before: Vec<Document>) -> File {
+/// Parses a file; what is broken in it keeps the version it had before, in this file or elsewhere.
+fn read(name: &str, text: Result<String, String>, before: Option<File>, good: &BTreeMap<ObjectKey, Document>) -> File {
     let parsed = match &text {
         Ok(text) => parse(name, text),
         Err(reason) => unreadable(name, reason),
     };
-    let mut documents = parsed.documents;
-    let keeps = |d: &Document| parsed.unreadable || parsed.broken.contains(&d.key);
-    for old in before.into_iter().filter(keeps) {
-        if !documents.iter().any(|d| d.key == old.key) {
-            documents.push(old);
+    let documents = parsed.documents;
+    let earlier = before.map(|f| f.documents.into_iter().chain(f.retained).collect::<Vec<_>>()).unwrap_or_default();
+    let everything = parsed.unreadable || parsed.nameless;
+    let mut retained: Vec<Document> = Vec::new();
+    let of_elsewhere = parsed.broken.iter().filter_map(|key| good.get(key).cloned());
+    for old in earlier.into_iter().filter(|d| everything || parsed.broken.contains(&d.key)).chain(of_elsewhere) {
+        if !documents.iter().chain(&retained).any(|d| d.key == old.key) {
+            retained.push(old);
         }
     }
-    File { text, documents, diagnostics: parsed.diagnostics }
+    File { text, documents, retained, diagnostics: parsed.diagnostics }
 }
 
 fn unreadable(name: &str, reason: &str) -> Parsed {

@@ -14,6 +14,7 @@ mod upgrade;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -22,6 +23,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use crate::metric;
+use crate::snapshot::ListenerRuntime;
 use crate::worker::{ConnectionGuard, Worker};
 
 /// What is true of a connection all its life.
@@ -29,6 +31,8 @@ pub(crate) struct ConnectionContext {
     pub(crate) worker: Rc<Worker>,
     /// Name of its listener; the newest configuration under that name applies.
     pub(crate) listener: Rc<str>,
+    /// That listener as it was when the connection came.
+    pub(crate) accepted_by: Arc<ListenerRuntime>,
     pub(crate) peer: SocketAddr,
     pub(crate) local: Option<SocketAddr>,
 }
@@ -41,7 +45,8 @@ pub(crate) async fn connection(
     peer: SocketAddr,
     guard: &ConnectionGuard,
 ) {
-    let context = Rc::new(ConnectionContext { local: stream.local_addr().ok(), worker, listener, peer });
+    let (local, accepted_by) = (stream.local_addr().ok(), guard.listener.clone());
+    let context = Rc::new(ConnectionContext { worker, listener, accepted_by, peer, local });
     let http = &guard.listener.config.http;
     let id = context.worker.id;
     let first = match http.codec {
@@ -81,6 +86,13 @@ async fn detect(mut stream: TcpStream, idle: Duration, worker: &Worker) -> Optio
             return Some((stream, buffer, prefix));
         }
     }
+}
+
+/// Counts one in the newest configuration of the connection's listener.
+fn count(context: &ConnectionContext, index: usize) {
+    let snapshot = context.worker.snapshot();
+    let listener = snapshot.listeners.get(&*context.listener).unwrap_or(&context.accepted_by);
+    listener.stats.add(context.worker.id, index, 1);
 }
 
 /// The outcome, or `None` after `limit`; zero is no limit.

@@ -72,21 +72,34 @@ impl ClusterState {
 pub(crate) struct Limit(AtomicU32);
 
 impl Limit {
-    /// Takes a place unless `limit` are taken; `None` is unlimited and takes none.
-    pub(crate) fn admit(&self, limit: Option<u32>) -> Result<bool, Overflow> {
-        let Some(limit) = limit else { return Ok(false) };
-        let taken = self.0.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
-        taken.map(|_| true).map_err(|_| Overflow)
-    }
-
-    pub(crate) fn release(&self) {
-        self.0.fetch_sub(1, Relaxed);
+    fn take(&self, limit: u32) -> bool {
+        self.0.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1)).is_ok()
     }
 }
 
-/// The limit is reached.
-#[derive(Debug)]
-pub(crate) struct Overflow;
+/// Selects one of a cluster's limits.
+type LimitOf = fn(&ClusterState) -> &Limit;
+
+/// A place under one of a cluster's limits, given back when dropped.
+pub(crate) struct Permit(Option<(Arc<ClusterState>, LimitOf)>);
+
+impl Permit {
+    /// Takes a place unless `most` are taken (then `None`); without a limit nothing is counted.
+    pub(crate) fn take(state: &Arc<ClusterState>, limit: LimitOf, most: Option<u32>) -> Option<Self> {
+        match most {
+            None => Some(Self(None)),
+            Some(most) => limit(state).take(most).then(|| Self(Some((state.clone(), limit)))),
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some((state, limit)) = &self.0 {
+            limit(state).0.fetch_sub(1, Relaxed);
+        }
+    }
+}
 
 /// A cluster as workers use it.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Worker threads: one OS thread with one runtime and its own listening sockets each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use tokio::net::TcpListener;
@@ -64,9 +64,10 @@ async fn sweep(worker: Rc<Worker>) {
     loop {
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         let snapshot = worker.snapshot();
-        worker.pools.borrow_mut().sweep(worker.id);
-        let alive: std::collections::HashSet<u64> = snapshot.clusters.values().map(|c| c.state.id).collect();
-        worker.balancers.borrow_mut().retain(|id, _| alive.contains(id));
+        let members = snapshot.clusters.values().flat_map(|c| &c.members);
+        worker.pools.borrow_mut().sweep(&members.map(|m| m.host.id).collect());
+        let clusters: HashSet<u64> = snapshot.clusters.values().map(|c| c.state.id).collect();
+        worker.balancers.borrow_mut().retain(|id, _| clusters.contains(id));
     }
 }
 

@@ -32,3 +32,15 @@ pub use endpoint::LoadAssignment;
 pub use error::{Error, Path};
 pub use listener::Listener;
 pub use route::RouteConfiguration;
+
+/// The name of an encoded resource of any type here, for messages about one that cannot be decoded; empty when there is
+/// none. (Clusters, assignments, listeners and routes all have it as field 1.)
+#[must_use]
+pub fn name_of(body: &[u8]) -> String {
+    #[derive(prost::Message)]
+    struct Named {
+        #[prost(string, tag = "1")]
+        name: String,
+    }
+    <Named as prost::Message>::decode(body).map(|named| named.name).unwrap_or_default()
+}

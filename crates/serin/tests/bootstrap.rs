@@ -7,6 +7,8 @@
 
 #[path = "proxy/behaviour.rs"]
 mod behaviour;
+#[path = "proxy/bodies.rs"]
+mod bodies;
 #[path = "proxy/control.rs"]
 mod control;
 #[path = "proxy/hostile_requests.rs"]

@@ -4,24 +4,34 @@ use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use super::store::SharedStore;
+use serin_resources::LoadAssignment;
+
+use super::store::{SharedStore, Store};
 use crate::upstream::resolve;
 
-/// Runs for ever.
+/// Runs for ever. Every cluster is looked up by a task of its own, so that a slow name delays no other.
 pub(crate) async fn watch(store: SharedStore) {
-    let mut due: HashMap<String, Instant> = HashMap::new();
+    let mut due: HashMap<String, (LoadAssignment, Instant)> = HashMap::new();
     loop {
-        let clusters = store.lock().unwrap_or_else(PoisonError::into_inner).dns_clusters();
+        let clusters = locked(&store, |s| s.dns_clusters());
         due.retain(|name, _| clusters.iter().any(|(n, _, _)| n == name));
         for (name, assignment, every) in clusters {
             let now = Instant::now();
-            if due.get(&name).is_some_and(|at| *at > now) {
+            if due.get(&name).is_some_and(|(of, at)| *of == assignment && *at > now) {
                 continue;
             }
-            due.insert(name.clone(), now + every);
-            let resolved = resolve(&assignment).await;
-            store.lock().unwrap_or_else(PoisonError::into_inner).resolved(&name, resolved);
+            due.insert(name.clone(), (assignment.clone(), now + every));
+            let store = store.clone();
+            tokio::spawn(async move {
+                let before = locked(&store, |s| s.last_resolved(&name)).unwrap_or_default();
+                let found = resolve(&assignment, &before).await;
+                locked(&store, |s| s.resolved(&name, found));
+            });
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+fn locked<T>(store: &SharedStore, use_: impl FnOnce(&mut Store) -> T) -> T {
+    use_(&mut store.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -2,17 +2,29 @@
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
+use std::time::Duration;
 
-use serin_resources::type_url;
+use serin_resources::{name_of, type_url};
 use serin_xds::client::{Handler, Update, Wanted};
 
-use super::store::SharedStore;
+use super::store::{SharedStore, Store};
 use crate::state::State;
 
 /// Applies updates to the store.
 pub(crate) struct StoreHandler {
     pub(crate) store: SharedStore,
     pub(crate) state: State,
+}
+
+/// How long a cluster waits for its endpoints and a listener for its routes (Envoy's default `initial_fetch_timeout`).
+const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
+
+impl StoreHandler {
+    fn report(&self, store: &Store) {
+        if store.is_warm() && store.received.contains(type_url::LISTENER) {
+            self.state.initialised();
+        }
+    }
 }
 
 impl Handler for StoreHandler {
@@ -30,7 +42,9 @@ impl Handler for StoreHandler {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         let mut errors = Vec::new();
         let mut present = BTreeSet::new();
+        store.rejected.retain(|(of, name), _| *of != update.type_url || !name.is_empty());
         for (name, version, body) in &update.changed {
+            let name = if name.is_empty() { &name_of(body) } else { name };
             match store.put(&update.type_url, version, body) {
                 Ok(name) => {
                     store.rejected.remove(&(update.type_url.clone(), name.clone()));
@@ -57,11 +71,8 @@ impl Handler for StoreHandler {
         } else {
             counts.1 += 1
         }
-        let warm = store.is_warm() && store.received.contains(type_url::LISTENER);
+        self.report(&store);
         drop(store);
-        if warm {
-            self.state.initialised();
-        }
         if errors.is_empty() {
             return Ok(());
         }
@@ -79,5 +90,11 @@ impl Handler for StoreHandler {
         }
     }
 
-    fn tick(&mut self) {}
+    fn tick(&mut self) {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if store.give_up_waiting(FETCH_TIMEOUT) {
+            store.publish();
+            self.report(&store);
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! All resources of this proxy with their live state, and the making of snapshots from them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serin_resources::cluster::{Cluster, Discovery};
@@ -48,6 +48,8 @@ pub(crate) struct Store {
     /// Updates accepted and rejected, by type.
     pub(crate) updates: BTreeMap<String, (u64, u64)>,
     resolved: HashMap<String, LoadAssignment>,
+    /// Names of endpoints that the control plane does not have, or never sent: nobody waits for them.
+    absent: HashSet<String>,
     states: HashMap<String, Arc<ClusterState>>,
     hosts: HashMap<String, HashMap<SocketAddr, Arc<Host>>>,
     built_clusters: HashMap<String, Arc<ClusterRuntime>>,
@@ -73,6 +75,7 @@ impl Store {
             received: BTreeSet::new(),
             updates: BTreeMap::new(),
             resolved: HashMap::new(),
+            absent: HashSet::new(),
             states: HashMap::new(),
             hosts: HashMap::new(),
             built_clusters: HashMap::new(),
@@ -104,6 +107,9 @@ impl Store {
             type_url::CLUSTER => {
                 let cluster = Cluster::decode(body, &mut audit).map_err(|e| e.to_string())?;
                 let name = cluster.name.clone();
+                if self.clusters.get(&name).is_some_and(|held| held.fixed) {
+                    return Ok(kept(name));
+                }
                 self.clusters.insert(name.clone(), held(cluster, version, body.clone(), false, audit.ignored));
                 self.rebuild_cluster(&name);
                 Ok(name)
@@ -111,6 +117,7 @@ impl Store {
             type_url::ENDPOINT => {
                 let assignment = LoadAssignment::decode(body, &mut audit).map_err(|e| e.to_string())?;
                 let name = assignment.cluster.clone();
+                self.absent.remove(&name);
                 self.endpoints.insert(name.clone(), held(assignment, version, body.clone(), false, audit.ignored));
                 for cluster in self.clusters_of_endpoints(&name) {
                     self.rebuild_cluster(&cluster);
@@ -127,6 +134,9 @@ impl Store {
             type_url::LISTENER => {
                 let listener = Listener::decode(body, &mut audit).map_err(|e| e.to_string())?;
                 let name = listener.name.clone();
+                if self.listeners.get(&name).is_some_and(|held| held.fixed) {
+                    return Ok(kept(name));
+                }
                 self.open_listener(held(listener, version, body.clone(), false, audit.ignored))?;
                 Ok(name)
             }
@@ -146,6 +156,8 @@ impl Store {
     /// Takes a resource out.
     pub(crate) fn remove(&mut self, type_url: &str, name: &str) {
         match type_url {
+            type_url::CLUSTER if self.clusters.get(name).is_some_and(|held| held.fixed) => {}
+            type_url::LISTENER if self.listeners.get(name).is_some_and(|held| held.fixed) => {}
             type_url::CLUSTER => {
                 self.clusters.remove(name);
                 self.built_clusters.remove(name);
@@ -155,6 +167,7 @@ impl Store {
             }
             type_url::ENDPOINT => {
                 self.endpoints.remove(name);
+                self.wait_no_more_for(name);
             }
             type_url::ROUTE => {
                 self.routes.remove(name);
@@ -210,7 +223,7 @@ impl Store {
     }
 
     /// Clusters whose endpoints are names, with those names and how often to look them up.
-    pub(crate) fn dns_clusters(&self) -> Vec<(String, LoadAssignment, std::time::Duration)> {
+    pub(crate) fn dns_clusters(&self) -> Vec<(String, LoadAssignment, Duration)> {
         self.clusters
             .values()
             .filter_map(|held| match &held.value.discovery {
@@ -220,11 +233,14 @@ impl Store {
             .collect()
     }
 
+    /// The addresses of a DNS cluster as they were found last.
+    pub(crate) fn last_resolved(&self, cluster: &str) -> Option<LoadAssignment> {
+        self.resolved.get(cluster).cloned()
+    }
+
     /// Takes addresses of a DNS cluster in.
     pub(crate) fn resolved(&mut self, cluster: &str, assignment: LoadAssignment) {
-        let unchanged = self.resolved.get(cluster) == Some(&assignment);
-        let failed = assignment.endpoints.is_empty() && self.resolved.contains_key(cluster);
-        if unchanged || failed {
+        if self.resolved.get(cluster) == Some(&assignment) || !self.clusters.contains_key(cluster) {
             return;
         }
         self.resolved.insert(cluster.to_owned(), assignment);
@@ -232,12 +248,56 @@ impl Store {
         self.publish();
     }
 
+    /// Clusters that use these endpoints and have none yet are complete without them.
+    fn wait_no_more_for(&mut self, endpoints: &str) {
+        self.absent.insert(endpoints.to_owned());
+        for cluster in self.clusters_of_endpoints(endpoints) {
+            if !self.built_clusters.contains_key(&cluster) {
+                self.rebuild_cluster(&cluster);
+            }
+        }
+    }
+
+    /// Puts into use what waited for `limit` in vain: clusters without endpoints, listeners without routes
+    /// (Envoy: `initial_fetch_timeout`). True when something changed.
+    pub(crate) fn give_up_waiting(&mut self, limit: Duration) -> bool {
+        let old = |since: SystemTime| since.elapsed().is_ok_and(|waited| waited >= limit);
+        let waiting = self.clusters.iter().filter(|(name, c)| old(c.since) && !self.built_clusters.contains_key(*name));
+        let endpoints: Vec<String> = waiting
+            .filter_map(|(_, held)| match &held.value.discovery {
+                Discovery::Eds(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        let listeners = self.listeners.values().filter(|held| old(held.since));
+        let routes: Vec<String> = listeners
+            .filter_map(|held| match &held.value.http.routes {
+                RouteSource::Rds(name) if !self.built_tables.contains_key(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        for name in &endpoints {
+            tracing::warn!("no endpoints of '{name}' came: going on without");
+            self.wait_no_more_for(name);
+        }
+        for name in &routes {
+            tracing::warn!("no routes '{name}' came: going on without");
+            let none = RouteConfiguration { name: name.clone(), ..RouteConfiguration::default() };
+            self.built_tables.insert(name.clone(), Arc::new(RouteTable::compile(&none)));
+        }
+        !(endpoints.is_empty() && routes.is_empty())
+    }
+
     /// Builds a cluster anew; one whose endpoints are not known yet keeps what it had, or stays out of use.
     fn rebuild_cluster(&mut self, name: &str) {
         let Some(held) = self.clusters.get(name) else { return };
+        let none = LoadAssignment::default();
         let assignment = match &held.value.discovery {
             Discovery::Static(assignment) => Some(assignment),
-            Discovery::Eds(service) => self.endpoints.get(service).map(|h| &h.value),
+            Discovery::Eds(service) => {
+                let given = self.endpoints.get(service).map(|h| &h.value);
+                given.or_else(|| self.absent.contains(service).then_some(&none))
+            }
             Discovery::Dns(..) => self.resolved.get(name),
         };
         let Some(assignment) = assignment else { return };
@@ -288,6 +348,12 @@ impl Store {
         let clusters = self.clusters.keys().all(|name| current.clusters.contains_key(name));
         listeners && clusters
     }
+}
+
+/// The name of a resource that the bootstrap fixed: discovery does not change it (as Envoy does not).
+fn kept(name: String) -> String {
+    tracing::warn!("'{name}' is part of the bootstrap: what discovery sent under that name is not used");
+    name
 }
 
 /// The key of a listener's own routes.

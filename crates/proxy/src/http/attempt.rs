@@ -1,18 +1,19 @@
 //! One try: choose an endpoint, get a connection, send the request, wait for the head of the answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serin_http1::encode::{self, Connection};
-use serin_http1::framing::{self, Framing};
+use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{Limits, RequestHead, ResponseHead, Scan, parse_response};
 use serin_traffic::balance;
 use serin_traffic::outcome::Outcome;
 
 use super::body::RequestBody;
-use super::forward::upload;
+use super::forward::{Side, upload};
 use crate::metric;
 use crate::runtime::{Choice, ClusterRuntime, Host};
-use crate::upstream::{ConnectError, H1Connection, H1Parts, H2Connection, Upstream, connect};
+use crate::upstream::{ConnectError, H1Connection, H1Parts, H2Connection, H2Stream, Upstream, connect};
 use crate::wire::{H1Reader, H2Reader, H2Writer, Sink, request_to_h2, response_from_h2};
 use crate::worker::Worker;
 
@@ -31,8 +32,7 @@ pub(crate) struct Attempt<'a> {
 pub(crate) struct Answer {
     pub(crate) head: ResponseHead,
     pub(crate) framing: Framing,
-    /// Length that is announced without a body.
-    pub(crate) declared: Option<u64>,
+    pub(crate) declared: Declared,
     pub(crate) reader: AnswerReader,
     /// Where the rest of the request goes.
     pub(crate) request_sink: Sink<'static>,
@@ -54,7 +54,7 @@ pub(crate) struct InFlight {
     pub(crate) host: Arc<Host>,
     cluster: Arc<ClusterRuntime>,
     worker: usize,
-    streams: Option<std::rc::Rc<std::cell::Cell<usize>>>,
+    stream: Option<H2Stream>,
 }
 
 impl InFlight {
@@ -63,7 +63,7 @@ impl InFlight {
         host.stats.add(worker, metric::host::RQ_ACTIVE, 1);
         cluster.state.stats.add(worker, metric::cluster::RQ_TOTAL, 1);
         cluster.state.stats.add(worker, metric::cluster::RQ_ACTIVE, 1);
-        Self { host: host.clone(), cluster: cluster.clone(), worker, streams: None }
+        Self { host: host.clone(), cluster: cluster.clone(), worker, stream: None }
     }
 
     /// Counts how the try ended.
@@ -87,15 +87,17 @@ impl InFlight {
             Outcome::ConnectFailure => host.add(self.worker, metric::host::RQ_ERROR, 1),
         }
     }
+
+    /// Counts a try that ended because its client did.
+    pub(crate) fn cancelled(&self) {
+        self.cluster.state.stats.add(self.worker, metric::cluster::RQ_CANCELLED, 1);
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.host.stats.sub(self.worker, metric::host::RQ_ACTIVE);
         self.cluster.state.stats.sub(self.worker, metric::cluster::RQ_ACTIVE);
-        if let Some(streams) = &self.streams {
-            streams.set(streams.get().saturating_sub(1));
-        }
     }
 }
 
@@ -105,6 +107,10 @@ pub(crate) enum Failure {
     Outcome(Outcome),
     /// The client's body is broken or the client is gone.
     Client,
+    /// One side was silent for too long: the client with its body, or the upstream with its answer.
+    Stalled(Side),
+    /// The request cannot be said in the upstream's protocol.
+    Unsendable,
 }
 
 impl From<Outcome> for Failure {
@@ -134,17 +140,24 @@ pub(crate) fn choose<'a>(
 }
 
 impl Attempt<'_> {
-    /// Makes the try on `host`. A pooled connection that dies before it answered anything is replaced by a new one
-    /// when the request may be repeated (RFC 9112 §9.3.1): its other end had closed it already.
+    /// Makes the try on `host`. A pooled connection that turns out to be dead is replaced by a new one: if nothing of
+    /// the request went out, always; if it died before it answered anything, when the request may be repeated
+    /// (RFC 9112 §9.3.1): its other end had closed it already.
     pub(crate) async fn run(&self, host: &Arc<Host>, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
         let pooled = self.worker.pools.borrow_mut().checkout(host.id, self.h2);
         if let Some(connection) = pooled {
             let in_flight = InFlight::new(self.worker.id, self.cluster, host);
+            let usage = if let Upstream::H2(c) = &connection { Some(c.usage.clone()) } else { None };
             let outcome = self.exchange(connection, in_flight, body).await;
-            let stale = matches!(outcome, Err(Failure::Outcome(Outcome::Reset { .. })));
-            if !(stale && self.head.is_idempotent() && body.rewind()) {
+            let died = usage.is_none_or(|u| !u.is_usable());
+            let stale = match outcome {
+                Err(Failure::Outcome(Outcome::Reset { sent, .. })) => !sent || (died && self.head.is_idempotent()),
+                _ => false,
+            };
+            if !stale || !body.is_repeatable() {
                 return outcome;
             }
+            body.rewind();
         }
         let in_flight = InFlight::new(self.worker.id, self.cluster, host);
         let connection = match connect(self.worker.id, self.cluster, host, self.h2).await {
@@ -196,6 +209,7 @@ impl Attempt<'_> {
         let mut scan = Scan::default();
         let mut interim = 0;
         loop {
+            let silence = tokio::time::sleep(patience(body, request_done));
             let outcome = tokio::select! {
                 biased;
                 read = read_head(&mut reader, &mut scan, &mut head) => read,
@@ -205,6 +219,7 @@ impl Attempt<'_> {
                     request_done = true;
                     continue;
                 }
+                () = silence => return Err(Failure::Stalled(Side::Upstream)),
             };
             if let Err(outcome) = outcome {
                 in_flight.outcome(outcome);
@@ -246,45 +261,39 @@ impl Attempt<'_> {
         mut in_flight: InFlight,
         body: &mut RequestBody<'_>,
     ) -> Result<Answer, Failure> {
-        let reset = |error: Option<&h2::Error>, sent| {
-            let refused = error.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM);
-            Outcome::Reset { sent: sent && !refused, refused }
-        };
         let fail = |in_flight: &InFlight, outcome: Outcome| {
             in_flight.outcome(outcome);
             Failure::Outcome(outcome)
         };
-        let request = request_to_h2(self.head).ok_or(Failure::Client)?;
-        let mut send = match connection.send.clone().ready().await {
-            Ok(send) => send,
-            Err(error) => return Err(fail(&in_flight, reset(Some(&error), false))),
+        let unsent = |in_flight: &InFlight, _| {
+            connection.usage.retire();
+            fail(in_flight, Outcome::Reset { sent: false, refused: false })
         };
-        connection.streams.set(connection.streams.get() + 1);
-        in_flight.streams = Some(connection.streams.clone());
+        let request = request_to_h2(self.head).ok_or(Failure::Unsendable)?;
+        let mut send = connection.send.clone().ready().await.map_err(|e| unsent(&in_flight, e))?;
+        in_flight.stream = Some(H2Stream::open(&connection));
         let mut request_done = body.is_empty();
-        let request = self.with_length(request);
-        let (mut response, stream) = match send.send_request(request, request_done) {
-            Ok(pair) => pair,
-            Err(error) => return Err(fail(&in_flight, reset(Some(&error), false))),
-        };
+        let sent = send.send_request(self.with_length(request), request_done);
+        let (mut response, stream) = sent.map_err(|e| unsent(&in_flight, e))?;
         let mut sink = Sink::H2(H2Writer::new(stream, request_done));
         let response = loop {
+            let silence = tokio::time::sleep(patience(body, request_done));
             tokio::select! {
                 biased;
-                answered = &mut response => match answered {
-                    Ok(response) => break response,
-                    Err(error) => return Err(fail(&in_flight, reset(Some(&error), true))),
-                },
+                answered = &mut response => {
+                    break answered.map_err(|e| fail(&in_flight, stream_error(&connection, &e)))?;
+                }
                 pumped = upload(body, &mut sink, request_done) => {
                     pumped.or_else(|e| e.unless_upstream(&in_flight))?;
                     request_done = true;
                 }
+                () = silence => return Err(Failure::Stalled(Side::Upstream)),
             }
         };
         let (parts, stream) = response.into_parts();
         let mut head = ResponseHead::default();
         response_from_h2(&parts, &mut head);
-        let reader = H2Reader::new(stream);
+        let mut reader = H2Reader::new(stream);
         let to_head = self.head.method() == b"HEAD";
         let (framing, declared) =
             framing::of_response(&mut head, to_head).map_err(|_| fail(&in_flight, Outcome::Protocol))?;
@@ -293,6 +302,9 @@ impl Attempt<'_> {
             Framing::UntilClose => Framing::Chunked,
             other => other,
         };
+        if framing == Framing::Empty {
+            reader.discard();
+        }
         Ok(Answer {
             head,
             framing,
@@ -312,6 +324,26 @@ impl Attempt<'_> {
             request.headers_mut().insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(length));
         }
         request
+    }
+}
+
+/// How long an upstream may be silent: as long as the request still goes up, the sending keeps the time.
+fn patience(body: &RequestBody<'_>, request_done: bool) -> Duration {
+    const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+    if request_done && !body.idle.is_zero() { body.idle } else { FOR_EVER }
+}
+
+/// What an error on a stream means. An error of the whole connection may have hit a request that the other end never
+/// saw; one of the stream alone is its answer to this request.
+fn stream_error(connection: &H2Connection, error: &h2::Error) -> Outcome {
+    let of_connection = error.is_io() || error.is_go_away();
+    if of_connection {
+        connection.usage.retire();
+    }
+    match error.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => Outcome::Reset { sent: false, refused: true },
+        _ if of_connection || error.is_reset() => Outcome::Reset { sent: true, refused: false },
+        _ => Outcome::Protocol,
     }
 }
 

@@ -1,5 +1,7 @@
 //! A request's body: whatever it comes from, and sent again while it is short.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::wire::{BodyError, Frame, H1Reader, H2Reader, READ_SIZE, Take};
@@ -38,6 +40,8 @@ pub(crate) struct RequestBody<'a> {
     lost: bool,
     finished: bool,
     received: u64,
+    /// Longest silence of either side before the request is given up; zero is for ever.
+    pub(crate) idle: Duration,
 }
 
 /// Longest body that is kept for another try (Envoy's default buffer is 1 MiB; its edge advice 32 KiB).
@@ -58,6 +62,7 @@ impl<'a> RequestBody<'a> {
             lost: false,
             finished,
             received: 0,
+            idle: Duration::ZERO,
         }
     }
 
@@ -84,10 +89,16 @@ impl<'a> RequestBody<'a> {
         self.position = 0;
     }
 
-    /// Starts over for another try; false when that is not possible any more.
-    pub(crate) fn rewind(&mut self) -> bool {
-        self.position = 0;
+    /// Whether all of it can be sent again.
+    pub(crate) fn is_repeatable(&self) -> bool {
         !self.lost
+    }
+
+    /// Starts over for another try; only for a body that [is repeatable](Self::is_repeatable).
+    pub(crate) fn rewind(&mut self) {
+        if !self.lost {
+            self.position = 0;
+        }
     }
 
     pub(crate) fn take(&mut self) -> Result<Take, BodyError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use serin_http1::body::BodyDecoder;
 use serin_http1::encode::{self, Connection};
-use serin_http1::framing::{self, Framing};
+use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{Error, Limits, RequestHead, ResponseHead, Scan, Version, parse_request};
 use serin_resources::connection_manager::Timeouts;
 use tokio::io::AsyncWriteExt as _;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use super::body::{RequestBody, Source};
 use super::respond::{Responder, Served};
 use super::serve::serve as serve_request;
-use super::{ConnectionContext, finishing, upgrade, within};
+use super::{ConnectionContext, count, finishing, upgrade, within};
 use crate::metric;
 use crate::wire::{Frame, H1Reader, H1Writer, Sink, Take};
 
@@ -63,12 +63,6 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
 fn timeouts(context: &ConnectionContext) -> Timeouts {
     let snapshot = context.worker.snapshot();
     snapshot.listeners.get(&*context.listener).map(|l| l.config.http.timeouts).unwrap_or_default()
-}
-
-fn count(context: &ConnectionContext, index: usize) {
-    if let Some(listener) = context.worker.snapshot().listeners.get(&*context.listener) {
-        listener.stats.add(context.worker.id, index, 1);
-    }
 }
 
 /// Waits for a request head.
@@ -145,7 +139,7 @@ async fn refuse(context: &ConnectionContext, status: u16, writer: &mut H1Writer)
     count(context, metric::class(metric::http::RQ_1XX, status));
     let mut head = ResponseHead::new(status);
     head.fields.append(b"server", b"serin");
-    encode::response(&head, Framing::Empty, None, Connection::Close, &mut writer.out);
+    encode::response(&head, Framing::Empty, Declared::AsFramed, Connection::Close, &mut writer.out);
     let _ = Sink::H1(writer).flush().await;
 }
 

@@ -2,29 +2,47 @@
 
 use std::time::Duration;
 
-use serin_traffic::outcome::Outcome;
-
 use super::attempt::{Answer, AnswerReader, Failure, InFlight};
 use super::body::RequestBody;
 use super::finish::Record;
+use super::within;
 use crate::wire::{BodyError, Frame, Sink, Take};
 
-/// Which side stopped a request's body.
+/// A side of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PumpError {
+pub(crate) enum Side {
     Client,
     Upstream,
 }
 
+/// Why a request's body did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PumpError {
+    /// That side is gone.
+    Gone(Side),
+    /// That side was silent for too long.
+    Stalled(Side),
+}
+
 impl PumpError {
-    /// A client's failure ends the request; an upstream's waits for what the upstream may have answered.
+    /// A client's failure ends the request; an upstream that is gone may have answered before.
     pub(crate) fn unless_upstream(self, in_flight: &InFlight) -> Result<(), Failure> {
         match self {
-            Self::Client => {
-                in_flight.outcome(Outcome::Reset { sent: true, refused: false });
+            Self::Gone(Side::Upstream) => Ok(()),
+            Self::Gone(Side::Client) => {
+                in_flight.cancelled();
                 Err(Failure::Client)
             }
-            Self::Upstream => Ok(()),
+            Self::Stalled(side) => {
+                in_flight.cancelled();
+                Err(Failure::Stalled(side))
+            }
+        }
+    }
+
+    fn side(self) -> Side {
+        match self {
+            Self::Gone(side) | Self::Stalled(side) => side,
         }
     }
 }
@@ -32,30 +50,36 @@ impl PumpError {
 /// Moves the request's body until its end. Can be dropped and made anew at any point.
 pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Result<(), PumpError> {
     loop {
-        match body.take().map_err(|_| PumpError::Client)? {
+        match body.take().map_err(|_| PumpError::Gone(Side::Client))? {
             Take::Frame(frame) => {
                 sink.push(frame);
                 if sink.is_full() {
-                    sink.flush().await.map_err(|_| PumpError::Upstream)?;
+                    push_out(sink, body.idle).await?;
                 }
             }
             Take::End => {
                 sink.finish();
-                return sink.flush().await.map_err(|_| PumpError::Upstream);
+                return push_out(sink, body.idle).await;
             }
             Take::Wait => {
-                sink.flush().await.map_err(|_| PumpError::Upstream)?;
-                body.fill().await.map_err(|_| PumpError::Client)?;
+                push_out(sink, body.idle).await?;
+                let filled = within(body.idle, body.fill()).await.ok_or(PumpError::Stalled(Side::Client))?;
+                filled.map_err(|_| PumpError::Gone(Side::Client))?;
             }
         }
     }
+}
+
+async fn push_out(sink: &mut Sink<'_>, idle: Duration) -> Result<(), PumpError> {
+    let flushed = within(idle, sink.flush()).await.ok_or(PumpError::Stalled(Side::Upstream))?;
+    flushed.map_err(|_| PumpError::Gone(Side::Upstream))
 }
 
 /// Moves the request's body, or, when that is done, waits for the client to go away.
 pub(crate) async fn upload(body: &mut RequestBody<'_>, sink: &mut Sink<'_>, done: bool) -> Result<(), PumpError> {
     if done {
         body.abandoned().await;
-        return Err(PumpError::Client);
+        return Err(PumpError::Gone(Side::Client));
     }
     pump(body, sink).await
 }
@@ -71,6 +95,8 @@ pub(crate) enum Moved {
     UpstreamGone,
     /// The client went away.
     ClientGone,
+    /// The time for the whole request is up.
+    TimedOut,
 }
 
 /// Moves the answer's body to the client while the rest of the request still goes up.
@@ -78,7 +104,7 @@ pub(crate) async fn stream(
     answer: &mut Answer,
     body: &mut RequestBody<'_>,
     client: &mut Sink<'_>,
-    (record, idle): (&mut Record, Duration),
+    record: &mut Record,
 ) -> Moved {
     loop {
         match answer.reader.take() {
@@ -105,7 +131,7 @@ pub(crate) async fn stream(
                 if !flush(answer, body, client).await {
                     return Moved::ClientGone;
                 }
-                match super::within(idle, fill(answer, body)).await.unwrap_or(Some(Err(BodyError::Aborted))) {
+                match within(body.idle, fill(answer, body, client)).await.unwrap_or(Some(Err(BodyError::Aborted))) {
                     Some(Ok(())) => {}
                     Some(Err(_)) => return Moved::UpstreamGone,
                     None => return Moved::ClientGone,
@@ -118,13 +144,14 @@ pub(crate) async fn stream(
 
 /// Flushes to the client; false when it is gone.
 async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>) -> bool {
+    let idle = body.idle;
     loop {
         tokio::select! {
             biased;
-            flushed = client.flush() => return flushed.is_ok(),
+            flushed = within(idle, client.flush()) => return flushed.is_some_and(|f| f.is_ok()),
             pumped = pump(body, &mut answer.request_sink), if !answer.request_done => {
                 answer.request_done = true;
-                if pumped == Err(PumpError::Client) {
+                if pumped.is_err_and(|e| e.side() == Side::Client) {
                     return false;
                 }
             }
@@ -133,17 +160,18 @@ async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sin
 }
 
 /// Waits for more of the answer; `None` when the client is gone.
-async fn fill(answer: &mut Answer, body: &mut RequestBody<'_>) -> Option<Result<(), BodyError>> {
+async fn fill(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>) -> Option<Result<(), BodyError>> {
     loop {
         tokio::select! {
             biased;
             filled = answer.reader.fill() => return Some(filled),
             pumped = upload(body, &mut answer.request_sink, answer.request_done) => {
                 answer.request_done = true;
-                if pumped == Err(PumpError::Client) {
+                if pumped.is_err_and(|e| e.side() == Side::Client) {
                     return None;
                 }
             }
+            () = client.given_up() => return None,
         }
     }
 }

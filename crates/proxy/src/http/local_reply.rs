@@ -14,12 +14,13 @@ pub(crate) struct LocalReply {
 }
 
 impl LocalReply {
-    pub(crate) fn new(status: u16, body: &str, flag: &'static str) -> Self {
+    pub(crate) fn new(status: u16, body: impl AsRef<[u8]>, flag: &'static str) -> Self {
+        let body = body.as_ref().to_vec();
         let mut head = ResponseHead::new(status);
         if !body.is_empty() {
             head.fields.append(b"content-type", b"text/plain");
         }
-        Self { head, body: body.as_bytes().to_vec(), flag, close: false }
+        Self { head, body, flag, close: false }
     }
 
     /// A status without a body.

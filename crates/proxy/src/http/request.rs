@@ -18,7 +18,8 @@ const INTERNAL: [&str; 8] = [
     "x-envoy-upstream-alt-stat-name",
 ];
 
-/// Brings a request into the form in which it is routed and forwarded; true when it asks for a WebSocket.
+/// Brings a request into the form in which it is routed and forwarded; true when it asks for a WebSocket
+/// and may have one.
 ///
 /// # Errors
 /// [`Error::Target`] for a path that has no normal form.
@@ -33,18 +34,20 @@ pub(crate) fn normalise(
             head.set_target(&normal);
         }
     }
-    let websocket = is_websocket(head);
+    let websocket = manager.websocket && is_websocket(head);
     framing::strip_hop_by_hop(&mut head.fields);
+    if websocket {
+        head.fields.append(b"upgrade", b"websocket");
+    }
     if manager.use_remote_address {
         for name in INTERNAL {
             head.fields.remove(name);
         }
         let address = context.peer.ip().to_string();
-        let forwarded = match head.fields.get_str("x-forwarded-for") {
-            Some(before) => format!("{before}, {address}"),
-            None => address,
-        };
-        head.fields.set("x-forwarded-for", forwarded.as_bytes());
+        let mut hops: Vec<&[u8]> = head.fields.get_all("x-forwarded-for").collect();
+        hops.push(address.as_bytes());
+        let forwarded = hops.join(&b", "[..]);
+        head.fields.set("x-forwarded-for", &forwarded);
         head.fields.set("x-forwarded-proto", b"http");
     } else if !head.fields.contains("x-forwarded-proto") {
         head.fields.append(b"x-forwarded-proto", b"http");

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use serin_http1::encode::{self, Connection};
-use serin_http1::framing::{self, Framing};
+use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{RequestHead, ResponseHead, Version};
 use serin_resources::header::HeaderEdits;
 use serin_traffic::header_edit;
 use serin_traffic::outcome::Outcome;
-use std::time::Duration;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use super::attempt::{Answer, AnswerReader};
 use super::body::RequestBody;
@@ -16,7 +17,8 @@ use super::forward::{self, Moved};
 use super::local_reply::LocalReply;
 use super::serve::Forwarded;
 use super::upgrade::Tunnel;
-use crate::runtime::ClusterRuntime;
+use crate::metric;
+use crate::runtime::{ClusterRuntime, Permit};
 use crate::wire::{Frame, H1Writer, H2Writer, Sink, response_to_h2};
 use crate::worker::Worker;
 
@@ -41,13 +43,16 @@ pub(crate) enum Responder<'a> {
         /// Whether client and proxy want to go on with the connection.
         keep_alive: bool,
     },
-    /// An HTTP/2 stream.
-    H2(h2::server::SendResponse<Bytes>),
+    /// An HTTP/2 stream; its task looks whether the client gives it up before the answer is taken out.
+    H2(H2Responder),
 }
+
+/// The answering end of an HTTP/2 stream, until the answer starts.
+pub(crate) type H2Responder = Rc<RefCell<Option<h2::server::SendResponse<Bytes>>>>;
 
 impl<'a> Responder<'a> {
     /// Starts the answer; yields where its body goes and whether the connection stays.
-    fn start(self, head: &ResponseHead, framing: Framing, declared: Option<u64>) -> Option<(Sink<'a>, bool)> {
+    fn start(self, head: &ResponseHead, framing: Framing, declared: Declared) -> Option<(Sink<'a>, bool)> {
         match self {
             Self::H1 { writer, version, keep_alive } => {
                 let framing = match framing {
@@ -66,13 +71,13 @@ impl<'a> Responder<'a> {
                 writer.chunked = framing == Framing::Chunked;
                 Some((Sink::H1(writer), keep))
             }
-            Self::H2(mut respond) => {
-                let length = match framing {
-                    Framing::Length(n) => Some(n),
-                    _ => declared,
+            Self::H2(respond) => {
+                let length = match (framing, declared) {
+                    (Framing::Length(n), _) | (Framing::Empty, Declared::Length(n)) => Some(n),
+                    _ => None,
                 };
                 let ended = framing == Framing::Empty;
-                let stream = respond.send_response(response_to_h2(head, length), ended).ok()?;
+                let stream = respond.borrow_mut().take()?.send_response(response_to_h2(head, length), ended).ok()?;
                 Some((Sink::H2(H2Writer::new(stream, ended)), true))
             }
         }
@@ -83,8 +88,6 @@ impl<'a> Responder<'a> {
 pub(crate) struct Shape<'a> {
     pub(crate) edits: [&'a HeaderEdits; 4],
     pub(crate) server: Option<&'a str>,
-    /// Time without a byte before the answer is given up; zero is for ever.
-    pub(crate) idle: Duration,
 }
 
 /// Answers by ourselves.
@@ -100,10 +103,11 @@ pub(crate) async fn local(
     record.response(&head);
     let length = body.len() as u64;
     let to_head = request.method() == b"HEAD";
-    let (framing, declared) = if to_head || body.is_empty() {
-        (Framing::Empty, Some(length).filter(|n| to_head && *n > 0))
-    } else {
-        (Framing::Length(length), None)
+    let (framing, declared) = match head.status {
+        ..200 | 204 | 304 => (Framing::Empty, Declared::AsFramed),
+        _ if body.is_empty() => (Framing::Empty, Declared::AsFramed),
+        _ if to_head => (Framing::Empty, Declared::Length(length)),
+        _ => (Framing::Length(length), Declared::AsFramed),
     };
     let responder = match responder {
         Responder::H1 { writer, version, keep_alive } => {
@@ -131,7 +135,7 @@ pub(crate) async fn answer(
     body: &mut RequestBody<'_>,
     (responder, record): (Responder<'_>, &mut Record),
 ) -> Served {
-    let Forwarded { mut answer, cluster, deadline, admission, .. } = forwarded;
+    let Forwarded { mut answer, cluster, deadline, permit, .. } = forwarded;
     let switching = answer.head.status == 101;
     prepare(&mut answer.head, &shape, record, switching);
     record.response(&answer.head);
@@ -140,22 +144,26 @@ pub(crate) async fn answer(
     let started = responder.start(&answer.head, answer.framing, answer.declared);
     let Some((mut sink, keep)) = started else { return Served::Abort };
     if switching {
-        return if sink.flush().await.is_ok() { tunnel(answer) } else { Served::Abort };
+        return if sink.flush().await.is_ok() { tunnel(answer, permit) } else { Served::Abort };
     }
-    let moving = forward::stream(&mut answer, body, &mut sink, (record, shape.idle));
+    let moving = forward::stream(&mut answer, body, &mut sink, record);
     let moved = match deadline {
         None => moving.await,
-        Some(deadline) => tokio::time::timeout_at(deadline, moving).await.unwrap_or(Moved::UpstreamGone),
+        Some(deadline) => tokio::time::timeout_at(deadline, moving).await.unwrap_or(Moved::TimedOut),
     };
-    drop(admission);
+    drop(permit);
     match moved {
         Moved::Complete => {
             recycle(answer, &cluster, record.worker());
             if keep { Served::Keep } else { Served::Close }
         }
         Moved::Early => Served::Close,
-        Moved::UpstreamGone => {
+        Moved::UpstreamGone | Moved::TimedOut => {
             record.flag = "UC";
+            if moved == Moved::TimedOut {
+                record.flag = "UT";
+                cluster.state.stats.add(record.worker().id, metric::cluster::RQ_TIMEOUT, 1);
+            }
             if let Sink::H2(writer) = &mut sink {
                 writer.reset(h2::Reason::INTERNAL_ERROR);
             }
@@ -197,8 +205,14 @@ fn recycle(answer: Answer, cluster: &ClusterRuntime, worker: &Worker) {
     }
 }
 
-fn tunnel(answer: Answer) -> Served {
+fn tunnel(answer: Answer, permit: Permit) -> Served {
     let AnswerReader::H1(reader) = answer.reader else { return Served::Abort };
     let Sink::OwnH1(writer) = answer.request_sink else { return Served::Abort };
-    Served::Tunnel(Box::new(Tunnel { reader, writer, in_flight: answer.in_flight, connection: answer.connection }))
+    Served::Tunnel(Box::new(Tunnel {
+        reader,
+        writer,
+        in_flight: answer.in_flight,
+        permit,
+        connection: answer.connection,
+    }))
 }

@@ -18,11 +18,12 @@ use tokio::time::Instant;
 use super::attempt::{Answer, Attempt, Failure, choose};
 use super::body::RequestBody;
 use super::finish::Record;
+use super::forward::Side;
 use super::local_reply::LocalReply;
 use super::respond::{self, Responder, Served};
 use super::{ConnectionContext, request};
 use crate::metric;
-use crate::runtime::{ClusterRuntime, ClusterState};
+use crate::runtime::{ClusterRuntime, Permit};
 use crate::snapshot::Snapshot;
 
 /// Serves one request; `framing` is that of its body.
@@ -34,18 +35,24 @@ pub(crate) async fn serve(
     responder: Responder<'_>,
 ) -> Served {
     let snapshot = context.worker.snapshot();
-    let Some(listener) = snapshot.listeners.get(&*context.listener) else { return Served::Close };
+    let known = snapshot.listeners.get(&*context.listener);
+    let listener = known.unwrap_or(&context.accepted_by);
     let mut record = Record::new(context, listener);
     record.request(head);
+    if known.is_none() {
+        let reply = LocalReply { close: true, ..LocalReply::new(503, "the listener was removed", "NR") };
+        return respond::local(reply, head, responder, &mut record).await;
+    }
     if head.is_connect() {
         let reply = LocalReply { close: true, ..LocalReply::empty(405, "-") };
         return respond::local(reply, head, responder, &mut record).await;
     }
     let http = &listener.config.http;
+    body.idle = http.timeouts.stream_idle;
     let websocket = match request::normalise(context, http, head) {
         Ok(asked) => asked,
         Err(error) => {
-            let reply = LocalReply { close: true, ..LocalReply::new(error.status(), &error.to_string(), "-") };
+            let reply = LocalReply { close: true, ..LocalReply::new(error.status(), error.to_string(), "-") };
             return respond::local(reply, head, responder, &mut record).await;
         }
     };
@@ -59,23 +66,13 @@ pub(crate) async fn serve(
         }
     };
     record.route.clone_from(&place.route.config.name);
-    let stages = Stages {
-        context,
-        snapshot: &snapshot,
-        table,
-        place,
-        faults: http.fault.as_ref(),
-        framing,
-        websocket: websocket && http.websocket,
-    };
+    let stages = Stages { context, snapshot: &snapshot, table, place, faults: http.fault.as_ref(), framing, websocket };
     let outcome = stages.run(head, &mut body, &mut record).await;
     let served = match outcome {
         Ok(forwarded) => {
             let edits = stages.response_edits(forwarded.destination);
             let server = http.server_name.as_deref();
-            let idle = http.timeouts.stream_idle;
-            respond::answer(forwarded, respond::Shape { edits, server, idle }, &mut body, (responder, &mut record))
-                .await
+            respond::answer(forwarded, respond::Shape { edits, server }, &mut body, (responder, &mut record)).await
         }
         Err(Some(reply)) => respond::local(reply.for_request(head), head, responder, &mut record).await,
         Err(None) => Served::Abort,
@@ -103,18 +100,7 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) cluster: Arc<ClusterRuntime>,
     pub(crate) destination: &'a WeightedCluster,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) admission: Admission,
-}
-
-/// A place under a cluster's request limit.
-pub(crate) struct Admission(Option<Arc<ClusterState>>);
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        if let Some(state) = &self.0 {
-            state.requests.release();
-        }
-    }
+    pub(crate) permit: Permit,
 }
 
 /// The stages after routing, with what all of them look at.
@@ -146,10 +132,10 @@ impl<'a> Stages<'a> {
             return Err(Some(LocalReply::empty(forward.cluster_not_found_status, "NC")));
         };
         self.edit_request(head, forward, destination);
-        let admission = admit(&cluster, self.context.worker.id)?;
+        let permit = admit(&cluster, self.context.worker.id)?;
         let deadline = (!forward.timeout.is_zero()).then(|| Instant::now() + forward.timeout);
         let answer = self.attempts(head, body, (&cluster, deadline), record).await?;
-        Ok(Forwarded { answer, cluster, destination, deadline, admission })
+        Ok(Forwarded { answer, cluster, destination, deadline, permit })
     }
 
     /// What is answered without an upstream: redirects, fixed answers, https where it is demanded.
@@ -169,7 +155,7 @@ impl<'a> Stages<'a> {
             }
             Action::Respond(respond) => {
                 record.count(metric::http::RQ_DIRECT_RESPONSE);
-                let mut reply = LocalReply::new(respond.status, &String::from_utf8_lossy(&respond.body), "-");
+                let mut reply = LocalReply::new(respond.status, &respond.body, "-");
                 for edits in [&self.place.route.config.response_headers, &self.place.host.config.response_headers] {
                     header_edit::apply(edits, &mut reply.head.fields);
                 }
@@ -275,6 +261,7 @@ impl<'a> Stages<'a> {
         }
         let mut tried = Vec::new();
         let mut retries = 0;
+        let mut repeating: Option<Permit> = None;
         loop {
             let draws = policy.filter(|p| p.avoid_previous_hosts).map_or(1, |p| p.host_selection_attempts);
             let Some(choice) = choose(worker, cluster, &tried, draws) else {
@@ -286,17 +273,28 @@ impl<'a> Stages<'a> {
             tried.push(choice.host.id);
             let per_try = policy.and_then(|p| p.per_try_timeout).map(|d| Instant::now() + d);
             let (result, whole) = bounded(attempt.run(&choice.host, body), per_try, deadline).await;
+            drop(repeating.take());
             let outcome = match &result {
                 Some(Ok(answer)) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
                 Some(Err(Failure::Outcome(outcome))) => *outcome,
                 Some(Err(Failure::Client)) => return Err(None),
+                Some(Err(Failure::Stalled(side))) => return Err(Some(stalled(*side))),
+                Some(Err(Failure::Unsendable)) => return Err(Some(LocalReply::new(400, "Bad Request", "-"))),
                 None => self.timed_out(cluster, choice, whole),
             };
             let again = !whole && policy.is_some_and(|p| retry::wanted(p, outcome));
             let exhausted = policy.is_none_or(|p| retries >= p.attempts);
-            if again && !exhausted && body.rewind() && self.may_retry(cluster) {
+            if again
+                && !exhausted
+                && body.is_repeatable()
+                && let Some(permit) = self.permit_retry(cluster)
+            {
+                repeating = Some(permit);
                 retries += 1;
-                drop(result);
+                if let Some(Ok(answer)) = result {
+                    answer.in_flight.outcome(outcome);
+                }
+                body.rewind();
                 let wait = policy.map_or(Duration::ZERO, |p| retry::back_off(p, retries, worker.random()));
                 self.wait(cluster, wait, deadline).await?;
                 continue;
@@ -325,19 +323,13 @@ impl<'a> Stages<'a> {
         Outcome::Timeout
     }
 
-    /// Whether the cluster's limit of retries in flight lets another one through.
-    fn may_retry(&self, cluster: &ClusterRuntime) -> bool {
-        match cluster.state.retries.admit(cluster.config.max_retries) {
-            Ok(true) => {
-                cluster.state.retries.release();
-                true
-            }
-            Ok(false) => true,
-            Err(_) => {
-                cluster.state.stats.add(self.context.worker.id, metric::cluster::RQ_RETRY_OVERFLOW, 1);
-                false
-            }
+    /// A place among the cluster's retries in flight, unless all are taken; it is held until the try is answered.
+    fn permit_retry(&self, cluster: &ClusterRuntime) -> Option<Permit> {
+        let permit = Permit::take(&cluster.state, |s| &s.retries, cluster.config.max_retries);
+        if permit.is_none() {
+            cluster.state.stats.add(self.context.worker.id, metric::cluster::RQ_RETRY_OVERFLOW, 1);
         }
+        permit
     }
 
     async fn wait(
@@ -380,17 +372,20 @@ fn grpc_status(answer: &Answer) -> Option<u32> {
     answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok())
 }
 
-fn admit(cluster: &ClusterRuntime, worker: usize) -> Result<Admission, Option<LocalReply>> {
-    match cluster.state.requests.admit(cluster.config.max_requests) {
-        Ok(taken) => Ok(Admission(taken.then(|| cluster.state.clone()))),
-        Err(_) => {
-            cluster.state.stats.add(worker, metric::cluster::RQ_PENDING_OVERFLOW, 1);
-            let reason = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
-            let mut reply = LocalReply::new(503, reason, "UO");
-            reply.head.fields.append(b"x-envoy-overloaded", b"true");
-            Err(Some(reply))
-        }
-    }
+fn admit(cluster: &ClusterRuntime, worker: usize) -> Result<Permit, Option<LocalReply>> {
+    Permit::take(&cluster.state, |s| &s.requests, cluster.config.max_requests).ok_or_else(|| {
+        cluster.state.stats.add(worker, metric::cluster::RQ_PENDING_OVERFLOW, 1);
+        let reason = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
+        let mut reply = LocalReply::new(503, reason, "UO");
+        reply.head.fields.append(b"x-envoy-overloaded", b"true");
+        Some(reply)
+    })
+}
+
+/// What is answered when one side was silent for too long (Envoy: stream idle timeout).
+fn stalled(side: Side) -> LocalReply {
+    let status = if side == Side::Client { 408 } else { 504 };
+    LocalReply { close: side == Side::Client, ..LocalReply::new(status, "stream timeout", "SI") }
 }
 
 fn redirect_to(status: u16, location: &[u8]) -> LocalReply {

@@ -65,9 +65,71 @@ impl H1Parts {
 #[derive(Clone)]
 pub(crate) struct H2Connection {
     pub(crate) send: h2::client::SendRequest<Bytes>,
-    /// Streams in use.
-    pub(crate) streams: Rc<Cell<usize>>,
-    pub(crate) alive: Rc<Cell<bool>>,
+    pub(crate) usage: Rc<H2Use>,
+}
+
+/// How an HTTP/2 connection is used; all its handles look at the same.
+pub(crate) struct H2Use {
+    streams: Cell<usize>,
+    requests: Cell<u32>,
+    most_requests: Option<u32>,
+    retired: Cell<bool>,
+    idle_since: Cell<Instant>,
+    idle_timeout: Duration,
+}
+
+impl H2Use {
+    fn new(cluster: &ClusterRuntime) -> Rc<Self> {
+        Rc::new(Self {
+            streams: Cell::new(0),
+            requests: Cell::new(0),
+            most_requests: cluster.config.max_requests_per_connection,
+            retired: Cell::new(false),
+            idle_since: Cell::new(Instant::now()),
+            idle_timeout: cluster.config.idle_timeout,
+        })
+    }
+
+    /// Streams that are open.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.get()
+    }
+
+    /// No new streams from now on; those that are open go on.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+    }
+
+    /// Whether it takes new streams.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.retired.get() && self.most_requests.is_none_or(|most| self.requests.get() < most)
+    }
+
+    /// Whether it has been without streams for longer than it should.
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        let limited = !self.idle_timeout.is_zero();
+        limited && self.streams.get() == 0 && now.duration_since(self.idle_since.get()) >= self.idle_timeout
+    }
+}
+
+/// An open stream, counted until dropped.
+pub(crate) struct H2Stream(Rc<H2Use>);
+
+impl H2Stream {
+    /// Counts one more.
+    pub(crate) fn open(connection: &H2Connection) -> Self {
+        let usage = &connection.usage;
+        usage.streams.set(usage.streams.get() + 1);
+        usage.requests.set(usage.requests.get().saturating_add(1));
+        Self(usage.clone())
+    }
+}
+
+impl Drop for H2Stream {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get().saturating_sub(1));
+        self.0.idle_since.set(Instant::now());
+    }
 }
 
 /// Counts an open connection of a host and its cluster.
@@ -116,7 +178,7 @@ pub(crate) async fn connect(
     stats.add(worker, metric::cluster::CX_ACTIVE, 1);
     host_stats.add(worker, metric::host::CX_ACTIVE, 1);
     let gauge = Gauge { host: host.clone(), cluster: cluster.state.clone(), worker };
-    if h2 { handshake(stream, gauge).await } else { Ok(Upstream::H1(plain(stream, gauge, cluster))) }
+    if h2 { handshake(stream, gauge, cluster).await } else { Ok(Upstream::H1(plain(stream, gauge, cluster))) }
 }
 
 fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> H1Connection {
@@ -136,7 +198,7 @@ fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> H1Connect
     }
 }
 
-async fn handshake(stream: TcpStream, gauge: Gauge) -> Result<Upstream, ConnectError> {
+async fn handshake(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Result<Upstream, ConnectError> {
     let built = h2::client::Builder::new()
         .initial_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024)
@@ -145,15 +207,15 @@ async fn handshake(stream: TcpStream, gauge: Gauge) -> Result<Upstream, ConnectE
         .handshake(stream)
         .await;
     let (send, connection) = built.map_err(|_| ConnectError::Refused)?;
-    let alive = Rc::new(Cell::new(true));
-    let flag = alive.clone();
+    let usage = H2Use::new(cluster);
+    let watched = usage.clone();
     tokio::task::spawn_local(async move {
         let outcome = connection.await;
-        flag.set(false);
+        watched.retire();
         if let Err(error) = outcome {
             tracing::debug!(%error, address = %gauge.host.address, "HTTP/2 connection ended");
         }
         drop(gauge);
     });
-    Ok(Upstream::H2(H2Connection { send, streams: Rc::default(), alive }))
+    Ok(Upstream::H2(H2Connection { send, usage }))
 }

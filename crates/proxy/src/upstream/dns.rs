@@ -1,25 +1,36 @@
 //! Names of endpoints, looked up again and again.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serin_resources::endpoint::{Endpoint, LoadAssignment};
 
-/// Replaces every name of an assignment by the addresses it has now; a name that cannot be resolved yields none.
-pub(crate) async fn resolve(assignment: &LoadAssignment) -> LoadAssignment {
+/// Longest time that one look-up may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Replaces every name of an assignment by the addresses it has now; a name that cannot be resolved keeps those it had
+/// in `before`.
+pub(crate) async fn resolve(assignment: &LoadAssignment, before: &LoadAssignment) -> LoadAssignment {
     let mut endpoints = Vec::new();
     for endpoint in &assignment.endpoints {
-        let mut found: Vec<SocketAddr> = match tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await {
-            Ok(addresses) => addresses.collect(),
-            Err(error) => {
-                tracing::warn!(cluster = assignment.cluster, host = endpoint.host, %error, "cannot resolve");
-                Vec::new()
+        let hostname = if endpoint.hostname.is_empty() { &endpoint.host } else { &endpoint.hostname };
+        let looked_up = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port));
+        let mut found: Vec<SocketAddr> = match tokio::time::timeout(PATIENCE, looked_up).await {
+            Ok(Ok(addresses)) => addresses.collect(),
+            failed => {
+                let error = failed
+                    .map_or_else(|_| "no answer".to_owned(), |r| r.err().map(|e| e.to_string()).unwrap_or_default());
+                tracing::warn!(cluster = assignment.cluster, host = endpoint.host, error, "cannot resolve");
+                let same = |e: &&Endpoint| e.hostname == *hostname && e.port == endpoint.port;
+                endpoints.extend(before.endpoints.iter().filter(same).cloned());
+                continue;
             }
         };
         found.sort();
         found.dedup();
         let named = |address: SocketAddr| Endpoint {
             host: address.ip().to_string(),
-            hostname: if endpoint.hostname.is_empty() { endpoint.host.clone() } else { endpoint.hostname.clone() },
+            hostname: hostname.clone(),
             ..endpoint.clone()
         };
         endpoints.extend(found.into_iter().map(named));

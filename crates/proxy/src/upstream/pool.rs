@@ -1,6 +1,6 @@
 //! Idle connections by endpoint, of one worker. The newest is used first, so that surplus ones grow old and close.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::connect::{H1Connection, H2Connection, Upstream};
@@ -20,8 +20,8 @@ impl Pools {
     pub(crate) fn checkout(&mut self, host: u64, h2: bool) -> Option<Upstream> {
         if h2 {
             let pool = self.http2.get_mut(&host)?;
-            pool.retain(|c| c.alive.get());
-            let found = pool.iter().filter(|c| c.streams.get() < STREAMS).min_by_key(|c| c.streams.get())?;
+            pool.retain(|c| c.usage.is_usable());
+            let found = pool.iter().filter(|c| c.usage.streams() < STREAMS).min_by_key(|c| c.usage.streams())?;
             return Some(Upstream::H2(found.clone()));
         }
         let pool = self.http1.get_mut(&host)?;
@@ -44,19 +44,20 @@ impl Pools {
         self.http2.entry(host).or_default().push(connection);
     }
 
-    /// Drops what is idle too long, closed by the other end, or spoke out of turn.
-    pub(crate) fn sweep(&mut self, _worker: usize) {
+    /// Drops what is idle too long, closed by the other end, or spoke out of turn, and all that leads to hosts which
+    /// are not among `hosts`. An HTTP/2 connection closes when its last stream ends after that.
+    pub(crate) fn sweep(&mut self, hosts: &HashSet<u64>) {
         let now = Instant::now();
-        self.http1.retain(|_, pool| {
+        self.http1.retain(|host, pool| {
             pool.retain(|c| {
                 let fresh = c.idle_timeout == Duration::ZERO || now.duration_since(c.idle_since) < c.idle_timeout;
                 fresh && is_quiet(c)
             });
-            !pool.is_empty()
+            !pool.is_empty() && hosts.contains(host)
         });
-        self.http2.retain(|_, pool| {
-            pool.retain(|c| c.alive.get());
-            !pool.is_empty()
+        self.http2.retain(|host, pool| {
+            pool.retain(|c| c.usage.is_usable() && !c.usage.is_idle(now));
+            !pool.is_empty() && hosts.contains(host)
         });
     }
 }

@@ -11,8 +11,7 @@ pub(crate) fn request_from_h2(parts: &http::request::Parts, head: &mut RequestHe
         None if parts.method == http::Method::CONNECT => parts.uri.authority()?.as_str().as_bytes(),
         None => return None,
     };
-    let plain = target.starts_with(b"/") || target == b"*" || parts.method == http::Method::CONNECT;
-    if !is_method(method) || !plain {
+    if !is_method(method) {
         return None;
     }
     head.start(method, target, Version::Http2);
@@ -96,6 +95,10 @@ fn fields_from_h2(map: &HeaderMap, block: &mut HeaderBlock) {
 
 fn fields_to_h2(block: &HeaderBlock, map: &mut HeaderMap) {
     for (name, value) in block.iter() {
+        // Connection-specific fields have no place here (RFC 9113 §8.2.2); a request for a WebSocket has one.
+        if name.eq_ignore_ascii_case(b"upgrade") {
+            continue;
+        }
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
             map.append(name, value);
         }

@@ -124,7 +124,13 @@ impl H2Reader {
         Ok(())
     }
 
-    /// Whether the peer gave the stream up.
+    /// Takes whatever else may come for nothing.
+    pub(crate) fn discard(&mut self) {
+        self.pending.clear();
+        self.ended = true;
+    }
+
+    /// Whether nothing follows what is pending.
     pub(crate) fn is_ended(&self) -> bool {
         self.ended
     }

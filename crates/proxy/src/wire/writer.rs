@@ -162,6 +162,11 @@ impl H2Writer {
         Ok(())
     }
 
+    /// Waits until the other end gives the stream up or is gone.
+    async fn given_up(&mut self) {
+        let _ = std::future::poll_fn(|cx| self.stream.poll_reset(cx)).await;
+    }
+
     /// Gives the stream up.
     pub(crate) fn reset(&mut self, reason: h2::Reason) {
         if !self.ended {
@@ -207,6 +212,15 @@ impl Sink<'_> {
             Self::H1(writer) => writer.pending() >= FULL,
             Self::OwnH1(writer) => writer.pending() >= FULL,
             Self::H2(writer) => writer.queue.iter().map(Bytes::len).sum::<usize>() >= FULL,
+        }
+    }
+
+    /// Waits until the receiver of an HTTP/2 stream gives it up; what an HTTP/1 connection's end means, its reader
+    /// knows.
+    pub(crate) async fn given_up(&mut self) {
+        match self {
+            Self::H2(writer) => writer.given_up().await,
+            Self::H1(_) | Self::OwnH1(_) => std::future::pending().await,
         }
     }
 

@@ -27,7 +27,7 @@ fn a_long_delay_shows_the_bug_to_jason_and_to_nobody_else() {
     let mut client = demo.client().unwrap();
     let (text, took) = page(&mut client, "jason");
     assert!(text.contains("Sorry, product reviews are currently unavailable"), "{text}");
-    assert!(took >= Duration::from_secs(6), "{took:?}");
+    assert!(took > Duration::from_secs(5), "{took:?}");
     let (text, _) = page(&mut client, "");
     assert!(text.contains("reviews-v1-") && !text.contains("Sorry"), "{text}");
     demo.end().unwrap();
@@ -40,7 +40,7 @@ fn a_short_delay_only_slows_jason_and_an_abort_only_takes_the_stars() {
     let mut client = demo.client().unwrap();
     let (text, took) = page(&mut client, "jason");
     assert!(text.contains('★') && text.contains("reviews-v2-"), "{text}");
-    assert!(took >= Duration::from_secs(2), "{took:?}");
+    assert!(took > Duration::from_secs(1), "{took:?}");
 
     demo.save("ratings.yaml", &ratings("abort: {percentage: {value: 100.0}, httpStatus: 500}")).unwrap();
     let aborted = || {

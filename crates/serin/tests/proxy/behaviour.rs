@@ -8,6 +8,7 @@ use serde_json::json;
 use serin_testkit::backend::{Backend, head_end, read};
 use serin_testkit::client::Client;
 use serin_testkit::load;
+use serin_testkit::process::wait_until;
 use serin_testkit::proxy::{Proxy, bootstrap, cluster};
 
 use super::{SERIN, ok};
@@ -167,17 +168,21 @@ fn faults_are_injected() {
         {"match": {"prefix": "/abort"}, "route": {"cluster": "a"},
          "typed_per_filter_config": fault(json!({"abort": {"http_status": 418, "percentage": all}}))},
         {"match": {"prefix": "/delay"}, "route": {"cluster": "a"},
-         "typed_per_filter_config": fault(json!({"delay": {"fixed_delay": "0.3s", "percentage": all}}))},
+         "typed_per_filter_config": fault(json!({"delay": {"fixed_delay": "3s", "percentage": all}}))},
         {"match": {"prefix": "/"}, "route": {"cluster": "a"}},
     ]);
     let (proxy, mut client) = start(&routes, &[cluster("a", &[backend.address()])]);
     let aborted = client.get("/abort", &[]).unwrap();
     assert_eq!((aborted.status, aborted.text().as_str()), (418, "fault filter abort"));
     assert!(backend.take().is_empty());
-    let started = std::time::Instant::now();
-    assert_eq!(client.get("/delay", &[]).unwrap().text(), "real");
-    assert!(started.elapsed() >= Duration::from_millis(300));
-    assert_eq!(client.get("/", &[]).unwrap().text(), "real");
+    let delayed = std::thread::spawn(move || client.get("/delay", &[]).unwrap().text());
+    let injected = || Some(()).filter(|()| proxy.stat("http.main.fault.delays_injected") == 1);
+    wait_until(Duration::from_secs(10), injected).unwrap();
+    let mut other = Client::new(proxy.listener("main").unwrap());
+    assert_eq!(other.get("/overtakes", &[]).unwrap().text(), "real");
+    assert!(text(&backend.take()).starts_with("GET /overtakes"), "the delayed request did not wait");
+    assert_eq!(delayed.join().unwrap(), "real");
+    assert!(text(&backend.take()).starts_with("GET /delay"));
     assert_eq!((proxy.stat("http.main.fault.aborts_injected"), proxy.stat("http.main.fault.delays_injected")), (1, 1));
 }
 
@@ -220,6 +225,10 @@ fn websockets_pass_and_nothing_is_sent_ahead_of_the_101() {
             }
         }
         assert_eq!(head_end(&buffer), Some(buffer.len()), "bytes were sent ahead");
+        let head = text(&buffer).to_ascii_lowercase();
+        if !(head.contains("\r\nupgrade: websocket\r\n") && head.contains("\r\nconnection: upgrade\r\n")) {
+            return;
+        }
         let _ = stream
             .write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\r\nhello ");
         let mut echo = [0u8; 64];

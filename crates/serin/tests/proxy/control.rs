@@ -1,13 +1,13 @@
 //! The proxy under a control plane: the real pilot in both variants of the protocol, and peers that misbehave.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use serin_testkit::backend::Backend;
-use serin_testkit::client::Client;
+use serin_testkit::client::{Client, read_response};
 use serin_testkit::process::{Process, wait_until};
 use serin_testkit::proxy::{Proxy, bootstrap, cluster, socket_address};
 
@@ -87,10 +87,57 @@ fn both_variants_of_the_protocol_configure_the_proxy() {
         std::fs::write(pilot.folder.path().join("mesh.yaml"), moved).unwrap();
         wait_until(PATIENCE, || client.get("/", &[]).ok().filter(|r| r.text() == "second")).unwrap();
         assert!(proxy.page("/config_dump").unwrap().1.contains("outbound|80||web.internal"), "{api_type}");
+        let mut kept = TcpStream::connect(proxy.listener(name).unwrap()).unwrap();
+        kept.set_read_timeout(Some(PATIENCE)).unwrap();
+        let ask = |kept: &mut TcpStream| {
+            kept.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            read_response(kept, false)
+        };
+        assert_eq!(ask(&mut kept).unwrap().text(), "second");
         std::fs::remove_file(pilot.folder.path().join("mesh.yaml")).unwrap();
         wait_until(PATIENCE, || (!proxy.page("/listeners").ok()?.1.contains(name)).then_some(())).unwrap();
+        ask(&mut kept).unwrap();
         drop(pilot.process);
     }
+}
+
+/// Whatever becomes of the files, what was good goes on until something better is there.
+#[test]
+fn what_is_broken_keeps_what_was_good() {
+    let backend = Backend::answering(ok("first")).unwrap();
+    let second = Backend::answering(ok("second")).unwrap();
+    let documents = mesh(backend.address(), 1);
+    let pilot = pilot(&documents);
+    let (folder, aside) = (pilot.folder.path().join("mesh.yaml"), pilot.folder.path().join("other.yaml"));
+    let proxy = Proxy::start(SERIN, &client_of(pilot.xds, "DELTA_GRPC", NODE)).unwrap();
+    let mut client = Client::new(proxy.listener("127.0.0.1_80").unwrap());
+    wait_until(PATIENCE, || client.get("/", &[]).ok().filter(|r| r.text() == "first")).unwrap();
+    let nameless = documents.replace("metadata: {name: web}", "metadata: {}");
+    let broken = documents.replace("resolution: STATIC", "resolution: 17");
+    for (path, text, said) in [
+        (&folder, documents.clone() + "---\nkind: [unclosed\n", "mesh.yaml"),
+        (&folder, nameless, "name"),
+        (&folder, broken.clone(), "resolution"),
+        (&aside, broken, "other.yaml"),
+    ] {
+        std::fs::write(path, text).unwrap();
+        if path == &aside {
+            std::fs::remove_file(&folder).unwrap();
+        }
+        pilot.process.wait_for(said, PATIENCE).unwrap();
+        std::thread::sleep(Duration::from_millis(600));
+        assert_eq!(client.get("/", &[]).unwrap().text(), "first", "after {said}");
+    }
+    let gone = pilot.folder.path().with_extension("gone");
+    std::fs::rename(pilot.folder.path(), &gone).unwrap();
+    pilot.process.wait_for("No such file or directory", PATIENCE).unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(client.get("/", &[]).unwrap().text(), "first", "after the folder was moved away");
+    std::fs::rename(&gone, pilot.folder.path()).unwrap();
+    let port = |a: SocketAddr| format!("http: {}", a.port());
+    std::fs::write(&folder, documents.replace(&port(backend.address()), &port(second.address()))).unwrap();
+    wait_until(PATIENCE, || client.get("/", &[]).ok().filter(|r| r.text() == "second"))
+        .expect("a sound version comes before an earlier one of what is broken elsewhere");
 }
 
 #[test]

@@ -29,6 +29,8 @@ const CASES: &[(&str, &[u8], u16)] = &[
     ("D5 100 first", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200),
     ("D6 bad status", b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n", 502),
     ("D6 status with letters", b"HTTP/1.1 200OK\r\nContent-Length: 0\r\n\r\n", 502),
+    ("D6 two CR in the status line", b"HTTP/1.1 200 OK\r\r\nContent-Length: 0\r\n\r\n", 502),
+    ("D6 CR in the status line", b"HTTP/1.1 200\rX: y\r\nContent-Length: 0\r\n\r\n", 502),
     ("D6 version 0.9", b"hello\r\n\r\n", 502),
     ("D7 bare CR", b"HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 0\r\n\r\n", 502),
     ("D7 folding", b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n", 502),

@@ -1,6 +1,7 @@
 //! The four cells: HTTP/1 and HTTP/2 on either side, and gRPC with its trailers.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -126,6 +127,82 @@ async fn all_four_cells_carry_bodies() {
     let response = from_h1.await.unwrap();
     assert_eq!((response.status, response.header("x-authority")), (200, Some("named")));
     assert!(response.body == body, "{} bytes came back", response.body.len());
+}
+
+/// A client that gives a stream up, or goes away, frees what is held upstream for it.
+#[tokio::test]
+async fn a_cancelled_stream_is_cancelled_upstream() {
+    let hanging =
+        Backend::scripted(|stream, seen| while serin_testkit::backend::read(stream, &mut Vec::new(), seen) > 0 {})
+            .unwrap();
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "a", "timeout": "60s"}}]);
+    let proxy = Proxy::start(SERIN, &bootstrap(&routes, &[cluster("a", &[hanging.address()])])).unwrap();
+    let address = proxy.listener("main").unwrap();
+    let active = async |n: u64| {
+        for _ in 0..500 {
+            if proxy.stat("cluster.a.upstream_rq_active") == n {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("never {n} requests in flight");
+    };
+    let (send, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    let running = tokio::spawn(connection);
+    let mut send = send.ready().await.unwrap();
+    let (first, mut reset) = send.send_request(request("GET", address), true).unwrap();
+    let mut send = send.ready().await.unwrap();
+    let (second, _stream) = send.send_request(request("GET", address), true).unwrap();
+    active(2).await;
+    reset.send_reset(h2::Reason::CANCEL);
+    drop(first);
+    active(1).await;
+    running.abort();
+    drop((second, send));
+    active(0).await;
+}
+
+/// An upstream that says 204 and sends a body all the same: nothing of it reaches an HTTP/1 client.
+#[tokio::test]
+async fn a_body_where_none_may_be_is_dropped() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let head = http::Response::builder().status(204).body(()).unwrap();
+                let mut send = respond.send_response(head, false).unwrap();
+                let _ = send.send_data(Bytes::from_static(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"), true);
+            }
+        }
+    });
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "h2"}}]);
+    let proxy = Proxy::serin(SERIN, &bootstrap(&routes, &[h2_cluster("h2", upstream)])).unwrap();
+    let address = proxy.listener("main").unwrap();
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut client = Client::new(address);
+        [client.get("/1", &[]).unwrap(), client.get("/2", &[]).unwrap()]
+    });
+    for response in asked.await.unwrap() {
+        assert_eq!((response.status, response.text().as_str()), (204, ""));
+    }
+}
+
+#[tokio::test]
+async fn targets_are_checked_as_on_http1() {
+    let plain = Backend::answering(ok("up")).unwrap();
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "a"}}]);
+    let proxy = Proxy::serin(SERIN, &bootstrap(&routes, &[cluster("a", &[plain.address()])])).unwrap();
+    let address = proxy.listener("main").unwrap();
+    for (method, target, status) in
+        [("GET", "/a^b", 400), ("GET", "/a{b}", 400), ("TRACE", "/", 405), ("GET", "/fine", 200)]
+    {
+        let request = http::Request::builder().method(method).uri(format!("http://{address}{target}")).body(());
+        let (response, _) = h2_request(address, request.unwrap(), Bytes::new()).await;
+        assert_eq!(response.status(), status, "{method} {target}");
+    }
+    assert_eq!(String::from_utf8(plain.take()).unwrap().matches("HTTP/1.1\r\n").count(), 1);
 }
 
 #[tokio::test]

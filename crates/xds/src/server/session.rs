@@ -149,8 +149,9 @@ impl Session {
 
     /// The next response to send; call again until there is none.
     pub fn poll(&mut self, now: Instant) -> Option<Response> {
+        self.endpoint_wait = self.endpoint_wait.filter(|until| now < *until);
         for index in 0..self.order.len() {
-            if !self.may_send(index, now) {
+            if !self.may_send(index) {
                 return None;
             }
             let type_url = self.order.get(index).cloned()?;
@@ -186,7 +187,7 @@ impl Session {
     }
 
     /// Whether every type before this one is settled.
-    fn may_send(&mut self, index: usize, now: Instant) -> bool {
+    fn may_send(&mut self, index: usize) -> bool {
         let settled = self
             .order
             .iter()
@@ -195,7 +196,7 @@ impl Session {
         if !settled || index < 2 {
             return settled;
         }
-        if self.endpoint_wait.is_some_and(|until| now >= until) || self.endpoints_asked_for() {
+        if self.endpoints_asked_for() {
             self.endpoint_wait = None;
         }
         self.endpoint_wait.is_none()
