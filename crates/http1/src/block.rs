@@ -28,6 +28,21 @@ struct Field {
 pub struct HeaderBlock {
     bytes: Vec<u8>,
     fields: Vec<Field>,
+    /// A bit for each name that was ever added (see [`mark`]): most look-ups are for fields that are not there, and end
+    /// with one test.
+    marks: u64,
+}
+
+/// One bit of 64, by what is cheap to see of a name: its length and its first and last letter, without case.
+#[inline]
+fn mark(name: &[u8]) -> u64 {
+    let (first, last) = match name {
+        [] => return 0,
+        [only] => (*only, *only),
+        [first, .., last] => (*first, *last),
+    };
+    let mixed = (name.len() * 5) ^ usize::from(first | 0x20) ^ (usize::from(last | 0x20) * 3);
+    1 << (mixed & 63)
 }
 
 impl HeaderBlock {
@@ -35,6 +50,12 @@ impl HeaderBlock {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.fields.clear();
+        self.marks = 0;
+    }
+
+    #[inline]
+    fn is_absent(&self, name: &str) -> bool {
+        self.marks & mark(name.as_bytes()) == 0
     }
 
     /// Number of fields.
@@ -51,7 +72,11 @@ impl HeaderBlock {
 
     /// The first value under `name` (compared without case).
     #[must_use]
+    #[inline]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
+        if self.is_absent(name) {
+            return None;
+        }
         self.fields.iter().find(|f| self.named(f, name)).map(|f| self.slice(f.value))
     }
 
@@ -63,13 +88,15 @@ impl HeaderBlock {
 
     /// Every value under `name`, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.fields.iter().filter(move |f| self.named(f, name)).map(|f| self.slice(f.value))
+        let fields = if self.is_absent(name) { &[][..] } else { &self.fields };
+        fields.iter().filter(move |f| self.named(f, name)).map(|f| self.slice(f.value))
     }
 
     /// Whether a field of that name is there.
     #[must_use]
+    #[inline]
     pub fn contains(&self, name: &str) -> bool {
-        self.fields.iter().any(|f| self.named(f, name))
+        !self.is_absent(name) && self.fields.iter().any(|f| self.named(f, name))
     }
 
     /// All fields as (name, value), in order.
@@ -79,6 +106,7 @@ impl HeaderBlock {
 
     /// Adds a field at the end. The caller vouches that name and value are valid.
     pub fn append(&mut self, name: &[u8], value: &[u8]) {
+        self.marks |= mark(name);
         let name = self.push_bytes(name);
         let value = self.push_bytes(value);
         self.fields.push(Field { name, value });
@@ -86,6 +114,9 @@ impl HeaderBlock {
 
     /// Makes `value` the only one under `name`: the first field keeps its place, others go.
     pub fn set(&mut self, name: &str, value: &[u8]) {
+        if self.is_absent(name) {
+            return self.append(name.as_bytes(), value);
+        }
         let value_span = self.push_bytes(value);
         let mut found = false;
         let bytes = &self.bytes;
@@ -105,7 +136,12 @@ impl HeaderBlock {
     }
 
     /// Removes every field of that name; true when there was one.
+    #[inline]
     pub fn remove(&mut self, name: &str) -> bool {
+        !self.is_absent(name) && self.remove_present(name)
+    }
+
+    fn remove_present(&mut self, name: &str) -> bool {
         let before = self.fields.len();
         let bytes = &self.bytes;
         self.fields.retain(|f| !slice(bytes, f.name).eq_ignore_ascii_case(name.as_bytes()));
@@ -125,6 +161,7 @@ impl HeaderBlock {
     }
 
     pub(crate) fn push_field(&mut self, name: Span, value: Span) {
+        self.marks |= mark(self.slice(name));
         self.fields.push(Field { name, value });
     }
 

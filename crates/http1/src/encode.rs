@@ -95,8 +95,13 @@ fn end(connection: Connection, out: &mut Vec<u8>) {
     });
 }
 
-fn push_number(mut n: u64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
+fn push_number(n: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(decimal(n, &mut [0; 20]));
+}
+
+/// A number's decimal digits, in the caller's buffer.
+#[must_use]
+pub fn decimal(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
     loop {
         at -= 1;
@@ -106,5 +111,5 @@ fn push_number(mut n: u64, out: &mut Vec<u8>) {
             break;
         }
     }
-    out.extend_from_slice(&digits[at..]);
+    &digits[at..]
 }

@@ -12,9 +12,9 @@ mod respond;
 mod serve;
 mod upgrade;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -23,7 +23,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use crate::metric;
-use crate::snapshot::ListenerRuntime;
+use crate::worker::View;
 use crate::worker::{ConnectionGuard, Worker};
 
 /// What is true of a connection all its life.
@@ -31,22 +31,35 @@ pub(crate) struct ConnectionContext {
     pub(crate) worker: Rc<Worker>,
     /// Name of its listener; the newest configuration under that name applies.
     pub(crate) listener: Rc<str>,
-    /// That listener as it was when the connection came.
-    pub(crate) accepted_by: Arc<ListenerRuntime>,
+    /// The newest view of it, with the number of its snapshot.
+    seen: RefCell<(u64, Rc<View>)>,
     pub(crate) peer: SocketAddr,
     pub(crate) local: Option<SocketAddr>,
+}
+
+impl ConnectionContext {
+    /// The newest view of the listener, and whether the listener is still there: if not, it is as it was at the end.
+    pub(crate) fn view(&self) -> (bool, Rc<View>) {
+        let generation = self.worker.generation();
+        let mut seen = self.seen.borrow_mut();
+        if seen.0 != generation {
+            let Some(view) = self.worker.view(&self.listener) else { return (false, seen.1.clone()) };
+            *seen = (generation, view);
+        }
+        (true, seen.1.clone())
+    }
 }
 
 /// Serves one connection until it ends.
 pub(crate) async fn connection(
     worker: Rc<Worker>,
-    listener: Rc<str>,
+    (listener, view): (Rc<str>, Rc<View>),
     stream: TcpStream,
     peer: SocketAddr,
     guard: &ConnectionGuard,
 ) {
-    let (local, accepted_by) = (stream.local_addr().ok(), guard.listener.clone());
-    let context = Rc::new(ConnectionContext { worker, listener, accepted_by, peer, local });
+    let (local, seen) = (stream.local_addr().ok(), RefCell::new((0, view)));
+    let context = Rc::new(ConnectionContext { worker, listener, seen, peer, local });
     let http = &guard.listener.config.http;
     let id = context.worker.id;
     let first = match http.codec {
@@ -90,9 +103,7 @@ async fn detect(mut stream: TcpStream, idle: Duration, worker: &Worker) -> Optio
 
 /// Counts one in the newest configuration of the connection's listener.
 fn count(context: &ConnectionContext, index: usize) {
-    let snapshot = context.worker.snapshot();
-    let listener = snapshot.listeners.get(&*context.listener).unwrap_or(&context.accepted_by);
-    listener.stats.add(context.worker.id, index, 1);
+    context.view().1.listener.stats.add(context.worker.id, index, 1);
 }
 
 /// The outcome, or `None` after `limit`; zero is no limit.

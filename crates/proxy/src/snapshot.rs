@@ -21,8 +21,7 @@ pub(crate) struct ListenerRuntime {
 /// One consistent configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    pub(crate) listeners: HashMap<String, Arc<ListenerRuntime>>,
-    /// Route tables by listener name.
-    pub(crate) routes: HashMap<String, Arc<RouteTable>>,
+    /// Listeners that have their routes.
+    pub(crate) listeners: HashMap<String, (Arc<ListenerRuntime>, Arc<RouteTable>)>,
     pub(crate) clusters: HashMap<String, Arc<ClusterRuntime>>,
 }

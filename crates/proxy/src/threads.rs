@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::http;
+use crate::socket;
 use crate::worker::{Command, ConnectionGuard, Shared, Worker};
 
 /// Starts worker `id`; it runs until its commands' sender is gone.
@@ -76,13 +77,13 @@ async fn accept(worker: Rc<Worker>, name: String, socket: TcpListener) {
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
-                let Some(listener) = worker.snapshot().listeners.get(&*name).cloned() else { continue };
-                let _ = stream.set_nodelay(true);
-                let guard = ConnectionGuard::new(worker.clone(), listener);
+                let Some(view) = worker.view(&name) else { continue };
+                socket::prepare(&stream, peer);
+                let guard = ConnectionGuard::new(worker.clone(), view.listener.clone());
                 let worker = worker.clone();
                 let name = name.clone();
                 tokio::task::spawn_local(async move {
-                    http::connection(worker, name, stream, peer, &guard).await;
+                    http::connection(worker, (name, view), stream, peer, &guard).await;
                     drop(guard);
                 });
             }

@@ -3,6 +3,8 @@
 //! A connection stays with the worker that accepted it. Workers share only the published snapshot and atomics that
 //! each of them writes in its own copy.
 
+mod view;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::TcpListener as StdListener;
@@ -17,6 +19,8 @@ use tokio::sync::Notify;
 use crate::snapshot::{ListenerRuntime, Snapshot};
 use crate::upstream::Pools;
 
+pub(crate) use view::{LocalCluster, LocalHost, View};
+
 /// What the main thread tells a worker.
 pub(crate) enum Command {
     /// Accept on this socket for the listener of that name.
@@ -29,23 +33,18 @@ pub(crate) enum Command {
     Finish,
 }
 
-/// A worker's handle to a snapshot: a request clones it without an instruction that other workers could feel.
-#[derive(Clone)]
-pub(crate) struct Current(Rc<Taken>);
-
-struct Taken(Arc<Snapshot>);
-
-impl Current {
-    fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self(Rc::new(Taken(snapshot)))
-    }
+/// What was made so far from one snapshot.
+struct Views {
+    snapshot: Arc<Snapshot>,
+    /// Counts snapshots, so that holders of a view can tell whether it is the newest.
+    generation: u64,
+    listeners: HashMap<String, Rc<View>>,
+    clusters: HashMap<String, Rc<LocalCluster>>,
 }
 
-impl std::ops::Deref for Current {
-    type Target = Snapshot;
-
-    fn deref(&self) -> &Snapshot {
-        &self.0.0
+impl Views {
+    fn new(snapshot: Arc<Snapshot>, generation: u64) -> Self {
+        Self { snapshot, generation, listeners: HashMap::new(), clusters: HashMap::new() }
     }
 }
 
@@ -54,9 +53,9 @@ pub(crate) struct Worker {
     /// Its number, which selects its copy of every counter.
     pub(crate) id: usize,
     published: Arc<ArcSwap<Snapshot>>,
-    current: RefCell<Current>,
+    views: RefCell<Views>,
     pub(crate) pools: RefCell<Pools>,
-    pub(crate) balancers: RefCell<HashMap<u64, balance::State>>,
+    pub(crate) balancers: RefCell<HashMap<u64, Rc<RefCell<balance::State>>>>,
     random: RefCell<fastrand::Rng>,
     /// Whether clients are asked to leave.
     pub(crate) draining: Cell<bool>,
@@ -72,7 +71,7 @@ impl Worker {
     pub(crate) fn new(id: usize, shared: Shared) -> Self {
         Self {
             id,
-            current: RefCell::new(Current::new(shared.snapshot.load_full())),
+            views: RefCell::new(Views::new(shared.snapshot.load_full(), 1)),
             published: shared.snapshot,
             pools: RefCell::default(),
             balancers: RefCell::default(),
@@ -84,14 +83,45 @@ impl Worker {
         }
     }
 
-    /// The newest snapshot; costs a pointer comparison when nothing changed.
-    pub(crate) fn snapshot(&self) -> Current {
+    /// The newest snapshot's number; costs a pointer comparison when nothing changed.
+    pub(crate) fn generation(&self) -> u64 {
         let newest = self.published.load();
-        let mut current = self.current.borrow_mut();
-        if !Arc::ptr_eq(&newest, &current.0.0) {
-            *current = Current::new(newest.clone());
+        let mut views = self.views.borrow_mut();
+        if !Arc::ptr_eq(&newest, &views.snapshot) {
+            *views = Views::new(newest.clone(), views.generation + 1);
         }
-        current.clone()
+        views.generation
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.generation();
+        self.views.borrow().snapshot.clone()
+    }
+
+    /// The view of a listener, if there is one of that name.
+    pub(crate) fn view(&self, listener: &str) -> Option<Rc<View>> {
+        self.generation();
+        let mut views = self.views.borrow_mut();
+        if let Some(view) = views.listeners.get(listener) {
+            return Some(view.clone());
+        }
+        let view = Rc::new(View::new(&views.snapshot, listener)?);
+        views.listeners.insert(listener.to_owned(), view.clone());
+        Some(view)
+    }
+
+    /// A cluster of a snapshot; the same object for all views of the newest one.
+    pub(crate) fn cluster(&self, snapshot: &Arc<Snapshot>, name: &str) -> Option<Rc<LocalCluster>> {
+        let newest = Arc::ptr_eq(snapshot, &self.views.borrow().snapshot);
+        let known = self.views.borrow().clusters.get(name).filter(|_| newest).cloned();
+        known.or_else(|| {
+            let cluster = Rc::new(LocalCluster::new(snapshot.clusters.get(name)?.clone(), self));
+            if newest {
+                self.views.borrow_mut().clusters.insert(name.to_owned(), cluster.clone());
+            }
+            Some(cluster)
+        })
     }
 
     /// A uniform random number.

@@ -25,6 +25,7 @@ pub struct RouteTable {
     /// Edits of the whole configuration.
     pub response_headers: serin_resources::header::HeaderEdits,
     hosts: Vec<CompiledHost>,
+    clusters: Vec<String>,
     exact: HashMap<String, usize>,
     suffixes: Vec<(String, usize)>,
     prefixes: Vec<(String, usize)>,
@@ -48,6 +49,8 @@ pub struct CompiledRoute {
     pub config: Route,
     /// The split of its clusters.
     pub split: Split,
+    /// The number of each of its clusters in the table.
+    pub clusters: Vec<usize>,
     /// Its retry policy, or its virtual host's.
     pub retry: Option<RetryPolicy>,
     pub(crate) rewrite_pattern: Option<regex::bytes::Regex>,
@@ -65,20 +68,25 @@ impl RouteTable {
             request_headers: config.request_headers.clone(),
             response_headers: config.response_headers.clone(),
             hosts: Vec::with_capacity(config.virtual_hosts.len()),
+            clusters: Vec::new(),
             exact: HashMap::new(),
             suffixes: Vec::new(),
             prefixes: Vec::new(),
             default: None,
             ignore_port: config.ignore_port_in_host_matching,
         };
+        let mut numbers = HashMap::new();
         for host in &config.virtual_hosts {
             let index = table.hosts.len();
             for domain in &host.domains {
                 table.index_domain(&domain.to_ascii_lowercase(), index);
             }
-            let routes = host.routes.iter().map(|r| CompiledRoute::compile(r, host)).collect();
+            let routes = host.routes.iter().map(|r| CompiledRoute::compile(r, host, &mut numbers)).collect();
             table.hosts.push(CompiledHost { config: VirtualHost { routes: Vec::new(), ..host.clone() }, routes });
         }
+        let mut clusters: Vec<(String, usize)> = numbers.into_iter().collect();
+        clusters.sort_by_key(|(_, number)| *number);
+        table.clusters = clusters.into_iter().map(|(name, _)| name).collect();
         table.suffixes.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
         table.prefixes.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
         table
@@ -114,6 +122,12 @@ impl RouteTable {
         host.routes.iter().find(|route| route.matches(head, random))
     }
 
+    /// Names of all clusters that routes lead to, by their number.
+    #[must_use]
+    pub fn clusters(&self) -> &[String] {
+        &self.clusters
+    }
+
     /// Every host, for admin pages.
     #[must_use]
     pub fn hosts(&self) -> &[CompiledHost] {
@@ -146,7 +160,7 @@ pub(crate) fn full_match(pattern: &str) -> Option<regex::bytes::Regex> {
 }
 
 impl CompiledRoute {
-    fn compile(route: &Route, host: &VirtualHost) -> Self {
+    fn compile(route: &Route, host: &VirtualHost, numbers: &mut HashMap<String, usize>) -> Self {
         let matches = &route.matches;
         let fold = !matches.case_sensitive;
         let path = match &matches.path {
@@ -159,8 +173,14 @@ impl CompiledRoute {
             Action::Forward(forward) => Some(forward),
             _ => None,
         };
+        let clusters = forward.map(|f| f.clusters.as_slice()).unwrap_or_default();
+        let mut number = |name: &String| {
+            let next = numbers.len();
+            *numbers.entry(name.clone()).or_insert(next)
+        };
         Self {
-            split: Split::new(forward.map(|f| f.clusters.as_slice()).unwrap_or_default().iter().map(|c| c.weight)),
+            split: Split::new(clusters.iter().map(|c| c.weight)),
+            clusters: clusters.iter().map(|c| number(&c.name)).collect(),
             retry: forward.and_then(|f| f.retry.clone()).or_else(|| host.retry.clone()),
             rewrite_pattern: match forward.and_then(|f| f.path_rewrite.as_ref()) {
                 Some(PathRewrite::Regex(regex)) => regex::bytes::Regex::new(&regex.pattern).ok(),

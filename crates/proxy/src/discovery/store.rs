@@ -328,8 +328,7 @@ impl Store {
                 RouteSource::Inline(_) => self.built_tables.get(&inline(name)),
             };
             let Some(table) = table else { continue };
-            snapshot.routes.insert(name.clone(), table.clone());
-            snapshot.listeners.insert(name.clone(), self.sockets.runtime(&held.value));
+            snapshot.listeners.insert(name.clone(), (self.sockets.runtime(&held.value), table.clone()));
         }
         let ready: Vec<String> = snapshot.listeners.keys().cloned().collect();
         self.shared.snapshot.store(Arc::new(snapshot));

@@ -1,8 +1,9 @@
 //! One try: choose an endpoint, get a connection, send the request, wait for the head of the answer.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Buf as _;
 use serin_http1::encode::{self, Connection};
 use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{Limits, RequestHead, ResponseHead, Scan, parse_response};
@@ -12,15 +13,14 @@ use serin_traffic::outcome::Outcome;
 use super::body::RequestBody;
 use super::forward::{Side, upload};
 use crate::metric;
-use crate::runtime::{Choice, ClusterRuntime, Host};
-use crate::upstream::{ConnectError, H1Connection, H1Parts, H2Connection, H2Stream, Upstream, connect};
+use crate::upstream::{ConnectError, H1Connection, H2Connection, H2Stream, Upstream, connect};
 use crate::wire::{H1Reader, H2Reader, H2Writer, Sink, request_to_h2, response_from_h2};
-use crate::worker::Worker;
+use crate::worker::{LocalCluster, LocalHost, Worker};
 
 /// What a try needs.
 pub(crate) struct Attempt<'a> {
-    pub(crate) worker: &'a std::rc::Rc<Worker>,
-    pub(crate) cluster: &'a Arc<ClusterRuntime>,
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) cluster: &'a Rc<LocalCluster>,
     pub(crate) head: &'a RequestHead,
     /// How the body is framed towards an HTTP/1 upstream.
     pub(crate) framing: Framing,
@@ -33,58 +33,88 @@ pub(crate) struct Answer {
     pub(crate) head: ResponseHead,
     pub(crate) framing: Framing,
     pub(crate) declared: Declared,
-    pub(crate) reader: AnswerReader,
-    /// Where the rest of the request goes.
-    pub(crate) request_sink: Sink<'static>,
+    pub(crate) exchange: Exchange,
     pub(crate) request_done: bool,
     pub(crate) in_flight: InFlight,
     pub(crate) keep_alive: bool,
-    /// The connection's other parts, for the pool.
-    pub(crate) connection: Option<H1Parts>,
+}
+
+/// The upstream's side of a request: where the answer's body comes from and the rest of the request goes.
+pub(crate) enum Exchange {
+    H1(Box<H1Connection>),
+    H2(Box<(H2Reader, H2Writer)>),
+}
+
+impl Exchange {
+    /// Both directions.
+    pub(crate) fn sides(&mut self) -> (AnswerReader<'_>, Sink<'_>) {
+        match self {
+            Self::H1(connection) => {
+                let H1Connection { reader, writer, .. } = &mut **connection;
+                (AnswerReader::H1(reader), Sink::H1(writer))
+            }
+            Self::H2(both) => (AnswerReader::H2(&mut both.0), Sink::H2(&mut both.1)),
+        }
+    }
 }
 
 /// Where an answer's body comes from.
-pub(crate) enum AnswerReader {
-    H1(H1Reader),
-    H2(H2Reader),
+pub(crate) enum AnswerReader<'a> {
+    H1(&'a mut H1Reader),
+    H2(&'a mut H2Reader),
 }
 
 /// Counts a request as in flight on its host and cluster until dropped.
 pub(crate) struct InFlight {
-    pub(crate) host: Arc<Host>,
-    cluster: Arc<ClusterRuntime>,
+    cluster: Rc<LocalCluster>,
+    /// Which of the cluster's choices.
+    choice: usize,
     worker: usize,
     stream: Option<H2Stream>,
 }
 
 impl InFlight {
-    fn new(worker: usize, cluster: &Arc<ClusterRuntime>, host: &Arc<Host>) -> Self {
-        host.stats.add(worker, metric::host::RQ_TOTAL, 1);
-        host.stats.add(worker, metric::host::RQ_ACTIVE, 1);
+    fn new(worker: usize, cluster: &Rc<LocalCluster>, choice: usize) -> Self {
+        let new = Self { cluster: cluster.clone(), choice, worker, stream: None };
+        new.host(metric::host::RQ_TOTAL, 1);
+        new.host(metric::host::RQ_ACTIVE, 1);
         cluster.state.stats.add(worker, metric::cluster::RQ_TOTAL, 1);
         cluster.state.stats.add(worker, metric::cluster::RQ_ACTIVE, 1);
-        Self { host: host.clone(), cluster: cluster.clone(), worker, stream: None }
+        new
+    }
+
+    fn host(&self, index: usize, amount: u64) {
+        if let Some(local) = self.cluster.hosts.get(self.choice) {
+            local.host.stats.add(self.worker, index, amount);
+        }
+    }
+
+    /// Gives a connection back for other requests to the same endpoint.
+    pub(crate) fn put(&self, connection: Box<H1Connection>) {
+        if let Some(local) = self.cluster.hosts.get(self.choice) {
+            local.pool.put(connection);
+        }
     }
 
     /// Counts how the try ended.
     pub(crate) fn outcome(&self, outcome: Outcome) {
-        let (stats, host) = (&self.cluster.state.stats, &self.host.stats);
+        let stats = &self.cluster.state.stats;
         match outcome {
             Outcome::Response { status, .. } => {
                 stats.add(self.worker, metric::cluster::RQ_COMPLETED, 1);
                 stats.add(self.worker, metric::class(metric::cluster::RQ_1XX, status), 1);
                 let index = if status < 500 { metric::host::RQ_SUCCESS } else { metric::host::RQ_ERROR };
-                host.add(self.worker, index, 1);
+                self.host(index, 1);
             }
             Outcome::Timeout => {
-                host.add(self.worker, metric::host::RQ_TIMEOUT, 1);
-                host.add(self.worker, metric::host::RQ_ERROR, 1);
+                self.host(metric::host::RQ_TIMEOUT, 1);
+                self.host(metric::host::RQ_ERROR, 1);
             }
             Outcome::Reset { .. } | Outcome::Protocol => {
                 stats.add(self.worker, metric::cluster::RQ_RX_RESET, 1);
-                host.add(self.worker, metric::host::RQ_ERROR, 1);
+                self.host(metric::host::RQ_ERROR, 1);
             }
-            Outcome::ConnectFailure => host.add(self.worker, metric::host::RQ_ERROR, 1),
+            Outcome::ConnectFailure => self.host(metric::host::RQ_ERROR, 1),
         }
     }
 
@@ -96,7 +126,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.host.stats.sub(self.worker, metric::host::RQ_ACTIVE);
+        self.host(metric::host::RQ_ACTIVE, u64::MAX);
         self.cluster.state.stats.sub(self.worker, metric::cluster::RQ_ACTIVE);
     }
 }
@@ -119,20 +149,14 @@ impl From<Outcome> for Failure {
     }
 }
 
-/// Chooses an endpoint, avoiding those in `tried` for a number of draws.
-pub(crate) fn choose<'a>(
-    worker: &Worker,
-    cluster: &'a ClusterRuntime,
-    tried: &[u64],
-    draws: u32,
-) -> Option<&'a Choice> {
-    let mut balancers = worker.balancers.borrow_mut();
-    let state = balancers.entry(cluster.state.id).or_default();
+/// Chooses an endpoint, by its number among the choices, avoiding those in `tried` for a number of draws.
+pub(crate) fn choose(worker: &Worker, cluster: &LocalCluster, tried: &[u64], draws: u32) -> Option<usize> {
+    let mut state = cluster.balancer.borrow_mut();
     let mut chosen = None;
     for _ in 0..draws.max(1) {
-        let index = balance::pick(cluster.config.balancer, &cluster.choices, state, &mut || worker.random())?;
-        chosen = cluster.choices.get(index);
-        if chosen.is_none_or(|c| !tried.contains(&c.host.id)) {
+        let index = balance::pick(cluster.config.balancer, &cluster.choices, &mut state, &mut || worker.random())?;
+        chosen = Some(index);
+        if tried.is_empty() || cluster.hosts.get(index).is_none_or(|local| !tried.contains(&local.host.id)) {
             break;
         }
     }
@@ -140,13 +164,16 @@ pub(crate) fn choose<'a>(
 }
 
 impl Attempt<'_> {
-    /// Makes the try on `host`. A pooled connection that turns out to be dead is replaced by a new one: if nothing of
-    /// the request went out, always; if it died before it answered anything, when the request may be repeated
-    /// (RFC 9112 §9.3.1): its other end had closed it already.
-    pub(crate) async fn run(&self, host: &Arc<Host>, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
-        let pooled = self.worker.pools.borrow_mut().checkout(host.id, self.h2);
+    /// Makes the try on the endpoint of that number. A pooled connection that turns out to be dead is replaced by a new
+    /// one: if nothing of the request went out, always; if it died before it answered anything, when the request may be
+    /// repeated (RFC 9112 §9.3.1): its other end had closed it already.
+    pub(crate) async fn run(&self, choice: usize, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
+        let Some(LocalHost { host, pool }) = self.cluster.hosts.get(choice) else {
+            return Err(Outcome::ConnectFailure.into());
+        };
+        let pooled = pool.checkout(self.h2);
         if let Some(connection) = pooled {
-            let in_flight = InFlight::new(self.worker.id, self.cluster, host);
+            let in_flight = InFlight::new(self.worker.id, self.cluster, choice);
             let usage = if let Upstream::H2(c) = &connection { Some(c.usage.clone()) } else { None };
             let outcome = self.exchange(connection, in_flight, body).await;
             let died = usage.is_none_or(|u| !u.is_usable());
@@ -159,7 +186,7 @@ impl Attempt<'_> {
             }
             body.rewind();
         }
-        let in_flight = InFlight::new(self.worker.id, self.cluster, host);
+        let in_flight = InFlight::new(self.worker.id, self.cluster, choice);
         let connection = match connect(self.worker.id, self.cluster, host, self.h2).await {
             Ok(connection) => connection,
             Err(ConnectError::Refused | ConnectError::Timeout) => {
@@ -168,7 +195,7 @@ impl Attempt<'_> {
             }
         };
         if let Upstream::H2(connection) = &connection {
-            self.worker.pools.borrow_mut().share(host.id, connection.clone());
+            pool.share(connection.clone());
         }
         self.exchange(connection, in_flight, body).await
     }
@@ -187,32 +214,33 @@ impl Attempt<'_> {
 
     async fn exchange_h1(
         &self,
-        connection: H1Connection,
+        mut connection: Box<H1Connection>,
         in_flight: InFlight,
         body: &mut RequestBody<'_>,
     ) -> Result<Answer, Failure> {
-        let (mut reader, mut writer, parts) = connection.dismantle();
+        connection.requests += 1;
+        let mut head = std::mem::take(&mut connection.head);
+        let H1Connection { reader, writer, .. } = &mut *connection;
         let announce = if self.websocket { Connection::Upgrade } else { Connection::Default };
         encode::request(self.head, self.framing, announce, &mut writer.out);
         writer.chunked = self.framing == Framing::Chunked;
-        let mut sink = Sink::OwnH1(writer);
+        let mut sink = Sink::H1(writer);
         let mut request_done = body.is_empty();
         if request_done {
             sink.finish();
         }
-        if sink.flush().await.is_err() {
+        if !matches!(body.timers.within(body.idle, sink.flush()).await, Some(Ok(()))) {
             let outcome = Outcome::Reset { sent: false, refused: false };
             in_flight.outcome(outcome);
             return Err(outcome.into());
         }
-        let mut head = ResponseHead::default();
         let mut scan = Scan::default();
         let mut interim = 0;
         loop {
-            let silence = tokio::time::sleep(patience(body, request_done));
+            let silence = silence(body, request_done);
             let outcome = tokio::select! {
                 biased;
-                read = read_head(&mut reader, &mut scan, &mut head) => read,
+                read = read_head(reader, &mut scan, &mut head) => read,
                 pumped = upload(body, &mut sink, request_done) => {
                     // An upstream that stops reading may have answered already: its answer decides.
                     pumped.or_else(|e| e.unless_upstream(&in_flight))?;
@@ -242,17 +270,7 @@ impl Attempt<'_> {
             Failure::Outcome(Outcome::Protocol)
         })?;
         reader.decoder = serin_http1::body::BodyDecoder::new(framing);
-        Ok(Answer {
-            head,
-            framing,
-            declared,
-            reader: AnswerReader::H1(reader),
-            request_sink: sink,
-            request_done,
-            in_flight,
-            keep_alive,
-            connection: Some(parts),
-        })
+        Ok(Answer { head, framing, declared, exchange: Exchange::H1(connection), request_done, in_flight, keep_alive })
     }
 
     async fn exchange_h2(
@@ -275,9 +293,10 @@ impl Attempt<'_> {
         let mut request_done = body.is_empty();
         let sent = send.send_request(self.with_length(request), request_done);
         let (mut response, stream) = sent.map_err(|e| unsent(&in_flight, e))?;
-        let mut sink = Sink::H2(H2Writer::new(stream, request_done));
+        let mut writer = H2Writer::new(stream, request_done);
+        let mut sink = Sink::H2(&mut writer);
         let response = loop {
-            let silence = tokio::time::sleep(patience(body, request_done));
+            let silence = silence(body, request_done);
             tokio::select! {
                 biased;
                 answered = &mut response => {
@@ -309,12 +328,10 @@ impl Attempt<'_> {
             head,
             framing,
             declared,
-            reader: AnswerReader::H2(reader),
-            request_sink: sink,
+            exchange: Exchange::H2(Box::new((reader, writer))),
             request_done,
             in_flight,
             keep_alive: true,
-            connection: None,
         })
     }
 
@@ -327,10 +344,13 @@ impl Attempt<'_> {
     }
 }
 
-/// How long an upstream may be silent: as long as the request still goes up, the sending keeps the time.
-fn patience(body: &RequestBody<'_>, request_done: bool) -> Duration {
-    const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
-    if request_done && !body.idle.is_zero() { body.idle } else { FOR_EVER }
+/// Returns when an upstream was silent for too long; as long as the request still goes up, the sending keeps the time.
+fn silence<'a>(body: &RequestBody<'a>, request_done: bool) -> impl Future<Output = ()> + use<'a> {
+    let limit = if request_done { body.idle } else { Duration::ZERO };
+    let timers = body.timers;
+    async move {
+        timers.within(limit, std::future::pending::<()>()).await;
+    }
 }
 
 /// What an error on a stream means. An error of the whole connection may have hit a request that the other end never
@@ -352,7 +372,7 @@ async fn read_head(reader: &mut H1Reader, scan: &mut Scan, head: &mut ResponseHe
     loop {
         match parse_response(&reader.buffer, scan, &Limits::default(), head) {
             Ok(Some(used)) => {
-                let _ = reader.buffer.split_to(used);
+                reader.buffer.advance(used);
                 return Ok(());
             }
             Ok(None) => {}

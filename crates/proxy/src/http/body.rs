@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::timer::Timers;
 use crate::wire::{BodyError, Frame, H1Reader, H2Reader, READ_SIZE, Take};
 
 /// Where a request's body comes from.
@@ -42,13 +43,14 @@ pub(crate) struct RequestBody<'a> {
     received: u64,
     /// Longest silence of either side before the request is given up; zero is for ever.
     pub(crate) idle: Duration,
+    pub(crate) timers: &'a Timers,
 }
 
 /// Longest body that is kept for another try (Envoy's default buffer is 1 MiB; its edge advice 32 KiB).
 const KEEP: usize = 64 * 1024;
 
 impl<'a> RequestBody<'a> {
-    pub(crate) fn new(source: Source<'a>) -> Self {
+    pub(crate) fn new(source: Source<'a>, timers: &'a Timers) -> Self {
         let finished = match &source {
             Source::H1(reader) => reader.decoder.is_done(),
             Source::H2(reader) => reader.is_ended(),
@@ -63,6 +65,7 @@ impl<'a> RequestBody<'a> {
             finished,
             received: 0,
             idle: Duration::ZERO,
+            timers,
         }
     }
 
@@ -137,7 +140,9 @@ impl<'a> RequestBody<'a> {
     }
 
     pub(crate) async fn fill(&mut self) -> Result<(), BodyError> {
-        self.source.fill().await
+        let filled = self.source.fill().await;
+        self.timers.tick();
+        filled
     }
 
     /// Waits until the client is certainly gone; bytes it sends ahead are kept. Never returns while it stays.

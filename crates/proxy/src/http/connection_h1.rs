@@ -1,9 +1,10 @@
 //! An HTTP/1 client's connection: one request after the other, each answered before the next is looked at.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use serin_http1::body::BodyDecoder;
 use serin_http1::encode::{self, Connection};
 use serin_http1::framing::{self, Declared, Framing};
@@ -17,6 +18,7 @@ use super::respond::{Responder, Served};
 use super::serve::serve as serve_request;
 use super::{ConnectionContext, count, finishing, upgrade, within};
 use crate::metric;
+use crate::timer::Timers;
 use crate::wire::{Frame, H1Reader, H1Writer, Sink, Take};
 
 /// What comes next on a connection.
@@ -32,8 +34,11 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
     let mut reader = H1Reader { socket: read, buffer, decoder: BodyDecoder::new(Framing::Empty), ended: false };
     let mut writer = H1Writer::new(write);
     let mut head = RequestHead::default();
+    let timers = Timers::new();
+    let worker = context.worker.clone();
+    let mut leaving = std::pin::pin!(finishing(&worker));
     loop {
-        let framing = match next(&context, &mut reader, &mut head).await {
+        let framing = match next(&context, &timers, &mut reader, &mut head, leaving.as_mut()).await {
             Next::Closed => return,
             Next::Refuse(status) => {
                 refuse(&context, status, &mut writer).await;
@@ -49,7 +54,7 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
         let keep_alive = wanted && !context.worker.draining.get() && !reader.ended;
         reader.decoder = BodyDecoder::new(framing);
         let responder = Responder::H1 { writer: &mut writer, version: head.version, keep_alive };
-        let body = RequestBody::new(Source::H1(&mut reader));
+        let body = RequestBody::new(Source::H1(&mut reader), &timers);
         match serve_request(&context, &mut head, framing, body, responder).await {
             Served::Keep if drained(&mut reader).await => {}
             Served::Keep | Served::Close => return linger(reader, writer).await,
@@ -61,12 +66,17 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
 
 /// The listener's timers as they are now.
 fn timeouts(context: &ConnectionContext) -> Timeouts {
-    let snapshot = context.worker.snapshot();
-    snapshot.listeners.get(&*context.listener).map(|l| l.config.http.timeouts).unwrap_or_default()
+    context.view().1.listener.config.http.timeouts
 }
 
 /// Waits for a request head.
-async fn next(context: &ConnectionContext, reader: &mut H1Reader, head: &mut RequestHead) -> Next {
+async fn next(
+    context: &ConnectionContext,
+    timers: &Timers,
+    reader: &mut H1Reader,
+    head: &mut RequestHead,
+    leaving: Pin<&mut impl Future<Output = ()>>,
+) -> Next {
     let timeouts = timeouts(context);
     if reader.buffer.is_empty() {
         if reader.ended {
@@ -74,8 +84,8 @@ async fn next(context: &ConnectionContext, reader: &mut H1Reader, head: &mut Req
         }
         let filled = tokio::select! {
             biased;
-            filled = within(timeouts.idle, reader.fill()) => filled,
-            () = finishing(&context.worker) => return Next::Closed,
+            filled = timers.within(timeouts.idle, reader.fill()) => filled,
+            () = leaving => return Next::Closed,
         };
         match filled {
             Some(Ok(())) if !reader.buffer.is_empty() => {}
@@ -86,7 +96,8 @@ async fn next(context: &ConnectionContext, reader: &mut H1Reader, head: &mut Req
             }
         }
     }
-    match within(timeouts.request_headers, read_head(reader, head)).await {
+    timers.tick();
+    match timers.within(timeouts.request_headers, read_head(reader, timers, head)).await {
         Some(Some(Ok(framing))) => Next::Request(framing),
         Some(Some(Err(error))) => {
             count(context, metric::http::CX_PROTOCOL_ERROR);
@@ -101,16 +112,19 @@ async fn next(context: &ConnectionContext, reader: &mut H1Reader, head: &mut Req
 }
 
 /// `None` when the client went away in the middle.
-async fn read_head(reader: &mut H1Reader, head: &mut RequestHead) -> Option<Result<Framing, Error>> {
+async fn read_head(reader: &mut H1Reader, timers: &Timers, head: &mut RequestHead) -> Option<Result<Framing, Error>> {
     let mut scan = Scan::default();
     loop {
         match parse_request(&reader.buffer, &mut scan, &Limits::default(), head) {
             Ok(Some(used)) => {
-                let _ = reader.buffer.split_to(used);
+                reader.buffer.advance(used);
                 return Some(framing::of_request(head));
             }
             Ok(None) if reader.ended => return None,
-            Ok(None) => reader.fill().await.ok()?,
+            Ok(None) => {
+                reader.fill().await.ok()?;
+                timers.tick();
+            }
             Err(error) => return Some(Err(error)),
         }
     }

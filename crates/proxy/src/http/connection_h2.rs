@@ -18,6 +18,7 @@ use super::respond::{H2Responder, Responder};
 use super::serve::serve as serve_request;
 use super::{ConnectionContext, within};
 use crate::metric;
+use crate::timer::Timers;
 use crate::wire::{H2Reader, request_from_h2, response_to_h2};
 
 /// Serves a connection until it ends.
@@ -137,7 +138,8 @@ async fn serve_stream(
         Framing::Empty if !reader.is_ended() => Framing::Chunked,
         other => other,
     };
-    let body = RequestBody::new(Source::H2(reader));
+    let timers = Timers::new();
+    let body = RequestBody::new(Source::H2(reader), &timers);
     let respond: H2Responder = Rc::new(RefCell::new(Some(respond)));
     let given_up = std::future::poll_fn(|cx| match &mut *respond.borrow_mut() {
         Some(respond) => respond.poll_reset(cx).map(|_| ()),

@@ -2,23 +2,23 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use serin_http1::{RequestHead, ResponseHead};
 use serin_telemetry::access_log::Record as LogRecord;
+use tokio::time::Instant;
 
 use super::ConnectionContext;
 use crate::metric;
-use crate::snapshot::ListenerRuntime;
-use crate::worker::Worker;
+use crate::worker::{View, Worker};
 
 /// What is remembered of a request.
 pub(crate) struct Record {
     context: Rc<ConnectionContext>,
-    listener: Arc<ListenerRuntime>,
+    view: Rc<View>,
     started: Instant,
-    wall: SystemTime,
+    /// The start by the calendar, when something is logged.
+    wall: Option<SystemTime>,
     /// Status answered, 0 for none.
     pub(crate) status: u16,
     /// Envoy response flag.
@@ -28,8 +28,8 @@ pub(crate) struct Record {
     /// Body bytes to the client.
     pub(crate) sent: u64,
     pub(crate) upstream: Option<SocketAddr>,
-    pub(crate) cluster: String,
-    pub(crate) route: String,
+    cluster: String,
+    route: String,
     pub(crate) attempts: u32,
     /// Kept only when something is logged.
     request: Option<RequestHead>,
@@ -37,14 +37,15 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(context: &Rc<ConnectionContext>, listener: &Arc<ListenerRuntime>) -> Self {
+    pub(crate) fn new(context: &Rc<ConnectionContext>, view: &Rc<View>, started: Instant) -> Self {
+        let listener = &view.listener;
         listener.stats.add(context.worker.id, metric::http::RQ_TOTAL, 1);
         listener.stats.add(context.worker.id, metric::http::RQ_ACTIVE, 1);
         Self {
             context: context.clone(),
-            listener: listener.clone(),
-            started: Instant::now(),
-            wall: SystemTime::now(),
+            view: view.clone(),
+            started,
+            wall: (!listener.logs.is_empty()).then(SystemTime::now),
             status: 0,
             flag: "-",
             received: 0,
@@ -67,13 +68,27 @@ impl Record {
     }
 
     fn logged(&self) -> bool {
-        !self.listener.logs.is_empty()
+        !self.view.listener.logs.is_empty()
     }
 
     /// Remembers the request as it came.
     pub(crate) fn request(&mut self, head: &RequestHead) {
         if self.logged() {
             self.request = Some(head.clone());
+        }
+    }
+
+    /// Remembers where it goes.
+    pub(crate) fn cluster(&mut self, name: &str) {
+        if self.logged() {
+            name.clone_into(&mut self.cluster);
+        }
+    }
+
+    /// Remembers which route it took.
+    pub(crate) fn route(&mut self, name: &str) {
+        if self.logged() {
+            name.clone_into(&mut self.route);
         }
     }
 
@@ -86,14 +101,14 @@ impl Record {
     }
 
     pub(crate) fn count(&self, index: usize) {
-        self.listener.stats.add(self.context.worker.id, index, 1);
+        self.view.listener.stats.add(self.context.worker.id, index, 1);
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
         let id = self.context.worker.id;
-        let stats = &self.listener.stats;
+        let stats = &self.view.listener.stats;
         stats.sub(id, metric::http::RQ_ACTIVE);
         if self.status == 0 {
             self.flag = if self.flag == "-" { "DC" } else { self.flag };
@@ -102,7 +117,7 @@ impl Drop for Record {
             stats.add(id, metric::http::RQ_COMPLETED, 1);
             stats.add(id, metric::class(metric::http::RQ_1XX, self.status), 1);
         }
-        for (format, writer) in &self.listener.logs {
+        for (format, writer) in &self.view.listener.logs {
             let mut line = String::with_capacity(256);
             format.write(self, &mut line);
             writer.write(line);
@@ -114,7 +129,7 @@ impl LogRecord for Record {
     fn command(&self, name: &str) -> Option<String> {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         match name {
-            "START_TIME" => jiff::Timestamp::try_from(self.wall).ok().map(|t| format!("{t:.3}")),
+            "START_TIME" => jiff::Timestamp::try_from(self.wall?).ok().map(|t| format!("{t:.3}")),
             "PROTOCOL" => self.request.as_ref().map(|r| r.version.as_str().to_owned()),
             "RESPONSE_CODE" => Some(self.status.to_string()),
             "RESPONSE_FLAGS" => some(self.flag),

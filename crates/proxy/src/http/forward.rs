@@ -1,11 +1,8 @@
 //! Moving bodies: the request's to the upstream, the answer's to the client, both at once.
 
-use std::time::Duration;
-
 use super::attempt::{Answer, AnswerReader, Failure, InFlight};
 use super::body::RequestBody;
 use super::finish::Record;
-use super::within;
 use crate::wire::{BodyError, Frame, Sink, Take};
 
 /// A side of the proxy.
@@ -54,24 +51,25 @@ pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Res
             Take::Frame(frame) => {
                 sink.push(frame);
                 if sink.is_full() {
-                    push_out(sink, body.idle).await?;
+                    push_out(body, sink).await?;
                 }
             }
             Take::End => {
                 sink.finish();
-                return push_out(sink, body.idle).await;
+                return push_out(body, sink).await;
             }
             Take::Wait => {
-                push_out(sink, body.idle).await?;
-                let filled = within(body.idle, body.fill()).await.ok_or(PumpError::Stalled(Side::Client))?;
+                push_out(body, sink).await?;
+                let timers = body.timers;
+                let filled = timers.within(body.idle, body.fill()).await.ok_or(PumpError::Stalled(Side::Client))?;
                 filled.map_err(|_| PumpError::Gone(Side::Client))?;
             }
         }
     }
 }
 
-async fn push_out(sink: &mut Sink<'_>, idle: Duration) -> Result<(), PumpError> {
-    let flushed = within(idle, sink.flush()).await.ok_or(PumpError::Stalled(Side::Upstream))?;
+async fn push_out(body: &RequestBody<'_>, sink: &mut Sink<'_>) -> Result<(), PumpError> {
+    let flushed = body.timers.within(body.idle, sink.flush()).await.ok_or(PumpError::Stalled(Side::Upstream))?;
     flushed.map_err(|_| PumpError::Gone(Side::Upstream))
 }
 
@@ -107,7 +105,11 @@ pub(crate) async fn stream(
     record: &mut Record,
 ) -> Moved {
     loop {
-        match answer.reader.take() {
+        let taken = match (answer.exchange.sides().0, &mut *client) {
+            (AnswerReader::H1(reader), Sink::H1(writer)) => reader.pour(writer, &mut record.sent),
+            (mut reader, _) => reader.take(),
+        };
+        match taken {
             Ok(Take::Frame(frame)) => {
                 if let Frame::Data(data) = &frame {
                     record.sent += data.len() as u64;
@@ -131,8 +133,15 @@ pub(crate) async fn stream(
                 if !flush(answer, body, client).await {
                     return Moved::ClientGone;
                 }
-                match within(body.idle, fill(answer, body, client)).await.unwrap_or(Some(Err(BodyError::Aborted))) {
-                    Some(Ok(())) => {}
+                match body
+                    .timers
+                    .within(body.idle, fill(answer, body, client))
+                    .await
+                    .unwrap_or(Some(Err(BodyError::Aborted)))
+                {
+                    Some(Ok(())) => {
+                        body.timers.tick();
+                    }
                     Some(Err(_)) => return Moved::UpstreamGone,
                     None => return Moved::ClientGone,
                 }
@@ -144,12 +153,13 @@ pub(crate) async fn stream(
 
 /// Flushes to the client; false when it is gone.
 async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>) -> bool {
-    let idle = body.idle;
+    let (timers, idle) = (body.timers, body.idle);
+    let (_, mut upstream) = answer.exchange.sides();
     loop {
         tokio::select! {
             biased;
-            flushed = within(idle, client.flush()) => return flushed.is_some_and(|f| f.is_ok()),
-            pumped = pump(body, &mut answer.request_sink), if !answer.request_done => {
+            flushed = timers.within(idle, client.flush()) => return flushed.is_some_and(|f| f.is_ok()),
+            pumped = pump(body, &mut upstream), if !answer.request_done => {
                 answer.request_done = true;
                 if pumped.is_err_and(|e| e.side() == Side::Client) {
                     return false;
@@ -161,11 +171,12 @@ async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sin
 
 /// Waits for more of the answer; `None` when the client is gone.
 async fn fill(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>) -> Option<Result<(), BodyError>> {
+    let (mut reader, mut upstream) = answer.exchange.sides();
     loop {
         tokio::select! {
             biased;
-            filled = answer.reader.fill() => return Some(filled),
-            pumped = upload(body, &mut answer.request_sink, answer.request_done) => {
+            filled = reader.fill() => return Some(filled),
+            pumped = upload(body, &mut upstream, answer.request_done) => {
                 answer.request_done = true;
                 if pumped.is_err_and(|e| e.side() == Side::Client) {
                     return None;
@@ -176,7 +187,7 @@ async fn fill(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink
     }
 }
 
-impl AnswerReader {
+impl AnswerReader<'_> {
     fn take(&mut self) -> Result<Take, BodyError> {
         match self {
             Self::H1(reader) => reader.take(),

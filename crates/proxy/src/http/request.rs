@@ -1,5 +1,8 @@
 //! What is done to a request head before anything is decided by it.
 
+use std::io::Write as _;
+use std::net::IpAddr;
+
 use serin_http1::path::{self, Normalise};
 use serin_http1::{Error, RequestHead, framing};
 use serin_resources::connection_manager::HttpConnectionManager;
@@ -43,20 +46,32 @@ pub(crate) fn normalise(
         for name in INTERNAL {
             head.fields.remove(name);
         }
-        let address = context.peer.ip().to_string();
-        let mut hops: Vec<&[u8]> = head.fields.get_all("x-forwarded-for").collect();
-        hops.push(address.as_bytes());
-        let forwarded = hops.join(&b", "[..]);
-        head.fields.set("x-forwarded-for", &forwarded);
+        add_hop(&context.peer.ip(), head);
         head.fields.set("x-forwarded-proto", b"http");
     } else if !head.fields.contains("x-forwarded-proto") {
         head.fields.append(b"x-forwarded-proto", b"http");
     }
     if manager.generate_request_id && !head.fields.contains("x-request-id") {
         let id = request_id(context.worker.random(), context.worker.random());
-        head.fields.append(b"x-request-id", id.as_bytes());
+        head.fields.append(b"x-request-id", &id);
     }
     Ok(websocket)
+}
+
+/// Adds the client's address behind those that are there, in whatever number of fields (RFC 9110 §5.3).
+fn add_hop(address: &IpAddr, head: &mut RequestHead) {
+    let mut text = [0u8; 48];
+    let mut rest = &mut text[..];
+    let _ = write!(rest, "{address}");
+    let left = rest.len();
+    let own = text.get(..text.len() - left).unwrap_or_default();
+    if !head.fields.contains("x-forwarded-for") {
+        return head.fields.append(b"x-forwarded-for", own);
+    }
+    let mut hops: Vec<&[u8]> = head.fields.get_all("x-forwarded-for").collect();
+    hops.push(own);
+    let forwarded = hops.join(&b", "[..]);
+    head.fields.set("x-forwarded-for", &forwarded);
 }
 
 fn is_websocket(head: &RequestHead) -> bool {
@@ -69,15 +84,23 @@ fn is_websocket(head: &RequestHead) -> bool {
 }
 
 /// A random UUID (RFC 9562 version 4).
-fn request_id(high: u64, low: u64) -> String {
+fn request_id(high: u64, low: u64) -> [u8; 36] {
     let high = (high & 0xffff_ffff_ffff_0fff) | 0x4000;
     let low = (low & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        high >> 32,
-        (high >> 16) & 0xffff,
-        high & 0xffff,
-        low >> 48,
-        low & 0xffff_ffff_ffff
-    )
+    let mut bits = (u128::from(high) << 64) | u128::from(low);
+    let mut text = [b'-'; 36];
+    for at in (0..36).rev().filter(|at| !matches!(at, 8 | 13 | 18 | 23)) {
+        text[at] = b"0123456789abcdef"[(bits & 0xf) as usize];
+        bits >>= 4;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn request_ids_are_random_uuids() {
+        let id = super::request_id(0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);
+        assert_eq!(std::str::from_utf8(&id), Ok("01234567-89ab-4def-bedc-ba9876543210"));
+    }
 }

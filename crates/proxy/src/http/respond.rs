@@ -1,7 +1,7 @@
 //! The answer's way to the client.
 
 use bytes::Bytes;
-use serin_http1::encode::{self, Connection};
+use serin_http1::encode::{self, Connection, decimal};
 use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{RequestHead, ResponseHead, Version};
 use serin_resources::header::HeaderEdits;
@@ -9,8 +9,10 @@ use serin_traffic::header_edit;
 use serin_traffic::outcome::Outcome;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::Instant;
 
-use super::attempt::{Answer, AnswerReader};
+use super::attempt::{Answer, Exchange};
 use super::body::RequestBody;
 use super::finish::Record;
 use super::forward::{self, Moved};
@@ -20,7 +22,6 @@ use super::upgrade::Tunnel;
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Permit};
 use crate::wire::{Frame, H1Writer, H2Writer, Sink, response_to_h2};
-use crate::worker::Worker;
 
 /// How a request ended for its connection.
 pub(crate) enum Served {
@@ -52,7 +53,12 @@ pub(crate) type H2Responder = Rc<RefCell<Option<h2::server::SendResponse<Bytes>>
 
 impl<'a> Responder<'a> {
     /// Starts the answer; yields where its body goes and whether the connection stays.
-    fn start(self, head: &ResponseHead, framing: Framing, declared: Declared) -> Option<(Sink<'a>, bool)> {
+    fn start(
+        self,
+        head: &ResponseHead,
+        (framing, declared): (Framing, Declared),
+        slot: &'a mut Option<H2Writer>,
+    ) -> Option<(Sink<'a>, bool)> {
         match self {
             Self::H1 { writer, version, keep_alive } => {
                 let framing = match framing {
@@ -78,7 +84,7 @@ impl<'a> Responder<'a> {
                 };
                 let ended = framing == Framing::Empty;
                 let stream = respond.borrow_mut().take()?.send_response(response_to_h2(head, length), ended).ok()?;
-                Some((Sink::H2(H2Writer::new(stream, ended)), true))
+                Some((Sink::H2(slot.insert(H2Writer::new(stream, ended))), true))
             }
         }
     }
@@ -115,7 +121,9 @@ pub(crate) async fn local(
         }
         other => other,
     };
-    let Some((mut sink, keep)) = responder.start(&head, framing, declared) else { return Served::Abort };
+    let mut slot = None;
+    let started = responder.start(&head, (framing, declared), &mut slot);
+    let Some((mut sink, keep)) = started else { return Served::Abort };
     if framing != Framing::Empty {
         record.sent = length;
         sink.push(Frame::Data(body.into()));
@@ -137,24 +145,27 @@ pub(crate) async fn answer(
 ) -> Served {
     let Forwarded { mut answer, cluster, deadline, permit, .. } = forwarded;
     let switching = answer.head.status == 101;
-    prepare(&mut answer.head, &shape, record, switching);
+    let took = body.timers.tick() - record.started();
+    prepare(&mut answer.head, &shape, took, switching);
     record.response(&answer.head);
     let grpc = answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok());
     answer.in_flight.outcome(Outcome::Response { status: answer.head.status, grpc });
-    let started = responder.start(&answer.head, answer.framing, answer.declared);
+    let mut slot = None;
+    let started = responder.start(&answer.head, (answer.framing, answer.declared), &mut slot);
     let Some((mut sink, keep)) = started else { return Served::Abort };
     if switching {
         return if sink.flush().await.is_ok() { tunnel(answer, permit) } else { Served::Abort };
     }
+    let timers = body.timers;
     let moving = forward::stream(&mut answer, body, &mut sink, record);
     let moved = match deadline {
         None => moving.await,
-        Some(deadline) => tokio::time::timeout_at(deadline, moving).await.unwrap_or(Moved::TimedOut),
+        Some(_) => timers.until(deadline, moving).await.unwrap_or(Moved::TimedOut),
     };
     drop(permit);
     match moved {
         Moved::Complete => {
-            recycle(answer, &cluster, record.worker());
+            recycle(answer, &cluster, timers.last());
             if keep { Served::Keep } else { Served::Close }
         }
         Moved::Early => Served::Close,
@@ -176,14 +187,15 @@ pub(crate) async fn answer(
     }
 }
 
-fn prepare(head: &mut ResponseHead, shape: &Shape<'_>, record: &Record, switching: bool) {
+fn prepare(head: &mut ResponseHead, shape: &Shape<'_>, took: Duration, switching: bool) {
     if !switching {
         framing::strip_hop_by_hop(&mut head.fields);
     } else {
         head.fields.remove("connection");
     }
-    let took = record.started().elapsed().as_millis().to_string();
-    head.fields.set("x-envoy-upstream-service-time", took.as_bytes());
+    let mut digits = [0u8; 20];
+    let took = decimal(took.as_millis() as u64, &mut digits);
+    head.fields.set("x-envoy-upstream-service-time", took);
     if let Some(server) = shape.server {
         head.fields.set("server", server.as_bytes());
     }
@@ -193,26 +205,20 @@ fn prepare(head: &mut ResponseHead, shape: &Shape<'_>, record: &Record, switchin
 }
 
 /// Gives the connection back to the pool when both ends have finished and want to go on.
-fn recycle(answer: Answer, cluster: &ClusterRuntime, worker: &Worker) {
-    let Answer { reader, connection, request_sink, in_flight, keep_alive, .. } = answer;
-    let (AnswerReader::H1(reader), Some(parts), Sink::OwnH1(writer)) = (reader, connection, request_sink) else {
+fn recycle(answer: Answer, cluster: &ClusterRuntime, now: Instant) {
+    let Answer { head, exchange: Exchange::H1(mut connection), in_flight, keep_alive: true, .. } = answer else {
         return;
     };
-    let more = cluster.config.max_requests_per_connection.is_none_or(|max| parts.requests < max);
-    let clean = reader.decoder.is_done() && reader.buffer.is_empty() && !reader.ended;
-    if keep_alive && more && clean {
-        worker.pools.borrow_mut().put(in_flight.host.id, parts.assemble(reader, writer));
+    let more = cluster.config.max_requests_per_connection.is_none_or(|max| connection.requests < max);
+    let reader = &connection.reader;
+    if more && reader.decoder.is_done() && reader.buffer.is_empty() && !reader.ended {
+        connection.head = head;
+        connection.idle_since = now.into_std();
+        in_flight.put(connection);
     }
 }
 
 fn tunnel(answer: Answer, permit: Permit) -> Served {
-    let AnswerReader::H1(reader) = answer.reader else { return Served::Abort };
-    let Sink::OwnH1(writer) = answer.request_sink else { return Served::Abort };
-    Served::Tunnel(Box::new(Tunnel {
-        reader,
-        writer,
-        in_flight: answer.in_flight,
-        permit,
-        connection: answer.connection,
-    }))
+    let Answer { exchange: Exchange::H1(connection), in_flight, .. } = answer else { return Served::Abort };
+    Served::Tunnel(Box::new(Tunnel { connection, in_flight, permit }))
 }

@@ -1,7 +1,6 @@
 //! The life of a request, one stage after the other. Every stage takes plain arguments and yields a value or an answer.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serin_http1::RequestHead;
@@ -23,8 +22,9 @@ use super::local_reply::LocalReply;
 use super::respond::{self, Responder, Served};
 use super::{ConnectionContext, request};
 use crate::metric;
-use crate::runtime::{ClusterRuntime, Permit};
-use crate::snapshot::Snapshot;
+use crate::runtime::{ClusterRuntime, Host, Permit};
+use crate::timer::Timers;
+use crate::worker::{LocalCluster, View};
 
 /// Serves one request; `framing` is that of its body.
 pub(crate) async fn serve(
@@ -34,12 +34,10 @@ pub(crate) async fn serve(
     mut body: RequestBody<'_>,
     responder: Responder<'_>,
 ) -> Served {
-    let snapshot = context.worker.snapshot();
-    let known = snapshot.listeners.get(&*context.listener);
-    let listener = known.unwrap_or(&context.accepted_by);
-    let mut record = Record::new(context, listener);
+    let (known, view) = context.view();
+    let mut record = Record::new(context, &view, body.timers.last());
     record.request(head);
-    if known.is_none() {
+    if !known {
         let reply = LocalReply { close: true, ..LocalReply::new(503, "the listener was removed", "NR") };
         return respond::local(reply, head, responder, &mut record).await;
     }
@@ -47,7 +45,7 @@ pub(crate) async fn serve(
         let reply = LocalReply { close: true, ..LocalReply::empty(405, "-") };
         return respond::local(reply, head, responder, &mut record).await;
     }
-    let http = &listener.config.http;
+    let http = &view.listener.config.http;
     body.idle = http.timeouts.stream_idle;
     let websocket = match request::normalise(context, http, head) {
         Ok(asked) => asked,
@@ -57,16 +55,12 @@ pub(crate) async fn serve(
         }
     };
     record.request(head);
-    let table = snapshot.routes.get(&*context.listener).cloned();
-    let (table, place) = match table.as_ref().and_then(|t| Some((t, find(t, head, context.worker.random())?))) {
-        Some(found) => found,
-        None => {
-            record.count(metric::http::NO_ROUTE);
-            return respond::local(LocalReply::empty(404, "NR"), head, responder, &mut record).await;
-        }
+    let Some(place) = find(&view.table, head, context.worker.random()) else {
+        record.count(metric::http::NO_ROUTE);
+        return respond::local(LocalReply::empty(404, "NR"), head, responder, &mut record).await;
     };
-    record.route.clone_from(&place.route.config.name);
-    let stages = Stages { context, snapshot: &snapshot, table, place, faults: http.fault.as_ref(), framing, websocket };
+    record.route(&place.route.config.name);
+    let stages = Stages { context, view: &view, place, faults: http.fault.as_ref(), framing, websocket };
     let outcome = stages.run(head, &mut body, &mut record).await;
     let served = match outcome {
         Ok(forwarded) => {
@@ -97,7 +91,7 @@ fn find<'a>(table: &'a RouteTable, head: &RequestHead, random: u64) -> Option<Pl
 /// An answer from upstream, with what the rest of the request needs.
 pub(crate) struct Forwarded<'a> {
     pub(crate) answer: Answer,
-    pub(crate) cluster: Arc<ClusterRuntime>,
+    pub(crate) cluster: Rc<LocalCluster>,
     pub(crate) destination: &'a WeightedCluster,
     pub(crate) deadline: Option<Instant>,
     pub(crate) permit: Permit,
@@ -106,8 +100,7 @@ pub(crate) struct Forwarded<'a> {
 /// The stages after routing, with what all of them look at.
 struct Stages<'a> {
     context: &'a Rc<ConnectionContext>,
-    snapshot: &'a Snapshot,
-    table: &'a RouteTable,
+    view: &'a View,
     place: Place<'a>,
     faults: Option<&'a Fault>,
     framing: Framing,
@@ -124,16 +117,17 @@ impl<'a> Stages<'a> {
     ) -> Result<Forwarded<'a>, Option<LocalReply>> {
         let forward = self.local_reply(head, record)?;
         self.inject_fault(head, body, record).await?;
-        let destination =
-            forward.clusters.get(self.place.route.split.pick(self.context.worker.random())).ok_or(None)?;
-        record.cluster.clone_from(&destination.name);
-        let Some(cluster) = self.snapshot.clusters.get(&destination.name).cloned() else {
+        let drawn = self.place.route.split.pick(self.context.worker.random());
+        let destination = forward.clusters.get(drawn).ok_or(None)?;
+        let number = self.place.route.clusters.get(drawn).copied().unwrap_or(usize::MAX);
+        record.cluster(&destination.name);
+        let Some(cluster) = self.view.cluster(number, &self.context.worker).cloned() else {
             record.count(metric::http::NO_CLUSTER);
             return Err(Some(LocalReply::empty(forward.cluster_not_found_status, "NC")));
         };
         self.edit_request(head, forward, destination);
         let permit = admit(&cluster, self.context.worker.id)?;
-        let deadline = (!forward.timeout.is_zero()).then(|| Instant::now() + forward.timeout);
+        let deadline = (!forward.timeout.is_zero()).then(|| body.timers.last() + forward.timeout);
         let answer = self.attempts(head, body, (&cluster, deadline), record).await?;
         Ok(Forwarded { answer, cluster, destination, deadline, permit })
     }
@@ -185,6 +179,7 @@ impl<'a> Stages<'a> {
                 () = tokio::time::sleep(delay) => {}
                 () = body.abandoned() => return Err(None),
             }
+            body.timers.tick();
         }
         match injection.abort {
             None => Ok(()),
@@ -205,7 +200,7 @@ impl<'a> Stages<'a> {
             &destination.request_headers,
             &config.request_headers,
             &self.place.host.config.request_headers,
-            &self.table.request_headers,
+            &self.view.table.request_headers,
         ] {
             header_edit::apply(edits, &mut head.fields);
         }
@@ -236,7 +231,7 @@ impl<'a> Stages<'a> {
             &destination.response_headers,
             &route.config.response_headers,
             &host.config.response_headers,
-            &self.table.response_headers,
+            &self.view.table.response_headers,
         ]
     }
 
@@ -245,7 +240,7 @@ impl<'a> Stages<'a> {
         &self,
         head: &RequestHead,
         body: &mut RequestBody<'_>,
-        (cluster, deadline): (&Arc<ClusterRuntime>, Option<Instant>),
+        (cluster, deadline): (&Rc<LocalCluster>, Option<Instant>),
         record: &mut Record,
     ) -> Result<Answer, Option<LocalReply>> {
         let worker = &self.context.worker;
@@ -268,11 +263,12 @@ impl<'a> Stages<'a> {
                 cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
                 return Err(Some(LocalReply::new(503, "no healthy upstream", "UH")));
             };
-            record.upstream = Some(choice.host.address);
+            let Some(host) = cluster.hosts.get(choice).map(|local| &local.host) else { return Err(None) };
+            record.upstream = Some(host.address);
             record.attempts += 1;
-            tried.push(choice.host.id);
-            let per_try = policy.and_then(|p| p.per_try_timeout).map(|d| Instant::now() + d);
-            let (result, whole) = bounded(attempt.run(&choice.host, body), per_try, deadline).await;
+            let per_try = policy.and_then(|p| p.per_try_timeout).map(|d| body.timers.last() + d);
+            let timers = body.timers;
+            let (result, whole) = bounded(timers, attempt.run(choice, body), per_try, deadline).await;
             drop(repeating.take());
             let outcome = match &result {
                 Some(Ok(answer)) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
@@ -280,7 +276,7 @@ impl<'a> Stages<'a> {
                 Some(Err(Failure::Client)) => return Err(None),
                 Some(Err(Failure::Stalled(side))) => return Err(Some(stalled(*side))),
                 Some(Err(Failure::Unsendable)) => return Err(Some(LocalReply::new(400, "Bad Request", "-"))),
-                None => self.timed_out(cluster, choice, whole),
+                None => self.timed_out(cluster, host, whole),
             };
             let again = !whole && policy.is_some_and(|p| retry::wanted(p, outcome));
             let exhausted = policy.is_none_or(|p| retries >= p.attempts);
@@ -294,9 +290,11 @@ impl<'a> Stages<'a> {
                 if let Some(Ok(answer)) = result {
                     answer.in_flight.outcome(outcome);
                 }
+                tried.push(host.id);
                 body.rewind();
                 let wait = policy.map_or(Duration::ZERO, |p| retry::back_off(p, retries, worker.random()));
                 self.wait(cluster, wait, deadline).await?;
+                body.timers.tick();
                 continue;
             }
             if again && exhausted {
@@ -315,11 +313,11 @@ impl<'a> Stages<'a> {
         }
     }
 
-    fn timed_out(&self, cluster: &ClusterRuntime, choice: &crate::runtime::Choice, whole: bool) -> Outcome {
+    fn timed_out(&self, cluster: &ClusterRuntime, host: &Host, whole: bool) -> Outcome {
         let index = if whole { metric::cluster::RQ_TIMEOUT } else { metric::cluster::RQ_PER_TRY_TIMEOUT };
         cluster.state.stats.add(self.context.worker.id, index, 1);
-        choice.host.stats.add(self.context.worker.id, metric::host::RQ_TIMEOUT, 1);
-        choice.host.stats.add(self.context.worker.id, metric::host::RQ_ERROR, 1);
+        host.stats.add(self.context.worker.id, metric::host::RQ_TIMEOUT, 1);
+        host.stats.add(self.context.worker.id, metric::host::RQ_ERROR, 1);
         Outcome::Timeout
     }
 
@@ -353,18 +351,15 @@ impl<'a> Stages<'a> {
 
 /// The output unless the earlier of the two times comes first; the flag tells whether it was `deadline`.
 async fn bounded<F: Future>(
+    timers: &Timers,
     future: F,
     per_try: Option<Instant>,
     deadline: Option<Instant>,
 ) -> (Option<F::Output>, bool) {
-    let until = match (per_try, deadline) {
-        (None, None) => return (Some(future.await), false),
-        (Some(a), Some(b)) => a.min(b),
-        (Some(only), None) | (None, Some(only)) => only,
-    };
-    match tokio::time::timeout_at(until, future).await {
-        Ok(output) => (Some(output), false),
-        Err(_) => (None, deadline.is_some_and(|d| d <= until)),
+    let until = [per_try, deadline].into_iter().flatten().min();
+    match timers.until(until, future).await {
+        Some(output) => (Some(output), false),
+        None => (None, deadline.is_some_and(|d| Some(d) <= until)),
     }
 }
 

@@ -6,21 +6,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use serin_http1::ResponseHead;
 use serin_http1::body::BodyDecoder;
 use serin_http1::framing::Framing;
 use tokio::net::TcpStream;
 
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Host};
+use crate::socket;
 use crate::wire::{H1Reader, H1Writer};
 
 /// A connection of either protocol, ready for a request.
 pub(crate) enum Upstream {
-    H1(H1Connection),
+    H1(Box<H1Connection>),
     H2(H2Connection),
 }
 
-/// An HTTP/1 connection with the counts it holds.
+/// An HTTP/1 connection with the counts it holds. It stays in one place while it is used and kept.
 pub(crate) struct H1Connection {
     pub(crate) reader: H1Reader,
     pub(crate) writer: H1Writer,
@@ -28,36 +30,15 @@ pub(crate) struct H1Connection {
     pub(crate) requests: u32,
     pub(crate) idle_since: Instant,
     pub(crate) idle_timeout: Duration,
-    gauge: Gauge,
-}
-
-/// An HTTP/1 connection while its halves are in use.
-pub(crate) struct H1Parts {
-    /// Requests made on it.
-    pub(crate) requests: u32,
-    idle_timeout: Duration,
+    /// The last answer's head, for its memory.
+    pub(crate) head: ResponseHead,
     gauge: Gauge,
 }
 
 impl H1Connection {
-    /// Takes the halves out for an exchange.
-    pub(crate) fn dismantle(self) -> (H1Reader, H1Writer, H1Parts) {
-        let parts = H1Parts { requests: self.requests + 1, idle_timeout: self.idle_timeout, gauge: self.gauge };
-        (self.reader, self.writer, parts)
-    }
-}
-
-impl H1Parts {
-    /// Puts the halves back after an exchange.
-    pub(crate) fn assemble(self, reader: H1Reader, writer: H1Writer) -> H1Connection {
-        H1Connection {
-            reader,
-            writer,
-            requests: self.requests,
-            idle_since: Instant::now(),
-            idle_timeout: self.idle_timeout,
-            gauge: self.gauge,
-        }
+    /// Both halves, and what counts the connection until it is dropped.
+    pub(crate) fn dismantle(self) -> (H1Reader, H1Writer, Gauge) {
+        (self.reader, self.writer, self.gauge)
     }
 }
 
@@ -133,7 +114,7 @@ impl Drop for H2Stream {
 }
 
 /// Counts an open connection of a host and its cluster.
-struct Gauge {
+pub(crate) struct Gauge {
     host: Arc<Host>,
     cluster: Arc<crate::runtime::ClusterState>,
     worker: usize,
@@ -174,16 +155,16 @@ pub(crate) async fn connect(
         Ok(Err(_)) => return Err(failed(metric::cluster::CX_CONNECT_FAIL, ConnectError::Refused)),
         Err(_) => return Err(failed(metric::cluster::CX_CONNECT_TIMEOUT, ConnectError::Timeout)),
     };
-    let _ = stream.set_nodelay(true);
+    socket::prepare(&stream, host.address);
     stats.add(worker, metric::cluster::CX_ACTIVE, 1);
     host_stats.add(worker, metric::host::CX_ACTIVE, 1);
     let gauge = Gauge { host: host.clone(), cluster: cluster.state.clone(), worker };
     if h2 { handshake(stream, gauge, cluster).await } else { Ok(Upstream::H1(plain(stream, gauge, cluster))) }
 }
 
-fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> H1Connection {
+fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Connection> {
     let (read, write) = stream.into_split();
-    H1Connection {
+    Box::new(H1Connection {
         reader: H1Reader {
             socket: read,
             buffer: BytesMut::new(),
@@ -194,8 +175,9 @@ fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> H1Connect
         requests: 0,
         idle_since: Instant::now(),
         idle_timeout: cluster.config.idle_timeout,
+        head: ResponseHead::default(),
         gauge,
-    }
+    })
 }
 
 async fn handshake(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Result<Upstream, ConnectError> {

@@ -1,6 +1,8 @@
 //! Idle connections by endpoint, of one worker. The newest is used first, so that surplus ones grow old and close.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::connect::{H1Connection, H2Connection, Upstream};
@@ -8,23 +10,24 @@ use super::connect::{H1Connection, H2Connection, Upstream};
 /// Streams that one HTTP/2 connection takes before another is made (Istio's limit).
 const STREAMS: usize = 100;
 
-/// All pools of a worker.
+/// Connections to one endpoint.
 #[derive(Default)]
-pub(crate) struct Pools {
-    http1: HashMap<u64, Vec<H1Connection>>,
-    http2: HashMap<u64, Vec<H2Connection>>,
+pub(crate) struct HostPool {
+    #[expect(clippy::vec_box, reason = "a connection stays in its box while it is used")]
+    http1: RefCell<Vec<Box<H1Connection>>>,
+    http2: RefCell<Vec<H2Connection>>,
 }
 
-impl Pools {
-    /// A connection to that host that is still alive.
-    pub(crate) fn checkout(&mut self, host: u64, h2: bool) -> Option<Upstream> {
+impl HostPool {
+    /// A connection that is still alive.
+    pub(crate) fn checkout(&self, h2: bool) -> Option<Upstream> {
         if h2 {
-            let pool = self.http2.get_mut(&host)?;
+            let mut pool = self.http2.borrow_mut();
             pool.retain(|c| c.usage.is_usable());
             let found = pool.iter().filter(|c| c.usage.streams() < STREAMS).min_by_key(|c| c.usage.streams())?;
             return Some(Upstream::H2(found.clone()));
         }
-        let pool = self.http1.get_mut(&host)?;
+        let mut pool = self.http1.borrow_mut();
         while let Some(connection) = pool.pop() {
             if is_quiet(&connection) {
                 return Some(Upstream::H1(connection));
@@ -34,30 +37,53 @@ impl Pools {
     }
 
     /// Takes a connection back after a complete exchange.
-    pub(crate) fn put(&mut self, host: u64, mut connection: H1Connection) {
-        connection.idle_since = Instant::now();
-        self.http1.entry(host).or_default().push(connection);
+    pub(crate) fn put(&self, connection: Box<H1Connection>) {
+        self.http1.borrow_mut().push(connection);
     }
 
     /// Shares a new HTTP/2 connection.
-    pub(crate) fn share(&mut self, host: u64, connection: H2Connection) {
-        self.http2.entry(host).or_default().push(connection);
+    pub(crate) fn share(&self, connection: H2Connection) {
+        self.http2.borrow_mut().push(connection);
     }
 
-    /// Drops what is idle too long, closed by the other end, or spoke out of turn, and all that leads to hosts which
-    /// are not among `hosts`. An HTTP/2 connection closes when its last stream ends after that.
+    /// Drops what is idle too long, closed by the other end, or spoke out of turn.
+    fn sweep(&self, now: Instant) {
+        self.http1.borrow_mut().retain(|c| {
+            let fresh = c.idle_timeout == Duration::ZERO || now.duration_since(c.idle_since) < c.idle_timeout;
+            fresh && is_quiet(c)
+        });
+        self.http2.borrow_mut().retain(|c| c.usage.is_usable() && !c.usage.is_idle(now));
+    }
+
+    /// Drops everything.
+    fn clear(&self) {
+        self.http1.borrow_mut().clear();
+        self.http2.borrow_mut().clear();
+    }
+}
+
+/// All pools of a worker, by endpoint.
+#[derive(Default)]
+pub(crate) struct Pools(HashMap<u64, Rc<HostPool>>);
+
+impl Pools {
+    /// The pool of an endpoint.
+    pub(crate) fn of(&mut self, host: u64) -> Rc<HostPool> {
+        self.0.entry(host).or_default().clone()
+    }
+
+    /// Closes what is not needed any more, and all that leads to endpoints which are not among `hosts`. An HTTP/2
+    /// connection closes when its last stream ends after that.
     pub(crate) fn sweep(&mut self, hosts: &HashSet<u64>) {
         let now = Instant::now();
-        self.http1.retain(|host, pool| {
-            pool.retain(|c| {
-                let fresh = c.idle_timeout == Duration::ZERO || now.duration_since(c.idle_since) < c.idle_timeout;
-                fresh && is_quiet(c)
-            });
-            !pool.is_empty() && hosts.contains(host)
-        });
-        self.http2.retain(|host, pool| {
-            pool.retain(|c| c.usage.is_usable() && !c.usage.is_idle(now));
-            !pool.is_empty() && hosts.contains(host)
+        self.0.retain(|host, pool| {
+            let wanted = hosts.contains(host);
+            if wanted {
+                pool.sweep(now)
+            } else {
+                pool.clear()
+            }
+            wanted
         });
     }
 }

@@ -5,11 +5,13 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use serin_http1::HeaderBlock;
 use serin_http1::body::BodyDecoder;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::tcp::OwnedReadHalf;
+
+use super::writer::{H1Writer, SMALL};
 
 /// A piece of a body.
 #[derive(Debug)]
@@ -56,7 +58,7 @@ impl H1Reader {
     pub(crate) fn take(&mut self) -> Result<Take, BodyError> {
         loop {
             let step = self.decoder.step(&self.buffer).map_err(|_| BodyError::Malformed)?;
-            let _ = self.buffer.split_to(step.skip);
+            self.buffer.advance(step.skip);
             if step.data > 0 {
                 return Ok(Take::Frame(Frame::Data(self.buffer.split_to(step.data).freeze())));
             }
@@ -67,6 +69,31 @@ impl H1Reader {
                 break;
             }
         }
+        self.at_pause()
+    }
+
+    /// As [`take`](Self::take), but small pieces go to an HTTP/1 writer directly, without a frame made for each.
+    pub(crate) fn pour(&mut self, writer: &mut H1Writer, moved: &mut u64) -> Result<Take, BodyError> {
+        loop {
+            let step = self.decoder.step(&self.buffer).map_err(|_| BodyError::Malformed)?;
+            self.buffer.advance(step.skip);
+            if step.data > SMALL {
+                return Ok(Take::Frame(Frame::Data(self.buffer.split_to(step.data).freeze())));
+            }
+            writer.push_small(self.buffer.get(..step.data).unwrap_or_default());
+            *moved += step.data as u64;
+            self.buffer.advance(step.data);
+            if step.done {
+                return Ok(Take::End);
+            }
+            if step.skip == 0 && step.data == 0 {
+                return self.at_pause();
+            }
+        }
+    }
+
+    /// What it means that nothing more is at hand.
+    fn at_pause(&self) -> Result<Take, BodyError> {
         match (self.ended, self.decoder.ends_with_connection()) {
             (false, _) => Ok(Take::Wait),
             (true, true) => Ok(Take::End),

@@ -29,7 +29,7 @@ pub(crate) struct H1Writer {
 }
 
 /// Data up to this size is copied behind the head, so that both leave in one segment.
-const COPY: usize = 4 * 1024;
+pub(crate) const SMALL: usize = 4 * 1024;
 /// Unwritten bytes from which on a writer should be flushed.
 const FULL: usize = 64 * 1024;
 
@@ -39,17 +39,33 @@ impl H1Writer {
     }
 
     fn push(&mut self, data: Bytes) {
+        if data.len() <= SMALL {
+            return self.push_small(&data);
+        }
         if self.chunked {
             self.append(|out| chunk_header(data.len(), out));
         }
-        if data.len() <= COPY || !self.large.is_empty() && data.len() <= COPY {
-            self.append(|out| out.extend_from_slice(&data));
-        } else {
-            self.large.push_back(data);
-        }
+        self.large.push_back(data);
         if self.chunked {
             self.append(|out| out.extend_from_slice(b"\r\n"));
         }
+    }
+
+    /// Queues a copy of `data`.
+    pub(crate) fn push_small(&mut self, data: &[u8]) {
+        if data.is_empty() {
+            return;
+        }
+        let chunked = self.chunked;
+        self.append(|out| {
+            if chunked {
+                chunk_header(data.len(), out);
+            }
+            out.extend_from_slice(data);
+            if chunked {
+                out.extend_from_slice(b"\r\n");
+            }
+        });
     }
 
     /// Adds bytes behind everything that is queued.
@@ -177,21 +193,18 @@ impl H2Writer {
 
 /// Either kind.
 pub(crate) enum Sink<'a> {
-    /// A borrowed HTTP/1 connection, which stays usable afterwards.
+    /// An HTTP/1 connection.
     H1(&'a mut H1Writer),
-    /// An HTTP/1 connection of its own.
-    OwnH1(H1Writer),
     /// An HTTP/2 stream.
-    H2(H2Writer),
+    H2(&'a mut H2Writer),
 }
 
 impl Sink<'_> {
     pub(crate) fn push(&mut self, frame: Frame) {
         match (self, frame) {
             (Self::H1(writer), Frame::Data(data)) => writer.push(data),
-            (Self::OwnH1(writer), Frame::Data(data)) => writer.push(data),
             // Trailers do not pass to HTTP/1: RFC 9112 §7.1.2 lets them be dropped, and merging them is not safe.
-            (Self::H1(_) | Self::OwnH1(_), Frame::Trailers(_)) => {}
+            (Self::H1(_), Frame::Trailers(_)) => {}
             (Self::H2(writer), Frame::Data(data)) => writer.queue.push_back(data),
             (Self::H2(writer), Frame::Trailers(trailers)) => writer.trailers = Some(trailers),
         }
@@ -201,7 +214,6 @@ impl Sink<'_> {
     pub(crate) fn finish(&mut self) {
         match self {
             Self::H1(writer) => writer.finish(),
-            Self::OwnH1(writer) => writer.finish(),
             Self::H2(writer) => writer.ending = true,
         }
     }
@@ -210,7 +222,6 @@ impl Sink<'_> {
     pub(crate) fn is_full(&self) -> bool {
         match self {
             Self::H1(writer) => writer.pending() >= FULL,
-            Self::OwnH1(writer) => writer.pending() >= FULL,
             Self::H2(writer) => writer.queue.iter().map(Bytes::len).sum::<usize>() >= FULL,
         }
     }
@@ -220,14 +231,13 @@ impl Sink<'_> {
     pub(crate) async fn given_up(&mut self) {
         match self {
             Self::H2(writer) => writer.given_up().await,
-            Self::H1(_) | Self::OwnH1(_) => std::future::pending().await,
+            Self::H1(_) => std::future::pending().await,
         }
     }
 
     pub(crate) async fn flush(&mut self) -> Result<(), Closed> {
         match self {
             Self::H1(writer) => writer.flush().await,
-            Self::OwnH1(writer) => writer.flush().await,
             Self::H2(writer) => writer.flush().await,
         }
     }

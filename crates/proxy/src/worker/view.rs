@@ -1,0 +1,74 @@
+//! A worker's own view of the published snapshot.
+//!
+//! The snapshot is shared by all workers; counting references to it for every request would make them all write the
+//! same cache lines. A view is the worker's own: it leads from a listener through its routes to clusters, endpoints and
+//! their pools by plain pointers, with nothing to look up by name and nothing that another worker counts. It is made
+//! piece by piece, when something is first used under a new snapshot.
+
+use std::cell::{OnceCell, RefCell};
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serin_traffic::balance;
+use serin_traffic::router::RouteTable;
+
+use super::Worker;
+use crate::runtime::{ClusterRuntime, Host};
+use crate::snapshot::{ListenerRuntime, Snapshot};
+use crate::upstream::HostPool;
+
+/// A listener with its routes.
+pub(crate) struct View {
+    pub(crate) listener: Arc<ListenerRuntime>,
+    pub(crate) table: Arc<RouteTable>,
+    /// What it is a view of: a request that began under it finds its clusters, whatever is published meanwhile.
+    snapshot: Arc<Snapshot>,
+    /// By the table's own numbers.
+    clusters: Box<[OnceCell<Option<Rc<LocalCluster>>>]>,
+}
+
+impl View {
+    pub(crate) fn new(snapshot: &Arc<Snapshot>, listener: &str) -> Option<Self> {
+        let (listener, table) = snapshot.listeners.get(listener)?.clone();
+        let clusters = table.clusters().iter().map(|_| OnceCell::new()).collect();
+        Some(Self { listener, table, snapshot: snapshot.clone(), clusters })
+    }
+
+    /// The cluster of that number in the route table, if there is one of its name.
+    pub(crate) fn cluster(&self, number: usize, worker: &Worker) -> Option<&Rc<LocalCluster>> {
+        let name = self.table.clusters().get(number)?;
+        self.clusters.get(number)?.get_or_init(|| worker.cluster(&self.snapshot, name)).as_ref()
+    }
+}
+
+/// A cluster with this worker's own state for it.
+pub(crate) struct LocalCluster {
+    runtime: Arc<ClusterRuntime>,
+    /// One for each of the cluster's choices.
+    pub(crate) hosts: Box<[LocalHost]>,
+    pub(crate) balancer: Rc<RefCell<balance::State>>,
+}
+
+/// An endpoint with this worker's connections to it.
+pub(crate) struct LocalHost {
+    pub(crate) host: Arc<Host>,
+    pub(crate) pool: Rc<HostPool>,
+}
+
+impl LocalCluster {
+    pub(crate) fn new(runtime: Arc<ClusterRuntime>, worker: &Worker) -> Self {
+        let host = |host: &Arc<Host>| LocalHost { host: host.clone(), pool: worker.pools.borrow_mut().of(host.id) };
+        let hosts = runtime.choices.iter().map(|choice| host(&choice.host)).collect();
+        let balancer = worker.balancers.borrow_mut().entry(runtime.state.id).or_default().clone();
+        Self { runtime, hosts, balancer }
+    }
+}
+
+impl Deref for LocalCluster {
+    type Target = ClusterRuntime;
+
+    fn deref(&self) -> &ClusterRuntime {
+        &self.runtime
+    }
+}
