@@ -4,7 +4,7 @@
 //! of the two, so that neither a folder of independent examples nor a mesh spread over folders is blamed wrongly.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,10 +26,10 @@ pub enum Output {
 /// Options of `serin analyze`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Exit code: 0 clean or warnings only, 1 errors, 2 cannot read.\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json"
+    after_help = "Exit code: 0 clean or warnings only, 1 errors, 2 cannot read or write.\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json"
 )]
 pub struct AnalyzeOptions {
-    /// Files and folders to check together
+    /// Files and folders to check together; - is standard input
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
     /// How findings are shown
@@ -40,7 +40,7 @@ pub struct AnalyzeOptions {
 /// Runs the command.
 ///
 /// # Errors
-/// When standard output cannot be written.
+/// None so far: what cannot be read or written ends with exit code 2.
 pub fn analyze(options: &AnalyzeOptions) -> anyhow::Result<ExitCode> {
     let mut files = BTreeMap::new();
     for path in &options.paths {
@@ -50,25 +50,46 @@ pub fn analyze(options: &AnalyzeOptions) -> anyhow::Result<ExitCode> {
         }
     }
     let findings = examine(&files);
-    let mut out = std::io::stdout().lock();
-    match options.output {
-        Output::Json => {
-            let list: Vec<Value> = findings.iter().map(to_json).collect();
-            writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?;
+    match show(options.output, &files, &findings) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: cannot write: {error}");
+            return Ok(ExitCode::from(2));
         }
-        Output::Text => {
-            let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            for finding in &findings {
-                writeln!(out, "{}", render_text(finding, files.get(&*finding.file).map(String::as_str), color))?;
-            }
-            writeln!(out, "{} files: {}", files.len(), summary(&findings))?;
-        }
+        _ => {}
     }
     let failed = findings.iter().any(|f| f.severity == Severity::Error);
     Ok(ExitCode::from(u8::from(failed)))
 }
 
+fn show(output: Output, files: &BTreeMap<String, String>, findings: &[Diagnostic]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match output {
+        Output::Json => {
+            let list: Vec<Value> = findings.iter().map(to_json).collect();
+            writeln!(out, "{}", serde_json::to_string_pretty(&list)?)
+        }
+        Output::Text => {
+            let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            for finding in findings {
+                writeln!(out, "{}", render_text(finding, files.get(&*finding.file).map(String::as_str), color))?;
+            }
+            let plural = if files.len() == 1 { "file" } else { "files" };
+            writeln!(out, "{} {plural}: {}", files.len(), summary(findings))
+        }
+    }
+}
+
 fn collect(path: &Path, files: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin()
+            .take(MAX_FILE_BYTES as u64 + 1)
+            .read_to_string(&mut text)
+            .context("cannot read standard input")?;
+        files.insert("<stdin>".to_owned(), text);
+        return Ok(());
+    }
     let shown = path.display();
     let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?;
     if metadata.is_dir() {

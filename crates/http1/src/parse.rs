@@ -226,7 +226,6 @@ fn check_host(head: &RequestHead) -> Result<(), Error> {
     let mut hosts = head.fields.get_all("host");
     match (hosts.next(), hosts.next()) {
         (Some(host), None) if syntax::is_host(host) => Ok(()),
-        (None, None) if head.version == Version::Http10 => Ok(()),
         _ => Err(Error::Host),
     }
 }

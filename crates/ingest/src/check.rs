@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_model::{DestinationRule, Gateway, Hostname, Object, ObjectKey, ObjectName, Service};
+use serin_model::{DestinationRule, Gateway, GatewayRef, Hostname, Object, ObjectKey, ObjectName, Service};
 
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::document::Document;
@@ -26,10 +26,10 @@ pub struct Checked {
 #[must_use]
 pub fn check<'a>(documents: impl Iterator<Item = &'a Document> + Clone) -> Checked {
     let index = Index::new(documents.clone());
-    let mut checked = Checked::default();
+    let mut checked = Checked { diagnostics: shared_hosts(documents.clone()), ..Checked::default() };
     for document in documents {
         for reference in &document.references {
-            for finding in index.look(reference, &document.key) {
+            for finding in index.look(reference) {
                 if finding.severity == Severity::Error {
                     checked.dangling.insert(document.key.clone());
                 }
@@ -38,6 +38,36 @@ pub fn check<'a>(documents: impl Iterator<Item = &'a Document> + Clone) -> Check
         }
     }
     checked
+}
+
+/// Hosts that two VirtualServices route inside the mesh, where only one can; at a gateway their rules are joined.
+fn shared_hosts<'a>(documents: impl Iterator<Item = &'a Document>) -> Vec<Diagnostic> {
+    let mut first: BTreeMap<&Hostname, &Document> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for document in documents {
+        let Object::VirtualService(rule) = document.object.as_ref() else { continue };
+        if !rule.gateways.contains(&GatewayRef::Mesh) {
+            continue;
+        }
+        for host in &rule.hosts {
+            match first.get(host) {
+                None => {
+                    first.insert(host, document);
+                }
+                Some(other) => findings.push(Diagnostic {
+                    file: document.file.clone(),
+                    ..finding(
+                        Code::Duplicate,
+                        Severity::Warning,
+                        (document.at, "spec.hosts".to_owned()),
+                        format!("host '{host}' is routed by {} too, and only that one applies to it", other.key),
+                        format!("it stands in {}:{}; put the rules into one VirtualService", other.file, other.at.line),
+                    )
+                }),
+            }
+        }
+    }
+    findings
 }
 
 struct Index<'a> {
@@ -62,7 +92,7 @@ impl<'a> Index<'a> {
         index
     }
 
-    fn look(&self, reference: &Reference, from: &ObjectKey) -> Vec<Diagnostic> {
+    fn look(&self, reference: &Reference) -> Vec<Diagnostic> {
         match reference {
             Reference::Gateway { name, at } if !self.gateways.contains(name) => {
                 let message = format!("there is no Gateway '{}' in namespace '{}'", name.name, name.namespace);
@@ -76,7 +106,7 @@ impl<'a> Index<'a> {
                     findings.push(self.unknown_host(host, host_at.clone()));
                 }
                 if let Some((name, at, path)) = subset {
-                    findings.extend(self.unknown_subset(host, name, (*at, path.clone()), from));
+                    findings.extend(self.unknown_subset(host, name, (*at, path.clone())));
                 }
                 if let (Some((number, at, path)), Some(service)) = (port, service) {
                     findings.extend(unknown_port(service, *number, (*at, path.clone())));
@@ -102,20 +132,14 @@ impl<'a> Index<'a> {
         finding(Code::UnknownHost, severity, at, format!("there is no service '{host}'"), help)
     }
 
-    fn unknown_subset(
-        &self,
-        host: &Hostname,
-        name: &str,
-        at: (Position, String),
-        from: &ObjectKey,
-    ) -> Option<Diagnostic> {
+    fn unknown_subset(&self, host: &Hostname, name: &str, at: (Position, String)) -> Option<Diagnostic> {
         let rules: Vec<_> = self.rules.iter().filter(|r| r.host.covers(host)).collect();
         if rules.iter().any(|r| r.subsets.iter().any(|s| s.name == name)) {
             return None;
         }
         let known: Vec<&str> = rules.iter().flat_map(|r| r.subsets.iter().map(|s| s.name.as_str())).collect();
         let help = match (rules.is_empty(), known.is_empty()) {
-            (true, _) => format!("add a DestinationRule for '{host}' with this subset; {from} is not used until then"),
+            (true, _) => format!("add a DestinationRule for '{host}' with this subset"),
             (false, true) => "its DestinationRule defines no subsets".to_owned(),
             (false, false) => format!("defined are {}", known.join(", ")),
         };

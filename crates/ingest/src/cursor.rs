@@ -17,7 +17,7 @@ pub struct Context {
     namespace: RefCell<String>,
     diagnostics: RefCell<Vec<Diagnostic>>,
     references: RefCell<Vec<Reference>>,
-    failed: Cell<bool>,
+    errors: Cell<usize>,
 }
 
 impl Context {
@@ -27,7 +27,7 @@ impl Context {
             namespace: RefCell::new("default".to_owned()),
             diagnostics: RefCell::default(),
             references: RefCell::default(),
-            failed: Cell::new(false),
+            errors: Cell::new(0),
         }
     }
 
@@ -46,13 +46,13 @@ impl Context {
 
     pub(crate) fn report(&self, diagnostic: Diagnostic) {
         if diagnostic.severity == Severity::Error {
-            self.failed.set(true);
+            self.errors.set(self.errors.get() + 1);
         }
         self.diagnostics.borrow_mut().push(diagnostic);
     }
 
     pub(crate) fn failed(&self) -> bool {
-        self.failed.get()
+        self.errors.get() > 0
     }
 
     pub(crate) fn finish(self) -> (Vec<Diagnostic>, Vec<Reference>) {
@@ -75,6 +75,8 @@ pub(crate) struct Object<'a> {
     asked: RefCell<Vec<String>>,
     path: String,
     at: Position,
+    /// Errors of the context when it was opened.
+    errors: usize,
 }
 
 impl<'a> Cursor<'a> {
@@ -153,6 +155,7 @@ impl<'a> Cursor<'a> {
             asked: RefCell::default(),
             path: self.path.clone(),
             at: self.node.at,
+            errors: self.context.errors.get(),
         })
     }
 
@@ -340,11 +343,17 @@ impl<'a> Object<'a> {
 impl Drop for Object<'_> {
     fn drop(&mut self) {
         let asked = self.asked.borrow();
+        // After an error its reader may have stopped before it asked for everything: then only what looks like a slip
+        // of a field that was asked for is certainly unknown.
+        let stopped = self.context.errors.get() > self.errors;
         for (key, _) in self.fields {
             if asked.contains(&key.name) {
                 continue;
             }
-            let near = asked.iter().filter(|a| distance(a, &key.name) <= 2).min_by_key(|a| distance(a, &key.name));
+            let near = asked.iter().filter(|a| is_slip(a, &key.name)).min_by_key(|a| distance(a, &key.name));
+            if stopped && near.is_none() {
+                continue;
+            }
             let help = near.map(|n| format!("did you mean '{n}'?")).unwrap_or_default();
             self.context.report(Diagnostic {
                 code: Code::UnknownField,
@@ -357,6 +366,11 @@ impl Drop for Object<'_> {
             });
         }
     }
+}
+
+/// Whether two names are so near that one is probably a slip of the other.
+pub(crate) fn is_slip(a: &str, b: &str) -> bool {
+    distance(a, b) <= if b.len() < 5 { 1 } else { 2 }
 }
 
 /// Levenshtein distance, cut short for long names.

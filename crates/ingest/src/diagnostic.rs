@@ -55,6 +55,8 @@ pub enum Code {
     UnknownGateway,
     /// A port that the service does not have.
     UnknownPort,
+    /// Something was taken away that another object still uses: it stays in force.
+    StillUsed,
     /// A valid field that has no effect yet.
     NoEffectYet,
     /// A valid field that must not be ignored and is not carried out yet.
@@ -80,6 +82,7 @@ impl Code {
             Self::UnknownSubset => "SRN0102",
             Self::UnknownGateway => "SRN0103",
             Self::UnknownPort => "SRN0104",
+            Self::StillUsed => "SRN0105",
             Self::NoEffectYet => "SRN0201",
             Self::NotSupported => "SRN0202",
             Self::UnreachableRule => "SRN0203",

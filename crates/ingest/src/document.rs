@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serin_model::{Kind, Object, ObjectKey, ObjectName};
 
-use crate::cursor::{Context, Cursor};
+use crate::cursor::{Context, Cursor, is_slip};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::node::{self, Node, Position};
 use crate::reference::Reference;
@@ -135,7 +135,9 @@ fn read_object(context: &Context, cursor: &Cursor<'_>) -> (Option<ObjectKey>, Op
     };
     let Some(kind) = known_kind(&version, &kind) else {
         let message = format!("unknown kind '{kind}' of '{version}'");
-        kind_cursor.report(Code::UnknownKind, unknown_severity(&version), message, "the document is not used");
+        let near = KINDS.iter().find(|known| is_slip(&known.to_ascii_lowercase(), &kind.to_ascii_lowercase()));
+        let help = near.map_or("the document is not used".to_owned(), |known| format!("did you mean '{known}'?"));
+        kind_cursor.report(Code::UnknownKind, unknown_severity(&version), message, help);
         root.skip_rest();
         return (None, None);
     };
@@ -165,6 +167,17 @@ fn read_spec(kind: Kind, spec: &Cursor<'_>, name: &ObjectName) -> Option<Object>
     }
 }
 
+const KINDS: [&str; 8] = [
+    "VirtualService",
+    "DestinationRule",
+    "Gateway",
+    "ServiceEntry",
+    "WorkloadEntry",
+    "Sidecar",
+    "Service",
+    "EndpointSlice",
+];
+
 fn known_kind(version: &str, kind: &str) -> Option<Kind> {
     let istio =
         matches!(version, "networking.istio.io/v1" | "networking.istio.io/v1beta1" | "networking.istio.io/v1alpha3");
@@ -187,11 +200,23 @@ fn unknown_severity(version: &str) -> Severity {
     if foreign.contains(&version) { Severity::Info } else { Severity::Error }
 }
 
+/// A name as Kubernetes allows it (RFC 1123 subdomain).
+fn dns_name(cursor: &Cursor<'_>) -> Option<String> {
+    let text = cursor.text()?;
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'));
+    if !plain || text.len() > 253 || !edge(text.as_bytes().first()) || !edge(text.as_bytes().last()) {
+        cursor.invalid(format!("'{text}' is not a name"), "lower-case letters, digits, '-' and '.', at most 253");
+        return None;
+    }
+    Some(text)
+}
+
 fn metadata(context: &Context, cursor: &Cursor<'_>) -> Option<ObjectName> {
     let object = cursor.object()?;
-    let namespace = object.get("namespace").and_then(|n| n.text()).unwrap_or_else(|| "default".to_owned());
+    let namespace = object.get("namespace").map_or(Some("default".to_owned()), |n| dns_name(&n))?;
     context.set_namespace(&namespace);
-    let name = object.required("name").and_then(|n| n.text());
+    let name = object.required("name").and_then(|n| dns_name(&n));
     object.skip(&["labels", "annotations"]);
     object.skip_rest();
     Some(ObjectName { namespace, name: name? })

@@ -87,8 +87,28 @@ pub(crate) fn parse_stream(text: &str) -> Result<Vec<Node>, SyntaxError> {
             let message = plain.to_string();
             let first = message.lines().next().unwrap_or("not valid YAML");
             let first = first.split(" at line ").next().unwrap_or(first);
-            SyntaxError { at: plain.location().map(Position::from).unwrap_or_default(), message: first.to_owned() }
+            SyntaxError { at: plain.location().map(Position::from).unwrap_or_default(), message: in_words(first) }
         })
+}
+
+/// The parser's message without the parser's own terms.
+fn in_words(message: &str) -> String {
+    if message.starts_with("budget breached") {
+        let what = [
+            ("Depth", "nested more than 32 deep"),
+            ("FlowNesting", "nested more than 32 deep"),
+            ("Alias", "too many aliases"),
+            ("Anchor", "aliases that expand to too much"),
+            ("Documents", "more than 50,000 documents"),
+        ];
+        let found =
+            what.iter().find(|(term, _)| message.contains(term)).map_or("too much in one file", |(_, text)| text);
+        return format!("{found}: this is beyond any set of rules");
+    }
+    match message.split_once(", set DuplicateKeyPolicy") {
+        Some((plain, _)) => plain.replace("duplicate mapping key: ", "the same key twice: "),
+        None => message.to_owned(),
+    }
 }
 
 impl From<Spanned<Value>> for Node {

@@ -26,3 +26,20 @@ pub enum Reference {
         at: (Position, String),
     },
 }
+
+impl Reference {
+    /// Whether it uses a subset of that name, defined for `rule_host` (possibly a wildcard).
+    #[must_use]
+    pub fn is_subset(&self, rule_host: &Hostname, name: &str) -> bool {
+        match self {
+            Self::Destination { host, subset: Some((subset, _, _)), .. } => rule_host.covers(host) && subset == name,
+            _ => false,
+        }
+    }
+
+    /// Whether it uses that gateway.
+    #[must_use]
+    pub fn is_gateway(&self, wanted: &ObjectName) -> bool {
+        matches!(self, Self::Gateway { name, .. } if name == wanted)
+    }
+}

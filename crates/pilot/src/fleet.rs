@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serin_model::{MeshSnapshot, ProxyIdentity};
-use serin_resources::type_url;
+use serin_resources::{Audit, Cluster, Listener, LoadAssignment, RouteConfiguration, type_url};
 use serin_translator::{ResourceSet, translate};
 use serin_xds::server::{Control, Feed, TypeStatus};
 use serin_xds::{Node, Resource, ResourceMap};
@@ -125,13 +125,35 @@ fn resources_for(
     map
 }
 
+/// Reads a resource as a proxy will. Documents are checked so that this cannot fail; if it does, one resource stays as it
+/// was instead of every proxy rejecting it.
+fn sound(type_url: &str, body: &[u8]) -> Result<(), serin_resources::Error> {
+    let audit = &mut Audit::default();
+    match type_url {
+        type_url::CLUSTER => Cluster::decode(body, audit).map(drop),
+        type_url::ENDPOINT => LoadAssignment::decode(body, audit).map(drop),
+        type_url::LISTENER => Listener::decode(body, audit).map(drop),
+        type_url::ROUTE => RouteConfiguration::decode(body, audit).map(drop),
+        _ => Ok(()),
+    }
+}
+
 fn encode(set: &ResourceSet, old: Option<&ResourceMap>) -> ResourceMap {
     let mut map = ResourceMap::default();
     let mut put = |type_url: &str, name: &str, body: Vec<u8>| {
         let version = format!("{:016x}", xxh64(&body, 0));
-        let same = old.and_then(|o| o.of_type(type_url)).and_then(|t| t.get(name)).filter(|r| r.version == version);
-        let resource =
-            same.cloned().unwrap_or_else(|| Arc::new(Resource { name: name.to_owned(), version, body: body.into() }));
+        let before = old.and_then(|o| o.of_type(type_url)).and_then(|t| t.get(name));
+        let resource = match before {
+            Some(same) if same.version == version => same.clone(),
+            before => match (sound(type_url, &body), before) {
+                (Ok(()), _) => Arc::new(Resource { name: name.to_owned(), version, body: body.into() }),
+                (Err(error), before) => {
+                    tracing::error!("what became of {name} would be rejected, it stays as it was: {error}");
+                    let Some(before) = before else { return };
+                    before.clone()
+                }
+            },
+        };
         map.types.entry(type_url.to_owned()).or_default().insert(name.to_owned(), resource);
     };
     for cluster in &set.clusters {

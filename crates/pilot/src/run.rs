@@ -83,6 +83,6 @@ fn refresh(source: &Source, store: &Mutex<Store>, fleet: &Fleet) {
     for diagnostic in &news {
         eprintln!("{}", render_text(diagnostic, store.text(&diagnostic.file), color));
     }
-    tracing::info!("{objects} objects in force; {}", summary(store.diagnostics()));
+    tracing::info!(target: "serin_applied", "{objects} objects in force; {}", summary(store.diagnostics()));
     fleet.publish(snapshot);
 }

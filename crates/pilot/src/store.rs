@@ -1,11 +1,11 @@
 //! All documents, and for each the last version that was good.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use serin_ingest::{Code, Diagnostic, Document, Parsed, Position, Severity, check, parse};
-use serin_model::{MeshSnapshot, ObjectKey};
+use serin_model::{MeshSnapshot, Object, ObjectKey, Subset};
 
 use crate::source::Contents;
 
@@ -90,13 +90,16 @@ impl Store {
             candidates.entry(document.key.clone()).or_insert_with(|| document.clone());
         }
         let checked = check(candidates.values());
-        let dangling: BTreeSet<ObjectKey> = checked.dangling;
         diagnostics.extend(checked.diagnostics);
-        for key in dangling {
+        for key in checked.dangling {
             match self.good.get(&key) {
                 Some(good) => candidates.insert(key, good.clone()),
                 None => candidates.remove(&key),
             };
+        }
+        for key in check(candidates.values()).dangling {
+            let Some(user) = candidates.get(&key).cloned() else { continue };
+            diagnostics.extend(self.good.values().filter_map(|good| keep(good, &user, &mut candidates)));
         }
         self.good = candidates;
         let news = diagnostics.iter().filter(|d| !self.diagnostics.contains(d)).cloned().collect();
@@ -104,6 +107,43 @@ impl Store {
         let objects = self.good.iter().map(|(key, document)| (key.clone(), document.object.clone())).collect();
         Built { snapshot: MeshSnapshot::build(objects), news, objects: self.good.len() }
     }
+}
+
+/// Puts back what `user` still uses of an earlier object: subsets of a DestinationRule, or a Gateway. Without them its
+/// traffic would go nowhere. Services are not put back: they say what is really there.
+fn keep(good: &Document, user: &Document, candidates: &mut BTreeMap<ObjectKey, Document>) -> Option<Diagnostic> {
+    let mut kept = candidates.get(&good.key).unwrap_or(good).clone();
+    let what = match (good.object.as_ref(), kept.object.as_ref()) {
+        (Object::DestinationRule(before), Object::DestinationRule(now)) => {
+            let here = candidates.contains_key(&good.key);
+            let missing = |name: &str| !here || now.subsets.iter().all(|s| s.name != name);
+            let used = |name: &str| user.references.iter().any(|r| r.is_subset(&before.host, name));
+            let lost: Vec<Subset> =
+                before.subsets.iter().filter(|s| used(&s.name) && missing(&s.name)).cloned().collect();
+            let names: Vec<&str> = lost.iter().map(|s| s.name.as_str()).collect();
+            let what = (!lost.is_empty()).then(|| format!("subset {} of {}", names.join(", "), good.key))?;
+            if here {
+                let mut merged = now.clone();
+                merged.subsets.extend(lost);
+                kept.object = Arc::new(Object::DestinationRule(merged));
+            }
+            what
+        }
+        (Object::Gateway(gateway), _) if !candidates.contains_key(&good.key) => {
+            user.references.iter().any(|r| r.is_gateway(&gateway.name)).then(|| good.key.to_string())?
+        }
+        _ => return None,
+    };
+    candidates.insert(good.key.clone(), kept);
+    Some(Diagnostic {
+        code: Code::StillUsed,
+        severity: Severity::Warning,
+        file: user.file.clone(),
+        at: user.at,
+        path: String::new(),
+        message: format!("{what} stays in force as it was: {} uses it", user.key),
+        help: "take the use away first".to_owned(),
+    })
 }
 
 /// Parses a file; what is broken in it keeps the version it had before, in this file or elsewhere.

@@ -87,8 +87,20 @@ async fn ready(Extract(admin): Extract<Admin>) -> (StatusCode, String) {
 
 type Parameters = Query<std::collections::HashMap<String, String>>;
 
+/// `filter` is a regular expression that a part of the name must match, as in Envoy.
+#[expect(clippy::result_large_err, reason = "the error is the answer")]
+fn filter(parameters: &std::collections::HashMap<String, String>) -> Result<Filter, Response> {
+    let pattern = parameters.get("filter").map(|pattern| regex::Regex::new(pattern)).transpose();
+    let invalid = |error: regex::Error| (StatusCode::BAD_REQUEST, format!("Invalid re2 regex: {error}\n"));
+    let pattern = pattern.map_err(|error| invalid(error).into_response())?;
+    Ok(Filter { pattern, used_only: parameters.contains_key("usedonly") })
+}
+
 async fn stats(Extract(admin): Extract<Admin>, Query(parameters): Parameters) -> Response {
-    let filter = Filter { contains: parameters.get("filter").cloned(), used_only: parameters.contains_key("usedonly") };
+    let filter = match filter(&parameters) {
+        Ok(filter) => filter,
+        Err(refusal) => return refusal,
+    };
     let samples = samples::all(&admin);
     match parameters.get("format").map(String::as_str) {
         Some("json") => ([(header::CONTENT_TYPE, "application/json")], json(&samples, &filter)).into_response(),
@@ -100,7 +112,10 @@ async fn stats(Extract(admin): Extract<Admin>, Query(parameters): Parameters) ->
 }
 
 async fn stats_prometheus(Extract(admin): Extract<Admin>, Query(parameters): Parameters) -> Response {
-    let filter = Filter { contains: parameters.get("filter").cloned(), used_only: parameters.contains_key("usedonly") };
+    let filter = match filter(&parameters) {
+        Ok(filter) => filter,
+        Err(refusal) => return refusal,
+    };
     let text = prometheus(&samples::all(&admin), &filter);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=UTF-8")], text).into_response()
 }

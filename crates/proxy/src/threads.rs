@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -59,11 +60,14 @@ async fn run(id: usize, shared: Shared, mut commands: mpsc::UnboundedReceiver<Co
     }
 }
 
+/// How often a worker says that it cannot accept.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
 /// Closes pooled connections that are idle too long or were closed by their other end, and forgets state of hosts
 /// that are gone.
 async fn sweep(worker: Rc<Worker>) {
     loop {
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let snapshot = worker.snapshot();
         let members = snapshot.clusters.values().flat_map(|c| &c.members);
         worker.pools.borrow_mut().sweep(&members.map(|m| m.host.id).collect());
@@ -74,6 +78,7 @@ async fn sweep(worker: Rc<Worker>) {
 
 async fn accept(worker: Rc<Worker>, name: String, socket: TcpListener) {
     let name: Rc<str> = name.into();
+    let mut warned: Option<Instant> = None;
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
@@ -89,8 +94,11 @@ async fn accept(worker: Rc<Worker>, name: String, socket: TcpListener) {
             }
             Err(error) => {
                 // Out of descriptors, or the client is gone already: wait a little, then go on.
-                tracing::debug!(%error, listener = %name, "accept failed");
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(%error, listener = %name, "cannot accept connections");
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
     }

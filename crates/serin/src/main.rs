@@ -49,6 +49,7 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
+    raise_descriptor_limit();
     match command {
         Command::Demo(options) => serin_demo::run(options),
         Command::Pilot(options) => {
@@ -77,6 +78,13 @@ fn exit_with_parent(wanted: bool) -> anyhow::Result<()> {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     }
     Ok(())
+}
+
+/// Every connection is a descriptor: takes as many as may be had. A failure leaves what there is.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn start_logging() {

@@ -34,15 +34,15 @@ impl Sample {
 /// Which samples to show.
 #[derive(Debug, Default, Clone)]
 pub struct Filter {
-    /// Part of the name; a plain substring, or a pattern given by the caller as a predicate.
-    pub contains: Option<String>,
+    /// What a part of the name must match.
+    pub pattern: Option<regex::Regex>,
     /// Only those that were ever counted.
     pub used_only: bool,
 }
 
 impl Filter {
     fn lets_through(&self, sample: &Sample) -> bool {
-        self.contains.as_ref().is_none_or(|c| sample.name().contains(c)) && (!self.used_only || sample.value != 0)
+        self.pattern.as_ref().is_none_or(|p| p.is_match(&sample.name())) && (!self.used_only || sample.value != 0)
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn names_are_envoys() {
         let samples = [sample("upstream_rq_2xx", 3), sample("upstream_rq_total", 0)];
-        let used = Filter { used_only: true, contains: None };
+        let used = Filter { used_only: true, pattern: None };
         assert_eq!(text(&samples, &used), "cluster.outbound|80||a.b.upstream_rq_2xx: 3\n");
         assert_eq!(
             prometheus(&samples, &used),

@@ -108,6 +108,14 @@ impl Demo {
         Ok(std::fs::write(self.rule_file(name), text)?)
     }
 
+    /// What stands in a rule file.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self, name: &str) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.rule_file(name))?)
+    }
+
     /// The entries of the demo's line for a service.
     #[must_use]
     pub fn proxies(&self, service: &str) -> Vec<Value> {

@@ -224,6 +224,23 @@ fn endpoints_follow_a_changed_cluster() {
     stream.quiet();
 }
 
+/// Envoy acknowledges a new cluster when it is warm, and it is warm when its endpoints are there.
+#[test]
+fn endpoints_do_not_wait_for_the_acknowledgement_of_their_cluster() {
+    for mode in [Mode::Delta, Mode::Sotw] {
+        let mut stream = Stream::new(mode, "C:a=1 E:a=1 R:r=1");
+        stream.ask("C", &[]);
+        let (clusters, text) = stream.next().unwrap();
+        assert_eq!(text, "C +a");
+        stream.ask("E", &["a"]);
+        stream.ask("R", &["r"]);
+        stream.expect("E +a", &["a"]);
+        assert!(stream.next().is_none(), "routes wait until the cluster is in use");
+        stream.answer(&clusters, &[], None);
+        stream.expect("R +r", &["r"]);
+    }
+}
+
 #[test]
 fn routes_wait_for_endpoints_but_not_for_ever() {
     let mut stream = Stream::new(Mode::Delta, "C:a=1 E:a=1 L:l=1");

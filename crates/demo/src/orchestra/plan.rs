@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure};
 
 use super::options::{DataPlane, DemoOptions};
+use super::processes::Part;
 
 /// Everything that is decided before the start.
 pub(super) struct Plan {
@@ -72,6 +73,17 @@ const SERVICES: [(&str, &str); 6] = [
 const COPIES: usize = 2;
 
 impl Plan {
+    /// A part's name for people.
+    pub(super) fn describe(&self, part: Part) -> String {
+        let name = |index: usize| self.instances.get(index).map_or("?", |i| i.name.as_str());
+        match part {
+            Part::Pilot => "the pilot".to_owned(),
+            Part::Gateway => "the gateway's proxy".to_owned(),
+            Part::App(index) => format!("application {}", name(index)),
+            Part::Proxy(index) => format!("the proxy of {}", name(index)),
+        }
+    }
+
     pub(super) fn make(options: &DemoOptions, scratch: &Path, rules: &Path) -> anyhow::Result<Self> {
         for name in &options.without_proxy {
             ensure!(

@@ -112,7 +112,7 @@ impl Processes {
 /// What a part logs while nobody asks for more.
 fn quiet(part: Part) -> &'static str {
     match part {
-        Part::Pilot => "warn",
+        Part::Pilot => "warn,serin_applied=info",
         Part::App(_) | Part::Proxy(_) | Part::Gateway => "error",
     }
 }

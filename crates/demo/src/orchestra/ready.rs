@@ -13,9 +13,13 @@ use crate::client::Client;
 
 const QUESTION: Duration = Duration::from_millis(500);
 
-/// Whether a proxy says that it serves.
-pub(super) async fn is_ready(client: &Client, admin: SocketAddr) -> bool {
-    matches!(client.get(&format!("http://{admin}/ready"), QUESTION).await, Ok((status, _)) if status.is_success())
+/// Whether a proxy serves; `None` when it takes its time to say so, which means that it is busy, not that it is gone.
+pub(super) async fn is_ready(client: &Client, admin: SocketAddr) -> Option<bool> {
+    match client.get(&format!("http://{admin}/ready"), QUESTION).await {
+        Ok((status, _)) => Some(status.is_success()),
+        Err(error) if error.is::<tokio::time::error::Elapsed>() => None,
+        Err(_) => Some(false),
+    }
 }
 
 /// Waits until every application and proxy answers.
@@ -33,16 +37,13 @@ pub(super) async fn wait(plan: &Plan, processes: &mut Processes) -> anyhow::Resu
     waiting.push((Part::Gateway, format!("http://{}/ready", plan.gateway.admin)));
     while let Some((part, url)) = waiting.first().cloned() {
         if let Ok(ended) = processes.ended.try_recv() {
-            bail!(
-                "{:?} ended before it was ready: {}",
-                ended.part,
-                ended.status.map(|s| s.to_string()).unwrap_or_default()
-            );
+            let what = plan.describe(ended.part);
+            bail!("{what} ended before it was ready ({})", ended.status.map(|s| s.to_string()).unwrap_or_default());
         }
         if matches!(client.get(&url, QUESTION).await, Ok((status, _)) if status.is_success()) {
             waiting.remove(0);
         } else if started.elapsed() > patience {
-            bail!("{part:?} is not ready after {} s ({url} does not answer 200)", patience.as_secs());
+            bail!("{} is not ready after {} s ({url} does not answer 200)", plan.describe(part), patience.as_secs());
         } else {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -106,6 +106,7 @@ impl Watch<'_> {
         }
         let mut changed = false;
         for (index, ready) in asked.join_all().await {
+            let Some(ready) = ready else { continue };
             if ready && self.away.remove(&index) {
                 changed = true;
                 event(&format!("proxy of {} serves again", self.name(index)));

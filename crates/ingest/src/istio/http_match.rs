@@ -88,6 +88,13 @@ fn regex_match(cursor: &Cursor<'_>) -> Option<StringMatch> {
         return None;
     }
     match regex::Regex::new(&text) {
+        Ok(_) if repetitions(&text).is_none_or(|n| n > MOST_REPETITIONS) => {
+            cursor.invalid(
+                "the repetitions in this regular expression multiply to more than 1000",
+                "RE2, which Envoy uses, refuses them",
+            );
+            None
+        }
         Ok(_) => Some(StringMatch::Regex(text)),
         Err(error) => {
             let reason = error.to_string();
@@ -96,4 +103,29 @@ fn regex_match(cursor: &Cursor<'_>) -> Option<StringMatch> {
             None
         }
     }
+}
+
+/// RE2's limit on counted repetitions, nested ones multiplied.
+const MOST_REPETITIONS: u64 = 1000;
+
+/// The largest product of nested counted repetitions; `None` when the pattern cannot be parsed.
+fn repetitions(pattern: &str) -> Option<u64> {
+    use regex_syntax::ast::{Ast, RepetitionKind, RepetitionRange, parse::Parser};
+    fn of(ast: &Ast) -> u64 {
+        match ast {
+            Ast::Repetition(repetition) => {
+                let count = match &repetition.op.kind {
+                    RepetitionKind::Range(RepetitionRange::Exactly(n) | RepetitionRange::AtLeast(n)) => *n,
+                    RepetitionKind::Range(RepetitionRange::Bounded(_, n)) => *n,
+                    _ => 1,
+                };
+                u64::from(count.max(1)).saturating_mul(of(&repetition.ast))
+            }
+            Ast::Group(group) => of(&group.ast),
+            Ast::Alternation(list) => list.asts.iter().map(of).max().unwrap_or(1),
+            Ast::Concat(list) => list.asts.iter().map(of).max().unwrap_or(1),
+            _ => 1,
+        }
+    }
+    Some(of(&Parser::new().parse(pattern).ok()?))
 }

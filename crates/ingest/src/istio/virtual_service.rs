@@ -18,7 +18,7 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let object = spec.object()?;
     object.not_supported(&["tls", "tcp"]);
     let mut hosts = Vec::new();
-    for item in object.required("hosts").map(|h| h.list()).unwrap_or_default() {
+    for item in not_empty(object.required("hosts"), "host") {
         if let Some(found) = host(&item) {
             if hosts.contains(&found) {
                 item.report(Code::Duplicate, Severity::Error, format!("host '{found}' is listed twice"), "");
@@ -36,7 +36,11 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     if gateways.is_empty() {
         gateways.push(GatewayRef::Mesh);
     }
-    let rules = object.required("http").map(|h| h.list()).unwrap_or_default();
+    let rules = if object.has("tls") || object.has("tcp") {
+        object.get("http").map(|h| h.list()).unwrap_or_default()
+    } else {
+        not_empty(object.required("http"), "rule")
+    };
     let mut http = Vec::new();
     let mut unconditional = false;
     for rule in &rules {
@@ -54,6 +58,17 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     }
     let export_to = export_to(object.get("exportTo"));
     Some(Object::VirtualService(VirtualService { name: name.clone(), hosts, gateways, http, export_to }))
+}
+
+/// The items of a list that must have some.
+fn not_empty<'a>(list: Option<Cursor<'a>>, item: &str) -> Vec<Cursor<'a>> {
+    let Some(list) = list else { return Vec::new() };
+    let before = list.context.failed();
+    let items = list.list();
+    if items.is_empty() && list.context.failed() == before {
+        list.invalid(format!("at least one {item} is needed"), "");
+    }
+    items
 }
 
 fn http_route(cursor: &Cursor<'_>) -> Option<HttpRoute> {
@@ -76,6 +91,7 @@ fn http_route(cursor: &Cursor<'_>) -> Option<HttpRoute> {
         (Some(route), _, _) => Action::Forward { destinations: destinations(&route), rewrite, timeout, retries, fault },
         (_, Some(redirect), _) => Action::Redirect(read_redirect(&redirect)?),
         (_, _, Some(respond)) => Action::Respond(read_respond(&respond)?),
+        _ if object.has("delegate") => return None,
         _ => {
             object.error(Code::MissingField, "a rule needs route, redirect or directResponse", "");
             return None;
@@ -97,6 +113,11 @@ fn destinations(cursor: &Cursor<'_>) -> Vec<Destination> {
         cursor.invalid("at least one destination is needed", "");
     } else if list.len() > 1 && total == 0 {
         cursor.invalid("the weights are all zero", "give at least one destination a weight above 0");
+    } else if total > u64::from(u32::MAX) {
+        cursor.invalid(
+            format!("the weights add up to {total}, more than {}", u32::MAX),
+            "weights are relative: use smaller ones",
+        );
     }
     match <[Destination; 1]>::try_from(list) {
         Ok([only]) => vec![Destination { weight: 1, ..only }],
@@ -153,8 +174,7 @@ fn operations(cursor: &Cursor<'_>) -> HeaderOperations {
     let Some(object) = cursor.object() else { return HeaderOperations::default() };
     let pairs = |name: &str| -> Vec<(String, String)> {
         let Some(map) = object.get(name) else { return Vec::new() };
-        let mut list: Vec<_> =
-            map.entries().into_iter().filter_map(|(k, v)| Some((k.to_ascii_lowercase(), v.text()?))).collect();
+        let mut list: Vec<_> = map.entries().into_iter().filter_map(|(k, v)| header_edit(&k, &v)).collect();
         list.sort();
         list
     };
@@ -163,9 +183,33 @@ fn operations(cursor: &Cursor<'_>) -> HeaderOperations {
         add: pairs("add"),
         remove: object
             .get("remove")
-            .map(|r| r.list().iter().filter_map(|i| i.text()).map(|n| n.to_ascii_lowercase()).collect())
+            .map(|r| r.list().iter().filter_map(|i| header_name(&i.text()?, i)).collect())
             .unwrap_or_default(),
     }
+}
+
+/// A header to be set or added, checked as proxies will check it.
+fn header_edit(name: &str, value: &Cursor<'_>) -> Option<(String, String)> {
+    let name = header_name(name, value)?;
+    let text = value.text()?;
+    if text.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) {
+        value.invalid(format!("the value of header '{name}' has a control character"), "");
+        return None;
+    }
+    Some((name, text))
+}
+
+/// A header's name in lower case (RFC 9110 §5.1). What HTTP/2 calls a pseudo-header is none.
+fn header_name(name: &str, at: &Cursor<'_>) -> Option<String> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(token) {
+        at.invalid(
+            format!("'{name}' is no header name"),
+            "a name has letters, digits and '-'; path and authority are changed by rewrite",
+        );
+        return None;
+    }
+    Some(name.to_ascii_lowercase())
 }
 
 fn read_rewrite(cursor: &Cursor<'_>) -> Option<Rewrite> {
@@ -184,10 +228,12 @@ fn read_rewrite(cursor: &Cursor<'_>) -> Option<Rewrite> {
 fn read_retries(cursor: &Cursor<'_>) -> Option<Retries> {
     let object = cursor.object()?;
     object.no_effect_yet(&["retryRemoteLocalities"]);
-    let attempts = object.get("attempts").and_then(|c| c.bounded(0, 1000)).unwrap_or(0);
+    let wrong = object.has("attempts");
+    let attempts = object.get("attempts").map_or(Some(0), |c| c.bounded(0, 1000));
+    let (attempts, wrong) = (attempts.unwrap_or(0), wrong && attempts.is_none());
     let per_try = object.get("perTryTimeout").and_then(|c| c.duration());
     let retry_on = object.get("retryOn");
-    if attempts == 0 && (per_try.is_some() || retry_on.is_some()) {
+    if attempts == 0 && !wrong && (per_try.is_some() || retry_on.is_some()) {
         object.error(Code::InvalidValue, "attempts 0 switches retries off and excludes perTryTimeout and retryOn", "");
     }
     Some(Retries {
@@ -242,6 +288,9 @@ fn read_delay(cursor: &Cursor<'_>) -> Option<Delay> {
     let object = cursor.object()?;
     object.not_supported(&["exponentialDelay"]);
     let share = percentage(&object, cursor)?;
+    if object.has("exponentialDelay") {
+        return None;
+    }
     Some(Delay { fixed: object.required("fixedDelay")?.duration()?, share })
 }
 

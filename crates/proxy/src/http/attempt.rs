@@ -139,6 +139,8 @@ pub(crate) enum Failure {
     Client,
     /// One side was silent for too long: the client with its body, or the upstream with its answer.
     Stalled(Side),
+    /// The client's body is not framed as it should be.
+    Malformed,
     /// The request cannot be said in the upstream's protocol.
     Unsendable,
 }

@@ -19,6 +19,8 @@ pub(crate) enum PumpError {
     Gone(Side),
     /// That side was silent for too long.
     Stalled(Side),
+    /// The client's body is not framed as it should be.
+    Malformed,
 }
 
 impl PumpError {
@@ -34,12 +36,17 @@ impl PumpError {
                 in_flight.cancelled();
                 Err(Failure::Stalled(side))
             }
+            Self::Malformed => {
+                in_flight.cancelled();
+                Err(Failure::Malformed)
+            }
         }
     }
 
     fn side(self) -> Side {
         match self {
             Self::Gone(side) | Self::Stalled(side) => side,
+            Self::Malformed => Side::Client,
         }
     }
 }
@@ -47,7 +54,11 @@ impl PumpError {
 /// Moves the request's body until its end. Can be dropped and made anew at any point.
 pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Result<(), PumpError> {
     loop {
-        match body.take().map_err(|_| PumpError::Gone(Side::Client))? {
+        let taken = body.take().map_err(|error| match error {
+            BodyError::Malformed => PumpError::Malformed,
+            BodyError::Aborted => PumpError::Gone(Side::Client),
+        });
+        match taken? {
             Take::Frame(frame) => {
                 sink.push(frame);
                 if sink.is_full() {

@@ -106,6 +106,9 @@ pub(crate) async fn local(
     let LocalReply { mut head, body, flag, close } = reply;
     record.flag = flag;
     head.fields.set("server", b"serin");
+    if !head.fields.contains("date") {
+        head.fields.append(b"date", http_date().as_bytes());
+    }
     record.response(&head);
     let length = body.len() as u64;
     let to_head = request.method() == b"HEAD";
@@ -134,6 +137,11 @@ pub(crate) async fn local(
         Ok(()) => Served::Close,
         Err(_) => Served::Abort,
     }
+}
+
+/// The time as RFC 9110 §5.6.7 wants it.
+fn http_date() -> String {
+    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&jiff::Timestamp::now()).unwrap_or_default()
 }
 
 /// Passes an upstream's answer on.

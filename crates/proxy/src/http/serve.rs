@@ -275,7 +275,7 @@ impl<'a> Stages<'a> {
                 Some(Err(Failure::Outcome(outcome))) => *outcome,
                 Some(Err(Failure::Client)) => return Err(None),
                 Some(Err(Failure::Stalled(side))) => return Err(Some(stalled(*side))),
-                Some(Err(Failure::Unsendable)) => return Err(Some(LocalReply::new(400, "Bad Request", "-"))),
+                Some(Err(Failure::Unsendable | Failure::Malformed)) => return Err(Some(bad_request())),
                 None => self.timed_out(cluster, host, whole),
             };
             let again = !whole && policy.is_some_and(|p| retry::wanted(p, outcome));
@@ -375,6 +375,10 @@ fn admit(cluster: &ClusterRuntime, worker: usize) -> Result<Permit, Option<Local
         reply.head.fields.append(b"x-envoy-overloaded", b"true");
         Some(reply)
     })
+}
+
+fn bad_request() -> LocalReply {
+    LocalReply { close: true, ..LocalReply::new(400, "Bad Request", "DPE") }
 }
 
 /// What is answered when one side was silent for too long (Envoy: stream idle timeout).

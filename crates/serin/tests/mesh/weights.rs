@@ -69,16 +69,49 @@ fn a_broken_file_is_said_and_changes_nothing() {
         (&reviews(false, &[("v1", 90), ("v9", 10)], ""), "v9"),
         (&reviews(false, &[("v1", 0), ("v2", 0)], ""), "all zero"),
         (&reviews(false, &[("v3", 1)], "    timeuot: 3s\n"), "did you mean 'timeout'"),
+        (
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: reviews}\nspec: {hosts: [reviews], http: []}\n",
+            "at least one rule",
+        ),
+        (&reviews(false, &[("v3", 1)], "    headers: {request: {set: {'x user': a}}}\n"), "no header name"),
     ] {
         demo.save("reviews.yaml", text).unwrap();
         demo.process.wait_for(said, PATIENCE).unwrap();
         std::thread::sleep(Duration::from_millis(300));
     }
+    let rules = demo.read("destination-rules.yaml").unwrap();
+    demo.save("reviews.yaml", &reviews(false, &[("v1", 1)], "")).unwrap();
+    for text in [rules.replace("- name: v1", "- name: v11"), String::new()] {
+        demo.save("destination-rules.yaml", &text).unwrap();
+        demo.process.wait_for("stays in force as it was", PATIENCE).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    demo.save("destination-rules.yaml", &rules).unwrap();
     let answers = background.stop();
     assert_share(&answers, "v1", 1.0);
     demo.save("reviews.yaml", &reviews(false, &[("v3", 1)], "")).unwrap();
     let mut client = demo.client().unwrap();
     wait_until(PATIENCE, || (version(&client.get(REVIEWS, &[]).unwrap().text()) == "v3").then_some(())).unwrap();
+    demo.end().unwrap();
+}
+
+/// A subset that did not exist when the proxies started: a new cluster has to get warm before routes lead to it.
+#[test]
+fn a_new_subset_is_taken_into_use() {
+    let demo = demo().start().unwrap();
+    let rules = demo.read("destination-rules.yaml").unwrap();
+    let with_v9 = rules.replace("  - name: v3\n", "  - name: v9\n    labels: {version: v2}\n  - name: v3\n");
+    assert_ne!(with_v9, rules);
+    let background = Load::start(demo.entrance().unwrap(), REVIEWS, 100, version);
+    demo.save("destination-rules.yaml", &with_v9).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let saved = Instant::now();
+    demo.save("reviews.yaml", &reviews(false, &[("v9", 1)], "")).unwrap();
+    wait_for(&background, saved, "v2");
+    demo.save("reviews.yaml", &reviews(false, &[("v3", 1)], "")).unwrap();
+    wait_for(&background, Instant::now(), "v3");
+    demo.wait_synced(PATIENCE).unwrap();
+    assert_eq!(load::failures(&background.stop()), Vec::<String>::new());
     demo.end().unwrap();
 }
 

@@ -107,6 +107,7 @@ const CASES: &[(&str, &str, Expected)] = &[
     ),
     // B: request line, host, target
     ("B1 no host", "GET / HTTP/1.1\r\n\r\n", Refused(400)),
+    ("B4 no host in 1.0", "GET / HTTP/1.0\r\n\r\n", Refused(400)),
     ("B1 two hosts", "GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", Refused(400)),
     ("B1 empty host", "GET / HTTP/1.1\r\nHost:\r\n\r\n", Refused(400)),
     ("B2 user in host", "GET / HTTP/1.1\r\nHost: user@x\r\n\r\n", Refused(400)),
@@ -249,7 +250,8 @@ fn broken_chunks_never_look_complete_upstream() {
         "g\r\n",
     ] {
         let head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
-        exchange(address, &[format!("{head}{chunk}").as_bytes()]);
+        let answer = exchange(address, &[format!("{head}{chunk}").as_bytes()]);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{chunk:?} was answered {answer:?}");
         let seen = String::from_utf8_lossy(&backend.take()).into_owned();
         assert!(!seen.ends_with("0\r\n\r\n"), "{chunk:?} reached the upstream as {seen:?}");
     }

@@ -1,7 +1,7 @@
 //! One client's stream as a state machine.
 //!
 //! Order is make before break: additions and changes go out in the order of the types (clusters, endpoints,
-//! listeners, routes), each type only when the ones before it are acknowledged; removals go last. At most one
+//! listeners, routes); listeners and routes wait until clusters and endpoints are acknowledged; removals go last. At most one
 //! response of a type is unacknowledged, so a slow client holds no queue: it gets the newest state when it is ready.
 //! A rejected resource is not sent again until its version changes.
 
@@ -151,8 +151,10 @@ impl Session {
     pub fn poll(&mut self, now: Instant) -> Option<Response> {
         self.endpoint_wait = self.endpoint_wait.filter(|until| now < *until);
         for index in 0..self.order.len() {
-            if !self.may_send(index) {
-                return None;
+            match self.may_send(index) {
+                true => {}
+                false if index == 0 => continue,
+                false => return None,
             }
             let type_url = self.order.get(index).cloned()?;
             if let Some(response) = self.additions(&type_url, now) {
@@ -186,12 +188,14 @@ impl Session {
         self.subscriptions.iter().map(of).collect()
     }
 
-    /// Whether every type before this one is settled.
+    /// Whether this type and those before it are settled. Endpoints do not wait for the clusters' acknowledgement: Envoy
+    /// holds it back until new clusters are warm, and they get warm by their endpoints.
     fn may_send(&mut self, index: usize) -> bool {
         let settled = self
             .order
             .iter()
             .take(index + 1)
+            .skip(usize::from(index == 1))
             .all(|t| self.subscriptions.get(t).is_none_or(|s| s.outstanding.is_none()));
         if !settled || index < 2 {
             return settled;
