@@ -57,7 +57,10 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
         Some(ads) => {
             let mode = if ads.delta { Mode::Delta } else { Mode::Sotw };
             let config = client::Config { servers: ads.servers, node: bootstrap.node, mode };
-            tokio::spawn(client::run(config, StoreHandler { store: store.clone(), state: state.clone() }));
+            tokio::spawn(client::run(
+                config,
+                StoreHandler { store: store.clone(), state: state.clone(), missed: false },
+            ));
         }
         None => state.initialised(),
     }

@@ -14,6 +14,8 @@ use crate::state::State;
 pub(crate) struct StoreHandler {
     pub(crate) store: SharedStore,
     pub(crate) state: State,
+    /// Whether the control plane's absence was said already.
+    pub(crate) missed: bool,
 }
 
 /// How long a cluster waits for its endpoints and a listener for its routes (Envoy's default `initial_fetch_timeout`).
@@ -84,7 +86,10 @@ impl Handler for StoreHandler {
     fn connected(&mut self, up: bool, text: &str) {
         self.state.connected(up);
         if up {
+            self.missed = false;
             tracing::info!("connected to {text}");
+        } else if std::mem::replace(&mut self.missed, true) {
+            tracing::debug!("still no control plane: {text}");
         } else {
             tracing::warn!("no control plane: {text}; going on with what was received");
         }
