@@ -139,6 +139,14 @@ impl<'a> RequestBody<'a> {
         }
     }
 
+    /// Reads on without waiting when more is probably there; true when something came.
+    pub(crate) fn fill_more(&mut self) -> bool {
+        match &mut self.source {
+            Source::H1(reader) => reader.fill_more(),
+            Source::H2(_) => false,
+        }
+    }
+
     pub(crate) async fn fill(&mut self) -> Result<(), BodyError> {
         let filled = self.source.fill().await;
         self.timers.tick();

@@ -31,7 +31,7 @@ enum Next {
 /// Serves a connection until it ends.
 pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buffer: BytesMut) {
     let (read, write) = stream.into_split();
-    let mut reader = H1Reader { socket: read, buffer, decoder: BodyDecoder::new(Framing::Empty), ended: false };
+    let mut reader = H1Reader::new(read, buffer);
     let mut writer = H1Writer::new(write);
     let mut head = RequestHead::default();
     let timers = Timers::new();

@@ -69,6 +69,7 @@ pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Res
                 sink.finish();
                 return push_out(body, sink).await;
             }
+            Take::Wait if !sink.is_full() && body.fill_more() => {}
             Take::Wait => {
                 push_out(body, sink).await?;
                 let timers = body.timers;
@@ -141,6 +142,9 @@ pub(crate) async fn stream(
                 return if answer.request_done { Moved::Complete } else { Moved::Early };
             }
             Ok(Take::Wait) => {
+                if !client.is_full() && answer.exchange.sides().0.fill_more() {
+                    continue;
+                }
                 if !flush(answer, body, client).await {
                     return Moved::ClientGone;
                 }
@@ -203,6 +207,13 @@ impl AnswerReader<'_> {
         match self {
             Self::H1(reader) => reader.take(),
             Self::H2(reader) => Ok(reader.take()),
+        }
+    }
+
+    fn fill_more(&mut self) -> bool {
+        match self {
+            Self::H1(reader) => reader.fill_more(),
+            Self::H2(_) => false,
         }
     }
 

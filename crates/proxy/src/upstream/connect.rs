@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use serin_http1::ResponseHead;
-use serin_http1::body::BodyDecoder;
-use serin_http1::framing::Framing;
 use tokio::net::TcpStream;
 
 use crate::metric;
@@ -165,12 +163,7 @@ pub(crate) async fn connect(
 fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Connection> {
     let (read, write) = stream.into_split();
     Box::new(H1Connection {
-        reader: H1Reader {
-            socket: read,
-            buffer: BytesMut::new(),
-            decoder: BodyDecoder::new(Framing::Empty),
-            ended: false,
-        },
+        reader: H1Reader::new(read, BytesMut::new()),
         writer: H1Writer::new(write),
         requests: 0,
         idle_since: Instant::now(),

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use bytes::{Buf as _, Bytes, BytesMut};
 use serin_http1::HeaderBlock;
 use serin_http1::body::BodyDecoder;
+use serin_http1::framing::Framing;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::tcp::OwnedReadHalf;
 
@@ -49,12 +50,23 @@ pub(crate) struct H1Reader {
     pub(crate) decoder: BodyDecoder,
     /// The other end will send no more.
     pub(crate) ended: bool,
+    /// How much is read at once: more while reads come back full.
+    read_size: usize,
+    /// Whether the last read came back full, so that more is probably there.
+    hungry: bool,
 }
 
-/// Bytes that are read at once.
+/// Bytes that are read at once to begin with, and at most.
 pub(crate) const READ_SIZE: usize = 16 * 1024;
+const LARGEST_READ: usize = 128 * 1024;
 
 impl H1Reader {
+    /// A reader that begins with what was read before.
+    pub(crate) fn new(socket: OwnedReadHalf, buffer: BytesMut) -> Self {
+        let decoder = BodyDecoder::new(Framing::Empty);
+        Self { socket, buffer, decoder, ended: false, read_size: READ_SIZE, hungry: false }
+    }
+
     pub(crate) fn take(&mut self) -> Result<Take, BodyError> {
         loop {
             let step = self.decoder.step(&self.buffer).map_err(|_| BodyError::Malformed)?;
@@ -102,13 +114,46 @@ impl H1Reader {
     }
 
     pub(crate) async fn fill(&mut self) -> Result<(), BodyError> {
-        self.buffer.reserve(READ_SIZE);
+        let room = self.make_room();
         match self.socket.read_buf(&mut self.buffer).await {
             Ok(0) => self.ended = true,
-            Ok(_) => {}
+            Ok(n) => self.note(n, room),
             Err(_) => return Err(BodyError::Aborted),
         }
         Ok(())
+    }
+
+    /// Reads without waiting when the last read says that more is there; true when something came.
+    pub(crate) fn fill_more(&mut self) -> bool {
+        if !self.hungry || self.ended {
+            return false;
+        }
+        let room = self.make_room();
+        match self.socket.try_read_buf(&mut self.buffer) {
+            Ok(n) if n > 0 => {
+                self.note(n, room);
+                true
+            }
+            // The end, or an error, shows again in the read that waits.
+            _ => {
+                self.hungry = false;
+                false
+            }
+        }
+    }
+
+    fn make_room(&mut self) -> usize {
+        self.buffer.reserve(self.read_size);
+        self.buffer.capacity() - self.buffer.len()
+    }
+
+    fn note(&mut self, read: usize, room: usize) {
+        self.hungry = read >= room;
+        if self.hungry {
+            self.read_size = (self.read_size * 4).min(LARGEST_READ);
+        } else if read < self.read_size / 8 {
+            self.read_size = READ_SIZE;
+        }
     }
 }
 
