@@ -38,8 +38,11 @@ pub(crate) fn run(options: &ProxyOptions) -> anyhow::Result<()> {
     let (upstream, listen) = (free_port()?, free_port()?);
     let _backend = backend(upstream)?;
     for case in &cases {
+        if case.close && peers.contains(&Peer::Floor) {
+            report.missing.push(format!("floor with {}: it closes nothing, so it cannot end a connection", case.name));
+        }
         for round in 0..options.rounds {
-            for peer in &peers {
+            for peer in peers.iter().filter(|p| !(case.close && **p == Peer::Floor)) {
                 let job = Job { listen, upstream, core: CORE };
                 let measured = measure(*peer, case, job, options, scratch.path())
                     .with_context(|| format!("{} with {}", case.name, peer.name()))?;
