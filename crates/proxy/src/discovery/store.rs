@@ -110,6 +110,12 @@ impl Store {
                 if self.clusters.get(&name).is_some_and(|held| held.fixed) {
                     return Ok(kept(name));
                 }
+                if let Discovery::Eds(service) = &cluster.discovery
+                    && !self.built_clusters.contains_key(&name)
+                {
+                    // A new cluster waits for its endpoints, whatever was said of an earlier one.
+                    self.absent.remove(service);
+                }
                 self.clusters.insert(name.clone(), held(cluster, version, body.clone(), false, audit.ignored));
                 self.rebuild_cluster(&name);
                 Ok(name)

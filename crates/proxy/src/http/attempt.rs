@@ -249,7 +249,10 @@ impl Attempt<'_> {
                     request_done = true;
                     continue;
                 }
-                () = silence => return Err(Failure::Stalled(Side::Upstream)),
+                () = silence => {
+                    in_flight.outcome(Outcome::Timeout);
+                    return Err(Failure::Stalled(Side::Upstream));
+                }
             };
             if let Err(outcome) = outcome {
                 in_flight.outcome(outcome);
@@ -308,7 +311,10 @@ impl Attempt<'_> {
                     pumped.or_else(|e| e.unless_upstream(&in_flight))?;
                     request_done = true;
                 }
-                () = silence => return Err(Failure::Stalled(Side::Upstream)),
+                () = silence => {
+                    in_flight.outcome(Outcome::Timeout);
+                    return Err(Failure::Stalled(Side::Upstream));
+                }
             }
         };
         let (parts, stream) = response.into_parts();

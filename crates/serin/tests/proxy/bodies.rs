@@ -50,14 +50,20 @@ fn every_third_works(body: usize) -> Backend {
     .unwrap()
 }
 
+/// A proxy that tries every 5xx up to three more times.
+fn retrying(backend: &Backend) -> (Proxy, Client) {
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "a",
+        "retry_policy": {"retry_on": "5xx", "num_retries": 3}}}]);
+    let proxy = Proxy::start(SERIN, &bootstrap(&routes, &[cluster("a", &[backend.address()])])).unwrap();
+    let client = Client::new(proxy.listener("main").unwrap());
+    (proxy, client)
+}
+
 #[test]
 fn a_short_body_is_sent_again_whole() {
     let body: String = (0..20_000).map(|i| char::from(b'a' + (i % 26) as u8)).collect();
     let backend = every_third_works(body.len());
-    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "a",
-        "retry_policy": {"retry_on": "5xx", "num_retries": 3}}}]);
-    let proxy = Proxy::start(SERIN, &bootstrap(&routes, &[cluster("a", &[backend.address()])])).unwrap();
-    let mut client = Client::new(proxy.listener("main").unwrap());
+    let (proxy, mut client) = retrying(&backend);
     let response = client.request("POST", "/", &[], body.as_bytes()).unwrap();
     assert_eq!(response.text(), "third");
     let seen = String::from_utf8(backend.take()).unwrap();
@@ -71,10 +77,7 @@ fn a_short_body_is_sent_again_whole() {
 fn a_long_body_is_not_sent_again() {
     let body = "x".repeat(3_000_000);
     let backend = every_third_works(body.len());
-    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "a",
-        "retry_policy": {"retry_on": "5xx", "num_retries": 3}}}]);
-    let proxy = Proxy::start(SERIN, &bootstrap(&routes, &[cluster("a", &[backend.address()])])).unwrap();
-    let mut client = Client::new(proxy.listener("main").unwrap());
+    let (proxy, mut client) = retrying(&backend);
     let response = client.request("POST", "/", &[], body.as_bytes()).unwrap();
     assert_eq!(response.status, 503);
     let seen = backend.take();
