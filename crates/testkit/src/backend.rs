@@ -13,7 +13,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Answers every request head with `answer`, a complete response, and goes on with the connection.
+    /// Answers every complete request with `answer`, a complete response, and goes on with the connection.
     ///
     /// # Errors
     /// When no socket can be opened.
@@ -22,20 +22,13 @@ impl Backend {
         Self::scripted(move |stream, seen| {
             let mut buffer = Vec::new();
             loop {
-                let Some(end) = head_end(&buffer) else {
-                    if read(stream, &mut buffer, seen) == 0 {
-                        return;
-                    }
-                    continue;
-                };
-                let body = body_length(buffer.get(..end).unwrap_or_default());
-                while buffer.len() < end + body {
-                    if read(stream, &mut buffer, seen) == 0 {
+                while let Some(end) = request_end(&buffer) {
+                    buffer.drain(..end);
+                    if stream.write_all(&answer).is_err() {
                         return;
                     }
                 }
-                buffer.drain(..end + body);
-                if stream.write_all(&answer).is_err() {
+                if read(stream, &mut buffer, seen) == 0 {
                     return;
                 }
             }
@@ -92,8 +85,28 @@ pub fn head_end(buffer: &[u8]) -> Option<usize> {
     buffer.windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4)
 }
 
-fn body_length(head: &[u8]) -> usize {
-    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
-    let value = text.lines().find_map(|l| l.strip_prefix("content-length:").map(|v| v.trim().to_owned()));
-    value.and_then(|v| v.parse().ok()).unwrap_or(0)
+/// Index after the whole of the first request, by its length or its chunks; `None` while more must come.
+fn request_end(buffer: &[u8]) -> Option<usize> {
+    let head = head_end(buffer)?;
+    let text = String::from_utf8_lossy(buffer.get(..head)?).to_ascii_lowercase();
+    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name).map(str::trim));
+    if field("transfer-encoding:") == Some("chunked") {
+        return chunks_end(buffer, head);
+    }
+    let length: usize = field("content-length:").and_then(|v| v.parse().ok()).unwrap_or(0);
+    (buffer.len() >= head + length).then_some(head + length)
+}
+
+/// Index after the chunks and trailers that begin at `at`. A size that is none is never complete.
+fn chunks_end(buffer: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        let rest = buffer.get(at..)?;
+        let line = rest.windows(2).position(|w| w == b"\r\n")?;
+        let digits = std::str::from_utf8(rest.get(..line)?).ok()?;
+        let size = usize::from_str_radix(digits, 16).ok()?;
+        if size == 0 {
+            return head_end(rest).map(|end| at + end);
+        }
+        at += line + 2 + size + 2;
+    }
 }
