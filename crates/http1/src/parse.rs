@@ -48,6 +48,9 @@ impl Scan {
             if line_length == 0 {
                 return Ok(Some(self.seen));
             }
+            if self.lines == 0 && line_length > limits.target_bytes + 64 {
+                return Err(Error::TargetTooLong);
+            }
             self.lines += 1;
             if self.lines > limits.fields + 1 || self.seen > limits.head_bytes {
                 return Err(Error::HeadTooLarge);

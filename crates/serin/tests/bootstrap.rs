@@ -11,6 +11,8 @@ mod behaviour;
 mod bodies;
 #[path = "proxy/control.rs"]
 mod control;
+#[path = "proxy/corpus.rs"]
+mod corpus;
 #[path = "proxy/hostile_requests.rs"]
 mod hostile_requests;
 #[path = "proxy/hostile_responses.rs"]

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 pub struct Backend {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<u8>>>,
+    answered: Arc<AtomicUsize>,
 }
 
 impl Backend {
@@ -19,12 +21,17 @@ impl Backend {
     /// When no socket can be opened.
     pub fn answering(answer: impl Into<Vec<u8>>) -> std::io::Result<Self> {
         let answer = answer.into();
-        Self::scripted(move |stream, seen| {
+        let answered = Arc::<AtomicUsize>::default();
+        let count = answered.clone();
+        let backend = Self::scripted(move |stream, seen| {
             let mut buffer = Vec::new();
             loop {
                 while let Some(end) = request_end(&buffer) {
+                    let head_only = buffer.starts_with(b"HEAD ");
                     buffer.drain(..end);
-                    if stream.write_all(&answer).is_err() {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let length = head_end(&answer).filter(|_| head_only).unwrap_or(answer.len());
+                    if stream.write_all(answer.get(..length).unwrap_or_default()).is_err() {
                         return;
                     }
                 }
@@ -32,7 +39,8 @@ impl Backend {
                     return;
                 }
             }
-        })
+        })?;
+        Ok(Self { answered, ..backend })
     }
 
     /// Runs `script` on every connection; it gets the stream and where to record.
@@ -53,13 +61,19 @@ impl Backend {
                 std::thread::spawn(move || script(&mut stream, &record));
             }
         });
-        Ok(Self { address, seen })
+        Ok(Self { address, seen, answered: Arc::default() })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many complete requests [`Backend::answering`] has seen.
+    #[must_use]
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
     }
 
     /// Takes what was received so far.
@@ -86,27 +100,56 @@ pub fn head_end(buffer: &[u8]) -> Option<usize> {
 }
 
 /// Index after the whole of the first request, by its length or its chunks; `None` while more must come.
-fn request_end(buffer: &[u8]) -> Option<usize> {
+#[must_use]
+pub fn request_end(buffer: &[u8]) -> Option<usize> {
     let head = head_end(buffer)?;
     let text = String::from_utf8_lossy(buffer.get(..head)?).to_ascii_lowercase();
     let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name).map(str::trim));
     if field("transfer-encoding:") == Some("chunked") {
-        return chunks_end(buffer, head);
+        return chunks(buffer, head).map(|(_, end)| end);
     }
     let length: usize = field("content-length:").and_then(|v| v.parse().ok()).unwrap_or(0);
     (buffer.len() >= head + length).then_some(head + length)
 }
 
-/// Index after the chunks and trailers that begin at `at`. A size that is none is never complete.
-fn chunks_end(buffer: &[u8], mut at: usize) -> Option<usize> {
+/// The requests of a record, each with its chunks as one, so that how bytes were cut does not show; what is not a
+/// complete request stays as it is.
+#[must_use]
+pub fn canonical(record: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut rest = record;
+    while let Some(end) = request_end(rest) {
+        let (request, after) = rest.split_at(end);
+        rest = after;
+        let head = head_end(request).unwrap_or_default();
+        all.extend_from_slice(request.get(..head).unwrap_or_default());
+        match chunks(request, head).filter(|(_, chunked_end)| *chunked_end == end) {
+            Some((body, _)) => {
+                let last = request.windows(3).rposition(|w| w == b"0\r\n").unwrap_or_default();
+                all.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
+                all.extend_from_slice(&body);
+                all.extend_from_slice(b"\r\n");
+                all.extend_from_slice(request.get(last..).unwrap_or_default());
+            }
+            None => all.extend_from_slice(request.get(head..).unwrap_or_default()),
+        }
+    }
+    all.extend_from_slice(rest);
+    all
+}
+
+/// The data of the chunks that begin at `at`, and the index after them and their trailers. A size that is none is never
+/// complete.
+fn chunks(buffer: &[u8], mut at: usize) -> Option<(Vec<u8>, usize)> {
+    let mut data = Vec::new();
     loop {
         let rest = buffer.get(at..)?;
         let line = rest.windows(2).position(|w| w == b"\r\n")?;
-        let digits = std::str::from_utf8(rest.get(..line)?).ok()?;
-        let size = usize::from_str_radix(digits, 16).ok()?;
+        let size = usize::from_str_radix(std::str::from_utf8(rest.get(..line)?).ok()?, 16).ok()?;
         if size == 0 {
-            return head_end(rest).map(|end| at + end);
+            return head_end(rest).map(|end| (data, at + end));
         }
+        data.extend_from_slice(rest.get(line + 2..line + 2 + size)?);
         at += line + 2 + size + 2;
     }
 }
