@@ -75,6 +75,15 @@ pub fn of_response(head: &mut ResponseHead, to_head: bool) -> Result<(Framing, D
     Ok((framing, Declared::AsFramed))
 }
 
+/// Whether a response says two things about where it ends: a length beside a coding, or a body with a 204. It can be
+/// understood (RFC 9112 §6.3), but whoever sent it may hold another view, so its connection carries nothing more.
+#[must_use]
+pub fn is_ambiguous(head: &ResponseHead) -> bool {
+    let coded = head.fields.contains("transfer-encoding");
+    let long = || head.fields.get_all("content-length").any(|v| v != b"0");
+    if head.status == 204 { coded || long() } else { coded && head.fields.contains("content-length") }
+}
+
 /// Whether the connection may carry another message after this one, by its own words.
 #[must_use]
 pub fn keeps_alive(fields: &HeaderBlock, version: Version) -> bool {

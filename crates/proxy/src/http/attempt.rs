@@ -268,7 +268,7 @@ impl Attempt<'_> {
             }
             scan = Scan::default();
         }
-        let keep_alive = framing::keeps_alive(&head.fields, head.version);
+        let keep_alive = framing::keeps_alive(&head.fields, head.version) && !framing::is_ambiguous(&head);
         let to_head = self.head.method() == b"HEAD";
         let (framing, declared) = framing::of_response(&mut head, to_head).map_err(|_| {
             in_flight.outcome(Outcome::Protocol);

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use serin_http1::path::{self, Normalise};
-use serin_http1::{Error, RequestHead, framing};
+use serin_http1::{Error, RequestHead, Version, framing};
 use serin_resources::connection_manager::HttpConnectionManager;
 
 use super::ConnectionContext;
@@ -74,13 +74,15 @@ fn add_hop(address: &IpAddr, head: &mut RequestHead) {
     head.fields.set("x-forwarded-for", &forwarded);
 }
 
+/// Whether the client asks for a WebSocket; in HTTP/1.0 an `Upgrade` is to be ignored (RFC 9110 §7.8).
 fn is_websocket(head: &RequestHead) -> bool {
     let asked = |name: &str, token: &str| {
         head.fields
             .get_all(name)
             .any(|v| v.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes())))
     };
-    head.method() == b"GET" && asked("upgrade", "websocket") && asked("connection", "upgrade")
+    let able = head.version != Version::Http10 && head.method() == b"GET";
+    able && asked("upgrade", "websocket") && asked("connection", "upgrade")
 }
 
 /// A random UUID (RFC 9562 version 4).
