@@ -26,14 +26,3 @@ pub use error::Error;
 pub use head::{RequestHead, ResponseHead, Version};
 pub use parse::{Limits, Scan, check_target, parse_request, parse_response};
 pub use syntax::{is_field_name, is_field_value, is_host, is_method};
-
-/// Seams that only the fuzz targets and the replay of their corpora use.
-pub mod fuzzing {
-    use crate::{Limits, RequestHead, Scan, parse_request};
-
-    /// Parses `input` as one request head; never panics, whatever the bytes.
-    pub fn request(input: &[u8]) -> bool {
-        let mut head = RequestHead::default();
-        matches!(parse_request(input, &mut Scan::default(), &Limits::default(), &mut head), Ok(Some(_)))
-    }
-}

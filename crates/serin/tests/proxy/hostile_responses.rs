@@ -127,7 +127,8 @@ fn judge(row: &Row, way: &str, seen: &str) -> Option<String> {
     let fine = if row.number("status") == Some(0) {
         // Broken off: the client can tell, and the connection carries nothing else.
         let chunked = seen.contains("transfer-encoding: chunked");
-        !(chunked && body_of(seen).is_some()) && !seen.contains("second")
+        let complete = chunked && body_of(seen).is_some();
+        !complete && !seen.contains("second")
     } else {
         let mut answers = seen;
         while row.is("interim") && answers.starts_with("HTTP/1.1 100 ") {
