@@ -2,6 +2,7 @@
 //!
 //! Virtual hosts are looked up as in Envoy: exact name, longest suffix (`*.a`), longest prefix (`a.*`), then `*`.
 
+mod index;
 mod predicate;
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use serin_resources::retry::RetryPolicy;
 use serin_resources::route::{Action, PathMatch, PathRewrite, Route, RouteConfiguration, VirtualHost};
 
 use crate::split::{Split, drawn};
+use index::RouteIndex;
 use predicate::{Header, Query, Text};
 
 pub use predicate::matches_headers;
@@ -40,6 +42,7 @@ pub struct CompiledHost {
     pub config: VirtualHost,
     /// Its routes, in order.
     pub routes: Vec<CompiledRoute>,
+    index: Option<RouteIndex>,
 }
 
 /// A route, compiled.
@@ -82,7 +85,12 @@ impl RouteTable {
                 table.index_domain(&domain.to_ascii_lowercase(), index);
             }
             let routes = host.routes.iter().map(|r| CompiledRoute::compile(r, host, &mut numbers)).collect();
-            table.hosts.push(CompiledHost { config: VirtualHost { routes: Vec::new(), ..host.clone() }, routes });
+            let index = RouteIndex::build(host.routes.iter().map(|r| &r.matches));
+            table.hosts.push(CompiledHost {
+                config: VirtualHost { routes: Vec::new(), ..host.clone() },
+                routes,
+                index,
+            });
         }
         let mut clusters: Vec<(String, usize)> = numbers.into_iter().collect();
         clusters.sort_by_key(|(_, number)| *number);
@@ -119,7 +127,14 @@ impl RouteTable {
     /// The first route of a host that matches; `random` decides routes for a share of requests.
     #[must_use]
     pub fn route<'a>(host: &'a CompiledHost, head: &RequestHead, random: u64) -> Option<&'a CompiledRoute> {
-        host.routes.iter().find(|route| route.matches(head, random))
+        let matches = |route: &CompiledRoute| route.matches(head, random);
+        match &host.index {
+            None => host.routes.iter().find(|route| matches(route)),
+            Some(index) => {
+                let found = index.first(head.path(), |position| host.routes.get(position).is_some_and(matches));
+                found.and_then(|position| host.routes.get(position))
+            }
+        }
     }
 
     /// Names of all clusters that routes lead to, by their number.

@@ -140,3 +140,59 @@ fn query_parameters() {
         assert_eq!(matches(query(value), &request("x", target, &[])), expected, "{value:?} {target}");
     }
 }
+
+#[test]
+fn many_routes_yield_the_one_that_trying_each_in_order_yields() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..200 {
+        let routes: Vec<Route> = (0..random.usize(1..80)).map(|_| random_route(&mut random)).collect();
+        let virtual_host = VirtualHost { routes, ..host(&["*"]) };
+        let config = RouteConfiguration { virtual_hosts: vec![virtual_host], ..RouteConfiguration::default() };
+        let table = RouteTable::compile(&config);
+        let compiled = table.virtual_host(b"x").unwrap();
+        for _ in 0..100 {
+            let headers: &[(&str, &str)] = if random.bool() { &[("x-user", "jason")] } else { &[] };
+            let head = request("x", &random_path(&mut random), headers);
+            let one_by_one = compiled.routes.iter().position(|r| r.matches(&head, 0));
+            let found = RouteTable::route(compiled, &head, 0);
+            let found = found.and_then(|f| compiled.routes.iter().position(|r| std::ptr::eq(r, f)));
+            assert_eq!(found, one_by_one, "{} of {:#?}", String::from_utf8_lossy(head.target()), config);
+        }
+    }
+}
+
+/// A path of a few short segments, so that routes and requests often meet.
+fn random_path(random: &mut fastrand::Rng) -> String {
+    let mut path = String::from("/");
+    for _ in 0..random.usize(0..4) {
+        path.push_str(["a", "b", "ab", "/", "A", "a/"][random.usize(0..6)]);
+    }
+    path
+}
+
+fn random_route(random: &mut fastrand::Rng) -> Route {
+    let path = random_path(random);
+    let mut matches = RouteMatch::path(match random.u8(0..7) {
+        0..3 => PathMatch::Exact(path),
+        3 | 4 => PathMatch::Prefix(path),
+        5 => PathMatch::PathPrefix(path),
+        _ => PathMatch::Regex(format!("{path}.*")),
+    });
+    matches.case_sensitive = random.u8(0..5) > 0;
+    if random.u8(0..3) == 0 {
+        matches.headers = vec![HeaderMatcher {
+            name: "x-user".to_owned(),
+            predicate: HeaderPredicate::Present(true),
+            invert: false,
+            missing_is_empty: false,
+        }];
+    }
+    Route {
+        name: String::new(),
+        matches,
+        action: Action::Respond(Respond { status: 200, body: Vec::new() }),
+        request_headers: Default::default(),
+        response_headers: Default::default(),
+        fault: None,
+    }
+}
