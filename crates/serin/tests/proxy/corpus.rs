@@ -1,7 +1,15 @@
 //! The hostile corpus: the data files under `tests/corpus`, and how their notation becomes bytes.
 //!
 //! A file is a list of rows, one on a line. In `send`, `U+0000` to `U+00FF` each stand for that byte, and `{N*text}` for
-//! `text` repeated N times. `UPDATE=1 cargo test` writes what happened into rows that expect nothing yet; read it before
+//! `text` repeated N times.
+//!
+//! Of a request: `status` is what the client sees (200 for what is passed on, 0 for a close without an answer), `upstream`
+//! the exact bytes received (chunks joined, ids as `*`; a lone `*` where only the number of answers counts); `begun` that
+//! the head may have been passed on before its body was refused, `ends` that the client closes its side and nothing can
+//! follow, `alone` that nothing can follow, `interim` that a 100 may come first. Of a response: `body` is what the client
+//! gets (status 0: an answer that breaks off), `later` is sent after a pause, `end` is where the answer ends.
+//!
+//! `UPDATE=1 cargo test` writes what happened into rows that expect nothing yet; read it before
 //! you commit it, row by row, against the outcome that the standard asks for.
 
 use std::path::PathBuf;
