@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A crate, what it may use, and which outside crates are forbidden to it.
-const EDGES: [(&str, &[&str]); 15] = [
+const EDGES: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("http1", &[]),
+    ("http2", &["http1"]),
     ("telemetry", &[]),
     ("xds", &[]),
     ("resources", &["http1"]),
     ("ingest", &["model"]),
     ("translator", &["model", "resources"]),
     ("traffic", &["resources", "http1"]),
-    ("proxy", &["resources", "traffic", "xds", "http1", "telemetry"]),
+    ("proxy", &["resources", "traffic", "xds", "http1", "http2", "telemetry"]),
     ("pilot", &["model", "ingest", "translator", "resources", "xds", "telemetry"]),
     ("console", &["model", "ingest", "translator", "resources", "traffic", "telemetry"]),
     ("demo", &["model", "ingest"]),
@@ -23,7 +24,7 @@ const EDGES: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates that decide without clock, randomness, files or sockets, and what that forbids them.
-const PURE: [&str; 6] = ["model", "http1", "ingest", "translator", "traffic", "resources"];
+const PURE: [&str; 7] = ["model", "http1", "http2", "ingest", "translator", "traffic", "resources"];
 const IMPURE_CRATES: [&str; 6] = ["tokio", "hyper", "axum", "tonic", "notify", "socket2"];
 
 /// Looks at every manifest.

@@ -7,6 +7,7 @@ use bytes::Buf as _;
 use serin_http1::encode::{self, Connection};
 use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{Limits, RequestHead, ResponseHead, Scan, parse_response};
+use serin_http2::StreamError;
 use serin_traffic::balance;
 use serin_traffic::outcome::Outcome;
 
@@ -14,7 +15,7 @@ use super::body::RequestBody;
 use super::forward::{Side, upload};
 use crate::metric;
 use crate::upstream::{ConnectError, H1Connection, H2Connection, H2Stream, Upstream, connect};
-use crate::wire::{H1Reader, H2Reader, H2Writer, Sink, request_to_h2, response_from_h2};
+use crate::wire::{H1Reader, H2Reader, H2Writer, Sink};
 use crate::worker::{LocalCluster, LocalHost, Worker};
 
 /// What a try needs.
@@ -141,8 +142,6 @@ pub(crate) enum Failure {
     Stalled(Side),
     /// The client's body is not framed as it should be.
     Malformed,
-    /// The request cannot be said in the upstream's protocol.
-    Unsendable,
 }
 
 impl From<Outcome> for Failure {
@@ -288,24 +287,21 @@ impl Attempt<'_> {
             in_flight.outcome(outcome);
             Failure::Outcome(outcome)
         };
-        let unsent = |in_flight: &InFlight, _| {
-            connection.usage.retire();
-            fail(in_flight, Outcome::Reset { sent: false, refused: false })
-        };
-        let request = request_to_h2(self.head).ok_or(Failure::Unsendable)?;
-        let mut send = connection.send.clone().ready().await.map_err(|e| unsent(&in_flight, e))?;
-        in_flight.stream = Some(H2Stream::open(&connection));
         let mut request_done = body.is_empty();
-        let sent = send.send_request(self.with_length(request), request_done);
-        let (mut response, stream) = sent.map_err(|e| unsent(&in_flight, e))?;
-        let mut writer = H2Writer::new(stream, request_done);
+        let length = if let Framing::Length(length) = self.framing { Some(length) } else { None };
+        let Some(stream) = connection.session.open(self.head, length, request_done) else {
+            return Err(fail(&in_flight, Outcome::Reset { sent: false, refused: false }));
+        };
+        in_flight.stream = Some(H2Stream::open(&connection));
+        let stream = Rc::new(stream);
+        let mut writer = H2Writer::new(stream.clone(), request_done);
         let mut sink = Sink::H2(&mut writer);
-        let response = loop {
+        let mut head = loop {
             let silence = silence(body, request_done);
             tokio::select! {
                 biased;
-                answered = &mut response => {
-                    break answered.map_err(|e| fail(&in_flight, stream_error(&connection, &e)))?;
+                answered = std::future::poll_fn(|cx| stream.poll_head(cx)) => {
+                    break answered.map_err(|e| fail(&in_flight, stream_error(&connection, e)))?;
                 }
                 pumped = upload(body, &mut sink, request_done) => {
                     pumped.or_else(|e| e.unless_upstream(&in_flight))?;
@@ -317,9 +313,6 @@ impl Attempt<'_> {
                 }
             }
         };
-        let (parts, stream) = response.into_parts();
-        let mut head = ResponseHead::default();
-        response_from_h2(&parts, &mut head);
         let mut reader = H2Reader::new(stream);
         let to_head = self.head.method() == b"HEAD";
         let (framing, declared) =
@@ -342,14 +335,6 @@ impl Attempt<'_> {
             keep_alive: true,
         })
     }
-
-    /// HTTP/2 upstreams are told the length when it is known.
-    fn with_length(&self, mut request: http::Request<()>) -> http::Request<()> {
-        if let Framing::Length(length) = self.framing {
-            request.headers_mut().insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(length));
-        }
-        request
-    }
 }
 
 /// Returns when an upstream was silent for too long; as long as the request still goes up, the sending keeps the time.
@@ -361,17 +346,17 @@ fn silence<'a>(body: &RequestBody<'a>, request_done: bool) -> impl Future<Output
     }
 }
 
-/// What an error on a stream means. An error of the whole connection may have hit a request that the other end never
-/// saw; one of the stream alone is its answer to this request.
-fn stream_error(connection: &H2Connection, error: &h2::Error) -> Outcome {
-    let of_connection = error.is_io() || error.is_go_away();
-    if of_connection {
-        connection.usage.retire();
-    }
-    match error.reason() {
-        Some(h2::Reason::REFUSED_STREAM) => Outcome::Reset { sent: false, refused: true },
-        _ if of_connection || error.is_reset() => Outcome::Reset { sent: true, refused: false },
-        _ => Outcome::Protocol,
+/// What an error on a stream means. The end of the whole connection may have hit a request that the other end never
+/// saw; a reset of the stream alone is its answer to this request.
+fn stream_error(connection: &H2Connection, error: StreamError) -> Outcome {
+    match error {
+        StreamError::Refused => Outcome::Reset { sent: false, refused: true },
+        StreamError::Reset(_) => Outcome::Reset { sent: true, refused: false },
+        StreamError::Gone => {
+            connection.usage.retire();
+            Outcome::Reset { sent: true, refused: false }
+        }
+        StreamError::Malformed => Outcome::Protocol,
     }
 }
 

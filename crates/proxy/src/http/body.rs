@@ -19,14 +19,17 @@ impl Source<'_> {
     fn take(&mut self) -> Result<Take, BodyError> {
         match self {
             Self::H1(reader) => reader.take(),
-            Self::H2(reader) => Ok(reader.take()),
+            Self::H2(reader) => reader.take(),
         }
     }
 
     async fn fill(&mut self) -> Result<(), BodyError> {
         match self {
             Self::H1(reader) => reader.fill().await,
-            Self::H2(reader) => reader.fill().await,
+            Self::H2(reader) => {
+                reader.fill().await;
+                Ok(())
+            }
         }
     }
 }

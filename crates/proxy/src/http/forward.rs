@@ -206,7 +206,7 @@ impl AnswerReader<'_> {
     fn take(&mut self) -> Result<Take, BodyError> {
         match self {
             Self::H1(reader) => reader.take(),
-            Self::H2(reader) => Ok(reader.take()),
+            Self::H2(reader) => reader.take(),
         }
     }
 
@@ -220,7 +220,10 @@ impl AnswerReader<'_> {
     async fn fill(&mut self) -> Result<(), BodyError> {
         match self {
             Self::H1(reader) => reader.fill().await,
-            Self::H2(reader) => reader.fill().await,
+            Self::H2(reader) => {
+                reader.fill().await;
+                Ok(())
+            }
         }
     }
 }

@@ -1,13 +1,12 @@
 //! The answer's way to the client.
 
-use bytes::Bytes;
 use serin_http1::encode::{self, Connection, decimal};
 use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{RequestHead, ResponseHead, Version};
+use serin_http2::{Reason, StreamHandle};
 use serin_resources::header::HeaderEdits;
 use serin_traffic::header_edit;
 use serin_traffic::outcome::Outcome;
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -21,7 +20,7 @@ use super::serve::Forwarded;
 use super::upgrade::Tunnel;
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Permit};
-use crate::wire::{Frame, H1Writer, H2Writer, Sink, response_to_h2};
+use crate::wire::{Frame, H1Writer, H2Writer, Sink};
 
 /// How a request ended for its connection.
 pub(crate) enum Served {
@@ -44,12 +43,9 @@ pub(crate) enum Responder<'a> {
         /// Whether client and proxy want to go on with the connection.
         keep_alive: bool,
     },
-    /// An HTTP/2 stream; its task looks whether the client gives it up before the answer is taken out.
-    H2(H2Responder),
+    /// An HTTP/2 stream.
+    H2(Rc<StreamHandle>),
 }
-
-/// The answering end of an HTTP/2 stream, until the answer starts.
-pub(crate) type H2Responder = Rc<RefCell<Option<h2::server::SendResponse<Bytes>>>>;
 
 impl<'a> Responder<'a> {
     /// Starts the answer; yields where its body goes and whether the connection stays.
@@ -77,13 +73,13 @@ impl<'a> Responder<'a> {
                 writer.chunked = framing == Framing::Chunked;
                 Some((Sink::H1(writer), keep))
             }
-            Self::H2(respond) => {
+            Self::H2(stream) => {
                 let length = match (framing, declared) {
                     (Framing::Length(n), _) | (Framing::Empty, Declared::Length(n)) => Some(n),
                     _ => None,
                 };
                 let ended = framing == Framing::Empty;
-                let stream = respond.borrow_mut().take()?.send_response(response_to_h2(head, length), ended).ok()?;
+                stream.respond(head, length, ended).ok()?;
                 Some((Sink::H2(slot.insert(H2Writer::new(stream, ended))), true))
             }
         }
@@ -184,7 +180,7 @@ pub(crate) async fn answer(
                 cluster.state.stats.add(record.worker().id, metric::cluster::RQ_TIMEOUT, 1);
             }
             if let Sink::H2(writer) = &mut sink {
-                writer.reset(h2::Reason::INTERNAL_ERROR);
+                writer.reset(Reason::INTERNAL_ERROR);
             }
             Served::Abort
         }

@@ -275,7 +275,7 @@ impl<'a> Stages<'a> {
                 Some(Err(Failure::Outcome(outcome))) => *outcome,
                 Some(Err(Failure::Client)) => return Err(None),
                 Some(Err(Failure::Stalled(side))) => return Err(Some(stalled(*side))),
-                Some(Err(Failure::Unsendable | Failure::Malformed)) => return Err(Some(bad_request())),
+                Some(Err(Failure::Malformed)) => return Err(Some(bad_request())),
                 None => self.timed_out(cluster, host, whole),
             };
             let again = !whole && policy.is_some_and(|p| retry::wanted(p, outcome));

@@ -5,14 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use serin_http1::ResponseHead;
+use serin_http2::{Config, Role, Session};
 use tokio::net::TcpStream;
 
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Host};
 use crate::socket;
-use crate::wire::{H1Reader, H1Writer};
+use crate::wire::{Driven, Driver, H1Reader, H1Writer};
 
 /// A connection of either protocol, ready for a request.
 pub(crate) enum Upstream {
@@ -43,7 +44,7 @@ impl H1Connection {
 /// A handle to an HTTP/2 connection.
 #[derive(Clone)]
 pub(crate) struct H2Connection {
-    pub(crate) send: h2::client::SendRequest<Bytes>,
+    pub(crate) session: Session,
     pub(crate) usage: Rc<H2Use>,
 }
 
@@ -157,7 +158,7 @@ pub(crate) async fn connect(
     stats.add(worker, metric::cluster::CX_ACTIVE, 1);
     host_stats.add(worker, metric::host::CX_ACTIVE, 1);
     let gauge = Gauge { host: host.clone(), cluster: cluster.state.clone(), worker };
-    if h2 { handshake(stream, gauge, cluster).await } else { Ok(Upstream::H1(plain(stream, gauge, cluster))) }
+    Ok(if h2 { multiplexed(stream, gauge, cluster) } else { Upstream::H1(plain(stream, gauge, cluster)) })
 }
 
 fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Connection> {
@@ -173,24 +174,23 @@ fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Con
     })
 }
 
-async fn handshake(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Result<Upstream, ConnectError> {
-    let built = h2::client::Builder::new()
-        .initial_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_header_list_size(64 * 1024)
-        .enable_push(false)
-        .handshake(stream)
-        .await;
-    let (send, connection) = built.map_err(|_| ConnectError::Refused)?;
+/// An HTTP/2 connection, which is driven by a task of its own until it ends. Requests need not wait for what the other
+/// end says first.
+fn multiplexed(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Upstream {
+    let session = Session::new(Role::Client, Config::default());
     let usage = H2Use::new(cluster);
-    let watched = usage.clone();
+    let (mut driver, watched) = (Driver::new(stream, session.clone(), BytesMut::new()), usage.clone());
     tokio::task::spawn_local(async move {
-        let outcome = connection.await;
+        while let Driven::Request(_) = driver.next().await {}
         watched.retire();
-        if let Err(error) = outcome {
-            tracing::debug!(%error, address = %gauge.host.address, "HTTP/2 connection ended");
-        }
         drop(gauge);
     });
-    Ok(Upstream::H2(H2Connection { send, usage }))
+    Upstream::H2(H2Connection { session, usage })
+}
+
+impl H2Connection {
+    /// Whether it takes new streams, now or later.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.usage.is_usable() && self.session.is_open()
+    }
 }

@@ -23,8 +23,9 @@ impl HostPool {
     pub(crate) fn checkout(&self, h2: bool) -> Option<Upstream> {
         if h2 {
             let mut pool = self.http2.borrow_mut();
-            pool.retain(|c| c.usage.is_usable());
-            let found = pool.iter().filter(|c| c.usage.streams() < STREAMS).min_by_key(|c| c.usage.streams())?;
+            pool.retain(|c| kept(c, c.is_usable()));
+            let free = pool.iter().filter(|c| c.usage.streams() < STREAMS && c.session.can_open());
+            let found = free.min_by_key(|c| c.usage.streams())?;
             return Some(Upstream::H2(found.clone()));
         }
         let mut pool = self.http1.borrow_mut();
@@ -52,13 +53,13 @@ impl HostPool {
             let fresh = c.idle_timeout == Duration::ZERO || now.duration_since(c.idle_since) < c.idle_timeout;
             fresh && is_quiet(c)
         });
-        self.http2.borrow_mut().retain(|c| c.usage.is_usable() && !c.usage.is_idle(now));
+        self.http2.borrow_mut().retain(|c| kept(c, c.is_usable() && !c.usage.is_idle(now)));
     }
 
     /// Drops everything.
     fn clear(&self) {
         self.http1.borrow_mut().clear();
-        self.http2.borrow_mut().clear();
+        self.http2.borrow_mut().retain(|c| kept(c, false));
     }
 }
 
@@ -86,6 +87,14 @@ impl Pools {
             wanted
         });
     }
+}
+
+/// Lets a connection that is not kept end, once its streams have.
+fn kept(connection: &H2Connection, wanted: bool) -> bool {
+    if !wanted {
+        connection.session.shut_down();
+    }
+    wanted
 }
 
 /// Whether an idle connection is open and silent: a byte on it would be an answer to nothing.

@@ -3,12 +3,13 @@
 //! `take` yields what is at hand without waiting, `fill` waits for more. Both keep all progress in the object, so a
 //! future made from them can be dropped and made anew at any point without losing a byte.
 
-use std::collections::VecDeque;
+use std::rc::Rc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use serin_http1::HeaderBlock;
 use serin_http1::body::BodyDecoder;
 use serin_http1::framing::Framing;
+use serin_http2::{Piece, StreamError, StreamHandle};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::tcp::OwnedReadHalf;
 
@@ -159,51 +160,41 @@ impl H1Reader {
 
 /// The receiving half of an HTTP/2 stream.
 pub(crate) struct H2Reader {
-    stream: h2::RecvStream,
-    pending: VecDeque<Frame>,
-    ended: bool,
+    stream: Rc<StreamHandle>,
+    /// Whatever comes is of no use.
+    discarding: bool,
 }
 
 impl H2Reader {
-    pub(crate) fn new(stream: h2::RecvStream) -> Self {
-        Self { ended: stream.is_end_stream(), stream, pending: VecDeque::new() }
+    pub(crate) fn new(stream: Rc<StreamHandle>) -> Self {
+        Self { stream, discarding: false }
     }
 
-    pub(crate) fn take(&mut self) -> Take {
-        match self.pending.pop_front() {
-            Some(frame) => Take::Frame(frame),
-            None if self.ended => Take::End,
-            None => Take::Wait,
+    pub(crate) fn take(&mut self) -> Result<Take, BodyError> {
+        if self.discarding {
+            return Ok(Take::End);
+        }
+        match self.stream.take() {
+            Ok(Some(Piece::Data(data))) => Ok(Take::Frame(Frame::Data(data))),
+            Ok(Some(Piece::Trailers(trailers))) => Ok(Take::Frame(Frame::Trailers(trailers))),
+            Ok(None) if self.stream.is_ended() => Ok(Take::End),
+            Ok(None) => Ok(Take::Wait),
+            Err(StreamError::Malformed) => Err(BodyError::Malformed),
+            Err(_) => Err(BodyError::Aborted),
         }
     }
 
-    pub(crate) async fn fill(&mut self) -> Result<(), BodyError> {
-        match self.stream.data().await {
-            Some(Ok(data)) => {
-                let _ = self.stream.flow_control().release_capacity(data.len());
-                if !data.is_empty() {
-                    self.pending.push_back(Frame::Data(data));
-                }
-                self.ended = self.stream.is_end_stream();
-            }
-            Some(Err(error)) => return Err(if error.is_io() { BodyError::Aborted } else { BodyError::Malformed }),
-            None => {
-                let trailers = self.stream.trailers().await.map_err(|_| BodyError::Aborted)?;
-                self.pending.extend(trailers.map(|t| Frame::Trailers(super::message_h2::trailers_from_h2(&t))));
-                self.ended = true;
-            }
-        }
-        Ok(())
+    pub(crate) async fn fill(&mut self) {
+        std::future::poll_fn(|cx| self.stream.poll_readable(cx)).await;
     }
 
     /// Takes whatever else may come for nothing.
     pub(crate) fn discard(&mut self) {
-        self.pending.clear();
-        self.ended = true;
+        self.discarding = true;
     }
 
-    /// Whether nothing follows what is pending.
+    /// Whether nothing follows what was taken.
     pub(crate) fn is_ended(&self) -> bool {
-        self.ended
+        self.discarding || self.stream.is_ended()
     }
 }

@@ -4,10 +4,12 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::rc::Rc;
 
 use bytes::{Buf as _, Bytes};
 use serin_http1::HeaderBlock;
 use serin_http1::encode::{LAST_CHUNK, chunk_header};
+use serin_http2::{Reason, StreamHandle};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::tcp::OwnedWriteHalf;
 
@@ -133,7 +135,7 @@ impl H1Writer {
 
 /// The sending half of an HTTP/2 stream.
 pub(crate) struct H2Writer {
-    stream: h2::SendStream<Bytes>,
+    stream: Rc<StreamHandle>,
     queue: VecDeque<Bytes>,
     trailers: Option<HeaderBlock>,
     ending: bool,
@@ -141,37 +143,28 @@ pub(crate) struct H2Writer {
 }
 
 impl H2Writer {
-    pub(crate) fn new(stream: h2::SendStream<Bytes>, ended: bool) -> Self {
+    pub(crate) fn new(stream: Rc<StreamHandle>, ended: bool) -> Self {
         Self { stream, queue: VecDeque::new(), trailers: None, ending: ended, ended }
     }
 
     async fn flush(&mut self) -> Result<(), Closed> {
-        while let Some(front) = self.queue.front_mut() {
-            let wanted = front.len();
-            self.stream.reserve_capacity(wanted);
-            if self.stream.capacity() == 0 {
-                match std::future::poll_fn(|cx| self.stream.poll_capacity(cx)).await {
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return Err(Closed),
-                }
-            }
-            let part = self.stream.capacity().min(wanted);
-            if part == 0 {
-                continue;
-            }
-            let data = front.split_to(part);
-            let last = front.is_empty() && self.queue.len() == 1 && self.ending && self.trailers.is_none();
-            self.stream.send_data(data, last).map_err(|_| Closed)?;
-            self.ended |= last;
-            if self.queue.front().is_some_and(Bytes::is_empty) {
+        while !self.queue.is_empty() {
+            let last = self.queue.len() == 1 && self.ending && self.trailers.is_none();
+            let Some(front) = self.queue.front_mut() else { break };
+            let sent = self.stream.send(front, last).map_err(|_| Closed)?;
+            front.advance(sent);
+            if front.is_empty() {
+                self.ended |= last;
                 self.queue.pop_front();
+            } else {
+                std::future::poll_fn(|cx| self.stream.poll_writable(cx)).await.map_err(|_| Closed)?;
             }
         }
         if self.ending && !self.ended {
             self.ended = true;
             let sent = match self.trailers.take() {
-                Some(trailers) => self.stream.send_trailers(super::message_h2::trailers_to_h2(&trailers)),
-                None => self.stream.send_data(Bytes::new(), true),
+                Some(trailers) => self.stream.send_trailers(&trailers),
+                None => self.stream.send(&[], true).map(|_| ()),
             };
             sent.map_err(|_| Closed)?;
         }
@@ -180,14 +173,12 @@ impl H2Writer {
 
     /// Waits until the other end gives the stream up or is gone.
     async fn given_up(&mut self) {
-        let _ = std::future::poll_fn(|cx| self.stream.poll_reset(cx)).await;
+        std::future::poll_fn(|cx| self.stream.poll_given_up(cx)).await;
     }
 
     /// Gives the stream up.
-    pub(crate) fn reset(&mut self, reason: h2::Reason) {
-        if !self.ended {
-            self.stream.send_reset(reason);
-        }
+    pub(crate) fn reset(&mut self, reason: Reason) {
+        self.stream.reset(reason);
     }
 }
 

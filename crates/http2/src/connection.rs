@@ -1,0 +1,383 @@
+//! One connection: its frames, streams, windows and limits.
+
+mod budget;
+mod receive;
+mod send;
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::task::Waker;
+
+use serin_http1::RequestHead;
+
+use crate::error::{ConnectionError, Reason, StreamError};
+use crate::fields::FieldList;
+use crate::frame::{self, frame};
+use crate::hpack::Decoder;
+use crate::message::{REQUEST_LIMIT, RESPONSE_LIMIT};
+use crate::stream::Stream;
+use budget::Budget;
+
+/// Which end of a connection this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The one that makes requests.
+    Client,
+    /// The one that answers.
+    Server,
+}
+
+/// What the peer is allowed.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Streams at a time.
+    pub streams: u32,
+    /// Bytes of a stream's body that may be on their way (at most 2³¹ − 1).
+    pub stream_window: u32,
+    /// The same for all streams together.
+    pub connection_window: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { streams: 100, stream_window: 256 * 1024, connection_window: 1024 * 1024 }
+    }
+}
+
+/// The window that every connection and stream begins with (§6.9.2).
+const FIRST_WINDOW: i64 = 65_535;
+/// The largest window.
+const LARGEST_WINDOW: i64 = i32::MAX as i64;
+/// Unwritten bytes beyond which streams must wait.
+const ROOM: usize = 256 * 1024;
+/// Streams given up here whose last frames may still come.
+const REMEMBERED: usize = 128;
+
+/// Stream numbers need no hash that an attacker cannot foresee: a peer counts them up and has few at a time.
+#[derive(Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|b| self.write_u32(u32::from(*b)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+type Streams = HashMap<u32, Stream, BuildHasherDefault<NumberHasher>>;
+
+/// A header block of which more is to come.
+#[derive(Debug)]
+struct Block {
+    stream: u32,
+    ends_stream: bool,
+    bytes: Vec<u8>,
+    frames: u32,
+}
+
+/// How far the end of a connection is (§6.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Leaving {
+    No,
+    /// The peer was told; what it sent before it read that is still served.
+    Announced,
+    /// Nothing new is served.
+    Final,
+}
+
+/// A request that nobody has taken yet.
+pub(crate) struct Arrived {
+    pub(crate) stream: u32,
+    pub(crate) head: RequestHead,
+    pub(crate) ended: bool,
+}
+
+/// The state of one end of a connection.
+pub(crate) struct Connection {
+    role: Role,
+    config: Config,
+    /// Whether the client's preface has come; for a server only.
+    greeted: bool,
+    /// Whether the peer's first SETTINGS have come.
+    settled: bool,
+    decoder: Decoder,
+    list: FieldList,
+    block: Option<Block>,
+    streams: Streams,
+    /// Streams that are not over.
+    live: u32,
+    arrived: VecDeque<Arrived>,
+    /// Bytes to be written.
+    pub(crate) out: Vec<u8>,
+    send_window: i64,
+    receive_window: i64,
+    released: u32,
+    /// What the peer's settings say.
+    peer_window: i64,
+    peer_streams: u32,
+    /// The peer's highest stream (server), or the next of our own (client).
+    highest: u32,
+    next: u32,
+    forgotten: VecDeque<u32>,
+    leaving: Leaving,
+    /// The last stream that the peer serves, once it says so.
+    last_served: Option<u32>,
+    gone: bool,
+    budget: Budget,
+    /// Whether a stream waits for a window or for room.
+    starved: bool,
+    driver: Option<Waker>,
+    driver_waits: bool,
+}
+
+/// What PING carries when it asks whether the peer has read GOAWAY.
+const FAREWELL: [u8; 8] = *b"farewell";
+
+impl Connection {
+    pub(crate) fn new(role: Role, config: Config) -> Self {
+        let mut out = Vec::new();
+        let mut settings = Vec::new();
+        let mut setting = |id: u16, value: u32| {
+            settings.extend_from_slice(&id.to_be_bytes());
+            settings.extend_from_slice(&value.to_be_bytes());
+        };
+        match role {
+            Role::Client => {
+                out.extend_from_slice(frame::PREFACE);
+                setting(2, 0);
+                setting(6, RESPONSE_LIMIT as u32);
+            }
+            Role::Server => {
+                setting(3, config.streams);
+                setting(6, REQUEST_LIMIT as u32);
+            }
+        }
+        setting(4, config.stream_window);
+        frame(frame::SETTINGS, 0, 0, &settings, &mut out);
+        let more = config.connection_window.saturating_sub(FIRST_WINDOW as u32);
+        if more > 0 {
+            frame(frame::WINDOW_UPDATE, 0, 0, &more.to_be_bytes(), &mut out);
+        }
+        Self {
+            role,
+            config,
+            greeted: role == Role::Client,
+            settled: false,
+            decoder: Decoder::new(4096),
+            list: FieldList::default(),
+            block: None,
+            streams: Streams::default(),
+            live: 0,
+            arrived: VecDeque::new(),
+            out,
+            send_window: FIRST_WINDOW,
+            receive_window: FIRST_WINDOW + i64::from(more),
+            released: 0,
+            peer_window: FIRST_WINDOW,
+            peer_streams: 100,
+            highest: 0,
+            next: 1,
+            forgotten: VecDeque::new(),
+            leaving: Leaving::No,
+            last_served: None,
+            gone: false,
+            budget: Budget::default(),
+            starved: false,
+            driver: None,
+            driver_waits: false,
+        }
+    }
+
+    pub(crate) fn stream(&mut self, id: u32) -> Result<&mut Stream, StreamError> {
+        self.streams.get_mut(&id).ok_or(StreamError::Gone)
+    }
+
+    /// The next request that nobody has taken and that its client still wants.
+    pub(crate) fn accept(&mut self) -> Option<Arrived> {
+        loop {
+            let arrived = self.arrived.pop_front()?;
+            match self.streams.get(&arrived.stream) {
+                Some(stream) if stream.failure.is_none() => return Some(arrived),
+                _ => self.release_stream(arrived.stream),
+            }
+        }
+    }
+
+    /// Notes that a stream has changed from living to over, if it has.
+    fn settle(&mut self, id: u32, was_over: bool) {
+        let over = self.streams.get(&id).is_none_or(Stream::is_over);
+        if over && !was_over {
+            self.live = self.live.saturating_sub(1);
+        }
+    }
+
+    /// Ends a stream because of what the peer did, and tells it.
+    fn fail_stream(&mut self, id: u32, reason: Reason, error: StreamError) -> Result<(), ConnectionError> {
+        frame(frame::RST_STREAM, 0, id, &reason.0.to_be_bytes(), &mut self.out);
+        self.end_stream(id, error);
+        self.budget.caused_reset()
+    }
+
+    /// Ends a stream without a word to the peer.
+    fn end_stream(&mut self, id: u32, error: StreamError) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            let was_over = stream.is_over();
+            stream.failure.get_or_insert(error);
+            stream.wake();
+            self.settle(id, was_over);
+        }
+    }
+
+    /// Forgets a stream whose holder is gone; what is not over is given up.
+    pub(crate) fn release_stream(&mut self, id: u32) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        if !stream.is_over() {
+            self.live = self.live.saturating_sub(1);
+            let reason =
+                if self.role == Role::Server && stream.local_ended { Reason::NO_ERROR } else { Reason::CANCEL };
+            frame(frame::RST_STREAM, 0, id, &reason.0.to_be_bytes(), &mut self.out);
+        }
+        if !stream.remote_ended {
+            if self.forgotten.len() == REMEMBERED {
+                self.forgotten.pop_front();
+            }
+            self.forgotten.push_back(id);
+        }
+        let unread: usize = stream
+            .received
+            .iter()
+            .map(|piece| if let crate::stream::Piece::Data(data) = piece { data.len() } else { 0 })
+            .sum();
+        self.release(unread as u32);
+        self.produced();
+    }
+
+    /// Gives the peer's connection window back what was taken out.
+    fn release(&mut self, bytes: u32) {
+        self.released += bytes;
+        if self.released >= self.config.connection_window / 2 {
+            frame(frame::WINDOW_UPDATE, 0, 0, &self.released.to_be_bytes(), &mut self.out);
+            self.receive_window += i64::from(self.released);
+            self.released = 0;
+        }
+    }
+
+    /// Gives a stream's window back what was taken out of it, and the connection's.
+    pub(crate) fn release_from(&mut self, id: u32, bytes: u32) {
+        let half = self.config.stream_window / 2;
+        if let Some(stream) = self.streams.get_mut(&id).filter(|s| !s.remote_ended) {
+            stream.released += bytes;
+            if stream.released >= half {
+                frame(frame::WINDOW_UPDATE, 0, id, &stream.released.to_be_bytes(), &mut self.out);
+                stream.receive_window += i64::from(stream.released);
+                stream.released = 0;
+            }
+        }
+        self.release(bytes);
+        self.produced();
+    }
+
+    /// Whether neither end has given the connection up.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.gone && self.last_served.is_none() && self.leaving == Leaving::No && self.next < 1 << 31
+    }
+
+    /// Whether another stream can be opened.
+    pub(crate) fn can_open(&self) -> bool {
+        self.is_open() && self.live < self.peer_streams
+    }
+
+    /// Whether the peer has begun as it must.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Streams that are not over.
+    pub(crate) fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// Begins to leave (§6.8): streams that are open end in peace.
+    pub(crate) fn shut_down(&mut self) {
+        if self.leaving == Leaving::No {
+            match self.role {
+                // Nothing can be on its way that is not asked for.
+                Role::Client => {
+                    self.leaving = Leaving::Final;
+                    self.go_away(0, Reason::NO_ERROR);
+                }
+                Role::Server => {
+                    self.leaving = Leaving::Announced;
+                    self.go_away(i32::MAX as u32, Reason::NO_ERROR);
+                    frame(frame::PING, 0, 0, &FAREWELL, &mut self.out);
+                }
+            }
+            self.produced();
+        }
+    }
+
+    fn go_away(&mut self, last: u32, reason: Reason) {
+        let payload = [last.to_be_bytes(), reason.0.to_be_bytes()].concat();
+        frame(frame::GOAWAY, 0, 0, &payload, &mut self.out);
+    }
+
+    /// Whether nothing is left to do.
+    pub(crate) fn is_finished(&self) -> bool {
+        let leaving = self.leaving == Leaving::Final || self.last_served.is_some();
+        leaving && self.live == 0 && self.out.is_empty()
+    }
+
+    /// Ends everything: the socket is gone, or no use any more.
+    pub(crate) fn close(&mut self) {
+        self.gone = true;
+        self.arrived.clear();
+        let ids: Vec<u32> = self.streams.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.end_stream(id, StreamError::Gone));
+    }
+
+    /// Tells the peer why the connection ends, and ends it.
+    pub(crate) fn fail(&mut self, error: ConnectionError) {
+        let last = if self.role == Role::Server { self.highest } else { 0 };
+        self.go_away(last, error.reason);
+        self.close();
+    }
+
+    /// There is something to write.
+    pub(crate) fn produced(&mut self) {
+        if !self.out.is_empty()
+            && std::mem::take(&mut self.driver_waits)
+            && let Some(driver) = &self.driver
+        {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// Registers who writes.
+    pub(crate) fn wait_for_output(&mut self, waker: &Waker) {
+        self.driver_waits = true;
+        if self.driver.as_ref().is_none_or(|d| !d.will_wake(waker)) {
+            self.driver = Some(waker.clone());
+        }
+    }
+
+    /// Takes what is to be written, in exchange for an empty buffer.
+    pub(crate) fn take_output(&mut self, into: &mut Vec<u8>) {
+        std::mem::swap(&mut self.out, into);
+        self.budget.replies_taken();
+        if std::mem::take(&mut self.starved) {
+            self.streams.values_mut().for_each(Stream::wake);
+        }
+    }
+
+    /// To be called once in a second or so: what a peer may do grows with time.
+    pub(crate) fn refill(&mut self) {
+        self.budget.refill();
+    }
+}

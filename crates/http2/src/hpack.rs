@@ -1,0 +1,8 @@
+//! HPACK (RFC 7541).
+
+mod decoder;
+mod encoder;
+mod table;
+
+pub(crate) use decoder::Decoder;
+pub(crate) use encoder::{encode_field, encode_status};

@@ -1,0 +1,89 @@
+//! One stream (RFC 9113 §5).
+
+use std::collections::VecDeque;
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use serin_http1::{HeaderBlock, ResponseHead};
+
+use crate::error::StreamError;
+
+/// A piece of a body.
+#[derive(Debug)]
+pub enum Piece {
+    /// Bytes.
+    Data(Bytes),
+    /// Fields after the last byte.
+    Trailers(HeaderBlock),
+}
+
+/// A stream's state.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) local_ended: bool,
+    pub(crate) remote_ended: bool,
+    /// What may still be sent; negative after the peer lowered it (§6.9.2).
+    pub(crate) send_window: i64,
+    /// What the peer may still send.
+    pub(crate) receive_window: i64,
+    /// Bytes taken out since the peer's window was last opened.
+    pub(crate) released: u32,
+    pub(crate) received: VecDeque<Piece>,
+    /// The answer's head, on a client's stream.
+    pub(crate) head: Option<ResponseHead>,
+    /// Whether a final head has come, on a client's stream.
+    pub(crate) answered: bool,
+    /// Interim answers so far.
+    pub(crate) interim: u8,
+    pub(crate) failure: Option<StreamError>,
+    /// Body bytes that the message announced, when that must hold, and those that came.
+    pub(crate) announced: Option<u64>,
+    pub(crate) body: u64,
+    /// Whether it is a request whose answer has no body, whatever it announces.
+    pub(crate) to_head: bool,
+    waker: Option<Waker>,
+    waiting: bool,
+}
+
+impl Stream {
+    pub(crate) fn new(send_window: i64, receive_window: i64) -> Self {
+        Self {
+            local_ended: false,
+            remote_ended: false,
+            send_window,
+            receive_window,
+            released: 0,
+            received: VecDeque::new(),
+            head: None,
+            answered: false,
+            interim: 0,
+            failure: None,
+            announced: None,
+            body: 0,
+            to_head: false,
+            waker: None,
+            waiting: false,
+        }
+    }
+
+    /// Whether both ends are done with it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.failure.is_some() || (self.local_ended && self.remote_ended)
+    }
+
+    /// All of a stream's waits belong to one task, which is woken by whatever happens next.
+    pub(crate) fn wait(&mut self, cx: &Context<'_>) {
+        self.waiting = true;
+        if self.waker.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+    }
+
+    pub(crate) fn wake(&mut self) {
+        if std::mem::take(&mut self.waiting)
+            && let Some(waker) = &self.waker
+        {
+            waker.wake_by_ref();
+        }
+    }
+}

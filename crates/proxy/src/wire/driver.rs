@@ -1,0 +1,153 @@
+//! Carries bytes between a socket and an HTTP/2 session: reads what there is, writes what was collected.
+
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serin_http2::{Accepted, Session};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::buffers;
+use super::reader::READ_SIZE;
+
+/// How often what a peer may do is renewed.
+const REFILL: Duration = Duration::from_secs(1);
+/// Reads in a row before others get their turn.
+const READS: usize = 4;
+
+/// What a session's socket brought.
+pub(crate) enum Driven {
+    /// A request.
+    Request(Accepted),
+    /// The end: everything is done, or the connection is broken.
+    Ended,
+}
+
+/// The owner of a session's socket.
+pub(crate) struct Driver {
+    stream: TcpStream,
+    session: Session,
+    input: BytesMut,
+    /// Bytes on their way out, and how many have left.
+    output: Vec<u8>,
+    written: usize,
+    refilled: Instant,
+    /// The peer broke the protocol; it is told, then the connection ends.
+    failed: bool,
+}
+
+impl Driver {
+    /// A driver that begins with what was read before.
+    pub(crate) fn new(stream: TcpStream, session: Session, input: BytesMut) -> Self {
+        Self { stream, session, input, output: Vec::new(), written: 0, refilled: Instant::now(), failed: false }
+    }
+
+    /// Moves bytes until the peer has begun as it must; false when it never does.
+    pub(crate) async fn settled(&mut self) -> bool {
+        std::future::poll_fn(|cx| {
+            let ended = self.poll_io(cx).is_ready();
+            match self.session.is_settled() {
+                true => Poll::Ready(!ended),
+                false if ended => Poll::Ready(false),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Moves bytes until there is a request or the end. It can be dropped and made anew.
+    pub(crate) async fn next(&mut self) -> Driven {
+        std::future::poll_fn(|cx| {
+            if let Some(accepted) = self.session.accept() {
+                return Poll::Ready(Driven::Request(accepted));
+            }
+            let ended = self.poll_io(cx).is_ready();
+            match self.session.accept() {
+                Some(accepted) => Poll::Ready(Driven::Request(accepted)),
+                None if ended => Poll::Ready(Driven::Ended),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Reads and writes what can be; ready when the connection is over.
+    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.input.is_empty() && !self.failed {
+            self.received();
+        }
+        let ended = !self.failed && self.poll_read(cx).is_ready();
+        let broken = matches!(self.poll_write(cx), Poll::Ready(Err(_)));
+        let done = self.output.is_empty() && (self.failed || self.session.is_finished());
+        if ended || broken || done {
+            self.session.close();
+            return Poll::Ready(());
+        }
+        self.session.wait_for_output(cx);
+        Poll::Pending
+    }
+
+    /// Ready when the peer has ended or broken off.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..READS {
+            if self.input.is_empty() && self.input.capacity() > 0 {
+                buffers::give(std::mem::take(&mut self.input));
+            }
+            if ready!(self.stream.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            if self.input.capacity() == 0 {
+                self.input = buffers::take();
+            }
+            self.input.reserve(READ_SIZE);
+            match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => continue,
+            }
+            self.received();
+            if self.failed {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn received(&mut self) {
+        if let Err(error) = self.session.receive(&mut self.input) {
+            tracing::debug!(%error, "HTTP/2 connection given up");
+            self.failed = true;
+        }
+        let now = Instant::now();
+        if now - self.refilled > REFILL {
+            self.refilled = now;
+            self.session.refill();
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            if self.written == self.output.len() {
+                self.written = 0;
+                self.output.clear();
+                if !self.session.take_output(&mut self.output) {
+                    // What is idle keeps no large buffer.
+                    self.output.shrink_to(KEPT_OUTPUT);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let rest = self.output.get(self.written..).unwrap_or_default();
+            match ready!(pin!(self.stream.write(rest)).poll(cx))? {
+                0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                n => self.written += n,
+            }
+        }
+    }
+}
+
+/// Bytes of an output buffer that a quiet connection keeps.
+const KEPT_OUTPUT: usize = 8 * 1024;
