@@ -1,6 +1,16 @@
 //! What is measured: a job for the contenders, a load for it, and what is demanded of Serin.
 
+use std::net::SocketAddr;
+
 use anyhow::bail;
+
+/// Where a contender listens and where it sends everything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Job {
+    pub(crate) listen: SocketAddr,
+    pub(crate) upstream: SocketAddr,
+    pub(crate) core: usize,
+}
 
 /// What a contender speaks on one of its sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

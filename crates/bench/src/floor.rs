@@ -17,8 +17,9 @@ struct Pair {
 
 const LISTENER: u64 = u64::MAX;
 
-/// Serves until it is killed.
-pub(crate) fn run(listen: SocketAddr, upstream: SocketAddr) -> anyhow::Result<()> {
+/// Serves until it is killed. A connection to the backend is used again for another client unless all must be `fresh`:
+/// what was said on it may belong to the first.
+pub(crate) fn run(listen: SocketAddr, upstream: SocketAddr, fresh: bool) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -53,7 +54,7 @@ pub(crate) fn run(listen: SocketAddr, upstream: SocketAddr) -> anyhow::Result<()
             if !step(pair, &mut buffer) {
                 if let Some(pair) = pairs[index].take() {
                     epoll::delete(&poll, &pair.upstream)?;
-                    let quiet = pair.to_client.is_empty() && pair.to_upstream.is_empty();
+                    let quiet = !fresh && pair.to_client.is_empty() && pair.to_upstream.is_empty();
                     idle.extend(quiet.then_some(pair.upstream));
                 }
                 free.push(index);

@@ -55,6 +55,9 @@ enum Command {
         listen: SocketAddr,
         #[arg(long)]
         upstream: SocketAddr,
+        /// Use no connection to the backend again
+        #[arg(long)]
+        fresh: bool,
     },
     /// The load at a fixed rate alone
     #[command(hide = true)]
@@ -92,7 +95,7 @@ fn main() -> ExitCode {
         Command::Proxy(options) => rounds::run(&options),
         Command::Backend { listen, http2: false, .. } => backend::http1(listen),
         Command::Backend { listen, messages, .. } => backend::http2(listen, messages),
-        Command::Floor { listen, upstream } => floor::run(listen, upstream),
+        Command::Floor { listen, upstream, fresh } => floor::run(listen, upstream, fresh),
         Command::Paced(options) => load::paced::generate(&options),
     };
     match outcome {

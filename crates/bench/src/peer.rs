@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::case::{By, Case, Extra, Setup, Wire};
+use crate::case::{By, Case, Extra, Job, Setup, Wire};
 use crate::configuration::nginx::Dialect;
 use crate::configuration::{caddy, envoy, haproxy, nginx, traefik};
 use crate::{ProxyOptions, install};
@@ -22,14 +22,6 @@ pub(crate) enum Peer {
     Traefik,
     Caddy,
     Floor,
-}
-
-/// Where a contender listens and where it sends everything.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Job {
-    pub(crate) listen: SocketAddr,
-    pub(crate) upstream: SocketAddr,
-    pub(crate) core: usize,
 }
 
 const ALL: [Peer; 7] = [Peer::Serin, Peer::Envoy, Peer::Haproxy, Peer::Nginx, Peer::Traefik, Peer::Caddy, Peer::Floor];
@@ -153,6 +145,9 @@ impl Peer {
             Self::Floor => {
                 command.arg("floor");
                 command.args(["--listen", &job.listen.to_string(), "--upstream", &job.upstream.to_string()]);
+                if setup.front != Wire::Http1 {
+                    command.arg("--fresh");
+                }
             }
         }
         Ok(())

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use crate::calls::Calls;
-use crate::case::{self, Case, Extra};
+use crate::case::{self, Case, Extra, Job};
 use crate::load::{self, Aim, paced};
-use crate::peer::{Job, Peer, Running};
+use crate::peer::{Peer, Running};
 use crate::report::{Idle, Measured, Report};
 use crate::{ProxyOptions, cpu};
 

@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::case::Setup;
-use crate::peer::Job;
+use crate::case::{Job, Setup};
 
 /// The configuration.
 pub(crate) fn config(job: Job, setup: Setup) -> Value {

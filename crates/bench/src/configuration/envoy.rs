@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use crate::case::{By, Setup, Wire};
-use crate::peer::Job;
+use crate::case::{By, Job, Setup, Wire};
 
 /// The bootstrap.
 pub(crate) fn bootstrap(job: Job, setup: Setup) -> Value {

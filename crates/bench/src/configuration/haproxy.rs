@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::case::{By, Setup, Wire};
-use crate::peer::Job;
+use crate::case::{By, Job, Setup, Wire};
 
 /// The configuration file's text; a map is written beside it.
 pub(crate) fn text(job: Job, setup: Setup, scratch: &Path) -> std::io::Result<String> {

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::case::{By, Setup, Wire};
-use crate::peer::Job;
+use crate::case::{By, Job, Setup, Wire};
 
 /// What the file of one build of nginx may say.
 #[derive(Debug, Clone, Copy)]

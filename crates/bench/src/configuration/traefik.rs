@@ -4,8 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::case::{Setup, Wire};
-use crate::peer::Job;
+use crate::case::{Job, Setup, Wire};
 
 /// The command's arguments; the file with router and service is written to `scratch`.
 pub(crate) fn arguments(job: Job, setup: Setup, scratch: &Path) -> std::io::Result<Vec<String>> {
