@@ -80,6 +80,12 @@ impl Session {
         self.0.borrow().live()
     }
 
+    /// Whether there is something to write.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.0.borrow().out.is_empty()
+    }
+
     /// Exchanges what is to be written for `empty`; true when there is something.
     pub fn take_output(&self, empty: &mut Vec<u8>) -> bool {
         let mut connection = self.0.borrow_mut();

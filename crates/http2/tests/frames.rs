@@ -1,4 +1,5 @@
 //! A server that meets frames of every kind, good and hostile: rows E and G of the hostile corpus.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use bytes::BytesMut;
 use serin_http2::{Config, Reason, Role, Session};

@@ -1,4 +1,5 @@
 //! A client and a server of this crate, joined: requests, bodies, windows, the end.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use std::task::{Context, Poll, Waker};
 

@@ -10,4 +10,4 @@ mod store;
 
 pub(crate) use dns::watch as watch_dns;
 pub(crate) use handler::StoreHandler;
-pub(crate) use store::{Held, SharedStore, Store};
+pub(crate) use store::{Held, SharedStore, Store, watch_outliers};

@@ -23,6 +23,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use crate::metric;
+use crate::wire::buffers;
 use crate::worker::View;
 use crate::worker::{ConnectionGuard, Worker};
 
@@ -70,7 +71,7 @@ pub(crate) async fn connection(
     match first {
         Some((stream, buffer, true)) => {
             guard.listener.stats.add(id, metric::http::CX_HTTP2_TOTAL, 1);
-            connection_h2::serve(context, stream, buffer, http.timeouts).await;
+            Box::pin(connection_h2::serve(context, stream, buffer, http.timeouts)).await;
         }
         Some((stream, buffer, false)) => {
             guard.listener.stats.add(id, metric::http::CX_HTTP1_TOTAL, 1);
@@ -84,13 +85,16 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Reads until it is clear whether the client speaks HTTP/2; `None` when it went away or never said anything.
 async fn detect(mut stream: TcpStream, idle: Duration, worker: &Worker) -> Option<(TcpStream, BytesMut, bool)> {
-    let mut buffer = BytesMut::with_capacity(4096);
+    let mut buffer = BytesMut::new();
     loop {
-        let read = tokio::select! {
-            read = within(idle, stream.read_buf(&mut buffer)) => read?,
+        let ready = tokio::select! {
+            ready = within(idle, std::future::poll_fn(|cx| stream.poll_read_ready(cx))) => ready?,
             () = finishing(worker) => return None,
         };
-        if !matches!(read, Ok(n) if n > 0) {
+        if buffer.capacity() == 0 {
+            buffer = buffers::take();
+        }
+        if ready.is_err() || !matches!(stream.read_buf(&mut buffer).await, Ok(n) if n > 0) {
             return None;
         }
         let known = buffer.len().min(PREFACE.len());

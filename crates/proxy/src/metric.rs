@@ -54,6 +54,19 @@ metrics! {
     RQ_PENDING_OVERFLOW = "upstream_rq_pending_overflow",
     RQ_RX_RESET = "upstream_rq_rx_reset",
     RQ_CANCELLED = "upstream_rq_cancelled",
+    EJECTIONS_ACTIVE = "outlier_detection.ejections_active",
+    EJECTIONS_ENFORCED = "outlier_detection.ejections_enforced_total",
+    EJECTIONS_OVERFLOW = "outlier_detection.ejections_overflow",
+    DETECTED_5XX = "outlier_detection.ejections_detected_consecutive_5xx",
+    ENFORCED_5XX = "outlier_detection.ejections_enforced_consecutive_5xx",
+    DETECTED_GATEWAY = "outlier_detection.ejections_detected_consecutive_gateway_failure",
+    ENFORCED_GATEWAY = "outlier_detection.ejections_enforced_consecutive_gateway_failure",
+    DETECTED_LOCAL = "outlier_detection.ejections_detected_consecutive_local_origin_failure",
+    ENFORCED_LOCAL = "outlier_detection.ejections_enforced_consecutive_local_origin_failure",
+    DETECTED_RATE = "outlier_detection.ejections_detected_success_rate",
+    ENFORCED_RATE = "outlier_detection.ejections_enforced_success_rate",
+    DETECTED_PERCENTAGE = "outlier_detection.ejections_detected_failure_percentage",
+    ENFORCED_PERCENTAGE = "outlier_detection.ejections_enforced_failure_percentage",
 }
 
 metrics! {

@@ -10,10 +10,11 @@ use arc_swap::ArcSwap;
 use serin_xds::client;
 use serin_xds::server::Mode;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::admin::{self, Admin};
 use crate::bootstrap;
-use crate::discovery::{SharedStore, Store, StoreHandler, watch_dns};
+use crate::discovery::{SharedStore, Store, StoreHandler, watch_dns, watch_outliers};
 use crate::options::ProxyOptions;
 use crate::state::State;
 use crate::threads;
@@ -40,7 +41,8 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
         commands.push(threads::spawn(id, shared.clone()).context("cannot start a worker")?);
     }
     let state = State::new();
-    let store = Store::new(workers, shared.clone(), commands, options.access_log.clone());
+    let (suspects, judged) = mpsc::unbounded_channel();
+    let store = Store::new(workers, shared.clone(), commands, (options.access_log.clone(), suspects));
     let store: SharedStore = Arc::new(Mutex::new(store));
     let admin_address = options.admin.or(bootstrap.admin).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 15000));
     let socket = admin::bind(admin_address)
@@ -53,6 +55,7 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     tokio::spawn(admin::serve(socket, admin));
     lock(&store).add_static(bootstrap.clusters, bootstrap.listeners).map_err(anyhow::Error::msg)?;
     tokio::spawn(watch_dns(store.clone()));
+    tokio::spawn(watch_outliers(store.clone(), judged));
     match bootstrap.ads {
         Some(ads) => {
             let mode = if ads.delta { Mode::Delta } else { Mode::Sotw };

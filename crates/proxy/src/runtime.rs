@@ -1,13 +1,18 @@
 //! Live state that outlives configuration: endpoints and clusters keep their counts when a push changes everything else.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serin_resources::cluster::Cluster;
 use serin_resources::endpoint::{Endpoint, Health};
+use serin_resources::outlier::OutlierDetection;
 use serin_telemetry::Counters;
 use serin_traffic::balance::Candidate;
+use serin_traffic::outcome::Outcome;
+use serin_traffic::outlier::{self, Bucket, Cause, Rows, Verdict};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::metric;
 
@@ -20,12 +25,71 @@ pub(crate) struct Host {
     pub(crate) id: u64,
     pub(crate) address: SocketAddr,
     pub(crate) stats: Counters,
+    pub(crate) standing: Standing,
 }
 
 impl Host {
     pub(crate) fn new(address: SocketAddr, workers: usize) -> Self {
-        Self { id: NEXT_ID.fetch_add(1, Relaxed), address, stats: Counters::new(metric::host::NAMES, workers) }
+        let stats = Counters::new(metric::host::NAMES, workers);
+        Self { id: NEXT_ID.fetch_add(1, Relaxed), address, stats, standing: Standing::default() }
     }
+}
+
+/// What outlier detection holds of a host.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// Whether `rows` are not all zero: success then costs one look.
+    marked: AtomicBool,
+    rows: Mutex<Rows>,
+    ejected: AtomicBool,
+    pub(crate) record: Mutex<Record>,
+}
+
+/// What only the main thread looks at.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    /// When its ejection ends.
+    pub(crate) until: Option<Instant>,
+    /// Ejections less the intervals without one.
+    pub(crate) times: u32,
+    /// What it had done at the end of the last interval.
+    pub(crate) before: Bucket,
+}
+
+impl Standing {
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.ejected.load(Relaxed)
+    }
+
+    /// Ejects the host or takes it back; either way its rows begin anew.
+    pub(crate) fn set_ejected(&self, ejected: bool) {
+        self.ejected.store(ejected, Relaxed);
+        *locked(&self.rows) = Rows::default();
+        self.marked.store(false, Relaxed);
+    }
+
+    fn note(&self, config: &OutlierDetection, verdict: Verdict) -> Option<Cause> {
+        if verdict == Verdict::Good && !self.marked.load(Relaxed) {
+            return None;
+        }
+        let mut rows = locked(&self.rows);
+        let (next, cause) = outlier::count(config, *rows, verdict);
+        *rows = next;
+        self.marked.store(next != Rows::default(), Relaxed);
+        cause
+    }
+}
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A host that misbehaved, to be judged by the main thread.
+#[derive(Debug)]
+pub(crate) struct Suspect {
+    pub(crate) cluster: String,
+    pub(crate) host: u64,
+    pub(crate) cause: Cause,
 }
 
 /// A host that a balancer may choose, with what configuration says of it.
@@ -54,15 +118,17 @@ pub(crate) struct ClusterState {
     pub(crate) requests: Limit,
     /// Retries in flight, counted only when there is a limit.
     pub(crate) retries: Limit,
+    suspects: UnboundedSender<Suspect>,
 }
 
 impl ClusterState {
-    pub(crate) fn new(workers: usize) -> Self {
+    pub(crate) fn new(workers: usize, suspects: UnboundedSender<Suspect>) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             stats: Counters::new(metric::cluster::NAMES, workers),
             requests: Limit::default(),
             retries: Limit::default(),
+            suspects,
         }
     }
 }
@@ -119,7 +185,17 @@ impl ClusterRuntime {
     }
 
     pub(crate) fn healthy(&self) -> usize {
-        self.members.iter().filter(|m| m.endpoint.health.is_usable()).count()
+        self.members.iter().filter(|m| m.endpoint.health.is_usable() && !m.host.standing.is_ejected()).count()
+    }
+
+    /// Takes note of how a try ended, for outlier detection.
+    pub(crate) fn note(&self, host: &Host, outcome: Outcome) {
+        let Some(config) = &self.config.outlier else { return };
+        if let Some(cause) = host.standing.note(config, outlier::verdict(outcome)) {
+            let suspect = Suspect { cluster: self.config.name.clone(), host: host.id, cause };
+            // The main thread is there as long as requests are.
+            let _ = self.state.suspects.send(suspect);
+        }
     }
 }
 
@@ -134,6 +210,7 @@ fn usable(members: &[Choice], panic_threshold: u8) -> Vec<Choice> {
         let good: Vec<Choice> = all
             .iter()
             .filter(|m| matches!(m.endpoint.health, Health::Healthy | Health::Unknown))
+            .filter(|m| !m.host.standing.is_ejected())
             .map(|m| (*m).clone())
             .collect();
         if good.len() * 100 < all.len() * usize::from(panic_threshold) {
@@ -142,8 +219,11 @@ fn usable(members: &[Choice], panic_threshold: u8) -> Vec<Choice> {
         if !good.is_empty() {
             return good;
         }
-        let degraded: Vec<Choice> =
-            all.iter().filter(|m| m.endpoint.health.is_usable()).map(|m| (*m).clone()).collect();
+        let degraded: Vec<Choice> = all
+            .iter()
+            .filter(|m| m.endpoint.health.is_usable() && !m.host.standing.is_ejected())
+            .map(|m| (*m).clone())
+            .collect();
         if !degraded.is_empty() {
             return degraded;
         }

@@ -36,15 +36,24 @@ impl Timers {
         self.now.get()
     }
 
-    /// The output, or `None` when nothing happened for `limit` (zero is no limit).
-    pub(crate) async fn within<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+    /// The output, or `None` when nothing happened for `limit` (zero is no limit). Like [`until`](Self::until) it takes
+    /// a future that lies elsewhere: one that is moved into another takes its room twice, and waits are nested deeply.
+    pub(crate) fn within<F: Future>(
+        &self,
+        limit: Duration,
+        future: Pin<&mut F>,
+    ) -> impl Future<Output = Option<F::Output>> {
         let until = (!limit.is_zero()).then(|| self.last() + limit);
-        self.until(until, future).await
+        self.alarm.race(until, future)
     }
 
     /// The output, or `None` when that time passes first.
-    pub(crate) async fn until<F: Future>(&self, until: Option<Instant>, future: F) -> Option<F::Output> {
-        self.alarm.race(until, std::pin::pin!(future)).await
+    pub(crate) fn until<F: Future>(
+        &self,
+        until: Option<Instant>,
+        future: Pin<&mut F>,
+    ) -> impl Future<Output = Option<F::Output>> {
+        self.alarm.race(until, future)
     }
 }
 
@@ -52,17 +61,47 @@ impl Timers {
 #[derive(Default)]
 struct Alarm(RefCell<Option<Pin<Box<Sleep>>>>);
 
+/// Timers that are kept for later; more come and go with a burst.
+const KEPT: usize = 256;
+
+thread_local! {
+    /// Timers that nobody needs now. They stay in the wheel: an HTTP/2 stream takes one and gives it back without
+    /// touching it. One that goes off meanwhile wakes a task that has ended.
+    static SPARE: RefCell<Vec<Pin<Box<Sleep>>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let Some(sleep) = self.0.take() else { return };
+        // When the thread ends, so may the list.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < KEPT {
+                spare.push(sleep);
+            }
+        });
+    }
+}
+
+fn sleep(until: Instant) -> Pin<Box<Sleep>> {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::pin(sleep_until(until)))
+}
+
 impl Alarm {
     /// The output, or `None` when `until` passes first. Waits may be nested, as long as they belong to one task: each
     /// sets the alarm to its own time when that is the earlier one.
-    async fn race<F: Future>(&self, until: Option<Instant>, mut future: Pin<&mut F>) -> Option<F::Output> {
-        std::future::poll_fn(|cx| {
+    fn race<F: Future>(
+        &self,
+        until: Option<Instant>,
+        mut future: Pin<&mut F>,
+    ) -> impl Future<Output = Option<F::Output>> {
+        std::future::poll_fn(move |cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
             }
             let Some(until) = until else { return Poll::Pending };
             let mut slot = self.0.borrow_mut();
-            let sleep = slot.get_or_insert_with(|| Box::pin(sleep_until(until)));
+            let sleep = slot.get_or_insert_with(|| sleep(until));
             loop {
                 if sleep.is_elapsed() || sleep.deadline() > until {
                     sleep.as_mut().reset(until);
@@ -74,6 +113,5 @@ impl Alarm {
                 }
             }
         })
-        .await
     }
 }

@@ -1,6 +1,6 @@
 //! Messages on connections, towards clients and upstreams alike: reading and writing, HTTP/1 and HTTP/2.
 
-mod buffers;
+pub(crate) mod buffers;
 mod driver;
 mod reader;
 mod writer;

@@ -10,6 +10,7 @@ use prost::Message as _;
 
 use crate::convert;
 use crate::endpoint::LoadAssignment;
+use crate::outlier::OutlierDetection;
 use crate::{Audit, Error, Path};
 
 /// One upstream.
@@ -35,6 +36,8 @@ pub struct Cluster {
     pub max_retries: Option<u32>,
     /// Per cent of usable endpoints below which health is disregarded.
     pub panic_threshold: u8,
+    /// When an endpoint is ejected; `None` is never.
+    pub outlier: Option<OutlierDetection>,
 }
 
 /// Where endpoints come from.
@@ -90,6 +93,7 @@ impl Cluster {
             max_requests: None,
             max_retries: None,
             panic_threshold: 50,
+            outlier: None,
         }
     }
 
@@ -107,7 +111,7 @@ impl Cluster {
         audit!(value, pb::Cluster as pb::Cluster, audit, path;
             supported: name, eds_cluster_config, connect_timeout, lb_policy, load_assignment, max_requests_per_connection,
                 circuit_breakers, http2_protocol_options, typed_extension_protocol_options, dns_refresh_rate,
-                common_lb_config, transport_socket, cluster_discovery_type, lb_config;
+                common_lb_config, transport_socket, cluster_discovery_type, lb_config, outlier_detection;
             ignored: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes,
                 per_connection_buffer_high_watermark_timeout, http_protocol_options, dns_jitter, dns_failure_refresh_rate,
                 respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
@@ -116,7 +120,7 @@ impl Cluster {
                 lrs_server, lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, preconnect_policy,
                 queuing_policies;
             refused: transport_socket_matches, transport_socket_matcher, health_checks, upstream_http_protocol_options,
-                common_http_protocol_options, outlier_detection, upstream_bind_config, lb_subset_config, filters,
+                common_http_protocol_options, upstream_bind_config, lb_subset_config, filters,
                 load_balancing_policy, upstream_config, connection_pool_per_downstream_connection);
         if value.name.is_empty() {
             return Err(path.field("name").error("is required"));
@@ -139,6 +143,9 @@ impl Cluster {
         breakers(value, &mut cluster, audit, path)?;
         if let Some(common) = &value.common_lb_config {
             common_lb(common, &mut cluster, audit, &path.field("common_lb_config"))?;
+        }
+        if let Some(outlier) = &value.outlier_detection {
+            cluster.outlier = Some(OutlierDetection::from_proto(outlier, audit, &path.field("outlier_detection"))?);
         }
         Ok(cluster)
     }
@@ -190,6 +197,7 @@ impl Cluster {
                 ..Default::default()
             }),
             circuit_breakers: self.proto_breakers(),
+            outlier_detection: self.outlier.map(OutlierDetection::to_proto),
             typed_extension_protocol_options: [(HTTP_OPTIONS.to_owned(), convert::any(&self.proto_options()))].into(),
             ..Default::default()
         }

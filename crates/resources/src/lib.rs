@@ -21,6 +21,7 @@ pub mod fault;
 pub mod header;
 pub mod listener;
 pub mod matcher;
+pub mod outlier;
 pub mod retry;
 pub mod route;
 pub mod type_url;

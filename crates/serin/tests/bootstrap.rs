@@ -1,6 +1,6 @@
 //! The proxy alone, run from Envoy bootstraps against recording backends.
 //!
-//! The tests of `behaviour` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary: the same
+//! The tests of `behaviour` and `outliers` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary: the same
 //! file, the same requests, the same outcome. The others speak of Serin only: what it refuses, what it logs, how it leaves.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
@@ -21,6 +21,8 @@ mod hostile_responses;
 mod http2;
 #[path = "proxy/leaving.rs"]
 mod leaving;
+#[path = "proxy/outliers.rs"]
+mod outliers;
 
 const SERIN: &str = env!("CARGO_BIN_EXE_serin");
 

@@ -7,6 +7,7 @@ pub mod balance;
 pub mod fault;
 pub mod header_edit;
 pub mod outcome;
+pub mod outlier;
 pub mod redirect;
 pub mod retry;
 pub mod rewrite;

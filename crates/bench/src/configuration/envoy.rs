@@ -59,7 +59,7 @@ fn route(number: usize, setup: Setup) -> Value {
 fn cluster(number: usize, upstream: SocketAddr, setup: Setup) -> Value {
     let name = format!("backend-{number}");
     let endpoint = json!({"endpoint": {"address": address(upstream)}});
-    let mut cluster = json!({"name": name, "type": "STATIC", "connect_timeout": "1s", 
+    let mut cluster = json!({"name": name, "type": "STATIC", "connect_timeout": "1s", "outlier_detection": {},
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]}});
     if setup.back.is_h2() {
         cluster["typed_extension_protocol_options"] = json!({

@@ -51,15 +51,18 @@ fn cluster_text(cluster: &ClusterRuntime, out: &mut String) {
         }
         let endpoint = &member.endpoint;
         let _ = writeln!(out, "{name}::{address}::hostname::{}", endpoint.hostname);
-        let _ = writeln!(out, "{name}::{address}::health_flags::{}", health_flags(endpoint.health));
+        let _ = writeln!(out, "{name}::{address}::health_flags::{}", health_flags(member));
         let _ = writeln!(out, "{name}::{address}::weight::{}", endpoint.weight);
         let _ = writeln!(out, "{name}::{address}::priority::{}", endpoint.priority);
         let _ = writeln!(out, "{name}::{address}::locality::{}", endpoint.locality);
     }
 }
 
-fn health_flags(health: Health) -> &'static str {
-    match health {
+fn health_flags(member: &Choice) -> &'static str {
+    if member.host.standing.is_ejected() {
+        return "/failed_outlier_check";
+    }
+    match member.endpoint.health {
         Health::Unknown | Health::Healthy => "healthy",
         Health::Unhealthy => "/failed_eds_health",
         Health::Draining => "/eds_status_draining",
@@ -86,7 +89,7 @@ fn host_json(member: &Choice) -> Value {
     json!({
         "address": {"socket_address": {"address": member.host.address.ip(), "port_value": member.host.address.port()}},
         "stats": stats,
-        "health_status": {"eds_health_status": status},
+        "health_status": {"eds_health_status": status, "failed_outlier_check": member.host.standing.is_ejected()},
         "weight": member.endpoint.weight,
         "priority": member.endpoint.priority,
         "hostname": member.endpoint.hostname,

@@ -1,5 +1,7 @@
 //! All resources of this proxy with their live state, and the making of snapshots from them.
 
+mod outliers;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,7 +16,7 @@ use serin_traffic::router::RouteTable;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::listeners::Listeners;
-use crate::runtime::{Choice, ClusterRuntime, ClusterState, Host};
+use crate::runtime::{Choice, ClusterRuntime, ClusterState, Host, Suspect};
 use crate::snapshot::Snapshot;
 use crate::worker::{Command, Shared};
 
@@ -32,6 +34,8 @@ pub(crate) struct Held<T> {
     /// Fields that are set and have no effect.
     pub(crate) ignored: Vec<String>,
 }
+
+pub(crate) use outliers::watch as watch_outliers;
 
 /// Everything.
 pub(crate) struct Store {
@@ -55,6 +59,9 @@ pub(crate) struct Store {
     built_clusters: HashMap<String, Arc<ClusterRuntime>>,
     built_tables: HashMap<String, Arc<RouteTable>>,
     pub(crate) sockets: Listeners,
+    suspects: UnboundedSender<Suspect>,
+    /// Counts what was published.
+    generation: u64,
 }
 
 impl Store {
@@ -62,7 +69,7 @@ impl Store {
         workers: usize,
         shared: Shared,
         commands: Vec<UnboundedSender<Command>>,
-        access_log: Option<String>,
+        (access_log, suspects): (Option<String>, UnboundedSender<Suspect>),
     ) -> Self {
         Self {
             workers,
@@ -81,6 +88,8 @@ impl Store {
             built_clusters: HashMap::new(),
             built_tables: HashMap::new(),
             sockets: Listeners::new(workers, commands, access_log),
+            suspects,
+            generation: 0,
         }
     }
 
@@ -308,7 +317,8 @@ impl Store {
         };
         let Some(assignment) = assignment else { return };
         let workers = self.workers;
-        let state = self.states.entry(name.to_owned()).or_insert_with(|| Arc::new(ClusterState::new(workers)));
+        let new = || Arc::new(ClusterState::new(workers, self.suspects.clone()));
+        let state = self.states.entry(name.to_owned()).or_insert_with(new);
         let hosts = self.hosts.entry(name.to_owned()).or_default();
         let mut members = Vec::with_capacity(assignment.endpoints.len());
         for endpoint in &assignment.endpoints {
@@ -338,6 +348,7 @@ impl Store {
         }
         let ready: Vec<String> = snapshot.listeners.keys().cloned().collect();
         self.shared.snapshot.store(Arc::new(snapshot));
+        self.generation += 1;
         self.sockets.accept(&ready);
     }
 

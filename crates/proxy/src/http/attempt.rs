@@ -1,5 +1,6 @@
 //! One try: choose an endpoint, get a connection, send the request, wait for the head of the answer.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -99,6 +100,9 @@ impl InFlight {
 
     /// Counts how the try ended.
     pub(crate) fn outcome(&self, outcome: Outcome) {
+        if let Some(local) = self.cluster.hosts.get(self.choice) {
+            self.cluster.note(&local.host, outcome);
+        }
         let stats = &self.cluster.state.stats;
         match outcome {
             Outcome::Response { status, .. } => {
@@ -230,7 +234,7 @@ impl Attempt<'_> {
         if request_done {
             sink.finish();
         }
-        if !matches!(body.timers.within(body.idle, sink.flush()).await, Some(Ok(()))) {
+        if !matches!(body.timers.within(body.idle, pin!(sink.flush())).await, Some(Ok(()))) {
             let outcome = Outcome::Reset { sent: false, refused: false };
             in_flight.outcome(outcome);
             return Err(outcome.into());
@@ -342,7 +346,7 @@ fn silence<'a>(body: &RequestBody<'a>, request_done: bool) -> impl Future<Output
     let limit = if request_done { body.idle } else { Duration::ZERO };
     let timers = body.timers;
     async move {
-        timers.within(limit, std::future::pending::<()>()).await;
+        timers.within(limit, pin!(std::future::pending::<()>())).await;
     }
 }
 

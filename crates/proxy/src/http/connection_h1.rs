@@ -1,6 +1,6 @@
 //! An HTTP/1 client's connection: one request after the other, each answered before the next is looked at.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -26,40 +26,83 @@ enum Next {
     Request(Framing),
     Refuse(u16),
     Closed,
+    /// Nothing, for a while.
+    Quiet,
 }
 
-/// Serves a connection until it ends.
+/// How a burst of requests ended.
+enum Burst {
+    /// The client says nothing for a while.
+    Quiet,
+    /// The connection is over, at once.
+    Closed,
+    /// It is over when the client has read what was written.
+    Linger,
+    /// It carries another protocol.
+    Tunnel(Box<upgrade::Tunnel>),
+}
+
+/// How long a client may say nothing before what its next request needs is put away.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// Serves a connection until it ends. Most connections wait most of the time: what a request needs, several kilobytes,
+/// is there only while requests come.
 pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buffer: BytesMut) {
     let (read, write) = stream.into_split();
     let mut reader = H1Reader::new(read, buffer);
     let mut writer = H1Writer::new(write);
+    loop {
+        match Box::pin(burst(&context, &mut reader, &mut writer)).await {
+            Burst::Quiet => {}
+            Burst::Closed => return,
+            Burst::Linger => return Box::pin(linger(reader, writer)).await,
+            Burst::Tunnel(tunnel) => return Box::pin(upgrade::run(*tunnel, reader, writer)).await,
+        }
+        reader.rest();
+        writer.rest();
+        let idle = timeouts(&context).idle;
+        let limit = if idle.is_zero() { idle } else { idle.saturating_sub(QUIET).max(QUIET) };
+        let readable = tokio::select! {
+            biased;
+            readable = within(limit, std::future::poll_fn(|cx| reader.socket.as_ref().poll_read_ready(cx))) => readable,
+            () = finishing(&context.worker) => return,
+        };
+        if readable.is_none() {
+            return count(&context, metric::http::CX_IDLE_TIMEOUT);
+        }
+    }
+}
+
+/// Serves requests as long as they come.
+async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &mut H1Writer) -> Burst {
     let mut head = RequestHead::default();
     let timers = Timers::new();
     let worker = context.worker.clone();
-    let mut leaving = std::pin::pin!(finishing(&worker));
+    let mut leaving = pin!(finishing(&worker));
     loop {
-        let framing = match next(&context, &timers, &mut reader, &mut head, leaving.as_mut()).await {
-            Next::Closed => return,
+        let framing = match next(context, &timers, reader, &mut head, leaving.as_mut()).await {
+            Next::Quiet => return Burst::Quiet,
+            Next::Closed => return Burst::Closed,
             Next::Refuse(status) => {
-                refuse(&context, status, &mut writer).await;
-                return linger(reader, writer).await;
+                refuse(context, status, writer).await;
+                return Burst::Linger;
             }
             Next::Request(framing) => framing,
         };
-        if let Err(error) = expectation(&mut head, framing, &mut writer).await {
-            refuse(&context, error.status(), &mut writer).await;
-            return linger(reader, writer).await;
+        if let Err(error) = expectation(&mut head, framing, writer).await {
+            refuse(context, error.status(), writer).await;
+            return Burst::Linger;
         }
         let wanted = framing::keeps_alive(&head.fields, head.version);
         let keep_alive = wanted && !context.worker.draining.get() && !reader.ended;
         reader.decoder = BodyDecoder::new(framing);
-        let responder = Responder::H1 { writer: &mut writer, version: head.version, keep_alive };
-        let body = RequestBody::new(Source::H1(&mut reader), &timers);
-        match serve_request(&context, &mut head, framing, body, responder).await {
-            Served::Keep if drained(&mut reader).await => {}
-            Served::Keep | Served::Close => return linger(reader, writer).await,
-            Served::Abort => return,
-            Served::Tunnel(tunnel) => return upgrade::run(*tunnel, reader, writer).await,
+        let responder = Responder::H1 { writer: &mut *writer, version: head.version, keep_alive };
+        let body = RequestBody::new(Source::H1(&mut *reader), &timers);
+        match serve_request(context, &mut head, framing, body, responder).await {
+            Served::Keep if drained(reader).await => {}
+            Served::Keep | Served::Close => return Burst::Linger,
+            Served::Abort => return Burst::Closed,
+            Served::Tunnel(tunnel) => return Burst::Tunnel(tunnel),
         }
     }
 }
@@ -82,22 +125,27 @@ async fn next(
         if reader.ended {
             return Next::Closed;
         }
-        let filled = tokio::select! {
-            biased;
-            filled = timers.within(timeouts.idle, reader.fill()) => filled,
-            () = leaving => return Next::Closed,
+        let quiet = if timeouts.idle.is_zero() { QUIET } else { QUIET.min(timeouts.idle) };
+        let filled = {
+            let filling = pin!(reader.fill());
+            tokio::select! {
+                biased;
+                filled = timers.within(quiet, filling) => filled,
+                () = leaving => return Next::Closed,
+            }
         };
         match filled {
             Some(Ok(())) if !reader.buffer.is_empty() => {}
             Some(_) => return Next::Closed,
-            None => {
+            None if quiet < QUIET => {
                 count(context, metric::http::CX_IDLE_TIMEOUT);
                 return Next::Closed;
             }
+            None => return Next::Quiet,
         }
     }
     timers.tick();
-    match timers.within(timeouts.request_headers, read_head(reader, timers, head)).await {
+    match timers.within(timeouts.request_headers, pin!(read_head(reader, timers, head))).await {
         Some(Some(Ok(framing))) => Next::Request(framing),
         Some(Some(Err(error))) => {
             count(context, metric::http::CX_PROTOCOL_ERROR);

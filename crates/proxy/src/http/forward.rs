@@ -1,5 +1,7 @@
 //! Moving bodies: the request's to the upstream, the answer's to the client, both at once.
 
+use std::pin::pin;
+
 use super::attempt::{Answer, AnswerReader, Failure, InFlight};
 use super::body::RequestBody;
 use super::finish::Record;
@@ -73,7 +75,8 @@ pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Res
             Take::Wait => {
                 push_out(body, sink).await?;
                 let timers = body.timers;
-                let filled = timers.within(body.idle, body.fill()).await.ok_or(PumpError::Stalled(Side::Client))?;
+                let filled =
+                    timers.within(body.idle, pin!(body.fill())).await.ok_or(PumpError::Stalled(Side::Client))?;
                 filled.map_err(|_| PumpError::Gone(Side::Client))?;
             }
         }
@@ -81,7 +84,7 @@ pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Res
 }
 
 async fn push_out(body: &RequestBody<'_>, sink: &mut Sink<'_>) -> Result<(), PumpError> {
-    let flushed = body.timers.within(body.idle, sink.flush()).await.ok_or(PumpError::Stalled(Side::Upstream))?;
+    let flushed = body.timers.within(body.idle, pin!(sink.flush())).await.ok_or(PumpError::Stalled(Side::Upstream))?;
     flushed.map_err(|_| PumpError::Gone(Side::Upstream))
 }
 
@@ -148,12 +151,9 @@ pub(crate) async fn stream(
                 if !flush(answer, body, client).await {
                     return Moved::ClientGone;
                 }
-                match body
-                    .timers
-                    .within(body.idle, fill(answer, body, client))
-                    .await
-                    .unwrap_or(Some(Err(BodyError::Aborted)))
-                {
+                let (timers, idle) = (body.timers, body.idle);
+                let filled = timers.within(idle, pin!(fill(answer, body, client))).await;
+                match filled.unwrap_or(Some(Err(BodyError::Aborted))) {
                     Some(Ok(())) => {
                         body.timers.tick();
                     }
@@ -170,10 +170,11 @@ pub(crate) async fn stream(
 async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>) -> bool {
     let (timers, idle) = (body.timers, body.idle);
     let (_, mut upstream) = answer.exchange.sides();
+    let mut flushing = pin!(client.flush());
     loop {
         tokio::select! {
             biased;
-            flushed = timers.within(idle, client.flush()) => return flushed.is_some_and(|f| f.is_ok()),
+            flushed = timers.within(idle, flushing.as_mut()) => return flushed.is_some_and(|f| f.is_ok()),
             pumped = pump(body, &mut upstream), if !answer.request_done => {
                 answer.request_done = true;
                 if pumped.is_err_and(|e| e.side() == Side::Client) {

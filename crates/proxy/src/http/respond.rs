@@ -7,6 +7,7 @@ use serin_http2::{Reason, StreamHandle};
 use serin_resources::header::HeaderEdits;
 use serin_traffic::header_edit;
 use serin_traffic::outcome::Outcome;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -161,10 +162,9 @@ pub(crate) async fn answer(
         return if sink.flush().await.is_ok() { tunnel(answer, permit) } else { Served::Abort };
     }
     let timers = body.timers;
-    let moving = forward::stream(&mut answer, body, &mut sink, record);
-    let moved = match deadline {
-        None => moving.await,
-        Some(_) => timers.until(deadline, moving).await.unwrap_or(Moved::TimedOut),
+    let moved = {
+        let moving = pin!(forward::stream(&mut answer, body, &mut sink, record));
+        timers.until(deadline, moving).await.unwrap_or(Moved::TimedOut)
     };
     drop(permit);
     match moved {

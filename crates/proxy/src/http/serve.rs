@@ -1,5 +1,6 @@
 //! The life of a request, one stage after the other. Every stage takes plain arguments and yields a value or an answer.
 
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -268,7 +269,7 @@ impl<'a> Stages<'a> {
             record.attempts += 1;
             let per_try = policy.and_then(|p| p.per_try_timeout).map(|d| body.timers.last() + d);
             let timers = body.timers;
-            let (result, whole) = bounded(timers, attempt.run(choice, body), per_try, deadline).await;
+            let (result, whole) = bounded(timers, pin!(attempt.run(choice, body)), per_try, deadline).await;
             drop(repeating.take());
             let outcome = match &result {
                 Some(Ok(answer)) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
@@ -318,6 +319,7 @@ impl<'a> Stages<'a> {
         cluster.state.stats.add(self.context.worker.id, index, 1);
         host.stats.add(self.context.worker.id, metric::host::RQ_TIMEOUT, 1);
         host.stats.add(self.context.worker.id, metric::host::RQ_ERROR, 1);
+        cluster.note(host, Outcome::Timeout);
         Outcome::Timeout
     }
 
@@ -352,7 +354,7 @@ impl<'a> Stages<'a> {
 /// The output unless the earlier of the two times comes first; the flag tells whether it was `deadline`.
 async fn bounded<F: Future>(
     timers: &Timers,
-    future: F,
+    future: Pin<&mut F>,
     per_try: Option<Instant>,
     deadline: Option<Instant>,
 ) -> (Option<F::Output>, bool) {

@@ -38,7 +38,8 @@ impl HostPool {
     }
 
     /// Takes a connection back after a complete exchange.
-    pub(crate) fn put(&self, connection: Box<H1Connection>) {
+    pub(crate) fn put(&self, mut connection: Box<H1Connection>) {
+        connection.reader.rest();
         self.http1.borrow_mut().push(connection);
     }
 

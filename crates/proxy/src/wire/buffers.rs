@@ -21,7 +21,8 @@ pub(crate) fn take() -> BytesMut {
 /// Gives a buffer back, unless its room is used up or it grew large for a large body.
 pub(crate) fn give(mut buffer: BytesMut) {
     buffer.clear();
-    if (READ_SIZE..4 * READ_SIZE).contains(&buffer.capacity()) {
+    // Room in front of what was read counts again.
+    if buffer.try_reclaim(READ_SIZE) && buffer.capacity() < 4 * READ_SIZE {
         POOL.with_borrow_mut(|pool| {
             if pool.len() < KEPT {
                 pool.push(buffer);

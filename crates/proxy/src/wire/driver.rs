@@ -35,6 +35,8 @@ pub(crate) struct Driver {
     output: Vec<u8>,
     written: usize,
     refilled: Instant,
+    /// Whether others had their turn since there is something to write.
+    rested: bool,
     /// The peer broke the protocol; it is told, then the connection ends.
     failed: bool,
 }
@@ -42,7 +44,16 @@ pub(crate) struct Driver {
 impl Driver {
     /// A driver that begins with what was read before.
     pub(crate) fn new(stream: TcpStream, session: Session, input: BytesMut) -> Self {
-        Self { stream, session, input, output: Vec::new(), written: 0, refilled: Instant::now(), failed: false }
+        Self {
+            stream,
+            session,
+            input,
+            output: Vec::new(),
+            written: 0,
+            refilled: Instant::now(),
+            rested: false,
+            failed: false,
+        }
     }
 
     /// Moves bytes until the peer has begun as it must; false when it never does.
@@ -80,6 +91,14 @@ impl Driver {
             self.received();
         }
         let ended = !self.failed && self.poll_read(cx).is_ready();
+        if !ended && !self.failed && !self.rested && self.session.has_output() {
+            // Others that are ready may have something to say on this connection too: it all leaves with one write, once
+            // every task had its turn.
+            self.rested = true;
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+            return Poll::Pending;
+        }
+        self.rested = false;
         let broken = matches!(self.poll_write(cx), Poll::Ready(Err(_)));
         let done = self.output.is_empty() && (self.failed || self.session.is_finished());
         if ended || broken || done {

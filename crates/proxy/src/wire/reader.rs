@@ -13,6 +13,7 @@ use serin_http2::{Piece, StreamError, StreamHandle};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::tcp::OwnedReadHalf;
 
+use super::buffers;
 use super::writer::{H1Writer, SMALL};
 
 /// A piece of a body.
@@ -115,6 +116,14 @@ impl H1Reader {
     }
 
     pub(crate) async fn fill(&mut self) -> Result<(), BodyError> {
+        if self.buffer.is_empty() {
+            self.rest();
+            let ready = std::future::poll_fn(|cx| self.socket.as_ref().poll_read_ready(cx)).await;
+            ready.map_err(|_| BodyError::Aborted)?;
+            if self.read_size == READ_SIZE {
+                self.buffer = buffers::take();
+            }
+        }
         let room = self.make_room();
         match self.socket.read_buf(&mut self.buffer).await {
             Ok(0) => self.ended = true,
@@ -122,6 +131,13 @@ impl H1Reader {
             Err(_) => return Err(BodyError::Aborted),
         }
         Ok(())
+    }
+
+    /// Gives an empty buffer back: what waits needs none.
+    pub(crate) fn rest(&mut self) {
+        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
+            buffers::give(std::mem::take(&mut self.buffer));
+        }
     }
 
     /// Reads without waiting when the last read says that more is there; true when something came.

@@ -40,6 +40,13 @@ impl H1Writer {
         Self { socket, out: Vec::new(), written: 0, large: VecDeque::new(), chunked: false }
     }
 
+    /// Frees the memory of a connection that waits.
+    pub(crate) fn rest(&mut self) {
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+    }
+
     fn push(&mut self, data: Bytes) {
         if data.len() <= SMALL {
             return self.push_small(&data);
