@@ -26,7 +26,9 @@ pub(crate) fn descriptors() -> anyhow::Result<DescriptorPool> {
 /// The bootstrap that the options ask for.
 pub(crate) fn load(options: &ProxyOptions) -> anyhow::Result<Bootstrap> {
     match &options.bootstrap {
-        Some(file) => read(file),
+        // The descriptors take megabytes for a moment. What a thread freed goes back to the system when the thread ends.
+        Some(file) => std::thread::scope(|scope| scope.spawn(|| read(file)).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
         None => Ok(from_options(options)),
     }
 }

@@ -4,6 +4,6 @@ mod connect;
 mod dns;
 mod pool;
 
-pub(crate) use connect::{ConnectError, H1Connection, H2Connection, H2Stream, Upstream, connect};
+pub(crate) use connect::{ConnectError, H1Connection, H2Connection, H2Stream, Upstream, connect, multiplexed};
 pub(crate) use dns::resolve;
 pub(crate) use pool::{HostPool, Pools};

@@ -15,7 +15,7 @@ use serin_traffic::outcome::Outcome;
 use super::body::RequestBody;
 use super::forward::{Side, upload};
 use crate::metric;
-use crate::upstream::{ConnectError, H1Connection, H2Connection, H2Stream, Upstream, connect};
+use crate::upstream::{ConnectError, H1Connection, H2Connection, H2Stream, Upstream, connect, multiplexed};
 use crate::wire::{H1Reader, H2Reader, H2Writer, Sink};
 use crate::worker::{LocalCluster, LocalHost, Worker};
 
@@ -192,17 +192,18 @@ impl Attempt<'_> {
             body.rewind();
         }
         let in_flight = InFlight::new(self.worker.id, self.cluster, choice);
-        let connection = match connect(self.worker.id, self.cluster, host, self.h2).await {
-            Ok(connection) => connection,
+        if self.h2 {
+            let connection = multiplexed(self.worker.id, self.cluster.clone(), host.clone());
+            pool.share(connection.clone());
+            return self.exchange_h2(connection, in_flight, body).await;
+        }
+        match connect(self.worker.id, self.cluster, host).await {
+            Ok(connection) => self.exchange_h1(connection, in_flight, body).await,
             Err(ConnectError::Refused | ConnectError::Timeout) => {
                 in_flight.outcome(Outcome::ConnectFailure);
-                return Err(Outcome::ConnectFailure.into());
+                Err(Outcome::ConnectFailure.into())
             }
-        };
-        if let Upstream::H2(connection) = &connection {
-            pool.share(connection.clone());
         }
-        self.exchange(connection, in_flight, body).await
     }
 
     async fn exchange(
@@ -356,6 +357,7 @@ fn stream_error(connection: &H2Connection, error: StreamError) -> Outcome {
     match error {
         StreamError::Refused => Outcome::Reset { sent: false, refused: true },
         StreamError::Reset(_) => Outcome::Reset { sent: true, refused: false },
+        StreamError::Gone if connection.usage.is_unreachable() => Outcome::ConnectFailure,
         StreamError::Gone => {
             connection.usage.retire();
             Outcome::Reset { sent: true, refused: false }

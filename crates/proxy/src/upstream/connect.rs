@@ -14,6 +14,7 @@ use crate::metric;
 use crate::runtime::{ClusterRuntime, Host};
 use crate::socket;
 use crate::wire::{Driven, Driver, H1Reader, H1Writer};
+use crate::worker::LocalCluster;
 
 /// A connection of either protocol, ready for a request.
 pub(crate) enum Upstream {
@@ -54,6 +55,8 @@ pub(crate) struct H2Use {
     requests: Cell<u32>,
     most_requests: Option<u32>,
     retired: Cell<bool>,
+    /// Whether no connection could be made.
+    unreachable: Cell<bool>,
     idle_since: Cell<Instant>,
     idle_timeout: Duration,
 }
@@ -65,6 +68,7 @@ impl H2Use {
             requests: Cell::new(0),
             most_requests: cluster.config.max_requests_per_connection,
             retired: Cell::new(false),
+            unreachable: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
             idle_timeout: cluster.config.idle_timeout,
         })
@@ -78,6 +82,11 @@ impl H2Use {
     /// No new streams from now on; those that are open go on.
     pub(crate) fn retire(&self) {
         self.retired.set(true);
+    }
+
+    /// Whether no connection could be made.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.unreachable.get()
     }
 
     /// Whether it takes new streams.
@@ -133,13 +142,18 @@ pub(crate) enum ConnectError {
     Timeout,
 }
 
-/// Connects within the cluster's connect timeout.
+/// Makes an HTTP/1 connection.
 pub(crate) async fn connect(
     worker: usize,
     cluster: &ClusterRuntime,
     host: &Arc<Host>,
-    h2: bool,
-) -> Result<Upstream, ConnectError> {
+) -> Result<Box<H1Connection>, ConnectError> {
+    let (stream, gauge) = open(worker, cluster, host).await?;
+    Ok(plain(stream, gauge, cluster))
+}
+
+/// Opens a socket within the cluster's connect timeout.
+async fn open(worker: usize, cluster: &ClusterRuntime, host: &Arc<Host>) -> Result<(TcpStream, Gauge), ConnectError> {
     let (stats, host_stats) = (&cluster.state.stats, &host.stats);
     stats.add(worker, metric::cluster::CX_TOTAL, 1);
     host_stats.add(worker, metric::host::CX_TOTAL, 1);
@@ -157,8 +171,7 @@ pub(crate) async fn connect(
     socket::prepare(&stream, host.address);
     stats.add(worker, metric::cluster::CX_ACTIVE, 1);
     host_stats.add(worker, metric::host::CX_ACTIVE, 1);
-    let gauge = Gauge { host: host.clone(), cluster: cluster.state.clone(), worker };
-    Ok(if h2 { multiplexed(stream, gauge, cluster) } else { Upstream::H1(plain(stream, gauge, cluster)) })
+    Ok((stream, Gauge { host: host.clone(), cluster: cluster.state.clone(), worker }))
 }
 
 fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Connection> {
@@ -174,18 +187,29 @@ fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Con
     })
 }
 
-/// An HTTP/2 connection, which is driven by a task of its own until it ends. Requests need not wait for what the other
-/// end says first.
-fn multiplexed(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Upstream {
+/// An HTTP/2 connection, which a task of its own opens and drives until it ends. Requests need not wait for that: what
+/// they say is collected meanwhile, so that a burst shares one connection instead of making one each.
+pub(crate) fn multiplexed(worker: usize, cluster: Rc<LocalCluster>, host: Arc<Host>) -> H2Connection {
     let session = Session::new(Role::Client, Config::default());
-    let usage = H2Use::new(cluster);
-    let (mut driver, watched) = (Driver::new(stream, session.clone(), BytesMut::new()), usage.clone());
+    let usage = H2Use::new(&cluster);
+    let connection = H2Connection { session: session.clone(), usage: usage.clone() };
     tokio::task::spawn_local(async move {
-        while let Driven::Request(_) = driver.next().await {}
-        watched.retire();
-        drop(gauge);
+        match open(worker, &cluster, &host).await {
+            Ok((stream, gauge)) => {
+                drop((cluster, host));
+                let mut driver = Driver::new(stream, session, BytesMut::new());
+                while let Driven::Request(_) = driver.next().await {}
+                usage.retire();
+                drop(gauge);
+            }
+            Err(_) => {
+                usage.unreachable.set(true);
+                usage.retire();
+                session.close();
+            }
+        }
     });
-    Upstream::H2(H2Connection { session, usage })
+    connection
 }
 
 impl H2Connection {

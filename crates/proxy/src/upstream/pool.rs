@@ -24,8 +24,9 @@ impl HostPool {
         if h2 {
             let mut pool = self.http2.borrow_mut();
             pool.retain(|c| kept(c, c.is_usable()));
-            let free = pool.iter().filter(|c| c.usage.streams() < STREAMS && c.session.can_open());
-            let found = free.min_by_key(|c| c.usage.streams())?;
+            // The oldest that has room: few connections with many streams each are cheaper than the reverse, and surplus
+            // ones grow old.
+            let found = pool.iter().find(|c| c.usage.streams() < STREAMS && c.session.can_open())?;
             return Some(Upstream::H2(found.clone()));
         }
         let mut pool = self.http1.borrow_mut();
