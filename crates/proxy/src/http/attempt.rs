@@ -193,7 +193,7 @@ impl Attempt<'_> {
         }
         let in_flight = InFlight::new(self.worker.id, self.cluster, choice);
         if self.h2 {
-            let connection = multiplexed(self.worker.id, self.cluster.clone(), host.clone());
+            let connection = multiplexed(self.worker.id, self.cluster.shared(), host.clone());
             pool.share(connection.clone());
             return self.exchange_h2(connection, in_flight, body).await;
         }

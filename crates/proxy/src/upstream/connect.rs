@@ -14,7 +14,6 @@ use crate::metric;
 use crate::runtime::{ClusterRuntime, Host};
 use crate::socket;
 use crate::wire::{Driven, Driver, H1Reader, H1Writer};
-use crate::worker::LocalCluster;
 
 /// A connection of either protocol, ready for a request.
 pub(crate) enum Upstream {
@@ -189,7 +188,7 @@ fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Con
 
 /// An HTTP/2 connection, which a task of its own opens and drives until it ends. Requests need not wait for that: what
 /// they say is collected meanwhile, so that a burst shares one connection instead of making one each.
-pub(crate) fn multiplexed(worker: usize, cluster: Rc<LocalCluster>, host: Arc<Host>) -> H2Connection {
+pub(crate) fn multiplexed(worker: usize, cluster: Arc<ClusterRuntime>, host: Arc<Host>) -> H2Connection {
     let session = Session::new(Role::Client, Config::default());
     let usage = H2Use::new(&cluster);
     let connection = H2Connection { session: session.clone(), usage: usage.clone() };

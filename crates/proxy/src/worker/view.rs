@@ -57,6 +57,11 @@ pub(crate) struct LocalHost {
 }
 
 impl LocalCluster {
+    /// What all workers share of it.
+    pub(crate) fn shared(&self) -> Arc<ClusterRuntime> {
+        self.runtime.clone()
+    }
+
     pub(crate) fn new(runtime: Arc<ClusterRuntime>, worker: &Worker) -> Self {
         let host = |host: &Arc<Host>| LocalHost { host: host.clone(), pool: worker.pools.borrow_mut().of(host.id) };
         let hosts = runtime.choices.iter().map(|choice| host(&choice.host)).collect();
