@@ -51,15 +51,17 @@ impl ConnectionContext {
     }
 }
 
-/// Serves one connection until it ends.
+/// Serves one connection, accepted from `peer` by a listener at `bound`, until it ends.
 pub(crate) async fn connection(
     worker: Rc<Worker>,
     (listener, view): (Rc<str>, Rc<View>),
     stream: TcpStream,
-    peer: SocketAddr,
+    (peer, bound): (SocketAddr, SocketAddr),
     guard: &ConnectionGuard,
 ) {
-    let (local, seen) = (stream.local_addr().ok(), RefCell::new((0, view)));
+    // Only a listener at every address has to ask at which one the client came.
+    let local = if bound.ip().is_unspecified() { stream.local_addr().ok() } else { Some(bound) };
+    let seen = RefCell::new((0, view));
     let context = Rc::new(ConnectionContext { worker, listener, seen, peer, local });
     let http = &guard.listener.config.http;
     let id = context.worker.id;

@@ -1,6 +1,7 @@
 //! Worker threads: one OS thread with one runtime and its own listening sockets each.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -78,17 +79,18 @@ async fn sweep(worker: Rc<Worker>) {
 
 async fn accept(worker: Rc<Worker>, name: String, socket: TcpListener) {
     let name: Rc<str> = name.into();
+    let local = socket.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let mut warned: Option<Instant> = None;
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
                 let Some(view) = worker.view(&name) else { continue };
-                socket::prepare(&stream, peer);
+                socket::prepare_accepted(&stream, peer, local);
                 let guard = ConnectionGuard::new(worker.clone(), view.listener.clone());
                 let worker = worker.clone();
                 let name = name.clone();
                 tokio::task::spawn_local(async move {
-                    http::connection(worker, (name, view), stream, peer, &guard).await;
+                    http::connection(worker, (name, view), stream, (peer, local), &guard).await;
                     drop(guard);
                 });
             }

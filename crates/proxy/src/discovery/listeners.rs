@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::metric;
 use crate::snapshot::ListenerRuntime;
+use crate::socket;
 use crate::worker::Command;
 
 /// All sockets with what their listeners need at run time.
@@ -163,6 +164,7 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    socket::prepare_listener(&socket, address);
     socket.listen(4096)?;
     Ok(socket.into())
 }

@@ -100,6 +100,8 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
         let body = RequestBody::new(Source::H1(&mut *reader), &timers);
         match serve_request(context, &mut head, framing, body, responder).await {
             Served::Keep if drained(reader).await => {}
+            // Who asked for the end and said nothing more has nothing on its way that closing could lose.
+            Served::Close if !wanted && reader.decoder.is_done() && reader.buffer.is_empty() => return Burst::Closed,
             Served::Keep | Served::Close => return Burst::Linger,
             Served::Abort => return Burst::Closed,
             Served::Tunnel(tunnel) => return Burst::Tunnel(tunnel),
