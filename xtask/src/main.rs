@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod interop;
+mod profile;
 mod tidy;
 
 use anyhow::bail;
@@ -10,6 +11,7 @@ const HELP: &str = "\
 cargo xtask COMMAND
   tidy         check the repository's rules: layers, cycles, sizes, docs, names that do not belong here
   interop      run the mesh's acceptance with real peers, which it installs under target/
+  profile      instructions of a request by function (needs valgrind and h2load; takes the options of the bench)
   descriptors  rebuild crates/proxy/descriptors.bin from the envoy-types crate";
 
 fn main() -> anyhow::Result<()> {
@@ -17,6 +19,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.first().map(String::as_str) {
         Some("tidy") => tidy::run(),
         Some("interop") => interop::run(),
+        Some("profile") => profile::run(arguments.get(1..).unwrap_or_default()),
         Some("descriptors") => descriptors::run(),
         _ => bail!("{HELP}"),
     }

@@ -15,7 +15,9 @@ mod floor;
 mod h2;
 mod install;
 mod load;
+mod micro;
 mod peer;
+mod profile;
 mod report;
 mod rounds;
 
@@ -36,6 +38,13 @@ struct Cli {
 enum Command {
     /// CPU per request of the proxy and its peers, in interleaved rounds
     Proxy(ProxyOptions),
+    /// The pieces of a request alone: parsing, encoding, routes, choices
+    Micro {
+        /// Only benches whose name contains this
+        filter: Option<String>,
+    },
+    /// Instructions of a request by function, counted by callgrind
+    Profile(profile::ProfileOptions),
     /// The backend alone
     #[command(hide = true)]
     Backend {
@@ -93,6 +102,8 @@ struct ProxyOptions {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Proxy(options) => rounds::run(&options),
+        Command::Micro { filter } => micro::run(filter.as_deref()),
+        Command::Profile(options) => profile::run(&options),
         Command::Backend { listen, http2: false, .. } => backend::http1(listen),
         Command::Backend { listen, messages, .. } => backend::http2(listen, messages),
         Command::Floor { listen, upstream, fresh } => floor::run(listen, upstream, fresh),

@@ -204,7 +204,7 @@ impl Bench<'_> {
     }
 }
 
-fn backend(case: &Case, listen: SocketAddr) -> anyhow::Result<Running> {
+pub(crate) fn backend(case: &Case, listen: SocketAddr) -> anyhow::Result<Running> {
     let mut command = Command::new("taskset");
     command.args(["-c", &OTHER.to_string()]).arg(std::env::current_exe()?).arg("backend");
     command.args(["--listen", &listen.to_string()]).stdin(Stdio::null()).stdout(Stdio::null());
@@ -219,7 +219,7 @@ fn backend(case: &Case, listen: SocketAddr) -> anyhow::Result<Running> {
     Ok(running)
 }
 
-fn free_port() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_port() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 

@@ -5,11 +5,25 @@ use anyhow::{Context as _, ensure};
 use super::{Aim, Outcome};
 use crate::case::Case;
 
+/// As much as is taken, for that many seconds.
 pub(super) fn run(case: &Case, aim: Aim<'_>, seconds: u32) -> anyhow::Result<Outcome> {
+    let (connections, streams) = (case.load.connections.to_string(), case.load.streams.to_string());
+    load(case, aim, &["-c", &connections, "-m", &streams, "-D", &seconds.to_string()])
+}
+
+/// So many requests, one after the other.
+pub(crate) fn exactly(case: &Case, aim: Aim<'_>, requests: u32) -> anyhow::Result<Outcome> {
+    load(case, aim, &["-c", "1", "-m", "1", "-n", &requests.to_string()])
+}
+
+fn load(case: &Case, aim: Aim<'_>, how_much: &[&str]) -> anyhow::Result<Outcome> {
     let mut command = aim.pinned();
-    command.args(["h2load", "-t1", "-c", &case.load.connections.to_string(), "-m", &case.load.streams.to_string()]);
+    command.args(["h2load", "-t1"]).args(how_much);
+    if !case.setup.front.is_h2() {
+        command.arg("--h1");
+    }
     // One stream's window is enough for every answer; the connection's must not be what limits.
-    command.args(["-D", &seconds.to_string(), "-w", "20", "-W", "24"]);
+    command.args(["-w", "20", "-W", "24"]);
     for (name, value) in super::fields(case) {
         command.args(["-H", &format!("{name}: {value}")]);
     }
