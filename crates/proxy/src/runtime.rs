@@ -9,7 +9,7 @@ use serin_resources::cluster::Cluster;
 use serin_resources::endpoint::{Endpoint, Health};
 use serin_resources::outlier::OutlierDetection;
 use serin_telemetry::Counters;
-use serin_traffic::balance::Candidate;
+use serin_traffic::balance::{Candidate, Candidates};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::outlier::{self, Bucket, Cause, Rows, Verdict};
 use tokio::sync::mpsc::UnboundedSender;
@@ -175,12 +175,12 @@ pub(crate) struct ClusterRuntime {
     /// Every endpoint.
     pub(crate) members: Vec<Choice>,
     /// Those that requests go to now.
-    pub(crate) choices: Vec<Choice>,
+    pub(crate) choices: Candidates<Choice>,
 }
 
 impl ClusterRuntime {
     pub(crate) fn new(config: Cluster, state: Arc<ClusterState>, members: Vec<Choice>) -> Self {
-        let choices = usable(&members, config.panic_threshold);
+        let choices = Candidates::new(usable(&members, config.panic_threshold));
         Self { config, state, members, choices }
     }
 

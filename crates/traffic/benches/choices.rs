@@ -1,7 +1,7 @@
 //! What choosing costs: a cluster by weight, an endpoint by each balancer. `cargo bench -p serin-traffic --bench choices`.
 
 use serin_resources::cluster::Balancer;
-use serin_traffic::balance::{Candidate, State, pick};
+use serin_traffic::balance::{Candidate, Candidates, State, pick};
 use serin_traffic::split::Split;
 
 fn main() {
@@ -35,6 +35,7 @@ const ENDPOINTS: [usize; 3] = [2, 10, 1000];
 fn balance(bencher: divan::Bencher<'_, '_>, balancer: Balancer, endpoints: usize, weighted: bool) {
     let weight = |n: usize| if weighted { n as u32 % 7 + 1 } else { 1 };
     let all: Vec<Endpoint> = (0..endpoints).map(|n| Endpoint { weight: weight(n), active: n as u64 % 3 }).collect();
+    let all = Candidates::new(all);
     let (mut state, mut random) = (State::default(), fastrand::Rng::with_seed(1));
     bencher.bench_local(|| pick(balancer, &all, &mut state, &mut || random.u64(..)));
 }

@@ -6,6 +6,8 @@ mod round_robin;
 
 pub use round_robin::RoundRobin;
 
+use std::ops::Deref;
+
 use serin_resources::cluster::Balancer;
 
 /// What a balancer knows of an endpoint.
@@ -14,6 +16,32 @@ pub trait Candidate {
     fn weight(&self) -> u32;
     /// Requests in flight.
     fn active(&self) -> u64;
+}
+
+/// Endpoints to choose from, with what can be known of them once for all picks.
+#[derive(Debug, Clone)]
+pub struct Candidates<C> {
+    list: Vec<C>,
+    /// Whether all weigh the same.
+    equal: bool,
+}
+
+impl<C: Candidate> Candidates<C> {
+    /// Looks at every weight once.
+    #[must_use]
+    pub fn new(list: Vec<C>) -> Self {
+        let first = list.first().map(C::weight);
+        let equal = list.iter().all(|c| Some(c.weight()) == first);
+        Self { list, equal }
+    }
+}
+
+impl<C> Deref for Candidates<C> {
+    type Target = [C];
+
+    fn deref(&self) -> &[C] {
+        &self.list
+    }
 }
 
 /// State that a balancer keeps between picks; one for each worker and cluster, so that it needs no lock.
@@ -25,7 +53,7 @@ pub struct State {
 /// Picks one of `candidates`; `None` when there is none. `random` yields uniform 64-bit numbers.
 pub fn pick<C: Candidate>(
     balancer: Balancer,
-    candidates: &[C],
+    candidates: &Candidates<C>,
     state: &mut State,
     random: &mut impl FnMut() -> u64,
 ) -> Option<usize> {
@@ -42,13 +70,6 @@ pub fn pick<C: Candidate>(
 /// Maps a random number to `0..n`.
 pub(crate) fn below(random: u64, n: u64) -> u64 {
     ((u128::from(random) * u128::from(n)) >> 64) as u64
-}
-
-fn equal_weights<C: Candidate>(candidates: &[C]) -> bool {
-    candidates.windows(2).all(|pair| match pair {
-        [a, b] => a.weight() == b.weight(),
-        _ => true,
-    })
 }
 
 /// An index drawn by weight.
@@ -83,7 +104,7 @@ mod tests {
         }
     }
 
-    fn counts(balancer: Balancer, hosts: &[Host], picks: usize) -> Vec<usize> {
+    fn counts(balancer: Balancer, hosts: &Candidates<Host>, picks: usize) -> Vec<usize> {
         let mut state = State::default();
         let mut rng = fastrand::Rng::with_seed(7);
         let mut counts = vec![0; hosts.len()];
@@ -93,8 +114,8 @@ mod tests {
         counts
     }
 
-    fn hosts(weights: &[u32]) -> Vec<Host> {
-        weights.iter().map(|w| Host { weight: *w, active: 0 }).collect()
+    fn hosts(weights: &[u32]) -> Candidates<Host> {
+        Candidates::new(weights.iter().map(|w| Host { weight: *w, active: 0 }).collect())
     }
 
     #[test]
@@ -111,14 +132,15 @@ mod tests {
 
     #[test]
     fn least_request_avoids_the_busy() {
-        let hosts = [Host { weight: 1, active: 50 }, Host { weight: 1, active: 0 }, Host { weight: 1, active: 0 }];
+        let hosts = [50, 0, 0].map(|active| Host { weight: 1, active });
+        let hosts = Candidates::new(hosts.into());
         let counts = counts(Balancer::LeastRequest { choices: 2 }, &hosts, 9_000);
         assert!(counts[0] < 1_100, "picked only when drawn twice: {counts:?}");
     }
 
     #[test]
     fn nothing_to_pick_from() {
-        let none: [Host; 0] = [];
+        let none: Candidates<Host> = Candidates::new(Vec::new());
         assert_eq!(pick(Balancer::Random, &none, &mut State::default(), &mut || 0), None);
     }
 }

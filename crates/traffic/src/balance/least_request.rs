@@ -4,10 +4,10 @@
 //! With unequal weights choices are drawn by weight and compared by (active + 1) / weight, so that an idle pool is
 //! used by weight and a busy one by load.
 
-use super::{Candidate, below, by_weight, equal_weights};
+use super::{Candidate, Candidates, below, by_weight};
 
-pub(super) fn pick<C: Candidate>(candidates: &[C], choices: u32, random: &mut impl FnMut() -> u64) -> usize {
-    let equal = equal_weights(candidates);
+pub(super) fn pick<C: Candidate>(candidates: &Candidates<C>, choices: u32, random: &mut impl FnMut() -> u64) -> usize {
+    let equal = candidates.equal;
     let mut draw =
         || if equal { below(random(), candidates.len() as u64) as usize } else { by_weight(candidates, random()) };
     let mut best = draw();

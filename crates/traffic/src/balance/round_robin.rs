@@ -2,7 +2,7 @@
 //! candidate's credit by its weight and takes the total from the winner, which spreads a heavy one evenly.
 //! The first pick starts at a random place, so that many proxies do not start with the same endpoint.
 
-use super::{Candidate, below, equal_weights};
+use super::{Candidate, Candidates, below};
 
 /// Cursor and credits; a changed number of candidates starts over.
 #[derive(Debug, Default)]
@@ -12,8 +12,8 @@ pub struct RoundRobin {
 }
 
 impl RoundRobin {
-    pub(super) fn pick<C: Candidate>(&mut self, candidates: &[C], random: &mut impl FnMut() -> u64) -> usize {
-        if equal_weights(candidates) {
+    pub(super) fn pick<C: Candidate>(&mut self, candidates: &Candidates<C>, random: &mut impl FnMut() -> u64) -> usize {
+        if candidates.equal {
             let start = || below(random(), candidates.len() as u64) as usize;
             let cursor = self.cursor.map_or_else(start, |c| c.wrapping_add(1));
             self.cursor = Some(cursor);
@@ -25,7 +25,7 @@ impl RoundRobin {
         let total: i64 = candidates.iter().map(|c| i64::from(c.weight())).sum();
         let mut best = 0;
         let mut highest = i64::MIN;
-        for (index, (credit, candidate)) in self.credits.iter_mut().zip(candidates).enumerate() {
+        for (index, (credit, candidate)) in self.credits.iter_mut().zip(candidates.iter()).enumerate() {
             *credit += i64::from(candidate.weight());
             if *credit > highest {
                 highest = *credit;
