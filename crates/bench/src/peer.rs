@@ -67,7 +67,6 @@ impl Peer {
         let Case { setup, load, .. } = case;
         let many = setup.by != By::Nothing;
         match self {
-            Self::Serin if setup.front == Wire::Tcp => Some("it has no TCP proxy yet"),
             Self::Floor if load.close => Some("it closes nothing, so it cannot end a connection"),
             Self::Floor if setup.front != setup.back => Some("it translates nothing"),
             Self::Floor if case.extra != Extra::Nothing && case.extra != Extra::Latency => {

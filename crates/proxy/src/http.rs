@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use serin_resources::connection_manager::Codec;
+use serin_resources::connection_manager::{Codec, HttpConnectionManager};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
@@ -57,13 +57,12 @@ pub(crate) async fn connection(
     (listener, view): (Rc<str>, Rc<View>),
     stream: TcpStream,
     (peer, bound): (SocketAddr, SocketAddr),
-    guard: &ConnectionGuard,
+    (http, guard): (&HttpConnectionManager, &ConnectionGuard),
 ) {
     // Only a listener at every address has to ask at which one the client came.
     let local = if bound.ip().is_unspecified() { stream.local_addr().ok() } else { Some(bound) };
     let seen = RefCell::new((0, view));
     let context = Rc::new(ConnectionContext { worker, listener, seen, peer, local });
-    let http = &guard.listener.config.http;
     let id = context.worker.id;
     let first = match http.codec {
         Codec::Http1 => Some((stream, BytesMut::new(), false)),

@@ -16,6 +16,7 @@ mod runtime;
 mod snapshot;
 mod socket;
 mod state;
+mod tcp;
 mod threads;
 mod timer;
 mod upstream;

@@ -110,6 +110,19 @@ metrics! {
     ABORTS_INJECTED = "fault.aborts_injected",
 }
 
+metrics! {
+    /// `tcp.PREFIX.*`. The first two stand where those of HTTP do.
+    tcp:
+    CX_TOTAL = "downstream_cx_total",
+    CX_ACTIVE = "downstream_cx_active",
+    CX_NO_ROUTE = "downstream_cx_no_route",
+    RECEIVED = "downstream_cx_rx_bytes_total",
+    SENT = "downstream_cx_tx_bytes_total",
+    IDLE_TIMEOUT = "idle_timeout",
+}
+
+const _: () = assert!(tcp::CX_TOTAL == http::CX_TOTAL && tcp::CX_ACTIVE == http::CX_ACTIVE);
+
 /// Names that can go down.
 pub(crate) fn is_gauge(name: &str) -> bool {
     name.ends_with("_active")

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use serin_resources::listener::Filter;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::http;
 use crate::socket;
+use crate::tcp;
 use crate::worker::{Command, ConnectionGuard, Shared, Worker};
 
 /// Starts worker `id`; it runs until its commands' sender is gone.
@@ -90,7 +92,13 @@ async fn accept(worker: Rc<Worker>, name: String, socket: TcpListener) {
                 let worker = worker.clone();
                 let name = name.clone();
                 tokio::task::spawn_local(async move {
-                    http::connection(worker, (name, view), stream, (peer, local), &guard).await;
+                    match &guard.listener.config.filter {
+                        Filter::Http(http) => {
+                            let places = (peer, local);
+                            http::connection(worker, (name, view), stream, places, (http, &guard)).await;
+                        }
+                        Filter::Tcp(proxy) => Box::pin(tcp::connection(worker, stream, proxy, &guard)).await,
+                    }
                     drop(guard);
                 });
             }

@@ -24,6 +24,7 @@ pub mod matcher;
 pub mod outlier;
 pub mod retry;
 pub mod route;
+pub mod tcp_proxy;
 pub mod type_url;
 
 pub use audit::Audit;

@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb_hcm;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb_tcp;
 use prost::{Message as _, Name as _};
 
-use crate::connection_manager::HttpConnectionManager;
+use crate::access_log::AccessLog;
+use crate::connection_manager::{HttpConnectionManager, RouteSource};
 use crate::convert;
+use crate::tcp_proxy::TcpProxy;
 use crate::{Audit, Error, Path};
 
 /// One listening socket.
@@ -21,8 +24,52 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether clients or the local application connect.
     pub direction: Direction,
-    /// What is spoken.
-    pub http: HttpConnectionManager,
+    /// What becomes of its connections.
+    pub filter: Filter,
+}
+
+/// The network filter at the end of a listener's chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filter {
+    /// HTTP is spoken.
+    Http(Box<HttpConnectionManager>),
+    /// Bytes are passed on.
+    Tcp(TcpProxy),
+}
+
+impl Filter {
+    /// HTTP, handled like this.
+    #[must_use]
+    pub fn http(manager: HttpConnectionManager) -> Self {
+        Self::Http(Box::new(manager))
+    }
+
+    /// Where routes come from, if it has any.
+    #[must_use]
+    pub fn routes(&self) -> Option<&RouteSource> {
+        match self {
+            Self::Http(http) => Some(&http.routes),
+            Self::Tcp(_) => None,
+        }
+    }
+
+    /// Prefix of its statistics.
+    #[must_use]
+    pub fn stat_prefix(&self) -> &str {
+        match self {
+            Self::Http(http) => &http.stat_prefix,
+            Self::Tcp(tcp) => &tcp.stat_prefix,
+        }
+    }
+
+    /// What is logged of it.
+    #[must_use]
+    pub fn access_logs(&self) -> &[AccessLog] {
+        match self {
+            Self::Http(http) => &http.access_logs,
+            Self::Tcp(_) => &[],
+        }
+    }
 }
 
 /// Which way traffic of a listener flows, seen from the workload.
@@ -79,17 +126,19 @@ impl Listener {
                 2 => Direction::Outbound,
                 _ => Direction::Unspecified,
             },
-            http: filter_chain(chain, audit, &path.field("filter_chains").index(0))?,
+            filter: filter_chain(chain, audit, &path.field("filter_chains").index(0))?,
         })
     }
 
     /// The bytes of an LDS resource.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let filter = pb::Filter {
-            name: "envoy.filters.network.http_connection_manager".to_owned(),
-            config_type: Some(pb::filter::ConfigType::TypedConfig(convert::any(&self.http.encode()))),
+        let (name, config) = match &self.filter {
+            Filter::Http(http) => (HTTP, convert::any(&http.encode())),
+            Filter::Tcp(tcp) => (TCP, convert::any(&tcp.encode())),
         };
+        let filter =
+            pb::Filter { name: name.to_owned(), config_type: Some(pb::filter::ConfigType::TypedConfig(config)) };
         pb::Listener {
             name: self.name.clone(),
             address: Some(convert::proto_address(&self.address.ip().to_string(), self.address.port())),
@@ -105,11 +154,14 @@ impl Listener {
     }
 }
 
+const HTTP: &str = "envoy.filters.network.http_connection_manager";
+const TCP: &str = "envoy.filters.network.tcp_proxy";
+
 /// Filters that only look: without them nothing goes elsewhere.
 const HARMLESS_LISTENER_FILTERS: [&str; 2] =
     ["envoy.filters.listener.tls_inspector", "envoy.filters.listener.http_inspector"];
 
-fn filter_chain(value: &pb::FilterChain, audit: &mut Audit, path: &Path<'_>) -> Result<HttpConnectionManager, Error> {
+fn filter_chain(value: &pb::FilterChain, audit: &mut Audit, path: &Path<'_>) -> Result<Filter, Error> {
     audit!(value, pb::FilterChain as pb::FilterChain, audit, path;
         supported: filters, filter_chain_match;
         ignored: metadata, transport_socket_connect_timeout, name;
@@ -119,17 +171,24 @@ fn filter_chain(value: &pb::FilterChain, audit: &mut Audit, path: &Path<'_>) -> 
     }
     let filters_path = path.field("filters");
     let [filter] = value.filters.as_slice() else {
-        return Err(filters_path.error("exactly one network filter, http_connection_manager, is supported"));
+        return Err(
+            filters_path.error("exactly one network filter, http_connection_manager or tcp_proxy, is supported")
+        );
     };
     let here = filters_path.index(0);
     let Some(pb::filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
         return Err(here.error("needs typed_config"));
     };
+    let config = here.field("typed_config");
+    if any.type_url == pb_tcp::TcpProxy::type_url() {
+        let tcp: pb_tcp::TcpProxy = convert::from_any(any, &here)?;
+        return Ok(Filter::Tcp(TcpProxy::decode(&tcp, audit, &config)?));
+    }
     if any.type_url != pb_hcm::HttpConnectionManager::type_url() {
-        return Err(
-            here.error(format!("network filter '{}' is not supported, only http_connection_manager", filter.name))
-        );
+        let message =
+            format!("network filter '{}' is not supported, only http_connection_manager and tcp_proxy", filter.name);
+        return Err(here.error(message));
     }
     let manager: pb_hcm::HttpConnectionManager = convert::from_any(any, &here)?;
-    HttpConnectionManager::decode(&manager, audit, &here.field("typed_config"))
+    Ok(Filter::http(HttpConnectionManager::decode(&manager, audit, &config)?))
 }

@@ -8,7 +8,7 @@ use serin_model::{
     selects,
 };
 use serin_resources::connection_manager::RouteSource;
-use serin_resources::listener::{Direction, Listener};
+use serin_resources::listener::{Direction, Filter, Listener};
 use serin_resources::route::{Route, RouteConfiguration, VirtualHost};
 
 use crate::route::Place;
@@ -42,7 +42,7 @@ pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceS
             name: format!("{}_{port}", address.ip()),
             address,
             direction: Direction::Outbound,
-            http,
+            filter: Filter::http(http),
         });
     }
     set

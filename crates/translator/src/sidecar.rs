@@ -6,7 +6,7 @@ use serin_model::{
     EgressListener, HostFilter, Hostname, IngressListener, MeshSnapshot, ProxyIdentity, Service, Sidecar, selects,
 };
 use serin_resources::connection_manager::{HttpConnectionManager, RouteSource, Timeouts};
-use serin_resources::listener::{Direction, Listener};
+use serin_resources::listener::{Direction, Filter, Listener};
 use serin_resources::route::{Action, Forward, RouteConfiguration, VirtualHost, WeightedCluster};
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &EgressListene
         name: format!("{}_{}", address.ip(), address.port()),
         address,
         direction: Direction::Outbound,
-        http: manager(prefix, RouteSource::Rds(name)),
+        filter: Filter::http(manager(prefix, RouteSource::Rds(name))),
     });
 }
 
@@ -88,7 +88,7 @@ fn inbound(proxy: &ProxyIdentity, listener: &IngressListener, set: &mut Resource
         name: format!("{bind}_{}", listener.port),
         address: SocketAddr::new(bind, listener.port),
         direction: Direction::Inbound,
-        http: manager(format!("inbound_{bind}_{}", listener.port), RouteSource::Inline(routes)),
+        filter: Filter::http(manager(format!("inbound_{bind}_{}", listener.port), RouteSource::Inline(routes))),
     });
 }
 

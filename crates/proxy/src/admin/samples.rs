@@ -22,9 +22,10 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
         push("cluster", tag, "membership_total", cluster.members.len() as u64, true);
         push("cluster", tag, "membership_healthy", cluster.healthy() as u64, true);
     }
-    for (prefix, stats) in store.sockets.stats() {
+    for (kind, prefix, stats) in store.sockets.stats() {
+        let label = if kind == "http" { "envoy_http_conn_manager_prefix" } else { "envoy_tcp_prefix" };
         for (metric, value) in stats.iter() {
-            push("http", Some(("envoy_http_conn_manager_prefix", prefix)), metric, value, metric::is_gauge(metric));
+            push(kind, Some((label, prefix)), metric, value, metric::is_gauge(metric));
         }
     }
     for (type_url, prefix) in [

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serin_resources::Listener;
 use serin_resources::access_log::{AccessLog, Sink};
+use serin_resources::listener::Filter;
 use serin_telemetry::Counters;
 use serin_telemetry::access_log::{Destination, Format, Writer};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -25,7 +26,8 @@ pub(crate) struct Listeners {
     /// What was asked for, and what it became (port 0 is any free one).
     bound: HashMap<String, (SocketAddr, SocketAddr)>,
     waiting: HashMap<String, Vec<TcpListener>>,
-    stats: HashMap<String, Arc<Counters>>,
+    /// By `http` or `tcp`, and the prefix.
+    stats: HashMap<(&'static str, String), Arc<Counters>>,
     writers: HashMap<String, Arc<Writer>>,
     runtimes: HashMap<String, Arc<ListenerRuntime>>,
 }
@@ -46,7 +48,7 @@ impl Listeners {
 
     /// Opens a listener's sockets; they accept when its routes are known.
     pub(crate) fn open(&mut self, listener: &Listener) -> Result<(), String> {
-        for log in &listener.http.access_logs {
+        for log in listener.filter.access_logs() {
             Format::compile(log.format.as_deref()).map_err(|e| format!("Listener.access_log: {e}"))?;
         }
         if self.bound.get(&listener.name).is_some_and(|(asked, _)| *asked == listener.address) {
@@ -93,11 +95,15 @@ impl Listeners {
             return runtime.clone();
         }
         let workers = self.workers;
-        let stats = self.stats.entry(listener.http.stat_prefix.clone());
-        let stats = stats.or_insert_with(|| Arc::new(Counters::new(metric::http::NAMES, workers))).clone();
+        let (kind, names) = match &listener.filter {
+            Filter::Http(_) => ("http", metric::http::NAMES),
+            Filter::Tcp(_) => ("tcp", metric::tcp::NAMES),
+        };
+        let stats = self.stats.entry((kind, listener.filter.stat_prefix().to_owned()));
+        let stats = stats.or_insert_with(|| Arc::new(Counters::new(names, workers))).clone();
         let mut logs = Vec::new();
         let own = self.access_log.clone().map(|path| AccessLog { sink: Sink::File(path), format: None });
-        for log in listener.http.access_logs.iter().chain(&own) {
+        for log in listener.filter.access_logs().iter().chain(&own) {
             if let (Ok(format), Some(writer)) = (Format::compile(log.format.as_deref()), self.writer(&log.sink)) {
                 logs.push((format, writer));
             }
@@ -132,8 +138,8 @@ impl Listeners {
     }
 
     /// Counters by statistics prefix.
-    pub(crate) fn stats(&self) -> impl Iterator<Item = (&String, &Arc<Counters>)> {
-        self.stats.iter()
+    pub(crate) fn stats(&self) -> impl Iterator<Item = (&'static str, &String, &Arc<Counters>)> {
+        self.stats.iter().map(|((kind, prefix), stats)| (*kind, prefix, stats))
     }
 
     /// Lines that access logs lost.

@@ -58,6 +58,8 @@ pub(crate) struct Store {
     hosts: HashMap<String, HashMap<SocketAddr, Arc<Host>>>,
     built_clusters: HashMap<String, Arc<ClusterRuntime>>,
     built_tables: HashMap<String, Arc<RouteTable>>,
+    /// Of listeners that route nothing.
+    no_routes: Arc<RouteTable>,
     pub(crate) sockets: Listeners,
     suspects: UnboundedSender<Suspect>,
     /// Counts what was published.
@@ -87,6 +89,7 @@ impl Store {
             hosts: HashMap::new(),
             built_clusters: HashMap::new(),
             built_tables: HashMap::new(),
+            no_routes: Arc::new(RouteTable::compile(&RouteConfiguration::default())),
             sockets: Listeners::new(workers, commands, access_log),
             suspects,
             generation: 0,
@@ -161,7 +164,7 @@ impl Store {
 
     fn open_listener(&mut self, listener: Held<Listener>) -> Result<(), String> {
         self.sockets.open(&listener.value)?;
-        if let RouteSource::Inline(routes) = &listener.value.http.routes {
+        if let Some(RouteSource::Inline(routes)) = listener.value.filter.routes() {
             self.built_tables.insert(inline(&listener.value.name), Arc::new(RouteTable::compile(routes)));
         }
         self.listeners.insert(listener.value.name.clone(), listener);
@@ -225,9 +228,9 @@ impl Store {
     pub(crate) fn wanted_routes(&self) -> BTreeSet<String> {
         self.listeners
             .values()
-            .filter_map(|held| match &held.value.http.routes {
-                RouteSource::Rds(name) => Some(name.clone()),
-                RouteSource::Inline(_) => None,
+            .filter_map(|held| match held.value.filter.routes() {
+                Some(RouteSource::Rds(name)) => Some(name.clone()),
+                Some(RouteSource::Inline(_)) | None => None,
             })
             .collect()
     }
@@ -286,8 +289,8 @@ impl Store {
             .collect();
         let listeners = self.listeners.values().filter(|held| old(held.since));
         let routes: Vec<String> = listeners
-            .filter_map(|held| match &held.value.http.routes {
-                RouteSource::Rds(name) if !self.built_tables.contains_key(name) => Some(name.clone()),
+            .filter_map(|held| match held.value.filter.routes() {
+                Some(RouteSource::Rds(name)) if !self.built_tables.contains_key(name) => Some(name.clone()),
                 _ => None,
             })
             .collect();
@@ -339,9 +342,10 @@ impl Store {
     pub(crate) fn publish(&mut self) {
         let mut snapshot = Snapshot { clusters: self.built_clusters.clone(), ..Snapshot::default() };
         for (name, held) in &self.listeners {
-            let table = match &held.value.http.routes {
-                RouteSource::Rds(routes) => self.built_tables.get(routes),
-                RouteSource::Inline(_) => self.built_tables.get(&inline(name)),
+            let table = match held.value.filter.routes() {
+                Some(RouteSource::Rds(routes)) => self.built_tables.get(routes),
+                Some(RouteSource::Inline(_)) => self.built_tables.get(&inline(name)),
+                None => Some(&self.no_routes),
             };
             let Some(table) = table else { continue };
             snapshot.listeners.insert(name.clone(), (self.sockets.runtime(&held.value), table.clone()));

@@ -10,6 +10,7 @@ use serin_http1::encode::{self, Connection};
 use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{Error, Limits, RequestHead, ResponseHead, Scan, Version, parse_request};
 use serin_resources::connection_manager::Timeouts;
+use serin_resources::listener::Filter;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -111,7 +112,10 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
 
 /// The listener's timers as they are now.
 fn timeouts(context: &ConnectionContext) -> Timeouts {
-    context.view().1.listener.config.http.timeouts
+    match &context.view().1.listener.config.filter {
+        Filter::Http(http) => http.timeouts,
+        Filter::Tcp(_) => Timeouts::default(),
+    }
 }
 
 /// Waits for a request head.

@@ -9,6 +9,7 @@ use serin_http1::framing::Framing;
 use serin_resources::cluster::Protocol;
 use serin_resources::fault::{AbortStatus, Fault};
 use serin_resources::header::HeaderEdits;
+use serin_resources::listener::Filter;
 use serin_resources::route::{Action, Forward, WeightedCluster};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::router::{CompiledHost, CompiledRoute, RouteTable};
@@ -46,7 +47,10 @@ pub(crate) async fn serve(
         let reply = LocalReply { close: true, ..LocalReply::empty(405, "-") };
         return respond::local(reply, head, responder, &mut record).await;
     }
-    let http = &view.listener.config.http;
+    let Filter::Http(http) = &view.listener.config.filter else {
+        // The listener became another: the connection ends as its configuration did.
+        return Served::Abort;
+    };
     body.idle = http.timeouts.stream_idle;
     let websocket = match request::normalise(context, http, head) {
         Ok(asked) => asked,

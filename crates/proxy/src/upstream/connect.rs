@@ -152,7 +152,11 @@ pub(crate) async fn connect(
 }
 
 /// Opens a socket within the cluster's connect timeout.
-async fn open(worker: usize, cluster: &ClusterRuntime, host: &Arc<Host>) -> Result<(TcpStream, Gauge), ConnectError> {
+pub(crate) async fn open(
+    worker: usize,
+    cluster: &ClusterRuntime,
+    host: &Arc<Host>,
+) -> Result<(TcpStream, Gauge), ConnectError> {
     let (stats, host_stats) = (&cluster.state.stats, &host.stats);
     stats.add(worker, metric::cluster::CX_TOTAL, 1);
     host_stats.add(worker, metric::host::CX_TOTAL, 1);
