@@ -18,6 +18,7 @@ mod load;
 mod micro;
 mod peer;
 mod profile;
+mod push;
 mod report;
 mod rounds;
 
@@ -45,6 +46,8 @@ enum Command {
     },
     /// Instructions of a request by function, counted by callgrind
     Profile(profile::ProfileOptions),
+    /// What a change of configuration does to the latency of requests
+    Push(push::PushOptions),
     /// The backend alone
     #[command(hide = true)]
     Backend {
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Proxy(options) => rounds::run(&options),
         Command::Micro { filter } => micro::run(filter.as_deref()),
+        Command::Push(options) => push::run(&options),
         Command::Profile(options) => profile::run(&options),
         Command::Backend { listen, http2: false, .. } => backend::http1(listen),
         Command::Backend { listen, messages, .. } => backend::http2(listen, messages),

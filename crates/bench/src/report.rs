@@ -182,15 +182,20 @@ fn spread(values: impl Iterator<Item = f64>) -> Spread {
     Spread { low: at(0.25), median: at(0.5), high: at(0.75) }
 }
 
+/// The middle of a list of figures.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    spread(values).median
+}
+
 /// A ratio taken round by round; `None` for one too noisy to say anything.
-struct Ratio {
+pub(crate) struct Ratio {
     spread: Spread,
     noisy: bool,
 }
 
 impl Ratio {
     /// Of `own` to `other`; `disturbed` of the measurements were disturbed.
-    fn new(own: impl Iterator<Item = f64>, other: impl Iterator<Item = f64>, disturbed: f64) -> Self {
+    pub(crate) fn new(own: impl Iterator<Item = f64>, other: impl Iterator<Item = f64>, disturbed: f64) -> Self {
         let spread = spread(own.zip(other).map(|(own, other)| own / other));
         Self { spread, noisy: (spread.high - spread.low) / spread.median > TOO_NOISY || disturbed > 0.25 }
     }
@@ -202,7 +207,7 @@ impl Ratio {
     }
 
     /// The figure, and whether it is within `limit`.
-    fn verdict(&self, limit: Option<f64>) -> String {
+    pub(crate) fn verdict(&self, limit: Option<f64>) -> String {
         let Spread { low, median, high } = self.spread;
         match (self.noisy, limit.filter(|l| l.is_finite())) {
             (true, _) => format!("too noisy ({low:.2} to {high:.2})"),

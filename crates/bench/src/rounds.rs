@@ -15,9 +15,9 @@ use crate::report::{Idle, Measured, Report};
 use crate::{ProxyOptions, cpu};
 
 /// The contender's core.
-const CORE: usize = 0;
+pub(crate) const CORE: usize = 0;
 /// Load and backend.
-const OTHER: usize = 1;
+pub(crate) const OTHER: usize = 1;
 
 /// Runs everything and writes the report.
 pub(crate) fn run(options: &ProxyOptions) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Figures, Latency, Ratio, Report, Results, spread};
+use super::{Figures, Latency, Ratio, Report, Results, median, spread};
 use crate::peer::Peer;
 
 pub(super) fn all(report: &Report) -> String {
@@ -31,10 +31,6 @@ pub(super) fn all(report: &Report) -> String {
         let _ = writeln!(out, "- {reason}");
     }
     out
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    spread(values).median
 }
 
 fn throughput(out: &mut String, results: &Results, seconds: u32) {
