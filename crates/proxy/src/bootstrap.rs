@@ -39,8 +39,13 @@ fn read(file: &Path) -> anyhow::Result<Bootstrap> {
     let Some(descriptor) = pool.get_message_by_name("envoy.config.bootstrap.v3.Bootstrap") else {
         bail!("the built-in descriptors lack the bootstrap");
     };
-    let parsed =
-        serde_saphyr::with_deserializer_from_str(&text, |de| DynamicMessage::deserialize(descriptor.clone(), de));
+    // The file is the operator's own: however many routes it has, it is read.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: 50_000_000, max_events: 100_000_000 },
+    };
+    let parsed = serde_saphyr::with_deserializer_from_str_with_options(&text, options, |de| {
+        DynamicMessage::deserialize(descriptor.clone(), de)
+    });
     let message = parsed.with_context(|| format!("{}: not an Envoy bootstrap", file.display()))?;
     let mut audit = Audit::default();
     let bootstrap = Bootstrap::decode(&message.encode_to_vec(), &mut audit)
