@@ -200,8 +200,13 @@ impl Connection {
     }
 
     /// The next request that nobody has taken and that its client still wants.
+    ///
+    /// None is given out while a client does not read what it asked for: streams that wait count, so it is refused more.
     pub(crate) fn accept(&mut self) -> Option<Arrived> {
         loop {
+            if self.out.len() >= ROOM {
+                return None;
+            }
             let arrived = self.arrived.pop_front()?;
             match self.streams.get(&arrived.stream) {
                 Some(stream) if stream.failure.is_none() => return Some(arrived),

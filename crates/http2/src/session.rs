@@ -157,7 +157,8 @@ impl StreamHandle {
         self.with(|connection, id| {
             let stream = connection.stream(id)?;
             let Some(piece) = stream.received.pop_front() else {
-                return stream.failure.map_or(Ok(None), Err);
+                // What is whole stays whole, whatever became of the connection since.
+                return stream.failure.filter(|_| !stream.remote_ended).map_or(Ok(None), Err);
             };
             if let Piece::Data(data) = &piece {
                 connection.release_from(id, data.len() as u32);

@@ -18,7 +18,7 @@ mod snapshot;
 pub use gateway::{Gateway, GatewayServer, HostFilter};
 pub use name::{DOMAIN, Hostname, InvalidHostname, Labels, ObjectName, selects};
 pub use object::{Kind, Object, ObjectKey};
-pub use policy::{Balancer, ConnectionPool, DestinationRule, Subset, TrafficPolicy};
+pub use policy::{Balancer, ConnectionPool, DestinationRule, OutlierDetection, Subset, TrafficPolicy};
 pub use route::{
     Abort, AbortStatus, Action, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute,
     PathRedirect, Redirect, Respond, Retries, Rewrite, StringMatch, VirtualService,

@@ -37,6 +37,8 @@ pub struct TrafficPolicy {
     pub balancer: Option<Balancer>,
     /// Limits and timers of connections.
     pub connection_pool: Option<ConnectionPool>,
+    /// When an instance that misbehaves gets no more requests for a while.
+    pub outlier_detection: Option<OutlierDetection>,
     /// Policies that replace this one on one port.
     pub ports: Vec<(u16, Self)>,
 }
@@ -67,6 +69,27 @@ pub struct ConnectionPool {
     pub idle_timeout: Option<Duration>,
 }
 
+/// When an instance is ejected; what is not said is the proxy's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutlierDetection {
+    /// 5xx in a row; 0 switches that off.
+    pub server_errors: Option<u32>,
+    /// 502, 503 and 504 in a row; 0, and nothing said, is off.
+    pub gateway_errors: Option<u32>,
+    /// Failures of the connection in a row, when they count for themselves.
+    pub local_failures: Option<u32>,
+    /// Whether failures of the connection count for themselves.
+    pub split_local: bool,
+    /// Time between looks at all instances.
+    pub interval: Option<Duration>,
+    /// Time of the first ejection.
+    pub base_ejection_time: Option<Duration>,
+    /// Per cent of instances that may be ejected.
+    pub max_ejection_percent: Option<u32>,
+    /// Per cent of healthy instances below which health is disregarded; 0 is never.
+    pub min_health_percent: u32,
+}
+
 impl TrafficPolicy {
     /// The policy for one port: a port's own settings replace the rest whole.
     #[must_use]
@@ -83,6 +106,7 @@ impl TrafficPolicy {
         Self {
             balancer: self.balancer.or(wider.balancer),
             connection_pool: self.connection_pool.clone().or_else(|| wider.connection_pool.clone()),
+            outlier_detection: self.outlier_detection.clone().or_else(|| wider.outlier_detection.clone()),
             ports: Vec::new(),
         }
     }

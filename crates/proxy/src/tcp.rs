@@ -64,7 +64,10 @@ async fn reach(worker: &Rc<Worker>, cluster: &LocalCluster, attempts: u32) -> Op
             return None;
         };
         match open(worker.id, cluster, &local.host).await {
-            Ok(connected) => return Some(connected),
+            Ok(connected) => {
+                cluster.note(&local.host, Outcome::Response { status: 200, grpc: None });
+                return Some(connected);
+            }
             Err(_) => cluster.note(&local.host, Outcome::ConnectFailure),
         }
     }

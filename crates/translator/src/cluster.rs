@@ -6,6 +6,7 @@ use std::time::Duration;
 use serin_model::{Labels, MeshSnapshot, Port, Protocol, ProxyIdentity, Resolution, Service, TrafficPolicy};
 use serin_resources::cluster::{Balancer, Cluster, Discovery, Protocol as Wire};
 use serin_resources::endpoint::{Endpoint, Health, LoadAssignment};
+use serin_resources::outlier::{Compared, Consecutive, OutlierDetection};
 
 use crate::{ResourceSet, naming, scope};
 
@@ -78,6 +79,31 @@ fn apply(policy: &TrafficPolicy, protocol: Protocol, cluster: &mut Cluster) {
         cluster.max_requests = pool.max_requests;
         cluster.max_requests_per_connection = pool.max_requests_per_connection;
         cluster.max_retries = pool.max_retries;
+    }
+    if let Some(outlier) = &policy.outlier_detection {
+        cluster.panic_threshold = u8::try_from(outlier.min_health_percent).unwrap_or(100);
+        cluster.outlier = Some(ejection(outlier));
+    }
+}
+
+/// Istio's rule in Envoy's terms: what is counted is enforced, success rates are not compared.
+fn ejection(rule: &serin_model::OutlierDetection) -> OutlierDetection {
+    let defaults = OutlierDetection::default();
+    let counted = |failures: Option<u32>, default: Consecutive| match failures {
+        None => default,
+        Some(0) => Consecutive { failures: default.failures, enforced: 0 },
+        Some(failures) => Consecutive { failures, enforced: 100 },
+    };
+    OutlierDetection {
+        server_errors: counted(rule.server_errors, defaults.server_errors),
+        gateway_failures: counted(rule.gateway_errors, defaults.gateway_failures),
+        local_failures: counted(rule.local_failures, defaults.local_failures),
+        success_rate: Compared { enforced: 0, ..defaults.success_rate },
+        split_local: rule.split_local,
+        interval: rule.interval.unwrap_or(defaults.interval),
+        base_ejection_time: rule.base_ejection_time.unwrap_or(defaults.base_ejection_time),
+        max_ejection_percent: rule.max_ejection_percent.unwrap_or(defaults.max_ejection_percent),
+        ..defaults
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use serin_http1::{RequestHead, ResponseHead};
 
-use super::{Arrived, Block, Connection, FAREWELL, LARGEST_WINDOW, Leaving, Role};
+use super::{Arrived, Block, Connection, FAREWELL, LARGEST_WINDOW, Leaving, REMEMBERED, Role};
 use crate::error::{ConnectionError, Reason, StreamError};
 use crate::frame::{self, HEAD, Head, LARGEST, frame, number, unpadded};
 use crate::hpack::encode_status;
@@ -145,7 +145,7 @@ impl Connection {
         }
         self.release(head.length as u32);
         if self.is_forgotten(head.stream) {
-            return Ok(());
+            return self.budget.noise(1);
         }
         self.fail_stream(head.stream, Reason::STREAM_CLOSED, StreamError::Malformed)
     }
@@ -250,6 +250,9 @@ impl Connection {
         frame::header_block(id, frame::END_STREAM, &mut self.out, |block| encode_status(431, block));
         if !ends {
             frame(frame::RST_STREAM, 0, id, &Reason::NO_ERROR.0.to_be_bytes(), &mut self.out);
+            if self.forgotten.len() == REMEMBERED {
+                self.forgotten.pop_front();
+            }
             self.forgotten.push_back(id);
         }
         self.budget.caused_reset()

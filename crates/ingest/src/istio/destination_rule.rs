@@ -1,6 +1,8 @@
 //! DestinationRule.
 
-use serin_model::{Balancer, ConnectionPool, DestinationRule, Object, ObjectName, Subset, TrafficPolicy};
+use serin_model::{
+    Balancer, ConnectionPool, DestinationRule, Object, ObjectName, OutlierDetection, Subset, TrafficPolicy,
+};
 
 use super::{export_to, host, labels};
 use crate::cursor::Cursor;
@@ -40,7 +42,7 @@ fn read_subset(cursor: &Cursor<'_>) -> Option<Subset> {
 
 fn read_policy(cursor: &Cursor<'_>) -> Option<TrafficPolicy> {
     let object = cursor.object()?;
-    object.no_effect_yet(&["outlierDetection", "retryBudget"]);
+    object.no_effect_yet(&["retryBudget"]);
     object.not_supported(&["tunnel", "proxyProtocol"]);
     if let Some(tls) = object.get("tls") {
         read_tls(&tls);
@@ -52,6 +54,7 @@ fn read_policy(cursor: &Cursor<'_>) -> Option<TrafficPolicy> {
     Some(TrafficPolicy {
         balancer: object.get("loadBalancer").and_then(|l| read_balancer(&l)),
         connection_pool: object.get("connectionPool").and_then(|c| read_pool(&c)),
+        outlier_detection: object.get("outlierDetection").and_then(|o| read_outlier_detection(&o)),
         ports,
     })
 }
@@ -85,7 +88,6 @@ fn read_tls(cursor: &Cursor<'_>) {
 
 fn read_port_policy(cursor: &Cursor<'_>) -> Option<(u16, TrafficPolicy)> {
     let object = cursor.object()?;
-    object.no_effect_yet(&["outlierDetection"]);
     if let Some(tls) = object.get("tls") {
         read_tls(&tls);
     }
@@ -93,6 +95,7 @@ fn read_port_policy(cursor: &Cursor<'_>) -> Option<(u16, TrafficPolicy)> {
     let policy = TrafficPolicy {
         balancer: object.get("loadBalancer").and_then(|l| read_balancer(&l)),
         connection_pool: object.get("connectionPool").and_then(|c| read_pool(&c)),
+        outlier_detection: object.get("outlierDetection").and_then(|o| read_outlier_detection(&o)),
         ports: Vec::new(),
     };
     Some((number, policy))
@@ -121,6 +124,30 @@ fn read_balancer(cursor: &Cursor<'_>) -> Option<Balancer> {
             None
         }
     }
+}
+
+fn read_outlier_detection(cursor: &Cursor<'_>) -> Option<OutlierDetection> {
+    let object = cursor.object()?;
+    object.no_effect_yet(&["outlierDetectionHttpErrorCodes", "consecutiveErrors"]);
+    let number = |name: &str| object.get(name).and_then(|c| c.bounded(0, i32::MAX as u32));
+    let percent = |name: &str| object.get(name).and_then(|c| c.bounded(0, 100));
+    let split = object.get("splitExternalLocalOriginErrors").and_then(|c| c.boolean()).unwrap_or_default();
+    if let Some(failures) = object.get("consecutiveLocalOriginFailures").filter(|_| !split) {
+        failures.invalid(
+            "consecutiveLocalOriginFailures counts nothing without splitExternalLocalOriginErrors",
+            "set splitExternalLocalOriginErrors: true",
+        );
+    }
+    Some(OutlierDetection {
+        server_errors: number("consecutive5xxErrors"),
+        gateway_errors: number("consecutiveGatewayErrors"),
+        local_failures: number("consecutiveLocalOriginFailures"),
+        split_local: split,
+        interval: object.get("interval").and_then(|c| c.duration()),
+        base_ejection_time: object.get("baseEjectionTime").and_then(|c| c.duration()),
+        max_ejection_percent: percent("maxEjectionPercent").filter(|n| *n > 0),
+        min_health_percent: percent("minHealthPercent").unwrap_or_default(),
+    })
 }
 
 fn read_pool(cursor: &Cursor<'_>) -> Option<ConnectionPool> {

@@ -65,6 +65,7 @@ pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Res
                 sink.push(frame);
                 if sink.is_full() {
                     push_out(body, sink).await?;
+                    body.timers.tick();
                 }
             }
             Take::End => {
@@ -136,6 +137,8 @@ pub(crate) async fn stream(
                 if !flush(answer, body, client).await {
                     return Moved::ClientGone;
                 }
+                // A client that takes what there is is not silent, however much there is.
+                body.timers.tick();
             }
             Ok(Take::End) => {
                 client.finish();

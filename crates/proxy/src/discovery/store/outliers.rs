@@ -18,13 +18,16 @@ const TICK: Duration = Duration::from_millis(100);
 /// Judges suspects as they come and every cluster after its interval, for as long as the process lives.
 pub(crate) async fn watch(store: SharedStore, mut suspects: UnboundedReceiver<Suspect>) {
     let mut clock = Clock::default();
+    // One for all rounds: suspects that come faster than it ticks must not hold it up.
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             suspect = suspects.recv() => {
                 let Some(suspect) = suspect else { return };
                 store.lock().unwrap_or_else(PoisonError::into_inner).judge(&suspect);
             }
-            () = tokio::time::sleep(TICK) => {
+            _ = ticks.tick() => {
                 let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
                 for cluster in clock.due(&store, Instant::now()) {
                     store.end_interval(&cluster);
