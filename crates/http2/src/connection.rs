@@ -50,6 +50,8 @@ const FIRST_WINDOW: i64 = 65_535;
 const LARGEST_WINDOW: i64 = i32::MAX as i64;
 /// Unwritten bytes beyond which streams must wait.
 const ROOM: usize = 256 * 1024;
+/// Unwritten bytes beyond which the connection ends: heads of as many streams as there may be are far less.
+const LARGEST_OUTPUT: usize = 16 * 1024 * 1024;
 /// Streams given up here whose last frames may still come.
 const REMEMBERED: usize = 128;
 
@@ -133,6 +135,8 @@ pub(crate) struct Connection {
     budget: Budget,
     /// Whether a stream waits for a window or for room.
     starved: bool,
+    /// Whether a header block was sent.
+    encoded: bool,
     driver: Option<Waker>,
     driver_waits: bool,
 }
@@ -190,6 +194,7 @@ impl Connection {
             gone: false,
             budget: Budget::default(),
             starved: false,
+            encoded: false,
             driver: None,
             driver_waits: false,
         }
@@ -223,8 +228,19 @@ impl Connection {
         }
     }
 
+    /// Remembers a stream that was given up here: its last frames may still come.
+    fn forget(&mut self, id: u32) {
+        if self.forgotten.len() >= REMEMBERED {
+            self.forgotten.pop_front();
+        }
+        self.forgotten.push_back(id);
+    }
+
     /// Ends a stream because of what the peer did, and tells it.
     fn fail_stream(&mut self, id: u32, reason: Reason, error: StreamError) -> Result<(), ConnectionError> {
+        if !self.streams.contains_key(&id) {
+            self.forget(id);
+        }
         frame(frame::RST_STREAM, 0, id, &reason.0.to_be_bytes(), &mut self.out);
         self.end_stream(id, error);
         self.budget.caused_reset()
@@ -250,17 +266,16 @@ impl Connection {
             frame(frame::RST_STREAM, 0, id, &reason.0.to_be_bytes(), &mut self.out);
         }
         if !stream.remote_ended {
-            if self.forgotten.len() == REMEMBERED {
-                self.forgotten.pop_front();
-            }
-            self.forgotten.push_back(id);
+            self.forget(id);
         }
         let unread: usize = stream
             .received
             .iter()
             .map(|piece| if let crate::stream::Piece::Data(data) = piece { data.len() } else { 0 })
             .sum();
-        self.release(unread as u32);
+        if self.role == Role::Server {
+            self.release(unread as u32);
+        }
         self.produced();
     }
 
@@ -274,7 +289,8 @@ impl Connection {
         }
     }
 
-    /// Gives a stream's window back what was taken out of it, and the connection's.
+    /// Gives a stream's window back what was taken out of it, and a server its connection's. A client gave that back when
+    /// it came: one reader that is slow must not hold up all that share the connection, and their own windows bound them.
     pub(crate) fn release_from(&mut self, id: u32, bytes: u32) {
         let half = self.config.stream_window / 2;
         if let Some(stream) = self.streams.get_mut(&id).filter(|s| !s.remote_ended) {
@@ -285,7 +301,9 @@ impl Connection {
                 stream.released = 0;
             }
         }
-        self.release(bytes);
+        if self.role == Role::Server {
+            self.release(bytes);
+        }
         self.produced();
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::task::{Context, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serin_http1::{HeaderBlock, ResponseHead};
 
 use crate::error::StreamError;
@@ -16,6 +16,10 @@ pub enum Piece {
     /// Fields after the last byte.
     Trailers(HeaderBlock),
 }
+
+/// Bytes of a frame that is tiny, and of a piece that takes no more of them.
+const TINY: usize = 64;
+const JOINED: usize = 4096;
 
 /// A stream's state.
 #[derive(Debug)]
@@ -31,7 +35,7 @@ pub(crate) struct Stream {
     pub(crate) received: VecDeque<Piece>,
     /// The answer's head, on a client's stream.
     pub(crate) head: Option<ResponseHead>,
-    /// Whether a final head has come, on a client's stream.
+    /// Whether a final head has come, on a client's stream, or was sent, on a server's.
     pub(crate) answered: bool,
     /// Interim answers so far.
     pub(crate) interim: u8,
@@ -64,6 +68,23 @@ impl Stream {
             waker: None,
             waiting: false,
         }
+    }
+
+    /// Keeps bytes that came. Tiny ones join those before, so that they cost no more than their length.
+    pub(crate) fn push(&mut self, data: &[u8]) {
+        if data.len() < TINY
+            && let Some(Piece::Data(last)) = self.received.back_mut()
+            && last.len() < JOINED
+        {
+            let mut joined = match std::mem::take(last).try_into_mut() {
+                Ok(own) => own,
+                Err(shared) => BytesMut::from(&shared[..]),
+            };
+            joined.extend_from_slice(data);
+            *last = joined.freeze();
+            return;
+        }
+        self.received.push_back(Piece::Data(Bytes::copy_from_slice(data)));
     }
 
     /// Whether both ends are done with it.

@@ -234,3 +234,69 @@ fn too_many_fields_are_answered_with_431() {
     assert!(answer.3.ends_with(b"431"));
     assert!(session.accept().is_none());
 }
+
+/// A peer whose header table is smaller than the default waits for the encoder to say that it keeps to that.
+#[test]
+fn the_first_block_says_that_the_encoder_keeps_no_table() {
+    let session = Session::new(Role::Server, Config::default());
+    let mut input = BytesMut::from(&[preface(), get(1), get(3)].concat()[..]);
+    session.receive(&mut input).unwrap();
+    while let Some(accepted) = session.accept() {
+        accepted.stream.respond(&serin_http1::ResponseHead::new(200), None, true).unwrap();
+    }
+    let blocks: Vec<Vec<u8>> = written(&session).into_iter().filter(|f| f.0 == HEADERS).map(|f| f.3).collect();
+    assert_eq!(blocks, [vec![0x20, 0x88], vec![0x88]]);
+}
+
+#[test]
+fn tiny_frames_are_joined() {
+    let session = Session::new(Role::Server, Config::default());
+    let tiny = frame(DATA, 0, 1, b"x").repeat(10_000);
+    let mut input = BytesMut::from(&[preface(), post(1), tiny].concat()[..]);
+    session.receive(&mut input).unwrap();
+    let accepted = session.accept().unwrap();
+    let (mut pieces, mut bytes) = (0, 0);
+    while let Ok(Some(serin_http2::Piece::Data(data))) = accepted.stream.take() {
+        pieces += 1;
+        bytes += data.len();
+    }
+    assert_eq!((pieces, bytes), (3, 10_000));
+}
+
+/// Who ends an answer that has begun, as watches and streams of events are ended, does nothing unusual.
+#[test]
+fn ending_a_begun_answer_is_no_abuse() {
+    let session = Session::new(Role::Server, Config::default());
+    let mut input = BytesMut::from(&preface()[..]);
+    for n in 0..2000u32 {
+        input.extend_from_slice(&get(n * 2 + 1));
+        session.receive(&mut input).unwrap();
+        let accepted = session.accept().unwrap();
+        accepted.stream.respond(&serin_http1::ResponseHead::new(200), None, false).unwrap();
+        input.extend_from_slice(&frame(RST_STREAM, 0, n * 2 + 1, &[0, 0, 0, 8]));
+        session.receive(&mut input).unwrap();
+        session.take_output(&mut Vec::new());
+    }
+}
+
+/// A client that asks and never reads is refused more, and does not make the server collect answers without end.
+#[test]
+fn answers_that_nobody_reads_are_bounded() {
+    let session = Session::new(Role::Server, Config::default());
+    let mut input = BytesMut::from(&preface()[..]);
+    let mut answer = serin_http1::ResponseHead::new(302);
+    answer.fields.append(b"location", &[b'x'; 4000]);
+    let (mut taken, mut ended) = (0, false);
+    for n in 0..20_000u32 {
+        input.extend_from_slice(&get(n * 2 + 1));
+        if session.receive(&mut input).is_err() {
+            ended = true;
+            break;
+        }
+        while let Some(accepted) = session.accept() {
+            accepted.stream.respond(&answer, None, true).unwrap();
+            taken += 1;
+        }
+    }
+    assert!(taken < 100 && ended, "{taken} answers were collected");
+}

@@ -1,4 +1,4 @@
-//! HAProxy: routes by a map, which is a tree for paths and prefixes and a hash of nothing slower for values.
+//! HAProxy: routes by a map, which it keeps as a tree.
 
 use std::fmt::Write as _;
 use std::path::Path;

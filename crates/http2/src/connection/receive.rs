@@ -1,9 +1,9 @@
 //! Frames that come in. Rows E1 to E22 of the hostile corpus: RFC 9113's section is named where it is not the frame's own.
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BytesMut};
 use serin_http1::{RequestHead, ResponseHead};
 
-use super::{Arrived, Block, Connection, FAREWELL, LARGEST_WINDOW, Leaving, REMEMBERED, Role};
+use super::{Arrived, Block, Connection, FAREWELL, LARGEST_OUTPUT, LARGEST_WINDOW, Leaving, Role};
 use crate::error::{ConnectionError, Reason, StreamError};
 use crate::frame::{self, HEAD, Head, LARGEST, frame, number, unpadded};
 use crate::hpack::encode_status;
@@ -55,6 +55,9 @@ impl Connection {
                 break Err(error);
             }
             at += HEAD + head.length;
+            if self.out.len() > LARGEST_OUTPUT {
+                break Err(ConnectionError::calm("answers are not read"));
+            }
         };
         input.advance(at);
         outcome
@@ -126,11 +129,14 @@ impl Connection {
         }
         let was_over = stream.is_over();
         if !data.is_empty() {
-            stream.received.push_back(Piece::Data(Bytes::copy_from_slice(data)));
+            stream.push(data);
         }
         stream.remote_ended |= ends;
         stream.wake();
         self.settle(head.stream, was_over);
+        if self.role == Role::Client {
+            self.release(head.length as u32);
+        }
         // Padding is taken out at once.
         if head.length > data.len() {
             self.release_from(head.stream, (head.length - data.len()) as u32);
@@ -247,13 +253,10 @@ impl Connection {
 
     /// Answers a request whose fields are too many or too large with 431.
     fn too_large(&mut self, id: u32, ends: bool) -> Result {
-        frame::header_block(id, frame::END_STREAM, &mut self.out, |block| encode_status(431, block));
+        self.header_block_out(id, true, |block| encode_status(431, block));
         if !ends {
             frame(frame::RST_STREAM, 0, id, &Reason::NO_ERROR.0.to_be_bytes(), &mut self.out);
-            if self.forgotten.len() == REMEMBERED {
-                self.forgotten.pop_front();
-            }
-            self.forgotten.push_back(id);
+            self.forget(id);
         }
         self.budget.caused_reset()
     }
@@ -325,7 +328,7 @@ impl Connection {
         let Some(stream) = self.streams.get(&head.stream).filter(|s| s.failure.is_none()) else {
             return self.budget.noise(1);
         };
-        let premature = self.role == Role::Server && !stream.local_ended;
+        let premature = self.role == Role::Server && !stream.answered;
         let refused = reason == Reason::REFUSED_STREAM;
         // A server that has answered may ask for no more of the request (§8.1): that is no failure.
         if self.role == Role::Client && reason == Reason::NO_ERROR && stream.remote_ended {

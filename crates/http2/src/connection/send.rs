@@ -23,8 +23,7 @@ impl Connection {
         stream.to_head = head.method() == b"HEAD";
         self.streams.insert(id, stream);
         self.live += 1;
-        let flags = if ends { frame::END_STREAM } else { 0 };
-        frame::header_block(id, flags, &mut self.out, |block| message::encode_request(head, length, block));
+        self.header_block_out(id, ends, |block| message::encode_request(head, length, block));
         self.budget.opened();
         self.produced();
         Some(id)
@@ -50,11 +49,24 @@ impl Connection {
         let stream = self.sendable(id)?;
         let was_over = stream.is_over();
         stream.local_ended = ends;
+        stream.answered = true;
         self.settle(id, was_over);
-        let flags = if ends { frame::END_STREAM } else { 0 };
-        frame::header_block(id, flags, &mut self.out, build);
+        self.header_block_out(id, ends, build);
         self.produced();
         Ok(())
+    }
+
+    /// Writes a header block. The first says that the encoder's table is empty, which a peer with a smaller one than the
+    /// default waits for (RFC 7541 §4.2).
+    pub(super) fn header_block_out(&mut self, id: u32, ends: bool, build: impl FnOnce(&mut Vec<u8>)) {
+        let flags = if ends { frame::END_STREAM } else { 0 };
+        let first = !std::mem::replace(&mut self.encoded, true);
+        frame::header_block(id, flags, &mut self.out, |block| {
+            if first {
+                block.push(0x20);
+            }
+            build(block);
+        });
     }
 
     fn sendable(&mut self, id: u32) -> Result<&mut Stream, StreamError> {

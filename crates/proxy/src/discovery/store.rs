@@ -333,7 +333,14 @@ impl Store {
             let host = hosts.entry(address).or_insert_with(|| Arc::new(Host::new(address, workers))).clone();
             members.push(Choice { host, endpoint: endpoint.clone() });
         }
-        hosts.retain(|address, _| members.iter().any(|m| m.host.address == *address));
+        let judged = held.value.outlier.is_some();
+        hosts.retain(|address, host| {
+            let kept = members.iter().any(|m| m.host.address == *address);
+            if !kept || !judged {
+                outliers::pardon(state, host);
+            }
+            kept
+        });
         let runtime = ClusterRuntime::new(held.value.clone(), state.clone(), members);
         self.built_clusters.insert(name.to_owned(), Arc::new(runtime));
     }

@@ -193,6 +193,10 @@ impl Attempt<'_> {
         }
         let in_flight = InFlight::new(self.worker.id, self.cluster, choice);
         if self.h2 {
+            // Another request may have made one since: when a connection with many streams dies, they share the next.
+            if let Some(Upstream::H2(connection)) = pool.checkout(true) {
+                return self.exchange_h2(connection, in_flight, body).await;
+            }
             let connection = multiplexed(self.worker.id, self.cluster.shared(), host.clone());
             pool.share(connection.clone());
             return self.exchange_h2(connection, in_flight, body).await;

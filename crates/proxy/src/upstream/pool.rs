@@ -65,6 +65,13 @@ impl HostPool {
     }
 }
 
+impl Drop for HostPool {
+    /// A connection made for an endpoint that was gone by then must end too.
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 /// All pools of a worker, by endpoint.
 #[derive(Default)]
 pub(crate) struct Pools(HashMap<u64, Rc<HostPool>>);

@@ -26,6 +26,8 @@ pub(crate) struct H1Writer {
     pub(crate) out: Vec<u8>,
     written: usize,
     large: VecDeque<Bytes>,
+    /// Bytes in `large`.
+    large_bytes: usize,
     /// Whether data goes out in chunks.
     pub(crate) chunked: bool,
 }
@@ -37,7 +39,7 @@ const FULL: usize = 64 * 1024;
 
 impl H1Writer {
     pub(crate) fn new(socket: OwnedWriteHalf) -> Self {
-        Self { socket, out: Vec::new(), written: 0, large: VecDeque::new(), chunked: false }
+        Self { socket, out: Vec::new(), written: 0, large: VecDeque::new(), large_bytes: 0, chunked: false }
     }
 
     /// Frees the memory of a connection that waits.
@@ -54,6 +56,7 @@ impl H1Writer {
         if self.chunked {
             self.append(|out| chunk_header(data.len(), out));
         }
+        self.large_bytes += data.len();
         self.large.push_back(data);
         if self.chunked {
             self.append(|out| out.extend_from_slice(b"\r\n"));
@@ -84,6 +87,7 @@ impl H1Writer {
         } else {
             let mut tail = Vec::new();
             write(&mut tail);
+            self.large_bytes += tail.len();
             self.large.push_back(tail.into());
         }
     }
@@ -95,7 +99,7 @@ impl H1Writer {
     }
 
     fn pending(&self) -> usize {
-        self.out.len() - self.written + self.large.iter().map(Bytes::len).sum::<usize>()
+        self.out.len() - self.written + self.large_bytes
     }
 
     pub(crate) async fn flush(&mut self) -> Result<(), Closed> {
@@ -129,6 +133,7 @@ impl H1Writer {
         while let Some(front) = self.large.front_mut().filter(|_| n > 0) {
             let part = front.len().min(n);
             front.advance(part);
+            self.large_bytes -= part;
             n -= part;
             if front.is_empty() {
                 self.large.pop_front();
@@ -144,6 +149,8 @@ impl H1Writer {
 pub(crate) struct H2Writer {
     stream: Rc<StreamHandle>,
     queue: VecDeque<Bytes>,
+    /// Bytes in `queue`.
+    queued: usize,
     trailers: Option<HeaderBlock>,
     ending: bool,
     ended: bool,
@@ -151,7 +158,7 @@ pub(crate) struct H2Writer {
 
 impl H2Writer {
     pub(crate) fn new(stream: Rc<StreamHandle>, ended: bool) -> Self {
-        Self { stream, queue: VecDeque::new(), trailers: None, ending: ended, ended }
+        Self { stream, queue: VecDeque::new(), queued: 0, trailers: None, ending: ended, ended }
     }
 
     async fn flush(&mut self) -> Result<(), Closed> {
@@ -160,6 +167,7 @@ impl H2Writer {
             let Some(front) = self.queue.front_mut() else { break };
             let sent = self.stream.send(front, last).map_err(|_| Closed)?;
             front.advance(sent);
+            self.queued -= sent;
             if front.is_empty() {
                 self.ended |= last;
                 self.queue.pop_front();
@@ -203,7 +211,10 @@ impl Sink<'_> {
             (Self::H1(writer), Frame::Data(data)) => writer.push(data),
             // Trailers do not pass to HTTP/1: RFC 9112 §7.1.2 lets them be dropped, and merging them is not safe.
             (Self::H1(_), Frame::Trailers(_)) => {}
-            (Self::H2(writer), Frame::Data(data)) => writer.queue.push_back(data),
+            (Self::H2(writer), Frame::Data(data)) => {
+                writer.queued += data.len();
+                writer.queue.push_back(data);
+            }
             (Self::H2(writer), Frame::Trailers(trailers)) => writer.trailers = Some(trailers),
         }
     }
@@ -220,7 +231,7 @@ impl Sink<'_> {
     pub(crate) fn is_full(&self) -> bool {
         match self {
             Self::H1(writer) => writer.pending() >= FULL,
-            Self::H2(writer) => writer.queue.iter().map(Bytes::len).sum::<usize>() >= FULL,
+            Self::H2(writer) => writer.queued >= FULL,
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{SharedStore, Store};
 use crate::metric::{cluster as counter, host};
-use crate::runtime::{ClusterRuntime, Host, Suspect, locked};
+use crate::runtime::{ClusterRuntime, ClusterState, Host, Suspect, locked};
 
 /// How finely intervals and ejection times are kept.
 const TICK: Duration = Duration::from_millis(100);
@@ -120,6 +120,14 @@ impl Store {
             self.rebuild_cluster(name);
             self.publish();
         }
+    }
+}
+
+/// Takes a host back at once: nobody judges it any more, or it is gone.
+pub(super) fn pardon(state: &ClusterState, host: &Host) {
+    if locked(&host.standing.record).until.take().is_some() {
+        host.standing.set_ejected(false);
+        state.stats.sub(0, counter::EJECTIONS_ACTIVE);
     }
 }
 
