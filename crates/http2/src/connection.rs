@@ -329,21 +329,27 @@ impl Connection {
 
     /// Begins to leave (§6.8): streams that are open end in peace.
     pub(crate) fn shut_down(&mut self) {
-        if self.leaving == Leaving::No {
-            match self.role {
-                // Nothing can be on its way that is not asked for.
-                Role::Client => {
-                    self.leaving = Leaving::Final;
-                    self.go_away(0, Reason::NO_ERROR);
-                }
-                Role::Server => {
-                    self.leaving = Leaving::Announced;
-                    self.go_away(i32::MAX as u32, Reason::NO_ERROR);
-                    frame(frame::PING, 0, 0, &FAREWELL, &mut self.out);
-                }
+        match (self.leaving, self.role) {
+            (Leaving::Final, _) => return,
+            // Nothing can be on its way that is not asked for.
+            (_, Role::Client) => {
+                self.leaving = Leaving::Final;
+                self.go_away(0, Reason::NO_ERROR);
             }
-            self.produced();
+            (Leaving::No, Role::Server) => {
+                self.leaving = Leaving::Announced;
+                self.go_away(i32::MAX as u32, Reason::NO_ERROR);
+                frame(frame::PING, 0, 0, &FAREWELL, &mut self.out);
+            }
+            (Leaving::Announced, Role::Server) => self.leave(),
         }
+        self.produced();
+    }
+
+    /// Says which stream is the last: the peer has seen the announcement, or had its time.
+    fn leave(&mut self) {
+        self.leaving = Leaving::Final;
+        self.go_away(self.highest, Reason::NO_ERROR);
     }
 
     fn go_away(&mut self, last: u32, reason: Reason) {

@@ -106,7 +106,8 @@ impl Session {
         self.0.borrow_mut().refill();
     }
 
-    /// Asks the peer to make no more requests; streams that are open end in peace.
+    /// Asks the peer to make no more requests; streams that are open end in peace. A server that asks again serves
+    /// nothing that was not there by then, whether or not the client has said that it knows.
     pub fn shut_down(&self) {
         self.0.borrow_mut().shut_down();
     }

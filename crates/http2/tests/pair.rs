@@ -175,3 +175,24 @@ fn random_frames_do_no_harm() {
         drop(asked);
     }
 }
+
+/// A client that never says that it knows of the end is not served for ever.
+#[test]
+fn an_announced_end_can_be_forced() {
+    let pair = Pair::new(Config::default());
+    pair.server.shut_down();
+    let mut unheard = Vec::new();
+    assert!(pair.server.take_output(&mut unheard));
+    let _before = pair.client.open(&get(), None, true).unwrap();
+    pair.exchange();
+    let before = pair.server.accept().unwrap();
+    pair.server.shut_down();
+    let mut last = Vec::new();
+    assert!(pair.server.take_output(&mut last));
+    let _after = pair.client.open(&get(), None, true).unwrap();
+    pair.exchange();
+    assert!(pair.server.accept().is_none());
+    before.stream.respond(&ResponseHead::new(204), None, true).unwrap();
+    pair.exchange();
+    assert!(pair.server.is_finished());
+}

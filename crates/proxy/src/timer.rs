@@ -36,15 +36,25 @@ impl Timers {
         self.now.get()
     }
 
-    /// The output, or `None` when nothing happened for `limit` (zero is no limit). Like [`until`](Self::until) it takes
-    /// a future that lies elsewhere: one that is moved into another takes its room twice, and waits are nested deeply.
+    /// The output, or `None` when nothing happened for `limit` (zero is no limit); every tick meanwhile begins the time
+    /// anew. Like [`until`](Self::until) it takes a future that lies elsewhere: one that is moved into another takes its
+    /// room twice, and waits are nested deeply.
     pub(crate) fn within<F: Future>(
         &self,
         limit: Duration,
         future: Pin<&mut F>,
     ) -> impl Future<Output = Option<F::Output>> {
+        self.alarm.race(move || (!limit.is_zero()).then(|| self.last() + limit), future)
+    }
+
+    /// The output, or `None` when `limit` (zero is no limit) has passed since the last tick, whatever happens until then.
+    pub(crate) fn at_most<F: Future>(
+        &self,
+        limit: Duration,
+        future: Pin<&mut F>,
+    ) -> impl Future<Output = Option<F::Output>> {
         let until = (!limit.is_zero()).then(|| self.last() + limit);
-        self.alarm.race(until, future)
+        self.until(until, future)
     }
 
     /// The output, or `None` when that time passes first.
@@ -53,7 +63,7 @@ impl Timers {
         until: Option<Instant>,
         future: Pin<&mut F>,
     ) -> impl Future<Output = Option<F::Output>> {
-        self.alarm.race(until, future)
+        self.alarm.race(move || until, future)
     }
 }
 
@@ -88,18 +98,18 @@ fn sleep(until: Instant) -> Pin<Box<Sleep>> {
 }
 
 impl Alarm {
-    /// The output, or `None` when `until` passes first. Waits may be nested, as long as they belong to one task: each
-    /// sets the alarm to its own time when that is the earlier one.
+    /// The output, or `None` when `until`, which may grow, passes first. Waits may be nested, as long as they belong to
+    /// one task: each sets the alarm to its own time when that is the earlier one.
     fn race<F: Future>(
         &self,
-        until: Option<Instant>,
+        until: impl Fn() -> Option<Instant>,
         mut future: Pin<&mut F>,
     ) -> impl Future<Output = Option<F::Output>> {
         std::future::poll_fn(move |cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
             }
-            let Some(until) = until else { return Poll::Pending };
+            let Some(until) = until() else { return Poll::Pending };
             let mut slot = self.0.borrow_mut();
             let sleep = slot.get_or_insert_with(|| sleep(until));
             loop {

@@ -403,8 +403,7 @@ impl Connection {
             self.budget.reply()?;
             frame(frame::PING, frame::ACK, 0, payload, &mut self.out);
         } else if payload == FAREWELL && self.leaving == Leaving::Announced {
-            self.leaving = Leaving::Final;
-            self.go_away(self.highest, Reason::NO_ERROR);
+            self.leave();
         }
         Ok(())
     }

@@ -95,7 +95,9 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
             return Burst::Linger;
         }
         let wanted = framing::keeps_alive(&head.fields, head.version);
-        let keep_alive = wanted && !context.worker.draining.get() && !reader.ended;
+        // A client that said its last word may have asked for more before.
+        let more = !reader.ended || !reader.buffer.is_empty();
+        let keep_alive = wanted && !context.worker.draining.get() && more;
         reader.decoder = BodyDecoder::new(framing);
         let responder = Responder::H1 { writer: &mut *writer, version: head.version, keep_alive };
         let body = RequestBody::new(Source::H1(&mut *reader), &timers);
@@ -151,7 +153,7 @@ async fn next(
         }
     }
     timers.tick();
-    match timers.within(timeouts.request_headers, pin!(read_head(reader, timers, head))).await {
+    match timers.at_most(timeouts.request_headers, pin!(read_head(reader, timers, head))).await {
         Some(Some(Ok(framing))) => Next::Request(framing),
         Some(Some(Err(error))) => {
             count(context, metric::http::CX_PROTOCOL_ERROR);

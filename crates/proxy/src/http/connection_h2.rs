@@ -27,12 +27,14 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buffer: BytesMut, timeouts: Timeouts) {
     let session = Session::new(Role::Server, Config::default());
     let mut driver = Driver::new(stream, session.clone(), buffer);
-    if within(timeouts.request_headers, driver.settled()).await != Some(true) {
+    let patience = if timeouts.request_headers.is_zero() { timeouts.idle } else { timeouts.request_headers };
+    if within(patience, driver.settled()).await != Some(true) {
         return;
     }
     let activity = Rc::new(Activity::new());
     let mut leaving = false;
     let mut wanted = pin!(leave(&context, &activity, timeouts.idle));
+    let mut farewell = pin!(tokio::time::sleep(Duration::ZERO));
     loop {
         let driven = tokio::select! {
             biased;
@@ -40,12 +42,16 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
             () = wanted.as_mut(), if !leaving => {
                 leaving = true;
                 session.shut_down();
+                farewell.as_mut().reset(tokio::time::Instant::now() + FAREWELL);
                 continue;
             }
-            () = tokio::time::sleep(FAREWELL), if leaving => {
+            () = farewell.as_mut(), if leaving => {
                 if session.live() == 0 {
                     return;
                 }
+                // It had its time: what it asks for from now on is not served.
+                session.shut_down();
+                farewell.as_mut().reset(tokio::time::Instant::now() + FAREWELL);
                 continue;
             }
         };

@@ -96,22 +96,22 @@ pub(crate) struct Shape<'a> {
 /// Answers by ourselves.
 pub(crate) async fn local(
     reply: LocalReply,
-    request: &RequestHead,
+    (request, body): (&RequestHead, &RequestBody<'_>),
     responder: Responder<'_>,
     record: &mut Record,
 ) -> Served {
-    let LocalReply { mut head, body, flag, close } = reply;
+    let LocalReply { mut head, body: text, flag, close } = reply;
     record.flag = flag;
     head.fields.set("server", b"serin");
     if !head.fields.contains("date") {
         head.fields.append(b"date", http_date().as_bytes());
     }
     record.response(&head);
-    let length = body.len() as u64;
+    let length = text.len() as u64;
     let to_head = request.method() == b"HEAD";
     let (framing, declared) = match head.status {
         ..200 | 204 | 304 => (Framing::Empty, Declared::AsFramed),
-        _ if body.is_empty() => (Framing::Empty, Declared::AsFramed),
+        _ if text.is_empty() => (Framing::Empty, Declared::AsFramed),
         _ if to_head => (Framing::Empty, Declared::Length(length)),
         _ => (Framing::Length(length), Declared::AsFramed),
     };
@@ -126,13 +126,13 @@ pub(crate) async fn local(
     let Some((mut sink, keep)) = started else { return Served::Abort };
     if framing != Framing::Empty {
         record.sent = length;
-        sink.push(Frame::Data(body.into()));
+        sink.push(Frame::Data(text.into()));
     }
     sink.finish();
-    match sink.flush().await {
-        Ok(()) if keep => Served::Keep,
-        Ok(()) => Served::Close,
-        Err(_) => Served::Abort,
+    match body.timers.within(body.idle, pin!(sink.flush())).await {
+        Some(Ok(())) if keep => Served::Keep,
+        Some(Ok(())) => Served::Close,
+        Some(Err(_)) | None => Served::Abort,
     }
 }
 

@@ -41,11 +41,11 @@ pub(crate) async fn serve(
     record.request(head);
     if !known {
         let reply = LocalReply { close: true, ..LocalReply::new(503, "the listener was removed", "NR") };
-        return respond::local(reply, head, responder, &mut record).await;
+        return respond::local(reply, (head, &body), responder, &mut record).await;
     }
     if head.is_connect() {
         let reply = LocalReply { close: true, ..LocalReply::empty(405, "-") };
-        return respond::local(reply, head, responder, &mut record).await;
+        return respond::local(reply, (head, &body), responder, &mut record).await;
     }
     let Filter::Http(http) = &view.listener.config.filter else {
         // The listener became another: the connection ends as its configuration did.
@@ -56,13 +56,13 @@ pub(crate) async fn serve(
         Ok(asked) => asked,
         Err(error) => {
             let reply = LocalReply { close: true, ..LocalReply::new(error.status(), error.to_string(), "-") };
-            return respond::local(reply, head, responder, &mut record).await;
+            return respond::local(reply, (head, &body), responder, &mut record).await;
         }
     };
     record.request(head);
     let Some(place) = find(&view.table, head, context.worker.random()) else {
         record.count(metric::http::NO_ROUTE);
-        return respond::local(LocalReply::empty(404, "NR"), head, responder, &mut record).await;
+        return respond::local(LocalReply::empty(404, "NR"), (head, &body), responder, &mut record).await;
     };
     record.route(&place.route.config.name);
     let stages = Stages { context, view: &view, place, faults: http.fault.as_ref(), framing, websocket };
@@ -73,7 +73,7 @@ pub(crate) async fn serve(
             let server = http.server_name.as_deref();
             respond::answer(forwarded, respond::Shape { edits, server }, &mut body, (responder, &mut record)).await
         }
-        Err(Some(reply)) => respond::local(reply.for_request(head), head, responder, &mut record).await,
+        Err(Some(reply)) => respond::local(reply.for_request(head), (head, &body), responder, &mut record).await,
         Err(None) => Served::Abort,
     };
     record.received = body.received();

@@ -1,6 +1,6 @@
 //! Carries bytes between a socket and an HTTP/2 session: reads what there is, writes what was collected.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -8,13 +8,15 @@ use bytes::BytesMut;
 use serin_http2::{Accepted, Session};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::buffers;
 use super::reader::READ_SIZE;
 
 /// How often what a peer may do is renewed.
 const REFILL: Duration = Duration::from_secs(1);
+/// How long a peer that broke the protocol may take to be told.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Reads in a row before others get their turn.
 const READS: usize = 4;
 
@@ -37,8 +39,8 @@ pub(crate) struct Driver {
     refilled: Instant,
     /// Whether others had their turn since there is something to write.
     rested: bool,
-    /// The peer broke the protocol; it is told, then the connection ends.
-    failed: bool,
+    /// The peer broke the protocol; it is told, then the connection ends, at the latest when this time has passed.
+    failed: Option<Pin<Box<Sleep>>>,
 }
 
 impl Driver {
@@ -52,7 +54,7 @@ impl Driver {
             written: 0,
             refilled: Instant::now(),
             rested: false,
-            failed: false,
+            failed: None,
         }
     }
 
@@ -87,11 +89,11 @@ impl Driver {
 
     /// Reads and writes what can be; ready when the connection is over.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.input.is_empty() && !self.failed {
+        if !self.input.is_empty() && self.failed.is_none() {
             self.received();
         }
-        let ended = !self.failed && self.poll_read(cx).is_ready();
-        if !ended && !self.failed && !self.rested && self.session.has_output() {
+        let ended = self.failed.is_none() && self.poll_read(cx).is_ready();
+        if !ended && self.failed.is_none() && !self.rested && self.session.has_output() {
             // Others that are ready may have something to say on this connection too: it all leaves with one write, once
             // every task had its turn.
             self.rested = true;
@@ -100,8 +102,9 @@ impl Driver {
         }
         self.rested = false;
         let broken = matches!(self.poll_write(cx), Poll::Ready(Err(_)));
-        let done = self.output.is_empty() && (self.failed || self.session.is_finished());
-        if ended || broken || done {
+        let done = self.output.is_empty() && (self.failed.is_some() || self.session.is_finished());
+        let late = self.failed.as_mut().is_some_and(|time| time.as_mut().poll(cx).is_ready());
+        if ended || broken || done || late {
             self.session.close();
             return Poll::Ready(());
         }
@@ -128,7 +131,7 @@ impl Driver {
                 Poll::Pending => continue,
             }
             self.received();
-            if self.failed {
+            if self.failed.is_some() {
                 return Poll::Pending;
             }
         }
@@ -139,7 +142,7 @@ impl Driver {
     fn received(&mut self) {
         if let Err(error) = self.session.receive(&mut self.input) {
             tracing::debug!(%error, "HTTP/2 connection given up");
-            self.failed = true;
+            self.failed = Some(Box::pin(tokio::time::sleep(LAST_WORDS)));
         }
         let now = Instant::now();
         if now - self.refilled > REFILL {

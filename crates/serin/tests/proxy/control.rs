@@ -140,6 +140,30 @@ fn what_is_broken_keeps_what_was_good() {
         .expect("a sound version comes before an earlier one of what is broken elsewhere");
 }
 
+/// When nobody judges endpoints any more, those that are ejected come back at once.
+#[test]
+fn ejections_end_with_outlier_detection() {
+    let (good, bad) =
+        (Backend::answering(ok("good")).unwrap(), Backend::answering(ok("bad").replace("200", "500")).unwrap());
+    let more = format!("endpoints: [{{address: {}, ports: {{http: {}}}}}, ", bad.address().ip(), bad.address().port());
+    let documents = mesh(good.address(), 1).replace("endpoints: [", &more);
+    let judged = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web}\nspec:\n  host: web.internal\n  \
+                  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 2, interval: 600s, baseEjectionTime: 600s}}\n";
+    let pilot = pilot(&format!("{documents}{}", judged.replace("600s}", "600s, maxEjectionPercent: 100}")));
+    let proxy = Proxy::start(SERIN, &client_of(pilot.xds, "DELTA_GRPC", NODE)).unwrap();
+    let mut client = Client::new(proxy.listener("127.0.0.1_80").unwrap());
+    let ejected = "cluster.outbound|80||web.internal.outlier_detection.ejections_active";
+    let out = |client: &mut Client, n| {
+        let _ = client.get("/", &[]);
+        (proxy.stat(ejected) == n).then_some(())
+    };
+    wait_until(PATIENCE, || out(&mut client, 1)).unwrap();
+    assert!((0..10).all(|_| client.get("/", &[]).unwrap().status == 200));
+    std::fs::write(pilot.folder.path().join("mesh.yaml"), documents).unwrap();
+    wait_until(PATIENCE, || out(&mut client, 0)).unwrap();
+    wait_until(PATIENCE, || client.get("/", &[]).ok().filter(|r| r.status == 500)).unwrap();
+}
+
 #[test]
 fn a_malformed_node_id_is_told_to_both_sides() {
     let pilot = pilot("");

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{SERIN, ok};
 
-fn h2_cluster(name: &str, address: SocketAddr) -> Value {
+pub(super) fn h2_cluster(name: &str, address: SocketAddr) -> Value {
     let mut cluster = cluster(name, &[address]);
     cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -20,8 +20,8 @@ fn h2_cluster(name: &str, address: SocketAddr) -> Value {
     cluster
 }
 
-/// An HTTP/2 server that echoes bodies and ends with a trailer.
-async fn echo_server() -> SocketAddr {
+/// An HTTP/2 server that echoes bodies, whole at the end when asked to be silent until then, and ends with a trailer.
+pub(super) async fn echo_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -39,6 +39,7 @@ async fn echo_server() -> SocketAddr {
 
 async fn echo(request: http::Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
     let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+    let silent = request.headers().contains_key("x-silent");
     let mut body = request.into_body();
     let response = http::Response::builder()
         .header("x-authority", host)
@@ -46,11 +47,19 @@ async fn echo(request: http::Request<h2::RecvStream>, mut respond: h2::server::S
         .body(())
         .unwrap();
     let mut send = respond.send_response(response, false).unwrap();
+    let mut kept = Vec::new();
     while let Some(data) = body.data().await {
-        let data = data.unwrap();
+        let Ok(data) = data else { return };
         let _ = body.flow_control().release_capacity(data.len());
+        if silent {
+            kept.extend_from_slice(&data);
+            continue;
+        }
         send.reserve_capacity(data.len());
         send.send_data(data, false).unwrap();
+    }
+    if silent {
+        send.send_data(kept.into(), false).unwrap();
     }
     let mut trailers = http::HeaderMap::new();
     trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
@@ -81,7 +90,7 @@ async fn h2_request(
     (http::Response::from_parts(parts, bytes), trailers)
 }
 
-fn request(method: &str, address: SocketAddr) -> http::Request<()> {
+pub(super) fn request(method: &str, address: SocketAddr) -> http::Request<()> {
     http::Request::builder()
         .method(method)
         .uri(format!("http://{address}/path?q=1"))
