@@ -140,7 +140,7 @@ fn what_is_broken_keeps_what_was_good() {
         .expect("a sound version comes before an earlier one of what is broken elsewhere");
 }
 
-/// When nobody judges endpoints any more, those that are ejected come back at once.
+/// When nobody judges endpoints any more, those that are ejected come back at once. (Envoy's gauge stays up.)
 #[test]
 fn ejections_end_with_outlier_detection() {
     let (good, bad) =
@@ -150,7 +150,7 @@ fn ejections_end_with_outlier_detection() {
     let judged = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web}\nspec:\n  host: web.internal\n  \
                   trafficPolicy: {outlierDetection: {consecutive5xxErrors: 2, interval: 600s, baseEjectionTime: 600s}}\n";
     let pilot = pilot(&format!("{documents}{}", judged.replace("600s}", "600s, maxEjectionPercent: 100}")));
-    let proxy = Proxy::start(SERIN, &client_of(pilot.xds, "DELTA_GRPC", NODE)).unwrap();
+    let proxy = Proxy::serin(SERIN, &client_of(pilot.xds, "DELTA_GRPC", NODE)).unwrap();
     let mut client = Client::new(proxy.listener("127.0.0.1_80").unwrap());
     let ejected = "cluster.outbound|80||web.internal.outlier_detection.ejections_active";
     let out = |client: &mut Client, n| {
