@@ -89,6 +89,11 @@ impl RequestHead {
         self.target = self.fields.push_bytes(target);
     }
 
+    /// Replaces the method.
+    pub fn set_method(&mut self, method: &[u8]) {
+        self.method = self.fields.push_bytes(method);
+    }
+
     /// Whether the method is idempotent (RFC 9110 §9.2.2).
     #[must_use]
     pub fn is_idempotent(&self) -> bool {

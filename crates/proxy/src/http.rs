@@ -1,15 +1,20 @@
 //! A client's connection and the requests on it.
 
 mod attempt;
+mod attempts;
 mod body;
 mod connection_h1;
 mod connection_h2;
+mod date;
 mod finish;
+mod follow;
 mod forward;
 mod local_reply;
+mod mirror;
 mod request;
 mod respond;
 mod serve;
+mod stage;
 mod upgrade;
 
 use std::cell::RefCell;

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use serin_resources::cluster::Cluster;
+use serin_resources::cluster::{Breakers, Cluster};
 use serin_resources::endpoint::{Endpoint, Health};
 use serin_resources::outlier::OutlierDetection;
 use serin_telemetry::Counters;
 use serin_traffic::balance::{Candidate, Candidates};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::outlier::{self, Bucket, Cause, Rows, Verdict};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::metric;
@@ -114,11 +115,20 @@ impl Candidate for Choice {
 pub(crate) struct ClusterState {
     pub(crate) id: u64,
     pub(crate) stats: Counters,
-    /// Requests in flight, counted only when there is a limit.
-    pub(crate) requests: Limit,
-    /// Retries in flight, counted only when there is a limit.
-    pub(crate) retries: Limit,
+    /// What is in flight, of normal and of high priority, counted only where there is a limit.
+    pub(crate) flight: [Flight; 2],
+    /// Told when a connection became free or ended, while requests wait for one.
+    pub(crate) freed: Notify,
     suspects: UnboundedSender<Suspect>,
+}
+
+/// What breakers limit.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    connections: Limit,
+    pending: Limit,
+    requests: Limit,
+    retries: Limit,
 }
 
 impl ClusterState {
@@ -126,10 +136,15 @@ impl ClusterState {
         Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             stats: Counters::new(metric::cluster::NAMES, workers),
-            requests: Limit::default(),
-            retries: Limit::default(),
+            flight: Default::default(),
+            freed: Notify::new(),
             suspects,
         }
+    }
+
+    /// Requests of normal priority that wait for a connection.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.flight.iter().map(|f| f.pending.0.load(Relaxed)).sum()
     }
 }
 
@@ -144,25 +159,35 @@ impl Limit {
 }
 
 /// Selects one of a cluster's limits.
-type LimitOf = fn(&ClusterState) -> &Limit;
+type LimitOf = fn(&Flight) -> &Limit;
 
 /// A place under one of a cluster's limits, given back when dropped.
-pub(crate) struct Permit(Option<(Arc<ClusterState>, LimitOf)>);
+pub(crate) struct Permit(Option<(Arc<ClusterState>, bool, LimitOf)>);
 
 impl Permit {
     /// Takes a place unless `most` are taken (then `None`); without a limit nothing is counted.
-    pub(crate) fn take(state: &Arc<ClusterState>, limit: LimitOf, most: Option<u32>) -> Option<Self> {
+    fn take(state: &Arc<ClusterState>, high: bool, limit: LimitOf, most: Option<u32>) -> Option<Self> {
         match most {
             None => Some(Self(None)),
-            Some(most) => limit(state).take(most).then(|| Self(Some((state.clone(), limit)))),
+            Some(most) => {
+                let [normal, other] = &state.flight;
+                let flight = if high { other } else { normal };
+                limit(flight).take(most).then(|| Self(Some((state.clone(), high, limit))))
+            }
         }
+    }
+
+    /// A place that is not counted.
+    pub(crate) fn uncounted() -> Self {
+        Self(None)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some((state, limit)) = &self.0 {
-            limit(state).0.fetch_sub(1, Relaxed);
+        if let Some((state, high, limit)) = &self.0 {
+            let [normal, other] = &state.flight;
+            limit(if *high { other } else { normal }).0.fetch_sub(1, Relaxed);
         }
     }
 }
@@ -184,14 +209,44 @@ impl ClusterRuntime {
         Self { config, state, members, choices }
     }
 
+    fn breakers(&self, high: bool) -> &Breakers {
+        let [normal, other] = &self.config.breakers;
+        if high { other } else { normal }
+    }
+
+    /// A place among the requests in flight.
+    pub(crate) fn permit_request(&self, high: bool) -> Option<Permit> {
+        Permit::take(&self.state, high, |f| &f.requests, self.breakers(high).requests)
+    }
+
+    /// A place among the requests that wait for a connection.
+    pub(crate) fn permit_pending(&self, high: bool) -> Option<Permit> {
+        Permit::take(&self.state, high, |f| &f.pending, self.breakers(high).pending)
+    }
+
+    /// A place among the connections.
+    pub(crate) fn permit_connection(&self, high: bool) -> Option<Permit> {
+        Permit::take(&self.state, high, |f| &f.connections, self.breakers(high).connections)
+    }
+
+    /// A place among the retries in flight.
+    pub(crate) fn permit_retry(&self, high: bool) -> Option<Permit> {
+        let breakers = self.breakers(high);
+        let most = match breakers.budget {
+            Some(budget) => Some(budget.limit(self.state.stats.get(metric::cluster::RQ_ACTIVE))),
+            None => breakers.retries,
+        };
+        Permit::take(&self.state, high, |f| &f.retries, most)
+    }
+
     pub(crate) fn healthy(&self) -> usize {
         self.members.iter().filter(|m| m.endpoint.health.is_usable() && !m.host.standing.is_ejected()).count()
     }
 
     /// Takes note of how a try ended, for outlier detection.
     pub(crate) fn note(&self, host: &Host, outcome: Outcome) {
-        let Some(config) = &self.config.outlier else { return };
-        if let Some(cause) = host.standing.note(config, outlier::verdict(outcome)) {
+        let (Some(config), Some(verdict)) = (&self.config.outlier, outlier::verdict(outcome)) else { return };
+        if let Some(cause) = host.standing.note(config, verdict) {
             let suspect = Suspect { cluster: self.config.name.clone(), host: host.id, cause };
             // The main thread is there as long as requests are.
             let _ = self.state.suspects.send(suspect);

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serin_resources::access_log::LogFormat;
 use serin_resources::listener::Listener;
 use serin_telemetry::Counters;
-use serin_telemetry::access_log::{Format, Writer};
+use serin_telemetry::access_log::Writer;
 use serin_traffic::router::RouteTable;
 
 use crate::runtime::ClusterRuntime;
@@ -15,7 +16,7 @@ use crate::runtime::ClusterRuntime;
 pub(crate) struct ListenerRuntime {
     pub(crate) config: Listener,
     pub(crate) stats: Arc<Counters>,
-    pub(crate) logs: Vec<(Format, Arc<Writer>)>,
+    pub(crate) logs: Vec<(LogFormat, Arc<Writer>)>,
 }
 
 /// One consistent configuration.

@@ -63,7 +63,11 @@ async fn reach(worker: &Rc<Worker>, cluster: &LocalCluster, attempts: u32) -> Op
             cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
             return None;
         };
-        match open(worker.id, cluster, &local.host).await {
+        let Some(permit) = cluster.permit_connection(false) else {
+            cluster.state.stats.add(worker.id, metric::cluster::CX_OVERFLOW, 1);
+            return None;
+        };
+        match open(worker.id, cluster, &local.host, permit).await {
             Ok(connected) => {
                 cluster.note(&local.host, Outcome::Response { status: 200, grpc: None });
                 return Some(connected);

@@ -7,6 +7,8 @@ use envoy_types::pb::envoy::extensions::access_loggers::stream::v3 as pb_stream;
 use prost::Name as _;
 
 use crate::convert;
+use crate::json_format::JsonNode;
+use crate::substitution::Format;
 use crate::{Audit, Error, Path};
 
 /// One access log.
@@ -14,8 +16,23 @@ use crate::{Audit, Error, Path};
 pub struct AccessLog {
     /// Where lines go.
     pub sink: Sink,
-    /// Envoy format string; `None` is Envoy's default.
-    pub format: Option<String>,
+    /// What is written of a request.
+    pub format: LogFormat,
+}
+
+/// What is written of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogFormat {
+    /// This text.
+    Text(Format),
+    /// A line of JSON.
+    Json(JsonNode),
+}
+
+impl Default for LogFormat {
+    fn default() -> Self {
+        Self::Text(Format::default_log())
+    }
 }
 
 /// Where log lines go.
@@ -46,12 +63,17 @@ impl AccessLog {
             let log: pb_stream::StdoutAccessLog = convert::from_any(any, &here)?;
             let pb_stream::stdout_access_log::AccessLogFormat::LogFormat(format) = match log.access_log_format {
                 Some(f) => f,
-                None => return Ok(Self { sink: Sink::Stdout, format: None }),
+                None => return Ok(Self { sink: Sink::Stdout, format: LogFormat::default() }),
             };
             return Ok(Self { sink: Sink::Stdout, format: text_format(&format, audit, &here)? });
         }
         if any.type_url == pb_stream::StderrAccessLog::type_url() {
-            return Ok(Self { sink: Sink::Stderr, format: None });
+            let log: pb_stream::StderrAccessLog = convert::from_any(any, &here)?;
+            let format = match log.access_log_format {
+                Some(pb_stream::stderr_access_log::AccessLogFormat::LogFormat(f)) => text_format(&f, audit, &here)?,
+                None => LogFormat::default(),
+            };
+            return Ok(Self { sink: Sink::Stderr, format });
         }
         audit.ignore(path, "typed_config");
         Err(path.field("name").error(format!("access logger '{}' is not supported", value.name)))
@@ -59,16 +81,13 @@ impl AccessLog {
 }
 
 #[expect(deprecated, reason = "the plain format field is still common in published files")]
-fn file_format(file: &pb_file::FileAccessLog, audit: &mut Audit, path: &Path<'_>) -> Result<Option<String>, Error> {
+fn file_format(file: &pb_file::FileAccessLog, audit: &mut Audit, path: &Path<'_>) -> Result<LogFormat, Error> {
     use pb_file::file_access_log::AccessLogFormat as F;
     match &file.access_log_format {
-        None => Ok(None),
-        Some(F::Format(text)) => Ok(Some(text.clone())),
+        None => Ok(LogFormat::default()),
+        Some(F::Format(text)) => text_of(text, path),
         Some(F::LogFormat(format)) => text_format(format, audit, path),
-        Some(F::JsonFormat(_) | F::TypedJsonFormat(_)) => {
-            audit.ignore(path, "json_format");
-            Ok(None)
-        }
+        Some(F::JsonFormat(json) | F::TypedJsonFormat(json)) => Ok(LogFormat::Json(JsonNode::compile(json, path)?)),
     }
 }
 
@@ -77,19 +96,22 @@ fn text_format(
     format: &core::SubstitutionFormatString,
     audit: &mut Audit,
     path: &Path<'_>,
-) -> Result<Option<String>, Error> {
+) -> Result<LogFormat, Error> {
     use core::data_source::Specifier;
     use core::substitution_format_string::Format as F;
+    audit!(format, core::SubstitutionFormatString as core::SubstitutionFormatString, audit, path;
+        supported: format; ignored: omit_empty_values, content_type, formatters, json_format_options; refused: );
     match &format.format {
-        None => Ok(None),
-        Some(F::TextFormat(text)) => Ok(Some(text.clone())),
+        None => Ok(LogFormat::default()),
+        Some(F::TextFormat(text)) => text_of(text, path),
         Some(F::TextFormatSource(source)) => match &source.specifier {
-            Some(Specifier::InlineString(text)) => Ok(Some(text.clone())),
+            Some(Specifier::InlineString(text)) => text_of(text, path),
             _ => Err(path.field("text_format_source").error("only inline_string is supported")),
         },
-        Some(F::JsonFormat(_)) => {
-            audit.ignore(path, "json_format");
-            Ok(None)
-        }
+        Some(F::JsonFormat(json)) => Ok(LogFormat::Json(JsonNode::compile(json, path)?)),
     }
+}
+
+fn text_of(text: &str, path: &Path<'_>) -> Result<LogFormat, Error> {
+    Format::compile(text).map(LogFormat::Text).map_err(|e| path.error(e.to_string()))
 }

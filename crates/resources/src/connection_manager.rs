@@ -12,6 +12,7 @@ use prost::Name as _;
 use crate::access_log::AccessLog;
 use crate::convert;
 use crate::fault::{self, Fault};
+use crate::network::Network;
 use crate::route::RouteConfiguration;
 use crate::{Audit, Error, Path};
 
@@ -38,6 +39,18 @@ pub struct HttpConnectionManager {
     pub generate_request_id: bool,
     /// Value of the `server` response header; `None` leaves the upstream's.
     pub server_name: Option<String>,
+    /// Whether an upstream's `server` header stays all the same.
+    pub server_if_absent: bool,
+    /// How clients' authorities are read.
+    pub authority: AuthorityOptions,
+    /// What is believed of the addresses and ids that clients give.
+    pub trust: Trust,
+    /// Whether the request id is sent to the client.
+    pub request_id_in_response: bool,
+    /// A pseudonym for `via`; empty is none.
+    pub via: String,
+    /// Whether no `x-envoy-*` headers are added.
+    pub suppress_envoy_headers: bool,
     /// Whether `Upgrade: websocket` is passed on.
     pub websocket: bool,
 }
@@ -74,6 +87,42 @@ pub struct Timeouts {
     pub request: Duration,
     /// From the first byte of a request to the end of its head.
     pub request_headers: Duration,
+    /// From head to end of a stream.
+    pub max_stream: Duration,
+}
+
+/// How clients' authorities are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AuthorityOptions {
+    /// Which ports are taken off.
+    pub strip_port: StripPort,
+    /// Whether a dot at the end is taken off.
+    pub strip_dot: bool,
+}
+
+/// Which ports are taken off an authority.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StripPort {
+    /// None.
+    #[default]
+    Never,
+    /// The listener's own.
+    Matching,
+    /// Any.
+    Any,
+}
+
+/// What is believed of the addresses and ids that clients give.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Proxies in front of this one, whose entries at the end of `x-forwarded-for` are true.
+    pub hops: u32,
+    /// Whether the peer is left out of `x-forwarded-for`.
+    pub skip_append: bool,
+    /// Networks whose clients are internal.
+    pub internal: Vec<Network>,
+    /// Whether a request id from outside is kept.
+    pub keep_request_id: bool,
 }
 
 /// Path normalisation.
@@ -92,6 +141,7 @@ impl Default for Timeouts {
             stream_idle: Duration::from_secs(300),
             request: Duration::ZERO,
             request_headers: Duration::from_secs(10),
+            max_stream: Duration::ZERO,
         }
     }
 }
@@ -111,6 +161,12 @@ impl HttpConnectionManager {
             use_remote_address: false,
             generate_request_id: true,
             server_name: None,
+            server_if_absent: false,
+            authority: AuthorityOptions::default(),
+            trust: Trust::default(),
+            request_id_in_response: false,
+            via: String::new(),
+            suppress_envoy_headers: false,
             websocket: false,
         }
     }
@@ -120,18 +176,19 @@ impl HttpConnectionManager {
             supported: codec_type, stat_prefix, http_filters, common_http_protocol_options, http_protocol_options,
                 http2_protocol_options, server_name, server_header_transformation, stream_idle_timeout, request_timeout,
                 request_headers_timeout, access_log, use_remote_address, generate_request_id, upgrade_configs,
-                normalize_path, merge_slashes, route_specifier;
+                normalize_path, merge_slashes, route_specifier, strip_matching_host_port, strip_trailing_host_dot,
+                strip_port_mode, xff_num_trusted_hops, skip_xff_append, via, preserve_external_request_id,
+                always_set_request_id_in_response, internal_address_config;
             ignored: add_user_agent, tracing, http1_safe_max_connection_duration, http3_protocol_options,
                 scheme_header_transformation, max_request_headers_kb, stream_flush_timeout, drain_timeout,
                 drain_timeout_jitter, delayed_close_timeout, access_log_flush_interval, flush_access_log_on_new_request,
-                access_log_options, xff_num_trusted_hops, skip_xff_append, via, preserve_external_request_id,
-                always_set_request_id_in_response, set_current_client_cert_details, proxy_100_continue,
+                access_log_options, set_current_client_cert_details, proxy_100_continue,
                 represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension, stream_error_on_invalid_http_message,
                 proxy_status_config, append_x_forwarded_port, append_local_overload, add_proxy_protocol_connection_state,
-                internal_address_config, forward_proto_config;
+                forward_proto_config;
             refused: original_ip_detection_extensions, early_header_mutation_extensions, forward_client_cert_details,
-                forward_client_cert_matcher, path_with_escaped_slashes_action, local_reply_config, strip_matching_host_port,
-                path_normalization_options, strip_trailing_host_dot, typed_header_validation_config, strip_port_mode);
+                forward_client_cert_matcher, path_with_escaped_slashes_action, local_reply_config,
+                path_normalization_options, typed_header_validation_config);
         let mut manager = Self::new(value.stat_prefix.clone(), route_source(value, audit, path)?);
         manager.codec = match value.codec_type {
             0 => Codec::Auto,
@@ -148,7 +205,7 @@ impl HttpConnectionManager {
         if let Some(http2) = &value.http2_protocol_options {
             convert::audit_http2_options(http2, audit, &path.field("http2_protocol_options"))?;
         }
-        manager.fault = filters(value, audit, path)?;
+        manager.fault = filters(value, &mut manager.suppress_envoy_headers, audit, path)?;
         manager.timeouts = timeouts(value, path)?;
         manager.path = PathOptions {
             normalise: value.normalize_path.as_ref().is_none_or(|v| v.value),
@@ -156,6 +213,11 @@ impl HttpConnectionManager {
         };
         manager.use_remote_address = value.use_remote_address.as_ref().is_some_and(|v| v.value);
         manager.generate_request_id = value.generate_request_id.as_ref().is_none_or(|v| v.value);
+        manager.server_if_absent = value.server_header_transformation == 1;
+        manager.authority = authority(value);
+        manager.trust = trust(value, &path.field("internal_address_config"))?;
+        manager.request_id_in_response = value.always_set_request_id_in_response;
+        manager.via = value.via.clone();
         manager.server_name = match value.server_header_transformation {
             2 => None,
             _ if value.server_name.is_empty() => Some("serin".to_owned()),
@@ -175,16 +237,33 @@ impl HttpConnectionManager {
     pub(crate) fn encode(&self) -> pb::HttpConnectionManager {
         use pb::http_connection_manager::{RouteSpecifier, UpgradeConfig};
         let fault = self.fault.as_ref().map(|f| filter(fault::FILTER, convert::any(&f.encode())));
-        let router = filter("envoy.filters.http.router", convert::any(&pb_router::Router::default()));
+        let router = filter(
+            "envoy.filters.http.router",
+            convert::any(&pb_router::Router {
+                suppress_envoy_headers: self.suppress_envoy_headers,
+                ..Default::default()
+            }),
+        );
         pb::HttpConnectionManager {
             stat_prefix: self.stat_prefix.clone(),
             codec_type: self.codec as i32,
             http_filters: fault.into_iter().chain([router]).collect(),
             common_http_protocol_options: Some(core::HttpProtocolOptions {
                 idle_timeout: Some(convert::proto_duration(self.timeouts.idle)),
+                max_stream_duration: (!self.timeouts.max_stream.is_zero())
+                    .then(|| convert::proto_duration(self.timeouts.max_stream)),
                 ..Default::default()
             }),
-            server_header_transformation: if self.server_name.is_some() { 0 } else { 2 },
+            server_header_transformation: match (&self.server_name, self.server_if_absent) {
+                (None, _) => 2,
+                (Some(_), true) => 1,
+                (Some(_), false) => 0,
+            },
+            via: self.via.clone(),
+            xff_num_trusted_hops: self.trust.hops,
+            skip_xff_append: self.trust.skip_append,
+            preserve_external_request_id: self.trust.keep_request_id,
+            always_set_request_id_in_response: self.request_id_in_response,
             server_name: self.server_name.clone().unwrap_or_default(),
             stream_idle_timeout: Some(convert::proto_duration(self.timeouts.stream_idle)),
             request_timeout: Some(convert::proto_duration(self.timeouts.request)),
@@ -208,6 +287,28 @@ impl HttpConnectionManager {
             ..Default::default()
         }
     }
+}
+
+fn authority(value: &pb::HttpConnectionManager) -> AuthorityOptions {
+    use pb::http_connection_manager::StripPortMode;
+    AuthorityOptions {
+        strip_port: match value.strip_port_mode {
+            Some(StripPortMode::StripAnyHostPort(true)) => StripPort::Any,
+            _ if value.strip_matching_host_port => StripPort::Matching,
+            _ => StripPort::Never,
+        },
+        strip_dot: value.strip_trailing_host_dot,
+    }
+}
+
+fn trust(value: &pb::HttpConnectionManager, path: &Path<'_>) -> Result<Trust, Error> {
+    let ranges = value.internal_address_config.as_ref().map(|c| c.cidr_ranges.as_slice()).unwrap_or_default();
+    Ok(Trust {
+        hops: value.xff_num_trusted_hops,
+        skip_append: value.skip_xff_append,
+        internal: ranges.iter().map(|r| Network::decode(r, path)).collect::<Result<_, _>>()?,
+        keep_request_id: value.preserve_external_request_id,
+    })
 }
 
 fn filter(name: &str, config: envoy_types::pb::google::protobuf::Any) -> pb::HttpFilter {
@@ -234,7 +335,12 @@ fn route_source(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Pat
 }
 
 /// The filters that are known, in the only order they may have: fault, then router last.
-fn filters(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Path<'_>) -> Result<Option<Fault>, Error> {
+fn filters(
+    value: &pb::HttpConnectionManager,
+    suppress: &mut bool,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<Option<Fault>, Error> {
     let path = path.field("http_filters");
     let mut found = None;
     for (i, item) in value.http_filters.iter().enumerate() {
@@ -249,6 +355,9 @@ fn filters(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Path<'_>
         let last = i + 1 == value.http_filters.len();
         let url = config.map(|any| any.type_url.as_str()).unwrap_or_default();
         if url == pb_router::Router::type_url() && last {
+            let config: pb_router::Router =
+                config.map(|any| convert::from_any(any, &here)).transpose()?.unwrap_or_default();
+            *suppress = router(&config, audit, &here)?;
             continue;
         }
         if url == pb_fault::HttpFault::type_url() && !last {
@@ -267,13 +376,26 @@ fn filters(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Path<'_>
     Ok(found)
 }
 
+/// Whether no `x-envoy-*` headers are added.
+fn router(value: &pb_router::Router, audit: &mut Audit, path: &Path<'_>) -> Result<bool, Error> {
+    audit!(value, pb_router::Router as pb_router::Router, audit, path;
+        supported: suppress_envoy_headers;
+        ignored: dynamic_stats, start_child_span, upstream_log, upstream_log_options, strict_check_headers,
+            respect_expected_rq_timeout, suppress_grpc_request_failure_code_stats, reject_connect_request_early_data;
+        refused: upstream_http_filters);
+    Ok(value.suppress_envoy_headers)
+}
+
 fn timeouts(value: &pb::HttpConnectionManager, path: &Path<'_>) -> Result<Timeouts, Error> {
     let defaults = Timeouts::default();
     let idle = value.common_http_protocol_options.as_ref().and_then(|o| o.idle_timeout.as_ref());
     let read = |field: &'static str, v: Option<&envoy_types::pb::google::protobuf::Duration>, default| {
         convert::optional_duration(v, &path.field(field)).map(|d| d.unwrap_or(default))
     };
+    let common = value.common_http_protocol_options.as_ref();
+    let max_stream = common.and_then(|o| o.max_stream_duration.as_ref());
     Ok(Timeouts {
+        max_stream: read("max_stream_duration", max_stream, defaults.max_stream)?,
         idle: read("idle_timeout", idle, defaults.idle)?,
         stream_idle: read("stream_idle_timeout", value.stream_idle_timeout.as_ref(), defaults.stream_idle)?,
         request: read("request_timeout", value.request_timeout.as_ref(), defaults.request)?,

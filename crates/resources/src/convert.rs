@@ -1,5 +1,6 @@
 //! Small conversions between protobuf well-known types and Rust's.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -7,7 +8,61 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::google::protobuf as wkt;
 use prost::Message;
 
+use crate::substitution::Format;
 use crate::{Audit, Error, Path};
+
+/// Where load balancing looks for metadata.
+const LB: &str = "envoy.lb";
+
+/// The metadata under `envoy.lb`, each value as text.
+pub(crate) fn metadata(value: Option<&core::Metadata>, path: &Path<'_>) -> Result<BTreeMap<String, String>, Error> {
+    use wkt::value::Kind;
+    let Some(lb) = value.and_then(|v| v.filter_metadata.get(LB)) else { return Ok(BTreeMap::new()) };
+    let mut found = BTreeMap::new();
+    for (key, value) in &lb.fields {
+        let text = match &value.kind {
+            Some(Kind::StringValue(text)) => text.clone(),
+            Some(Kind::NumberValue(number)) => number.to_string(),
+            Some(Kind::BoolValue(on)) => on.to_string(),
+            _ => return Err(path.field(LB).error(format!("'{key}' must be a string, a number or a boolean"))),
+        };
+        found.insert(key.clone(), text);
+    }
+    Ok(found)
+}
+
+pub(crate) fn proto_metadata(metadata: &BTreeMap<String, String>) -> Option<core::Metadata> {
+    let value = |text: &String| wkt::Value { kind: Some(wkt::value::Kind::StringValue(text.clone())) };
+    let fields = metadata.iter().map(|(key, text)| (key.clone(), value(text))).collect();
+    (!metadata.is_empty()).then(|| core::Metadata {
+        filter_metadata: [(LB.to_owned(), wkt::Struct { fields })].into(),
+        ..Default::default()
+    })
+}
+
+/// A text format for a body, with its content type.
+#[expect(deprecated, reason = "text_format is still common in published files")]
+pub(crate) fn body_format(
+    value: &core::SubstitutionFormatString,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<(Format, String), Error> {
+    use core::data_source::Specifier;
+    use core::substitution_format_string::Format as F;
+    audit!(value, core::SubstitutionFormatString as core::SubstitutionFormatString, audit, path;
+        supported: format, content_type; ignored: omit_empty_values, formatters, json_format_options; refused: );
+    let text = match &value.format {
+        Some(F::TextFormat(text)) => text,
+        Some(F::TextFormatSource(source)) => match &source.specifier {
+            Some(Specifier::InlineString(text)) => text,
+            _ => return Err(path.field("text_format_source").error("only inline_string is supported")),
+        },
+        _ => return Err(path.error("only text formats are supported")),
+    };
+    let format = Format::compile(text).map_err(|e| path.error(e.to_string()))?;
+    let kind = if value.content_type.is_empty() { "text/plain" } else { &value.content_type };
+    Ok((format, kind.to_owned()))
+}
 
 pub(crate) fn duration(value: &wkt::Duration, path: &Path<'_>) -> Result<Duration, Error> {
     match (u64::try_from(value.seconds), u32::try_from(value.nanos)) {
@@ -128,9 +183,8 @@ pub(crate) fn audit_common_options(
     path: &Path<'_>,
 ) -> Result<(), Error> {
     audit!(value, core::HttpProtocolOptions as core::HttpProtocolOptions, audit, path;
-        supported: idle_timeout, max_requests_per_connection;
-        ignored: max_connection_duration, max_connection_duration_jitter, max_headers_count, max_response_headers_kb,
-            max_stream_duration;
+        supported: idle_timeout, max_requests_per_connection, max_stream_duration;
+        ignored: max_connection_duration, max_connection_duration_jitter, max_headers_count, max_response_headers_kb;
         refused: headers_with_underscores_action);
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! Header edits: set, append, remove. Values are literal; a value with a format command is refused.
+//! Header edits: set, append, remove. Values may hold format commands.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 
+use crate::substitution::Format;
 use crate::{Error, Path};
 
 /// What to do with a header of the same name that is already there.
@@ -22,13 +23,23 @@ pub enum AppendAction {
 pub struct HeaderValue {
     /// Name, lower-case.
     pub name: String,
-    /// Literal value.
-    pub value: String,
+    /// Its value.
+    pub value: Format,
     /// How.
     pub action: AppendAction,
+    /// Whether it is put even when its value is empty.
+    pub keep_empty: bool,
 }
 
-/// Edits to one header block; removals come after additions, as in Envoy.
+impl HeaderValue {
+    /// A header that always has this value.
+    #[must_use]
+    pub fn literal(name: &str, value: &str, action: AppendAction) -> Self {
+        Self { name: name.to_ascii_lowercase(), value: Format::literal(value), action, keep_empty: true }
+    }
+}
+
+/// Edits to one header block, removals first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
     /// Headers to put, in order.
@@ -38,6 +49,9 @@ pub struct HeaderEdits {
 }
 
 impl HeaderEdits {
+    /// No edits.
+    pub const NONE: Self = Self { add: Vec::new(), remove: Vec::new() };
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -47,7 +61,11 @@ impl HeaderEdits {
     pub(crate) fn decode(add: &[core::HeaderValueOption], remove: &[String], path: &Path<'_>) -> Result<Self, Error> {
         let add =
             add.iter().enumerate().map(|(i, option)| decode_value(option, &path.index(i))).collect::<Result<_, _>>()?;
-        Ok(Self { add, remove: remove.iter().map(|n| n.to_ascii_lowercase()).collect() })
+        let remove: Vec<String> = remove.iter().map(|n| n.to_ascii_lowercase()).collect();
+        if let Some(name) = remove.iter().find(|n| n.starts_with(':') || *n == "host") {
+            return Err(path.error(format!("'{name}' may not be removed")));
+        }
+        Ok(Self { add, remove })
     }
 
     pub(crate) fn encode_add(&self) -> Vec<core::HeaderValueOption> {
@@ -57,7 +75,7 @@ impl HeaderEdits {
             .map(|edit| core::HeaderValueOption {
                 header: Some(core::HeaderValue {
                     key: edit.name.clone(),
-                    value: edit.value.replace('%', "%%"),
+                    value: edit.value.source().to_owned(),
                     raw_value: Vec::new(),
                 }),
                 append_action: match edit.action {
@@ -66,6 +84,7 @@ impl HeaderEdits {
                     AppendAction::Overwrite => A::OverwriteIfExistsOrAdd,
                     AppendAction::OverwriteIfExists => A::OverwriteIfExists,
                 } as i32,
+                keep_empty_value: edit.keep_empty,
                 ..Default::default()
             })
             .collect()
@@ -82,10 +101,8 @@ fn decode_value(option: &core::HeaderValueOption, path: &Path<'_>) -> Result<Hea
         String::from_utf8(header.raw_value.clone())
             .map_err(|_| path.field("header").field("raw_value").error("is not UTF-8"))?
     };
-    let value = raw.replace("%%", "\u{0}");
-    if value.contains('%') {
-        return Err(path.field("header").field("value").error("format commands (%…%) are not supported yet"));
-    }
+    let value_path = path.field("header");
+    let value = Format::compile(&raw).map_err(|e| value_path.field("value").error(e.to_string()))?;
     let action = match (option.append.as_ref(), A::try_from(option.append_action)) {
         (Some(append), _) if append.value => AppendAction::Append,
         (Some(_), _) | (None, Ok(A::OverwriteIfExistsOrAdd)) => AppendAction::Overwrite,
@@ -94,10 +111,12 @@ fn decode_value(option: &core::HeaderValueOption, path: &Path<'_>) -> Result<Hea
         (None, Ok(A::OverwriteIfExists)) => AppendAction::OverwriteIfExists,
         (None, Err(_)) => return Err(path.field("append_action").error("is no known action")),
     };
-    let valid =
-        serin_http1::is_field_name(header.key.as_bytes()) || header.key == ":path" || header.key == ":authority";
-    if !valid || !serin_http1::is_field_value(raw.as_bytes()) {
+    let name = header.key.to_ascii_lowercase();
+    if name.starts_with(':') || name == "host" {
+        return Err(path.field("header").field("key").error("':' names and host may not be modified"));
+    }
+    if !serin_http1::is_field_name(name.as_bytes()) || !serin_http1::is_field_value(raw.as_bytes()) {
         return Err(path.field("header").error("has an invalid name or value"));
     }
-    Ok(HeaderValue { name: header.key.to_ascii_lowercase(), value: value.replace('\u{0}', "%"), action })
+    Ok(HeaderValue { name, value, action, keep_empty: option.keep_empty_value })
 }

@@ -19,11 +19,15 @@ pub mod endpoint;
 mod error;
 pub mod fault;
 pub mod header;
+pub mod json_format;
 pub mod listener;
 pub mod matcher;
+pub mod network;
 pub mod outlier;
+pub mod re2;
 pub mod retry;
 pub mod route;
+pub mod substitution;
 pub mod tcp_proxy;
 pub mod type_url;
 

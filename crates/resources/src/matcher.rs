@@ -3,6 +3,7 @@
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use envoy_types::pb::envoy::r#type::matcher::v3 as pbm;
 
+use crate::re2;
 use crate::{Error, Path};
 
 /// A predicate on a string.
@@ -40,7 +41,7 @@ pub enum HeaderPredicate {
     Range(i64, i64),
 }
 
-/// A predicate on one header; several values are joined by commas first.
+/// A predicate on one header; of several values any may match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderMatcher {
     /// Lower-case header name, or `:method`, `:path`, `:authority`, `:scheme`.
@@ -58,8 +59,47 @@ pub struct HeaderMatcher {
 pub struct QueryMatcher {
     /// The parameter's name.
     pub name: String,
-    /// `None` asks only for presence.
-    pub value: Option<StringMatcher>,
+    /// What its value must be.
+    pub value: QueryPredicate,
+}
+
+/// What a query parameter must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueryPredicate {
+    /// Present (true) or absent (false).
+    Present(bool),
+    /// Matches.
+    Value(StringMatcher),
+}
+
+/// A predicate on one cookie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CookieMatcher {
+    /// Its name.
+    pub name: String,
+    /// What its value must be.
+    pub value: StringMatcher,
+    /// Whether the outcome is negated.
+    pub invert: bool,
+}
+
+impl CookieMatcher {
+    pub(crate) fn decode(value: &pb::CookieMatcher, path: &Path<'_>) -> Result<Self, Error> {
+        let matcher = value.string_match.as_ref().ok_or_else(|| path.field("string_match").error("is required"))?;
+        Ok(Self {
+            name: value.name.clone(),
+            value: StringMatcher::decode(matcher, &path.field("string_match"))?,
+            invert: value.invert_match,
+        })
+    }
+
+    pub(crate) fn encode(&self) -> pb::CookieMatcher {
+        pb::CookieMatcher {
+            name: self.name.clone(),
+            string_match: Some(self.value.encode()),
+            invert_match: self.invert,
+        }
+    }
 }
 
 impl StringMatcher {
@@ -96,9 +136,10 @@ impl StringMatcher {
     }
 }
 
-/// Checks that a pattern compiles, so that a bad one is refused where its path is known.
+/// Checks that a pattern compiles, here and in RE2, so that a bad one is refused where its path is known.
 pub(crate) fn regex(value: &pbm::RegexMatcher, path: &Path<'_>) -> Result<String, Error> {
     regex::Regex::new(&value.regex).map_err(|e| path.field("regex").error(format!("does not compile: {e}")))?;
+    re2::check(&value.regex).map_err(|e| path.field("regex").error(e))?;
     Ok(value.regex.clone())
 }
 
@@ -152,9 +193,9 @@ impl QueryMatcher {
     pub(crate) fn decode(value: &pb::QueryParameterMatcher, path: &Path<'_>) -> Result<Self, Error> {
         use pb::query_parameter_matcher::QueryParameterMatchSpecifier as Q;
         let matcher = match &value.query_parameter_match_specifier {
-            None | Some(Q::PresentMatch(true)) => None,
-            Some(Q::PresentMatch(false)) => return Err(path.field("present_match").error("false is not supported")),
-            Some(Q::StringMatch(m)) => Some(StringMatcher::decode(m, &path.field("string_match"))?),
+            None => QueryPredicate::Present(true),
+            Some(Q::PresentMatch(present)) => QueryPredicate::Present(*present),
+            Some(Q::StringMatch(m)) => QueryPredicate::Value(StringMatcher::decode(m, &path.field("string_match"))?),
         };
         Ok(Self { name: value.name.clone(), value: matcher })
     }
@@ -162,8 +203,8 @@ impl QueryMatcher {
     pub(crate) fn encode(&self) -> pb::QueryParameterMatcher {
         use pb::query_parameter_matcher::QueryParameterMatchSpecifier as Q;
         let specifier = match &self.value {
-            None => Q::PresentMatch(true),
-            Some(m) => Q::StringMatch(m.encode()),
+            QueryPredicate::Present(present) => Q::PresentMatch(*present),
+            QueryPredicate::Value(m) => Q::StringMatch(m.encode()),
         };
         pb::QueryParameterMatcher { name: self.name.clone(), query_parameter_match_specifier: Some(specifier) }
     }
@@ -171,6 +212,10 @@ impl QueryMatcher {
 
 pub(crate) fn decode_headers(values: &[pb::HeaderMatcher], path: &Path<'_>) -> Result<Vec<HeaderMatcher>, Error> {
     values.iter().enumerate().map(|(i, m)| HeaderMatcher::decode(m, &path.index(i))).collect()
+}
+
+pub(crate) fn decode_cookies(values: &[pb::CookieMatcher], path: &Path<'_>) -> Result<Vec<CookieMatcher>, Error> {
+    values.iter().enumerate().map(|(i, m)| CookieMatcher::decode(m, &path.index(i))).collect()
 }
 
 pub(crate) fn decode_queries(

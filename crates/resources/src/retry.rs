@@ -5,6 +5,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::route::v3 as pb;
 
 use crate::convert;
+use crate::matcher::{self, HeaderMatcher};
 use crate::{Audit, Error, Path};
 
 /// Conditions under which a try counts as failed and may be repeated (Envoy `x-envoy-retry-on`).
@@ -26,8 +27,21 @@ pub struct RetryOn {
     pub retriable_4xx: bool,
     /// A status from `retriable_status_codes`.
     pub retriable_status_codes: bool,
+    /// An answer with one of `retriable_headers`.
+    pub retriable_headers: bool,
+    /// An answer that says `x-envoy-ratelimited`.
+    pub rate_limited: bool,
     /// gRPC status codes, as bits: 1 << code.
     pub grpc: u32,
+}
+
+/// Waits that the upstream asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResetHeaders {
+    /// Header names, with whether the value is a time (seconds since 1970) instead of a number of seconds.
+    pub headers: Vec<(String, bool)>,
+    /// Longer waits are not believed.
+    pub most: Duration,
 }
 
 /// When and how to try a request again.
@@ -49,6 +63,16 @@ pub struct RetryPolicy {
     pub avoid_previous_hosts: bool,
     /// How often a pick is repeated to avoid one.
     pub host_selection_attempts: u32,
+    /// Answers with any of these are tried again, when [`RetryOn::retriable_headers`] says so.
+    pub headers: Vec<HeaderMatcher>,
+    /// Only requests with any of these are tried again; all, when empty.
+    pub request_headers: Vec<HeaderMatcher>,
+    /// Waits that the upstream asks for.
+    pub reset_headers: Option<ResetHeaders>,
+    /// Silence of the upstream after which a try is given up.
+    pub per_try_idle_timeout: Option<Duration>,
+    /// After how many tries priorities that were tried are avoided; `None` is never.
+    pub previous_priorities: Option<u32>,
 }
 
 /// Names of `retry_on`, with what they switch on.
@@ -68,6 +92,8 @@ impl RetryOn {
                 "refused-stream" => on.refused_stream = true,
                 "retriable-4xx" => on.retriable_4xx = true,
                 "retriable-status-codes" => on.retriable_status_codes = true,
+                "retriable-headers" => on.retriable_headers = true,
+                "envoy-ratelimited" => on.rate_limited = true,
                 "cancelled" => on.grpc |= 1 << 1,
                 "deadline-exceeded" => on.grpc |= 1 << 4,
                 "resource-exhausted" => on.grpc |= 1 << 8,
@@ -96,6 +122,8 @@ impl RetryOn {
             (self.grpc & (1 << 13) != 0, "internal"),
             (self.retriable_4xx, "retriable-4xx"),
             (self.retriable_status_codes, "retriable-status-codes"),
+            (self.retriable_headers, "retriable-headers"),
+            (self.rate_limited, "envoy-ratelimited"),
         ];
         let list: Vec<&str> = names.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
         list.join(",")
@@ -113,6 +141,11 @@ impl Default for RetryPolicy {
             max_interval: Duration::from_millis(250),
             avoid_previous_hosts: false,
             host_selection_attempts: 1,
+            headers: Vec::new(),
+            request_headers: Vec::new(),
+            reset_headers: None,
+            per_try_idle_timeout: None,
+            previous_priorities: None,
         }
     }
 }
@@ -123,9 +156,10 @@ impl RetryPolicy {
     pub(crate) fn decode(value: &pb::RetryPolicy, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb::RetryPolicy as pb::RetryPolicy, audit, path;
             supported: retry_on, num_retries, per_try_timeout, retry_host_predicate, host_selection_retry_max_attempts,
-                retriable_status_codes, retry_back_off;
-            ignored: per_try_idle_timeout, retry_priority, rate_limited_retry_back_off, refresh_cluster_on_retry;
-            refused: retry_options_predicates, retriable_headers, retriable_request_headers);
+                retriable_status_codes, retry_back_off, retriable_headers, retriable_request_headers,
+                rate_limited_retry_back_off, per_try_idle_timeout, retry_priority;
+            ignored: refresh_cluster_on_retry;
+            refused: retry_options_predicates);
         let (on, unknown) = RetryOn::parse(&value.retry_on);
         if !unknown.is_empty() {
             audit.ignore(path, "retry_on");
@@ -153,6 +187,22 @@ impl RetryPolicy {
             max_interval: max.unwrap_or(base * 10),
             avoid_previous_hosts: !value.retry_host_predicate.is_empty(),
             host_selection_attempts: u32::try_from(value.host_selection_retry_max_attempts).unwrap_or(1).max(1),
+            headers: matcher::decode_headers(&value.retriable_headers, &path.field("retriable_headers"))?,
+            request_headers: matcher::decode_headers(
+                &value.retriable_request_headers,
+                &path.field("retriable_request_headers"),
+            )?,
+            reset_headers: reset_headers(value, &path.field("rate_limited_retry_back_off"))?,
+            per_try_idle_timeout: convert::optional_duration(
+                value.per_try_idle_timeout.as_ref(),
+                &path.field("per_try_idle_timeout"),
+            )?
+            .filter(|d| !d.is_zero()),
+            previous_priorities: value
+                .retry_priority
+                .as_ref()
+                .map(|p| priorities(p, &path.field("retry_priority")))
+                .transpose()?,
         })
     }
 
@@ -174,7 +224,28 @@ impl RetryPolicy {
             }),
             retry_host_predicate: if self.avoid_previous_hosts { vec![predicate] } else { Vec::new() },
             host_selection_retry_max_attempts: self.host_selection_attempts.into(),
+            retriable_headers: self.headers.iter().map(HeaderMatcher::encode).collect(),
+            retriable_request_headers: self.request_headers.iter().map(HeaderMatcher::encode).collect(),
+            per_try_idle_timeout: self.per_try_idle_timeout.map(convert::proto_duration),
             ..Default::default()
         }
     }
+}
+
+fn reset_headers(value: &pb::RetryPolicy, path: &Path<'_>) -> Result<Option<ResetHeaders>, Error> {
+    let Some(limited) = &value.rate_limited_retry_back_off else { return Ok(None) };
+    let most = convert::optional_duration(limited.max_interval.as_ref(), &path.field("max_interval"))?;
+    Ok(Some(ResetHeaders {
+        headers: limited.reset_headers.iter().map(|h| (h.name.to_ascii_lowercase(), h.format == 1)).collect(),
+        most: most.unwrap_or(Duration::from_secs(300)),
+    }))
+}
+
+fn priorities(value: &pb::retry_policy::RetryPriority, path: &Path<'_>) -> Result<u32, Error> {
+    use envoy_types::pb::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
+    let Some(pb::retry_policy::retry_priority::ConfigType::TypedConfig(any)) = &value.config_type else {
+        return Err(path.error("needs typed_config"));
+    };
+    let config: PreviousPrioritiesConfig = convert::from_any(any, path)?;
+    Ok(u32::try_from(config.update_frequency).unwrap_or(1).max(1))
 }

@@ -4,13 +4,18 @@
 
 mod decode;
 mod encode;
+mod policy;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::header::HeaderEdits;
-use crate::matcher::{HeaderMatcher, QueryMatcher, RegexRewrite};
+use crate::matcher::{CookieMatcher, HeaderMatcher, QueryMatcher, RegexRewrite};
 use crate::retry::RetryPolicy;
+use crate::substitution::Format;
+
+pub use policy::{HashCookie, HashPolicy, HashSource, Mirror, RandomSource};
 
 /// A named set of virtual hosts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +30,14 @@ pub struct RouteConfiguration {
     pub response_headers: HeaderEdits,
     /// Whether `host:port` is looked up as `host`.
     pub ignore_port_in_host_matching: bool,
+    /// Whether `;…` at the end of a path is left out when it is matched.
+    pub ignore_path_parameters: bool,
+    /// Whether edits are applied from the least specific level to the most specific one.
+    pub most_specific_edits_win: bool,
+    /// Copies of requests, for virtual hosts without any.
+    pub mirrors: Vec<Mirror>,
+    /// Headers that only internal clients may send.
+    pub internal_only_headers: Vec<String>,
 }
 
 /// Routes for a set of domains.
@@ -48,6 +61,12 @@ pub struct VirtualHost {
     pub fault: Option<Fault>,
     /// Whether `x-envoy-attempt-count` is sent upstream.
     pub include_attempt_count: bool,
+    /// Whether it is sent to the client.
+    pub include_attempt_count_in_response: bool,
+    /// Copies of requests, for routes without any.
+    pub mirrors: Vec<Mirror>,
+    /// Whether a try that takes too long goes on beside the next one, for routes that do not say.
+    pub hedge_on_per_try_timeout: Option<bool>,
 }
 
 /// A match with an action.
@@ -78,6 +97,8 @@ pub struct RouteMatch {
     pub headers: Vec<HeaderMatcher>,
     /// Predicates on query parameters.
     pub query: Vec<QueryMatcher>,
+    /// Predicates on cookies.
+    pub cookies: Vec<CookieMatcher>,
     /// Only gRPC requests.
     pub grpc: bool,
     /// Only a share of requests, in parts of a million.
@@ -101,7 +122,7 @@ pub enum PathMatch {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Forward to a cluster.
-    Forward(Forward),
+    Forward(Box<Forward>),
     /// Answer with a redirect.
     Redirect(Redirect),
     /// Answer with this.
@@ -113,8 +134,26 @@ pub enum Action {
 pub struct Forward {
     /// Clusters with weights; a single one gets everything.
     pub clusters: Vec<WeightedCluster>,
+    /// A header that names the cluster instead.
+    pub cluster_header: Option<String>,
+    /// What draws one of several.
+    pub random: RandomSource,
+    /// What the request's hash is made of.
+    pub hash: Vec<HashPolicy>,
+    /// Copies of requests.
+    pub mirrors: Vec<Mirror>,
+    /// Metadata that endpoints must have, by key.
+    pub metadata: BTreeMap<String, String>,
     /// Time for the whole request, tries and all; zero is none.
     pub timeout: Duration,
+    /// Longest time from head to end, however lively the stream.
+    pub max_stream: MaxStream,
+    /// Which answers are followed instead of passed on.
+    pub internal_redirect: Option<InternalRedirect>,
+    /// Whether a try that takes too long goes on beside the next one.
+    pub hedge_on_per_try_timeout: Option<bool>,
+    /// Whether the breakers of high priority count.
+    pub high_priority: bool,
     /// Time without a byte in either direction; `None` takes the connection manager's.
     pub idle_timeout: Option<Duration>,
     /// When to try again.
@@ -144,6 +183,34 @@ pub struct WeightedCluster {
     pub response_headers: HeaderEdits,
     /// Authority for requests that go there.
     pub host_rewrite: Option<String>,
+    /// A header that names it instead; its name is empty then.
+    pub cluster_header: Option<String>,
+    /// Metadata that endpoints must have besides the route's.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Limits of a whole stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MaxStream {
+    /// From head to end; `None` takes the connection manager's.
+    pub limit: Option<Duration>,
+    /// The longest that a `grpc-timeout` header may ask for, zero being no limit; `None` does not look at the header.
+    pub grpc_timeout: Option<Duration>,
+    /// What is taken off the header's time.
+    pub grpc_offset: Duration,
+}
+
+/// Answers that are followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InternalRedirect {
+    /// How often in a row.
+    pub most: u32,
+    /// Which statuses.
+    pub statuses: Vec<u16>,
+    /// Whether from http to https or back.
+    pub cross_scheme: bool,
+    /// Headers of the answer that the new request gets.
+    pub copy_headers: Vec<String>,
 }
 
 /// How the path is rewritten.
@@ -164,10 +231,12 @@ pub enum HostRewrite {
     Auto,
     /// To the value of this header.
     Header(String),
+    /// To what a pattern makes of the path.
+    PathRegex(RegexRewrite),
 }
 
 /// A redirect.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Redirect {
     /// New scheme.
     pub scheme: Option<String>,
@@ -190,6 +259,8 @@ pub enum RedirectPath {
     Full(String),
     /// The matched prefix.
     Prefix(String),
+    /// What a pattern finds.
+    Regex(RegexRewrite),
 }
 
 /// A fixed answer.
@@ -199,13 +270,23 @@ pub struct Respond {
     pub status: u16,
     /// Body.
     pub body: Vec<u8>,
+    /// What the body is made of instead, and its content type.
+    pub format: Option<(Format, String)>,
 }
 
 impl RouteMatch {
     /// A match on the path alone.
     #[must_use]
     pub fn path(path: PathMatch) -> Self {
-        Self { path, case_sensitive: true, headers: Vec::new(), query: Vec::new(), grpc: false, share: None }
+        Self {
+            path,
+            case_sensitive: true,
+            headers: Vec::new(),
+            query: Vec::new(),
+            cookies: Vec::new(),
+            grpc: false,
+            share: None,
+        }
     }
 
     /// Whether it matches every request, so that no later route is reached.
@@ -216,6 +297,11 @@ impl RouteMatch {
             PathMatch::Regex(r) => r == ".*",
             PathMatch::Exact(_) | PathMatch::PathPrefix(_) => false,
         };
-        any_path && self.headers.is_empty() && self.query.is_empty() && !self.grpc && self.share.is_none()
+        any_path
+            && self.headers.is_empty()
+            && self.cookies.is_empty()
+            && self.query.is_empty()
+            && !self.grpc
+            && self.share.is_none()
     }
 }

@@ -1,7 +1,5 @@
-//! Access logs in Envoy's format strings.
+//! Where access logs go.
 
-mod format;
 mod writer;
 
-pub use format::{Format, FormatError, Record};
 pub use writer::{Destination, Writer};

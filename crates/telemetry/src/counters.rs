@@ -38,6 +38,12 @@ impl Counters {
         self.add(worker, index, u64::MAX);
     }
 
+    /// What `worker` counted itself.
+    #[must_use]
+    pub fn own(&self, worker: usize, index: usize) -> u64 {
+        self.cells.get(worker * self.stride + index).map_or(0, |cell| cell.load(Relaxed))
+    }
+
     /// The sum over all workers.
     #[must_use]
     pub fn get(&self, index: usize) -> u64 {

@@ -80,6 +80,11 @@ impl Process {
         Ok(())
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Waits for the end and yields the exit code.
     ///
     /// # Errors

@@ -42,6 +42,14 @@ impl Proxy {
         Self::run(serin, false, bootstrap)
     }
 
+    /// Runs Envoy from a bootstrap.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn envoy(binary: &str, bootstrap: &Value) -> anyhow::Result<Self> {
+        Self::run(binary, true, bootstrap)
+    }
+
     fn run(binary: &str, envoy: bool, bootstrap: &Value) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("serin-proxy-").tempdir()?;
         let mut bootstrap = bootstrap.clone();
@@ -56,9 +64,13 @@ impl Proxy {
             command.args(["proxy", "--drain-time", "2s", "--bootstrap"]);
         }
         command.arg(&file).args(["--concurrency", "2", "--admin-address-path"]).arg(&address);
-        let process = Process::start(&mut command)?;
-        let read = || std::fs::read_to_string(&address).ok().and_then(|text| text.trim().parse().ok());
-        let admin: SocketAddr = wait_until(PATIENCE, read).with_context(|| process.stderr().join("\n"))?;
+        let mut process = Process::start(&mut command)?;
+        let mut read = || match std::fs::read_to_string(&address).ok().and_then(|text| text.trim().parse().ok()) {
+            Some(admin) => Some(Some(admin)),
+            None => process.has_ended().then_some(None),
+        };
+        let admin: Option<SocketAddr> = wait_until(PATIENCE, &mut read)?;
+        let admin = admin.with_context(|| format!("it ended: {}", process.stderr().join("\n")))?;
         let proxy = Self { process, admin, _folder: folder };
         wait_until(PATIENCE, || proxy.page("/ready").ok().filter(|r| r.0 == 200))
             .with_context(|| proxy.process.stderr().join("\n"))?;

@@ -30,7 +30,7 @@ fn look_up(bencher: divan::Bencher<'_, '_>, count: usize, kind: fn(String) -> Pa
     head.fields.append(b"host", b"example.com");
     bencher.bench_local(|| {
         let host = table.virtual_host(head.authority())?;
-        RouteTable::route(host, &head, 0).map(std::ptr::from_ref)
+        table.route(host, &head, 0).map(std::ptr::from_ref)
     });
 }
 
@@ -38,7 +38,7 @@ fn route(path: PathMatch) -> Route {
     Route {
         name: String::new(),
         matches: RouteMatch::path(path),
-        action: Action::Respond(Respond { status: 200, body: Vec::new() }),
+        action: Action::Respond(Respond { status: 200, body: Vec::new(), format: None }),
         request_headers: Default::default(),
         response_headers: Default::default(),
         fault: None,

@@ -1,23 +1,109 @@
-//! Header edits in Envoy's order: the most specific level first, additions before removals within a level.
+//! Header edits as Envoy's header parser makes them: first what is removed, then every value is worked out from the head as it
+//! is by then, then what overwrites, then what is added. (Source: `HeaderParser::evaluateHeaders`.)
 
-use serin_http1::HeaderBlock;
-use serin_resources::header::{AppendAction, HeaderEdits};
+use std::borrow::Cow;
 
-/// Applies one level of edits.
-pub fn apply(edits: &HeaderEdits, fields: &mut HeaderBlock) {
-    for edit in &edits.add {
-        let there = fields.contains(&edit.name);
-        match edit.action {
-            AppendAction::Append => fields.append(edit.name.as_bytes(), edit.value.as_bytes()),
-            AppendAction::AddIfAbsent if !there => fields.append(edit.name.as_bytes(), edit.value.as_bytes()),
-            AppendAction::Overwrite => fields.set(&edit.name, edit.value.as_bytes()),
-            AppendAction::OverwriteIfExists if there => fields.set(&edit.name, edit.value.as_bytes()),
-            AppendAction::AddIfAbsent | AppendAction::OverwriteIfExists => {}
-        }
+use serin_http1::{HeaderBlock, RequestHead, ResponseHead};
+use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue};
+use serin_resources::substitution::Record;
+
+/// What a formatted value can speak of besides the heads.
+pub trait Facts {
+    /// The value of a command, such as `UPSTREAM_CLUSTER`.
+    fn command(&self, name: &str, argument: Option<&str>) -> Option<String>;
+}
+
+/// Heads and facts together, as formats ask for them.
+pub struct Known<'a> {
+    /// The request.
+    pub request: &'a RequestHead,
+    /// The answer, once there is one.
+    pub response: Option<&'a ResponseHead>,
+    /// The rest.
+    pub facts: &'a dyn Facts,
+}
+
+impl Record for Known<'_> {
+    fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
+        self.facts.command(name, argument)
     }
-    for name in &edits.remove {
-        if name != "host" {
-            fields.remove(name);
+
+    fn request_header(&self, name: &str) -> Option<String> {
+        let head = self.request;
+        let value = match name {
+            ":method" => Some(head.method()),
+            ":path" => Some(head.target()),
+            ":scheme" => Some(head.fields.get("x-forwarded-proto").unwrap_or(b"http")),
+            ":authority" => head.fields.get("host"),
+            name => head.fields.get(name),
+        };
+        value.map(|v| String::from_utf8_lossy(v).into_owned())
+    }
+
+    fn response_header(&self, name: &str) -> Option<String> {
+        let head = self.response?;
+        if name == ":status" {
+            return Some(head.status.to_string());
         }
+        head.fields.get(name).map(|v| String::from_utf8_lossy(v).into_owned())
+    }
+}
+
+/// Applies one level of edits to a request.
+pub fn to_request(edits: &HeaderEdits, head: &mut RequestHead, facts: &dyn Facts) {
+    if edits.is_empty() {
+        return;
+    }
+    edits.remove.iter().for_each(|name| _ = head.fields.remove(name));
+    let puts = worked_out(edits, &head.fields, &Known { request: head, response: None, facts });
+    put(&puts, &mut head.fields);
+}
+
+/// Applies one level of edits to an answer.
+pub fn to_response(edits: &HeaderEdits, head: &mut ResponseHead, request: &RequestHead, facts: &dyn Facts) {
+    if edits.is_empty() {
+        return;
+    }
+    edits.remove.iter().for_each(|name| _ = head.fields.remove(name));
+    let puts = worked_out(edits, &head.fields, &Known { request, response: Some(head), facts });
+    put(&puts, &mut head.fields);
+}
+
+/// What is to be put, and whether it overwrites.
+type Put<'a> = (&'a str, Cow<'a, str>, bool);
+
+fn worked_out<'a>(edits: &'a HeaderEdits, fields: &HeaderBlock, known: &Known<'_>) -> Vec<Put<'a>> {
+    edits.add.iter().filter_map(|edit| one(edit, fields, known)).collect()
+}
+
+fn one<'a>(edit: &'a HeaderValue, fields: &HeaderBlock, known: &Known<'_>) -> Option<Put<'a>> {
+    let value = match edit.value.as_literal() {
+        Some(text) => Cow::Borrowed(text),
+        None => {
+            let mut text = String::new();
+            edit.value.write(known, "", &mut text);
+            Cow::Owned(text)
+        }
+    };
+    if value.is_empty() && !edit.keep_empty {
+        return None;
+    }
+    let there = fields.contains(&edit.name);
+    let overwrites = match edit.action {
+        AppendAction::Append => false,
+        AppendAction::AddIfAbsent if !there => false,
+        AppendAction::Overwrite => true,
+        AppendAction::OverwriteIfExists if there => true,
+        AppendAction::AddIfAbsent | AppendAction::OverwriteIfExists => return None,
+    };
+    Some((&edit.name, value, overwrites))
+}
+
+fn put(puts: &[Put<'_>], fields: &mut HeaderBlock) {
+    for (name, value, _) in puts.iter().filter(|(_, _, overwrites)| *overwrites) {
+        fields.set(name, value.as_bytes());
+    }
+    for (name, value, _) in puts.iter().filter(|(_, _, overwrites)| !overwrites) {
+        fields.append(name.as_bytes(), value.as_bytes());
     }
 }

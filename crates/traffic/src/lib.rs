@@ -4,7 +4,9 @@
 //! can run under simulation. The rules are Envoy's; each file names its source.
 
 pub mod balance;
+pub mod cookie;
 pub mod fault;
+pub mod hash;
 pub mod header_edit;
 pub mod outcome;
 pub mod outlier;
@@ -13,3 +15,4 @@ pub mod retry;
 pub mod rewrite;
 pub mod router;
 pub mod split;
+pub mod timeout;

@@ -23,6 +23,8 @@ pub enum Outcome {
     Timeout,
     /// What came back was no HTTP.
     Protocol,
+    /// A breaker let it not even try.
+    Overflow,
 }
 
 impl Outcome {
@@ -31,7 +33,7 @@ impl Outcome {
     pub fn status(self) -> u16 {
         match self {
             Self::Response { status, .. } => status,
-            Self::ConnectFailure | Self::Reset { .. } => 503,
+            Self::ConnectFailure | Self::Reset { .. } | Self::Overflow => 503,
             Self::Timeout => 504,
             Self::Protocol => 502,
         }
@@ -47,22 +49,22 @@ impl Outcome {
             Self::Reset { .. } => "UC",
             Self::Timeout => "UT",
             Self::Protocol => "UPE",
+            Self::Overflow => "UO",
         }
     }
 
-    /// What Envoy says in the body of its answer.
+    /// What Envoy says in the body of its answer; `retried` says that this was not the first try.
     #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Response { .. } => "",
-            Self::ConnectFailure => {
-                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
-            }
-            Self::Reset { .. } => {
-                "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
-            }
-            Self::Timeout => "upstream request timeout",
-            Self::Protocol => "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
-        }
+    pub fn reason(self, retried: bool) -> String {
+        let reset = match self {
+            Self::Response { .. } => return String::new(),
+            Self::Timeout => return "upstream request timeout".to_owned(),
+            Self::ConnectFailure => "remote connection failure",
+            Self::Reset { .. } => "connection termination",
+            Self::Overflow => "overflow",
+            Self::Protocol => "protocol error",
+        };
+        let before = if retried { "retried and the latest reset reason" } else { "reset reason" };
+        format!("upstream connect error or disconnect/reset before headers. {before}: {reset}")
     }
 }

@@ -24,16 +24,17 @@ pub enum Verdict {
     Unreachable,
 }
 
-/// What a try says of its endpoint.
+/// What a try says of its endpoint; nothing when it was not even made.
 #[must_use]
-pub fn verdict(outcome: Outcome) -> Verdict {
+pub fn verdict(outcome: Outcome) -> Option<Verdict> {
     let status = match outcome {
         Outcome::Response { status: 200, grpc: Some(code) } => status_of_grpc(code),
         Outcome::Response { status, .. } => status,
-        Outcome::ConnectFailure | Outcome::Reset { .. } | Outcome::Timeout => return Verdict::Unreachable,
+        Outcome::ConnectFailure | Outcome::Reset { .. } | Outcome::Timeout => return Some(Verdict::Unreachable),
+        Outcome::Overflow => return None,
         Outcome::Protocol => 502,
     };
-    if status < 500 { Verdict::Good } else { Verdict::Error { gateway: matches!(status, 502..=504) } }
+    Some(if status < 500 { Verdict::Good } else { Verdict::Error { gateway: matches!(status, 502..=504) } })
 }
 
 /// The status that stands for a gRPC code (Envoy: `Grpc::Utility::grpcToHttpStatus`).
@@ -236,13 +237,13 @@ mod tests {
     #[test]
     fn what_a_try_says() {
         let answer = |status, grpc| verdict(Outcome::Response { status, grpc });
-        assert_eq!(answer(404, None), Verdict::Good);
-        assert_eq!(answer(500, None), ERROR);
-        assert_eq!(answer(503, None), Verdict::Error { gateway: true });
-        assert_eq!(answer(200, Some(14)), Verdict::Error { gateway: true });
-        assert_eq!(answer(200, Some(5)), Verdict::Good);
-        assert_eq!(verdict(Outcome::Timeout), Verdict::Unreachable);
-        assert_eq!(verdict(Outcome::Protocol), Verdict::Error { gateway: true });
+        assert_eq!(answer(404, None), Some(Verdict::Good));
+        assert_eq!(answer(500, None), Some(ERROR));
+        assert_eq!(answer(503, None), Some(Verdict::Error { gateway: true }));
+        assert_eq!(answer(200, Some(14)), Some(Verdict::Error { gateway: true }));
+        assert_eq!(answer(200, Some(5)), Some(Verdict::Good));
+        assert_eq!(verdict(Outcome::Timeout), Some(Verdict::Unreachable));
+        assert_eq!(verdict(Outcome::Protocol), Some(Verdict::Error { gateway: true }));
     }
 
     /// The example of Envoy's page: {50, 100, 100, 100, 100} makes the threshold 52.

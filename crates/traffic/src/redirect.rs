@@ -1,8 +1,9 @@
-//! The location of a redirect (Envoy `RedirectAction`).
+//! The location of a redirect. Source: Envoy `RedirectAction`, `RouteEntryImplBase::newUri`.
 
 use serin_http1::RequestHead;
 use serin_resources::route::{Redirect, RedirectPath};
 
+use crate::rewrite;
 use crate::router::CompiledRoute;
 
 /// The `location` value for a request that came by `scheme`.
@@ -10,45 +11,53 @@ use crate::router::CompiledRoute;
 pub fn location(redirect: &Redirect, route: &CompiledRoute, head: &RequestHead, scheme: &str) -> Vec<u8> {
     let new_scheme = redirect.scheme.as_deref().unwrap_or(scheme);
     let mut out = format!("{new_scheme}://").into_bytes();
-    let authority = head.authority();
-    let (host, port) = split_port(authority);
     match &redirect.host {
         Some(new) => out.extend_from_slice(new.as_bytes()),
-        None => out.extend_from_slice(host),
+        None => out.extend_from_slice(own_host(redirect, head, (scheme, new_scheme))),
     }
-    let default = |port: &[u8]| matches!((new_scheme, port), ("http", b"80") | ("https", b"443"));
-    match redirect.port {
-        Some(new) if !default(new.to_string().as_bytes()) => out.extend_from_slice(format!(":{new}").as_bytes()),
-        Some(_) => {}
-        None if redirect.host.is_none() && redirect.scheme.is_none() => {
-            if let Some(port) = port {
-                out.push(b':');
-                out.extend_from_slice(port);
-            }
-        }
-        None => {}
+    if let Some(port) = redirect.port {
+        out.extend_from_slice(format!(":{port}").as_bytes());
     }
     let path = head.path();
+    let query = head.target().get(path.len()..).unwrap_or_default();
+    let own_query = matches!(&redirect.path, Some(RedirectPath::Full(p)) if p.contains('?'));
     match &redirect.path {
-        Some(RedirectPath::Full(new)) => out.extend_from_slice(new.as_bytes()),
+        Some(RedirectPath::Full(new)) => {
+            if !new.starts_with('/') {
+                out.push(b'/');
+            }
+            out.extend_from_slice(new.as_bytes());
+        }
         Some(RedirectPath::Prefix(new)) => {
             out.extend_from_slice(new.as_bytes());
             out.extend_from_slice(path.get(route.matched_length(path)..).unwrap_or_default());
         }
+        Some(RedirectPath::Regex(regex)) => {
+            out.extend_from_slice(&rewrite::substitute(route.rewrite_pattern.as_ref(), &regex.substitution, path));
+        }
         None => out.extend_from_slice(path),
     }
-    let own_query = matches!(&redirect.path, Some(RedirectPath::Full(p)) if p.contains('?'));
     if !redirect.strip_query && !own_query {
-        out.extend_from_slice(head.target().get(path.len()..).unwrap_or_default());
+        out.extend_from_slice(query);
     }
     out
 }
 
-fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match authority.iter().rposition(|b| *b == b':') {
-        Some(at) if authority.get(at + 1..).is_some_and(|p| p.iter().all(u8::is_ascii_digit)) => {
-            (authority.get(..at).unwrap_or_default(), authority.get(at + 1..))
-        }
-        _ => (authority, None),
-    }
+/// The request's own authority, without a port that the new scheme or port makes wrong.
+fn own_host<'a>(redirect: &Redirect, head: &'a RequestHead, (old, new): (&str, &str)) -> &'a [u8] {
+    let authority = head.authority();
+    let end = if authority.starts_with(b"[") {
+        authority.windows(2).rposition(|w| w == b"]:").map(|at| at + 1)
+    } else {
+        authority.iter().rposition(|b| *b == b':')
+    };
+    let Some((host, port)) = end.and_then(|at| authority.split_at_checked(at)) else { return authority };
+    let stale = old != new && matches!((old, port), ("https", b":443") | ("http", b":80"));
+    if redirect.port.is_some() || stale { host } else { authority }
+}
+
+/// The URI of a request itself.
+#[must_use]
+pub fn own_uri(head: &RequestHead, scheme: &str) -> Vec<u8> {
+    [scheme.as_bytes(), b"://", head.authority(), head.target()].concat()
 }

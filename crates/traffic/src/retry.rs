@@ -5,17 +5,21 @@
 
 use std::time::Duration;
 
-use serin_resources::retry::RetryPolicy;
+use serin_http1::{RequestHead, ResponseHead};
+use serin_resources::retry::{RetryOn, RetryPolicy};
 
 use crate::outcome::Outcome;
+use crate::router::{matches_answer, matches_headers};
 
-/// Whether `policy` asks for another try after this outcome, leaving the number of tries aside.
+/// Whether `policy` asks for another try after this outcome, leaving the number of tries aside; `head` is the answer's.
 #[must_use]
-pub fn wanted(policy: &RetryPolicy, outcome: Outcome) -> bool {
+pub fn wanted(policy: &RetryPolicy, outcome: Outcome, head: Option<&ResponseHead>) -> bool {
     let on = &policy.on;
     match outcome {
+        Outcome::Response { .. } if head.is_some_and(|h| h.fields.contains("x-envoy-ratelimited")) => on.rate_limited,
         Outcome::Response { status, grpc } => {
-            (on.server_error && status >= 500)
+            (on.retriable_headers && head.is_some_and(|h| policy.headers.iter().any(|m| matches_answer(m, h))))
+                || (on.server_error && status >= 500)
                 || (on.gateway_error && matches!(status, 502..=504))
                 || (on.retriable_4xx && status == 409)
                 || (on.retriable_status_codes && policy.status_codes.contains(&status))
@@ -33,21 +37,83 @@ pub fn wanted(policy: &RetryPolicy, outcome: Outcome) -> bool {
         }
         Outcome::Timeout => on.reset || on.server_error || on.gateway_error,
         Outcome::Protocol => on.reset || on.server_error || on.gateway_error,
+        Outcome::Overflow => false,
     }
 }
 
-/// The wait before try number `retry` (1 is the first repetition): uniform in 0 to min(base × (2^retry − 1), max).
+/// Whether a request may be tried again at all.
+#[must_use]
+pub fn concerns(policy: &RetryPolicy, head: &RequestHead) -> bool {
+    let mut matchers = policy.request_headers.iter();
+    matchers.len() == 0 || matchers.any(|m| matches_headers(std::slice::from_ref(m), head))
+}
+
+/// The wait that an answer asks for, when the policy listens and believes it: that long and up to half as much again.
+#[must_use]
+pub fn asked_for(policy: &RetryPolicy, head: &ResponseHead, now: Duration, random: u64) -> Option<Duration> {
+    let reset = policy.reset_headers.as_ref()?;
+    let wait = reset.headers.iter().find_map(|(name, is_time)| {
+        let value: u64 = head.fields.get_str(name)?.trim().parse().ok()?;
+        let wait = if *is_time { value.checked_sub(now.as_secs())? } else { value };
+        (wait > 0).then(|| Duration::from_secs(wait))
+    })?;
+    (wait <= reset.most).then(|| wait + (wait / 2).mul_f64(fraction(random)))
+}
+
+/// Headers that internal clients ask for retries and time limits by.
+pub const ASKING: [&str; 7] = [
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-hedge-on-per-try-timeout",
+];
+
+/// The policy with what an internal client asks for in headers (Envoy `x-envoy-retry-on` and its kin).
+#[must_use]
+pub fn asked_by(policy: Option<&RetryPolicy>, head: &RequestHead) -> Option<RetryPolicy> {
+    let header = |name| head.fields.get_str(name);
+    let lists = [header("x-envoy-retry-on"), header("x-envoy-retry-grpc-on")];
+    let number = header("x-envoy-max-retries").and_then(|v| v.parse().ok());
+    let per_try = header("x-envoy-upstream-rq-per-try-timeout-ms").and_then(|v| v.parse().ok());
+    if lists.iter().all(Option::is_none) && number.is_none() && per_try.is_none() {
+        return None;
+    }
+    let mut policy = policy.cloned().unwrap_or_default();
+    let all = lists.into_iter().flatten().fold(policy.on.to_list(), |all, list| format!("{all},{list}"));
+    policy.on = RetryOn::parse(&all).0;
+    policy.attempts = number.unwrap_or(policy.attempts);
+    policy.per_try_timeout = per_try.map(Duration::from_millis).or(policy.per_try_timeout).filter(|d| !d.is_zero());
+    if let Some(codes) = header("x-envoy-retriable-status-codes") {
+        policy.status_codes.extend(codes.split(',').filter_map(|c| c.trim().parse::<u16>().ok()));
+    }
+    Some(policy)
+}
+
+/// The wait before try number `retry` (1 is the first repetition): uniform below an interval that begins at the base and
+/// doubles up to the longest. (Source: `JitteredExponentialBackOffStrategy`; Envoy's documentation says 2^N − 1.)
 #[must_use]
 pub fn back_off(policy: &RetryPolicy, retry: u32, random: u64) -> Duration {
-    let factor = 2u32.saturating_pow(retry.min(20)).saturating_sub(1);
-    let ceiling = policy.base_interval.saturating_mul(factor).min(policy.max_interval);
-    ceiling.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
+    let (mut interval, most) = (policy.base_interval, policy.max_interval);
+    for _ in 1..retry {
+        interval = if interval < most / 2 { interval * 2 } else { most };
+        if interval == most {
+            break;
+        }
+    }
+    interval.min(most).mul_f64(fraction(random))
+}
+
+/// A uniform number from 0 to below 1.
+fn fraction(random: u64) -> f64 {
+    (random >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serin_resources::retry::RetryOn;
 
     fn policy(list: &str) -> RetryPolicy {
         RetryPolicy { on: RetryOn::parse(list).0, status_codes: vec![429], ..RetryPolicy::default() }
@@ -77,16 +143,15 @@ mod tests {
             ("connect-failure", Outcome::Timeout, false),
             ("5xx", Outcome::Timeout, true),
         ] {
-            assert_eq!(wanted(&policy(list), outcome), expected, "{list} {outcome:?}");
+            assert_eq!(wanted(&policy(list), outcome, None), expected, "{list} {outcome:?}");
         }
     }
 
     #[test]
-    fn the_wait_grows_and_is_capped() {
+    fn the_wait_doubles_and_is_capped() {
         let policy = policy("5xx");
-        assert_eq!(back_off(&policy, 1, 0), Duration::ZERO);
-        assert!(back_off(&policy, 1, u64::MAX) <= Duration::from_millis(25));
-        assert!(back_off(&policy, 2, u64::MAX) > Duration::from_millis(70));
-        assert!(back_off(&policy, 30, u64::MAX) <= Duration::from_millis(250));
+        let ceilings: Vec<u128> = (1..=7).map(|n| back_off(&policy, n, u64::MAX).as_micros().div_ceil(1000)).collect();
+        assert_eq!(ceilings, [25, 50, 100, 200, 250, 250, 250]);
+        assert_eq!(back_off(&policy, 3, 0), Duration::ZERO);
     }
 }

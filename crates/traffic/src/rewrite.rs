@@ -1,5 +1,8 @@
 //! The path and authority that go upstream.
 
+use std::borrow::Cow;
+
+use regex::bytes::Regex;
 use serin_http1::RequestHead;
 use serin_resources::route::{HostRewrite, PathRewrite};
 
@@ -15,13 +18,19 @@ pub fn target(route: &CompiledRoute, rewrite: &PathRewrite, head: &RequestHead) 
             let rest = path.get(route.matched_length(path)..).unwrap_or_default();
             [replacement.as_bytes(), rest].concat()
         }
-        PathRewrite::Regex(regex) => {
-            let pattern = route.rewrite_pattern.as_ref()?;
-            pattern.replace_all(path, dollar(&regex.substitution).as_bytes()).into_owned()
-        }
+        PathRewrite::Regex(regex) => substitute(route.rewrite_pattern.as_ref(), &regex.substitution, path).into_owned(),
     };
     new.extend_from_slice(query);
     Some(new)
+}
+
+/// The text with every match of the pattern replaced; the substitution is RE2's.
+#[must_use]
+pub fn substitute<'a>(pattern: Option<&Regex>, substitution: &str, text: &'a [u8]) -> Cow<'a, [u8]> {
+    match pattern {
+        Some(pattern) => pattern.replace_all(text, dollar(substitution).as_bytes()),
+        None => Cow::Borrowed(text),
+    }
 }
 
 /// RE2's `\1` as the regex crate's `${1}`.
@@ -42,12 +51,16 @@ fn dollar(substitution: &str) -> String {
     out
 }
 
-/// The new authority, or `None` when it stays. `endpoint` is the chosen endpoint's host name.
+/// The new authority, or `None` when it stays or is not known before an endpoint is chosen.
 #[must_use]
-pub fn authority(rewrite: &HostRewrite, head: &RequestHead, endpoint: &str) -> Option<Vec<u8>> {
+pub fn authority(rewrite: &HostRewrite, route: &CompiledRoute, head: &RequestHead) -> Option<Vec<u8>> {
     match rewrite {
         HostRewrite::Literal(host) => Some(host.as_bytes().to_vec()),
-        HostRewrite::Auto => (!endpoint.is_empty()).then(|| endpoint.as_bytes().to_vec()),
-        HostRewrite::Header(name) => head.fields.get(name).map(<[u8]>::to_vec),
+        HostRewrite::Auto => None,
+        HostRewrite::Header(name) => head.fields.get(name).filter(|v| !v.is_empty()).map(<[u8]>::to_vec),
+        HostRewrite::PathRegex(regex) => {
+            let new = substitute(route.host_pattern.as_ref(), &regex.substitution, head.path()).into_owned();
+            (!new.is_empty()).then_some(new)
+        }
     }
 }

@@ -9,13 +9,16 @@ use std::collections::HashMap;
 
 use serin_http1::RequestHead;
 use serin_resources::retry::RetryPolicy;
-use serin_resources::route::{Action, PathMatch, PathRewrite, Route, RouteConfiguration, VirtualHost};
+use serin_resources::route::{
+    Action, HashSource, HostRewrite, Mirror, PathMatch, PathRewrite, RedirectPath, Route, RouteConfiguration,
+    VirtualHost,
+};
 
 use crate::split::{Split, drawn};
 use index::RouteIndex;
-use predicate::{Header, Query, Text};
+use predicate::{Cookie, Header, Query, Text};
 
-pub use predicate::matches_headers;
+pub use predicate::{matches_answer, matches_headers};
 
 /// A route configuration, compiled.
 #[derive(Debug)]
@@ -33,6 +36,11 @@ pub struct RouteTable {
     prefixes: Vec<(String, usize)>,
     default: Option<usize>,
     ignore_port: bool,
+    ignore_parameters: bool,
+    /// Whether edits go from the least specific level to the most specific one.
+    pub most_specific_edits_win: bool,
+    /// Headers that only internal clients may send.
+    pub internal_only_headers: Vec<String>,
 }
 
 /// A virtual host, compiled.
@@ -56,10 +64,16 @@ pub struct CompiledRoute {
     pub clusters: Vec<usize>,
     /// Its retry policy, or its virtual host's.
     pub retry: Option<RetryPolicy>,
+    /// Its mirrors, or its virtual host's, or the table's, with the number of each one's cluster.
+    pub mirrors: Vec<(Mirror, usize)>,
+    /// The pattern of every hash policy that has one.
+    pub hash_patterns: Vec<Option<regex::bytes::Regex>>,
     pub(crate) rewrite_pattern: Option<regex::bytes::Regex>,
+    pub(crate) host_pattern: Option<regex::bytes::Regex>,
     path: Text,
     headers: Vec<Header>,
     query: Vec<Query>,
+    cookies: Vec<Cookie>,
 }
 
 impl RouteTable {
@@ -77,6 +91,9 @@ impl RouteTable {
             prefixes: Vec::new(),
             default: None,
             ignore_port: config.ignore_port_in_host_matching,
+            ignore_parameters: config.ignore_path_parameters,
+            most_specific_edits_win: config.most_specific_edits_win,
+            internal_only_headers: config.internal_only_headers.clone(),
         };
         let mut numbers = HashMap::new();
         for host in &config.virtual_hosts {
@@ -84,7 +101,7 @@ impl RouteTable {
             for domain in &host.domains {
                 table.index_domain(&domain.to_ascii_lowercase(), index);
             }
-            let routes = host.routes.iter().map(|r| CompiledRoute::compile(r, host, &mut numbers)).collect();
+            let routes = host.routes.iter().map(|r| CompiledRoute::compile(r, (host, config), &mut numbers)).collect();
             let index = RouteIndex::build(host.routes.iter().map(|r| &r.matches));
             table.hosts.push(CompiledHost {
                 config: VirtualHost { routes: Vec::new(), ..host.clone() },
@@ -126,14 +143,25 @@ impl RouteTable {
 
     /// The first route of a host that matches; `random` decides routes for a share of requests.
     #[must_use]
-    pub fn route<'a>(host: &'a CompiledHost, head: &RequestHead, random: u64) -> Option<&'a CompiledRoute> {
-        let matches = |route: &CompiledRoute| route.matches(head, random);
+    pub fn route<'a>(&self, host: &'a CompiledHost, head: &RequestHead, random: u64) -> Option<&'a CompiledRoute> {
+        let path = self.matched_path(head);
+        let matches = |route: &CompiledRoute| route.matches(head, path, random);
         match &host.index {
             None => host.routes.iter().find(|route| matches(route)),
             Some(index) => {
-                let found = index.first(head.path(), |position| host.routes.get(position).is_some_and(matches));
+                let found = index.first(path, |position| host.routes.get(position).is_some_and(matches));
                 found.and_then(|position| host.routes.get(position))
             }
+        }
+    }
+
+    /// What of a request's path is matched.
+    #[must_use]
+    pub fn matched_path<'a>(&self, head: &'a RequestHead) -> &'a [u8] {
+        let path = head.path();
+        match path.iter().position(|b| self.ignore_parameters && *b == b';') {
+            Some(at) => path.get(..at).unwrap_or(path),
+            None => path,
         }
     }
 
@@ -175,7 +203,11 @@ pub(crate) fn full_match(pattern: &str) -> Option<regex::bytes::Regex> {
 }
 
 impl CompiledRoute {
-    fn compile(route: &Route, host: &VirtualHost, numbers: &mut HashMap<String, usize>) -> Self {
+    fn compile(
+        route: &Route,
+        (host, table): (&VirtualHost, &RouteConfiguration),
+        numbers: &mut HashMap<String, usize>,
+    ) -> Self {
         let matches = &route.matches;
         let fold = !matches.case_sensitive;
         let path = match &matches.path {
@@ -193,27 +225,48 @@ impl CompiledRoute {
             let next = numbers.len();
             *numbers.entry(name.clone()).or_insert(next)
         };
+        let own = forward.map(|f| f.mirrors.as_slice()).unwrap_or_default();
+        let mirrors = [own, &host.mirrors, &table.mirrors].into_iter().find(|m| !m.is_empty()).unwrap_or_default();
+        let compiled = |pattern: &str| regex::bytes::Regex::new(pattern).ok();
         Self {
             split: Split::new(clusters.iter().map(|c| c.weight)),
             clusters: clusters.iter().map(|c| number(&c.name)).collect(),
+            mirrors: mirrors.iter().map(|m| (m.clone(), number(&m.cluster))).collect(),
+            hash_patterns: forward.map_or_else(Vec::new, |f| {
+                let pattern = |p: &serin_resources::route::HashPolicy| match &p.source {
+                    HashSource::Header(_, Some(regex)) => compiled(&regex.pattern),
+                    _ => None,
+                };
+                f.hash.iter().map(pattern).collect()
+            }),
             retry: forward.and_then(|f| f.retry.clone()).or_else(|| host.retry.clone()),
-            rewrite_pattern: match forward.and_then(|f| f.path_rewrite.as_ref()) {
-                Some(PathRewrite::Regex(regex)) => regex::bytes::Regex::new(&regex.pattern).ok(),
+            rewrite_pattern: match (&route.action, forward.and_then(|f| f.path_rewrite.as_ref())) {
+                (_, Some(PathRewrite::Regex(regex))) => compiled(&regex.pattern),
+                (Action::Redirect(redirect), _) => match &redirect.path {
+                    Some(RedirectPath::Regex(regex)) => compiled(&regex.pattern),
+                    _ => None,
+                },
+                _ => None,
+            },
+            host_pattern: match forward.and_then(|f| f.host_rewrite.as_ref()) {
+                Some(HostRewrite::PathRegex(regex)) => compiled(&regex.pattern),
                 _ => None,
             },
             path,
             headers: matches.headers.iter().map(Header::compile).collect(),
             query: matches.query.iter().map(Query::compile).collect(),
+            cookies: matches.cookies.iter().map(Cookie::compile).collect(),
             config: route.clone(),
         }
     }
 
-    /// Whether a request matches.
+    /// Whether a request matches; `path` is [what is matched](RouteTable::matched_path) of its path.
     #[must_use]
-    pub fn matches(&self, head: &RequestHead, random: u64) -> bool {
-        self.path.matches(head.path())
+    pub fn matches(&self, head: &RequestHead, path: &[u8], random: u64) -> bool {
+        self.path.matches(path)
             && self.headers.iter().all(|h| h.matches(head))
             && self.query.iter().all(|q| q.matches(head.query()))
+            && self.cookies.iter().all(|c| c.matches(head))
             && (!self.config.matches.grpc || is_grpc(head))
             && self.config.matches.share.is_none_or(|share| drawn(share, random))
     }

@@ -24,6 +24,16 @@ impl Split {
         Self { cumulative }
     }
 
+    /// The index that a number given from outside stands for, as Envoy reads it: its remainder by the sum of weights. With
+    /// an unchanged sum, whoever is in the last share stays there when it grows.
+    #[must_use]
+    pub fn at(&self, number: u64) -> usize {
+        match self.cumulative.last() {
+            Some(total @ 1..) => self.cumulative.iter().position(|end| number % total < *end).unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// The index that a uniform 64-bit random number draws.
     #[must_use]
     pub fn pick(&self, random: u64) -> usize {

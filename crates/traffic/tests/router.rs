@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use serin_http1::{RequestHead, Version};
-use serin_resources::matcher::{HeaderMatcher, HeaderPredicate, QueryMatcher, StringMatch, StringMatcher};
+use serin_resources::matcher::{
+    HeaderMatcher, HeaderPredicate, QueryMatcher, QueryPredicate, StringMatch, StringMatcher,
+};
 use serin_resources::route::{Action, PathMatch, Respond, Route, RouteConfiguration, RouteMatch, VirtualHost};
 use serin_traffic::router::RouteTable;
 
@@ -55,7 +57,7 @@ fn matches(condition: RouteMatch, head: &RequestHead) -> bool {
     let route = Route {
         name: "r".to_owned(),
         matches: condition,
-        action: Action::Respond(Respond { status: 200, body: Vec::new() }),
+        action: Action::Respond(Respond { status: 200, body: Vec::new(), format: None }),
         request_headers: Default::default(),
         response_headers: Default::default(),
         fault: None,
@@ -65,7 +67,7 @@ fn matches(condition: RouteMatch, head: &RequestHead) -> bool {
         ..RouteConfiguration::default()
     };
     let table = RouteTable::compile(&config);
-    RouteTable::route(table.virtual_host(head.authority()).unwrap(), head, 0).is_some()
+    table.route(table.virtual_host(head.authority()).unwrap(), head, 0).is_some()
 }
 
 #[test]
@@ -124,7 +126,9 @@ fn query_parameters() {
     let query = |value: Option<&str>| RouteMatch {
         query: vec![QueryMatcher {
             name: "q".to_owned(),
-            value: value.map(|v| StringMatcher::new(StringMatch::Exact(v.to_owned()))),
+            value: value.map_or(QueryPredicate::Present(true), |v| {
+                QueryPredicate::Value(StringMatcher::new(StringMatch::Exact(v.to_owned())))
+            }),
         }],
         ..RouteMatch::path(PathMatch::Prefix("/".to_owned()))
     };
@@ -153,8 +157,8 @@ fn many_routes_yield_the_one_that_trying_each_in_order_yields() {
         for _ in 0..100 {
             let headers: &[(&str, &str)] = if random.bool() { &[("x-user", "jason")] } else { &[] };
             let head = request("x", &random_path(&mut random), headers);
-            let one_by_one = compiled.routes.iter().position(|r| r.matches(&head, 0));
-            let found = RouteTable::route(compiled, &head, 0);
+            let one_by_one = compiled.routes.iter().position(|r| r.matches(&head, head.path(), 0));
+            let found = table.route(compiled, &head, 0);
             let found = found.and_then(|f| compiled.routes.iter().position(|r| std::ptr::eq(r, f)));
             assert_eq!(found, one_by_one, "{} of {:#?}", String::from_utf8_lossy(head.target()), config);
         }
@@ -190,7 +194,7 @@ fn random_route(random: &mut fastrand::Rng) -> Route {
     Route {
         name: String::new(),
         matches,
-        action: Action::Respond(Respond { status: 200, body: Vec::new() }),
+        action: Action::Respond(Respond { status: 200, body: Vec::new(), format: None }),
         request_headers: Default::default(),
         response_headers: Default::default(),
         fault: None,

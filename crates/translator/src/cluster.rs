@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serin_model::{Labels, MeshSnapshot, Port, Protocol, ProxyIdentity, Resolution, Service, TrafficPolicy};
-use serin_resources::cluster::{Balancer, Cluster, Discovery, Protocol as Wire};
+use serin_resources::cluster::{Balancer, Breakers, Cluster, Discovery, Protocol as Wire};
 use serin_resources::endpoint::{Endpoint, Health, LoadAssignment};
 use serin_resources::outlier::{Compared, Consecutive, OutlierDetection};
 
@@ -76,9 +76,9 @@ fn apply(policy: &TrafficPolicy, protocol: Protocol, cluster: &mut Cluster) {
     if let Some(pool) = &policy.connection_pool {
         cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
         cluster.idle_timeout = pool.idle_timeout.unwrap_or(cluster.idle_timeout);
-        cluster.max_requests = pool.max_requests;
         cluster.max_requests_per_connection = pool.max_requests_per_connection;
-        cluster.max_retries = pool.max_retries;
+        let breakers = Breakers { requests: pool.max_requests, retries: pool.max_retries, ..Breakers::NONE };
+        cluster.breakers = [breakers; 2];
     }
     if let Some(outlier) = &policy.outlier_detection {
         cluster.panic_threshold = u8::try_from(outlier.min_health_percent).unwrap_or(100);

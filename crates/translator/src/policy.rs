@@ -64,11 +64,7 @@ pub(crate) fn fault(rule: Option<&model::Fault>) -> Option<Fault> {
 /// Header operations: set replaces, add appends; pseudo-headers and the authority are set elsewhere.
 pub(crate) fn headers(operations: &model::HeaderOperations) -> HeaderEdits {
     let put = |(name, value): &(String, String), action| {
-        (!is_authority(name) && !name.starts_with(':')).then(|| HeaderValue {
-            name: name.clone(),
-            value: value.clone(),
-            action,
-        })
+        (!is_authority(name) && !name.starts_with(':')).then(|| HeaderValue::literal(name, value, action))
     };
     HeaderEdits {
         add: operations

@@ -5,7 +5,7 @@ use serin_model::{
     StringMatch, VirtualService, selects,
 };
 use serin_resources::matcher::{
-    HeaderMatcher, HeaderPredicate, QueryMatcher, RegexRewrite, StringMatch as Pattern, StringMatcher,
+    HeaderMatcher, HeaderPredicate, QueryMatcher, QueryPredicate, RegexRewrite, StringMatch as Pattern, StringMatcher,
 };
 use serin_resources::route::{self, Forward, HostRewrite, PathMatch, PathRewrite, Route, RouteMatch, WeightedCluster};
 
@@ -49,7 +49,7 @@ pub(crate) fn default_route(host: &serin_model::Hostname, port: u16) -> Route {
         cluster_not_found_status: 503,
         ..Forward::default()
     };
-    plain("default", route::Action::Forward(forward))
+    plain("default", route::Action::Forward(Box::new(forward)))
 }
 
 /// A route for every request.
@@ -103,7 +103,7 @@ fn action(http: &HttpRoute, matches: &RouteMatch, place: &Place<'_>) -> route::A
             let single = destinations.len() == 1;
             let reachable = destinations.iter().filter(|d| single || d.weight > 0);
             let authority = rewrite.as_ref().and_then(|r| r.authority.clone());
-            route::Action::Forward(Forward {
+            route::Action::Forward(Box::new(Forward {
                 clusters: reachable.map(|d| cluster(d, place)).collect(),
                 timeout: *timeout,
                 retry: policy::retry(retries.as_ref()),
@@ -111,7 +111,7 @@ fn action(http: &HttpRoute, matches: &RouteMatch, place: &Place<'_>) -> route::A
                 host_rewrite: authority.or_else(|| policy::authority(&http.headers.request)).map(HostRewrite::Literal),
                 cluster_not_found_status: 503,
                 ..Forward::default()
-            })
+            }))
         }
         Action::Redirect(redirect) => route::Action::Redirect(route::Redirect {
             scheme: redirect.scheme.clone(),
@@ -125,7 +125,7 @@ fn action(http: &HttpRoute, matches: &RouteMatch, place: &Place<'_>) -> route::A
             strip_query: false,
         }),
         Action::Respond(respond) => {
-            route::Action::Respond(route::Respond { status: respond.status, body: respond.body.clone() })
+            route::Action::Respond(route::Respond { status: respond.status, body: respond.body.clone(), format: None })
         }
     }
 }
@@ -143,6 +143,7 @@ fn cluster(destination: &Destination, place: &Place<'_>) -> WeightedCluster {
         request_headers: policy::headers(request),
         response_headers: policy::headers(response),
         host_rewrite: policy::authority(request),
+        ..WeightedCluster::default()
     }
 }
 
@@ -187,12 +188,16 @@ fn route_match(condition: &HttpMatch) -> RouteMatch {
     }
     headers.extend(condition.headers.iter().map(|(name, value)| header_match(name, value, false)));
     headers.extend(condition.without_headers.iter().map(|(name, value)| header_match(name, value, true)));
-    let query = condition.query.iter().map(|(name, value)| QueryMatcher { name: name.clone(), value: pattern(value) });
+    let query = condition.query.iter().map(|(name, value)| QueryMatcher {
+        name: name.clone(),
+        value: pattern(value).map_or(QueryPredicate::Present(true), QueryPredicate::Value),
+    });
     RouteMatch {
         path,
         case_sensitive: !condition.ignore_uri_case,
         headers,
         query: query.collect(),
+        cookies: Vec::new(),
         grpc: false,
         share: None,
     }

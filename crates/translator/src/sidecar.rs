@@ -80,7 +80,7 @@ fn inbound(proxy: &ProxyIdentity, listener: &IngressListener, set: &mut Resource
     let host = VirtualHost {
         name: format!("inbound|http|{}", listener.port),
         domains: vec!["*".to_owned()],
-        routes: vec![route::plain("default", Action::Forward(forward))],
+        routes: vec![route::plain("default", Action::Forward(Box::new(forward)))],
         ..VirtualHost::default()
     };
     let routes = RouteConfiguration { name: cluster, virtual_hosts: vec![host], ..RouteConfiguration::default() };

@@ -90,7 +90,8 @@ fn domains(aliases: &[String], port: u16, primary: Option<u16>, taken: &mut BTre
 
 /// What a caller gets that names no service: nothing in the mesh is called that.
 fn block_all() -> VirtualHost {
-    let respond = Respond { status: 502, body: b"serin: no service of this name is known to the mesh\n".to_vec() };
+    let respond =
+        Respond { status: 502, body: b"serin: no service of this name is known to the mesh\n".to_vec(), format: None };
     VirtualHost {
         name: "block_all".to_owned(),
         domains: vec!["*".to_owned()],

@@ -42,8 +42,12 @@ pub(super) async fn clusters(Extract(admin): Extract<Admin>, parameters: Paramet
 fn cluster_text(cluster: &ClusterRuntime, out: &mut String) {
     let name = &cluster.config.name;
     let limit = |limit: Option<u32>| limit.unwrap_or(u32::MAX);
-    let _ = writeln!(out, "{name}::default_priority::max_requests::{}", limit(cluster.config.max_requests));
-    let _ = writeln!(out, "{name}::default_priority::max_retries::{}", limit(cluster.config.max_retries));
+    for (priority, breakers) in ["default_priority", "high_priority"].iter().zip(&cluster.config.breakers) {
+        let _ = writeln!(out, "{name}::{priority}::max_connections::{}", limit(breakers.connections));
+        let _ = writeln!(out, "{name}::{priority}::max_pending_requests::{}", limit(breakers.pending));
+        let _ = writeln!(out, "{name}::{priority}::max_requests::{}", limit(breakers.requests));
+        let _ = writeln!(out, "{name}::{priority}::max_retries::{}", limit(breakers.retries));
+    }
     for member in &cluster.members {
         let address = member.host.address;
         for (metric, value) in member.host.stats.iter() {

@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use serin_resources::Listener;
-use serin_resources::access_log::{AccessLog, Sink};
+use serin_resources::access_log::{AccessLog, LogFormat, Sink};
 use serin_resources::listener::Filter;
 use serin_telemetry::Counters;
-use serin_telemetry::access_log::{Destination, Format, Writer};
+use serin_telemetry::access_log::{Destination, Writer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -48,9 +48,6 @@ impl Listeners {
 
     /// Opens a listener's sockets; they accept when its routes are known.
     pub(crate) fn open(&mut self, listener: &Listener) -> Result<(), String> {
-        for log in listener.filter.access_logs() {
-            Format::compile(log.format.as_deref()).map_err(|e| format!("Listener.access_log: {e}"))?;
-        }
         if self.bound.get(&listener.name).is_some_and(|(asked, _)| *asked == listener.address) {
             return Ok(());
         }
@@ -102,10 +99,11 @@ impl Listeners {
         let stats = self.stats.entry((kind, listener.filter.stat_prefix().to_owned()));
         let stats = stats.or_insert_with(|| Arc::new(Counters::new(names, workers))).clone();
         let mut logs = Vec::new();
-        let own = self.access_log.clone().map(|path| AccessLog { sink: Sink::File(path), format: None });
+        let own =
+            self.access_log.clone().map(|path| AccessLog { sink: Sink::File(path), format: LogFormat::default() });
         for log in listener.filter.access_logs().iter().chain(&own) {
-            if let (Ok(format), Some(writer)) = (Format::compile(log.format.as_deref()), self.writer(&log.sink)) {
-                logs.push((format, writer));
+            if let Some(writer) = self.writer(&log.sink) {
+                logs.push((log.format.clone(), writer));
             }
         }
         let runtime = Arc::new(ListenerRuntime { config: listener.clone(), stats, logs });

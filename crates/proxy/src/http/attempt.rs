@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf as _;
@@ -15,7 +16,8 @@ use serin_traffic::outcome::Outcome;
 use super::body::RequestBody;
 use super::forward::{Side, upload};
 use crate::metric;
-use crate::upstream::{ConnectError, H1Connection, H2Connection, H2Stream, Upstream, connect, multiplexed};
+use crate::runtime::{ClusterRuntime, Host, Permit};
+use crate::upstream::{H1Connection, H2Connection, H2Stream, HostPool, Upstream, connect, multiplexed};
 use crate::wire::{H1Reader, H2Reader, H2Writer, Sink};
 use crate::worker::{LocalCluster, LocalHost, Worker};
 
@@ -28,6 +30,10 @@ pub(crate) struct Attempt<'a> {
     pub(crate) framing: Framing,
     pub(crate) websocket: bool,
     pub(crate) h2: bool,
+    /// Whether the breakers of high priority count.
+    pub(crate) high: bool,
+    /// Silence of the upstream after which the try is given up.
+    pub(crate) idle: Option<Duration>,
 }
 
 /// An answer whose body is still to come.
@@ -91,10 +97,18 @@ impl InFlight {
         }
     }
 
+    /// The worker whose it is.
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
+    }
+
     /// Gives a connection back for other requests to the same endpoint.
     pub(crate) fn put(&self, connection: Box<H1Connection>) {
         if let Some(local) = self.cluster.hosts.get(self.choice) {
             local.pool.put(connection);
+            if self.cluster.state.waiting() > 0 {
+                self.cluster.state.freed.notify_waiters();
+            }
         }
     }
 
@@ -120,6 +134,7 @@ impl InFlight {
                 self.host(metric::host::RQ_ERROR, 1);
             }
             Outcome::ConnectFailure => self.host(metric::host::RQ_ERROR, 1),
+            Outcome::Overflow => {}
         }
     }
 
@@ -133,6 +148,28 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.host(metric::host::RQ_ACTIVE, u64::MAX);
         self.cluster.state.stats.sub(self.worker, metric::cluster::RQ_ACTIVE);
+    }
+}
+
+/// A request that waits for a connection, counted until dropped.
+struct Pending<'a> {
+    cluster: &'a ClusterRuntime,
+    worker: usize,
+    _permit: Permit,
+}
+
+impl<'a> Pending<'a> {
+    fn new(cluster: &'a ClusterRuntime, worker: usize, high: bool) -> Option<Self> {
+        let permit = cluster.permit_pending(high)?;
+        cluster.state.stats.add(worker, metric::cluster::RQ_PENDING_TOTAL, 1);
+        cluster.state.stats.add(worker, metric::cluster::RQ_PENDING_ACTIVE, 1);
+        Some(Self { cluster, worker, _permit: permit })
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.cluster.state.stats.sub(self.worker, metric::cluster::RQ_PENDING_ACTIVE);
     }
 }
 
@@ -155,7 +192,13 @@ impl From<Outcome> for Failure {
 }
 
 /// Chooses an endpoint, by its number among the choices, avoiding those in `tried` for a number of draws.
-pub(crate) fn choose(worker: &Worker, cluster: &LocalCluster, tried: &[u64], draws: u32) -> Option<usize> {
+pub(crate) fn choose(
+    worker: &Worker,
+    cluster: &LocalCluster,
+    _hash: Option<u64>,
+    tried: &[u64],
+    draws: u32,
+) -> Option<usize> {
     let mut state = cluster.balancer.borrow_mut();
     let mut chosen = None;
     for _ in 0..draws.max(1) {
@@ -192,21 +235,75 @@ impl Attempt<'_> {
             body.rewind();
         }
         let in_flight = InFlight::new(self.worker.id, self.cluster, choice);
-        if self.h2 {
-            // Another request may have made one since: when a connection with many streams dies, they share the next.
-            if let Some(Upstream::H2(connection)) = pool.checkout(true) {
-                return self.exchange_h2(connection, in_flight, body).await;
+        let connection = if self.h2 { self.shared(host, pool) } else { self.own(host, pool).await };
+        match connection {
+            Ok(connection) => self.exchange(connection, in_flight, body).await,
+            Err(outcome) => {
+                in_flight.outcome(outcome);
+                Err(outcome.into())
             }
-            let connection = multiplexed(self.worker.id, self.cluster.shared(), host.clone());
-            pool.share(connection.clone());
-            return self.exchange_h2(connection, in_flight, body).await;
         }
-        match connect(self.worker.id, self.cluster, host).await {
-            Ok(connection) => self.exchange_h1(connection, in_flight, body).await,
-            Err(ConnectError::Refused | ConnectError::Timeout) => {
-                in_flight.outcome(Outcome::ConnectFailure);
-                Err(Outcome::ConnectFailure.into())
+    }
+
+    /// An HTTP/2 connection that others may use too.
+    fn shared(&self, host: &Arc<Host>, pool: &HostPool) -> Result<Upstream, Outcome> {
+        // Another request may have made one since: when a connection with many streams dies, they share the next.
+        if let Some(connection) = pool.checkout(true) {
+            return Ok(connection);
+        }
+        let permit = match self.cluster.permit_connection(self.high) {
+            Some(permit) => permit,
+            None => {
+                self.cluster.state.stats.add(self.worker.id, metric::cluster::CX_OVERFLOW, 1);
+                match pool.any() {
+                    Some(connection) => return Ok(connection),
+                    None => Permit::uncounted(),
+                }
             }
+        };
+        let connection = multiplexed(self.worker.id, self.cluster.shared(), host.clone(), permit);
+        pool.share(connection.clone());
+        Ok(Upstream::H2(connection))
+    }
+
+    /// An HTTP/1 connection for this request alone: a new one, or, where breakers let no more be made, the next that
+    /// becomes free. (Envoy: where an endpoint has none at all, one is always made.)
+    async fn own(&self, host: &Arc<Host>, pool: &HostPool) -> Result<Upstream, Outcome> {
+        let (cluster, worker) = (self.cluster, self.worker.id);
+        let _pending = Pending::new(cluster, worker, self.high).ok_or(Outcome::Overflow)?;
+        loop {
+            let mut freed = pin!(cluster.state.freed.notified());
+            freed.as_mut().enable();
+            if let Some(connection) = pool.checkout(false) {
+                return Ok(connection);
+            }
+            let open = host.stats.own(worker, metric::host::CX_ACTIVE);
+            let permit = match cluster.config.max_host_connections {
+                Some(most) if host.stats.get(metric::host::CX_ACTIVE) >= u64::from(most) => None,
+                _ => cluster.permit_connection(self.high),
+            };
+            let permit = permit.or_else(|| {
+                cluster.state.stats.add(worker, metric::cluster::CX_OVERFLOW, 1);
+                (open == 0).then(Permit::uncounted)
+            });
+            match permit {
+                Some(permit) => {
+                    let made = connect(worker, cluster, host, permit).await;
+                    return made.map(Upstream::H1).map_err(|_| Outcome::ConnectFailure);
+                }
+                None => freed.await,
+            }
+        }
+    }
+
+    /// The upstream said nothing for too long: another try may do better where silence of one is limited.
+    fn silent(&self) -> Failure {
+        match self.idle {
+            Some(_) => {
+                self.cluster.state.stats.add(self.worker.id, metric::cluster::RQ_PER_TRY_IDLE_TIMEOUT, 1);
+                Failure::Outcome(Outcome::Timeout)
+            }
+            None => Failure::Stalled(Side::Upstream),
         }
     }
 
@@ -247,7 +344,7 @@ impl Attempt<'_> {
         let mut scan = Scan::default();
         let mut interim = 0;
         loop {
-            let silence = silence(body, request_done);
+            let silence = silence(body, request_done, self.idle);
             let outcome = tokio::select! {
                 biased;
                 read = read_head(reader, &mut scan, &mut head) => read,
@@ -259,7 +356,7 @@ impl Attempt<'_> {
                 }
                 () = silence => {
                     in_flight.outcome(Outcome::Timeout);
-                    return Err(Failure::Stalled(Side::Upstream));
+                    return Err(self.silent());
                 }
             };
             if let Err(outcome) = outcome {
@@ -306,7 +403,7 @@ impl Attempt<'_> {
         let mut writer = H2Writer::new(stream.clone(), request_done);
         let mut sink = Sink::H2(&mut writer);
         let mut head = loop {
-            let silence = silence(body, request_done);
+            let silence = silence(body, request_done, self.idle);
             tokio::select! {
                 biased;
                 answered = std::future::poll_fn(|cx| stream.poll_head(cx)) => {
@@ -318,7 +415,7 @@ impl Attempt<'_> {
                 }
                 () = silence => {
                     in_flight.outcome(Outcome::Timeout);
-                    return Err(Failure::Stalled(Side::Upstream));
+                    return Err(self.silent());
                 }
             }
         };
@@ -347,8 +444,12 @@ impl Attempt<'_> {
 }
 
 /// Returns when an upstream was silent for too long; as long as the request still goes up, the sending keeps the time.
-fn silence<'a>(body: &RequestBody<'a>, request_done: bool) -> impl Future<Output = ()> + use<'a> {
-    let limit = if request_done { body.idle } else { Duration::ZERO };
+fn silence<'a>(
+    body: &RequestBody<'a>,
+    request_done: bool,
+    per_try: Option<Duration>,
+) -> impl Future<Output = ()> + use<'a> {
+    let limit = if request_done { per_try.unwrap_or(body.idle) } else { Duration::ZERO };
     let timers = body.timers;
     async move {
         timers.within(limit, pin!(std::future::pending::<()>())).await;

@@ -1,8 +1,12 @@
 //! A request's body: whatever it comes from, and sent again while it is short.
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::timer::Timers;
 use crate::wire::{BodyError, Frame, H1Reader, H2Reader, READ_SIZE, Take};
@@ -13,6 +17,8 @@ pub(crate) enum Source<'a> {
     H1(&'a mut H1Reader),
     /// An HTTP/2 stream.
     H2(H2Reader),
+    /// What another request's body consists of.
+    Copy(BodyCopy),
 }
 
 impl Source<'_> {
@@ -20,6 +26,7 @@ impl Source<'_> {
         match self {
             Self::H1(reader) => reader.take(),
             Self::H2(reader) => reader.take(),
+            Self::Copy(copy) => copy.take(),
         }
     }
 
@@ -30,6 +37,7 @@ impl Source<'_> {
                 reader.fill().await;
                 Ok(())
             }
+            Self::Copy(copy) => copy.fill().await,
         }
     }
 }
@@ -44,6 +52,7 @@ pub(crate) struct RequestBody<'a> {
     lost: bool,
     finished: bool,
     received: u64,
+    copies: Vec<Copier>,
     /// Longest silence of either side before the request is given up; zero is for ever.
     pub(crate) idle: Duration,
     pub(crate) timers: &'a Timers,
@@ -57,6 +66,7 @@ impl<'a> RequestBody<'a> {
         let finished = match &source {
             Source::H1(reader) => reader.decoder.is_done(),
             Source::H2(reader) => reader.is_ended(),
+            Source::Copy(copy) => copy.is_empty(),
         };
         Self {
             source,
@@ -67,6 +77,7 @@ impl<'a> RequestBody<'a> {
             lost: false,
             finished,
             received: 0,
+            copies: Vec::new(),
             idle: Duration::ZERO,
             timers,
         }
@@ -107,6 +118,12 @@ impl<'a> RequestBody<'a> {
         }
     }
 
+    /// Sends nothing of it any more; only for a body that was received whole.
+    pub(crate) fn drop_all(&mut self) {
+        self.kept.clear();
+        self.position = 0;
+    }
+
     pub(crate) fn take(&mut self) -> Result<Take, BodyError> {
         if let Some(bytes) = self.kept.get(self.position) {
             let bytes = bytes.clone();
@@ -118,9 +135,13 @@ impl<'a> RequestBody<'a> {
             Take::Frame(Frame::Data(bytes)) => {
                 self.received += bytes.len() as u64;
                 self.remember(bytes);
+                self.copies.retain(|copy| copy.put(bytes));
             }
             Take::Frame(Frame::Trailers(_)) => self.lost = true,
-            Take::End => self.finished = true,
+            Take::End => {
+                self.finished = true;
+                self.copies.drain(..).for_each(Copier::end);
+            }
             Take::Wait => {}
         }
         Ok(taken)
@@ -142,11 +163,22 @@ impl<'a> RequestBody<'a> {
         }
     }
 
+    /// A copy of all that is received from now on; it never holds this body up.
+    pub(crate) fn copy(&mut self) -> BodyCopy {
+        let shared = Rc::new(Shared::default());
+        if self.finished {
+            shared.state.set(Copied::Whole);
+        } else {
+            self.copies.push(Copier(shared.clone()));
+        }
+        BodyCopy(shared)
+    }
+
     /// Reads on without waiting when more is probably there; true when something came.
     pub(crate) fn fill_more(&mut self) -> bool {
         match &mut self.source {
             Source::H1(reader) => reader.fill_more(),
-            Source::H2(_) => false,
+            Source::H2(_) | Source::Copy(_) => false,
         }
     }
 
@@ -169,5 +201,83 @@ impl<'a> RequestBody<'a> {
             },
             _ => std::future::pending().await,
         }
+    }
+}
+
+/// Most bytes that wait for the reader of a copy; one that is slower than that loses its copy.
+const COPIED: usize = 1024 * 1024;
+
+/// How far a copy is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Copied {
+    #[default]
+    Going,
+    Whole,
+    Broken,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: RefCell<VecDeque<Bytes>>,
+    queued: Cell<usize>,
+    state: Cell<Copied>,
+    wake: Notify,
+}
+
+/// The writing end of a copy. Dropped before the end, it breaks the copy off.
+struct Copier(Rc<Shared>);
+
+impl Copier {
+    /// False when the copy is given up.
+    fn put(&self, bytes: &Bytes) -> bool {
+        let queued = self.0.queued.get() + bytes.len();
+        if queued > COPIED {
+            return false;
+        }
+        self.0.queued.set(queued);
+        self.0.queue.borrow_mut().push_back(bytes.clone());
+        self.0.wake.notify_one();
+        true
+    }
+
+    fn end(self) {
+        self.0.state.set(Copied::Whole);
+    }
+}
+
+impl Drop for Copier {
+    fn drop(&mut self) {
+        if self.0.state.get() == Copied::Going {
+            self.0.state.set(Copied::Broken);
+        }
+        self.0.wake.notify_one();
+    }
+}
+
+/// The reading end of a copy.
+pub(crate) struct BodyCopy(Rc<Shared>);
+
+impl BodyCopy {
+    fn is_empty(&self) -> bool {
+        self.0.state.get() == Copied::Whole && self.0.queue.borrow().is_empty()
+    }
+
+    fn take(&self) -> Result<Take, BodyError> {
+        if let Some(bytes) = self.0.queue.borrow_mut().pop_front() {
+            self.0.queued.set(self.0.queued.get() - bytes.len());
+            return Ok(Take::Frame(Frame::Data(bytes)));
+        }
+        match self.0.state.get() {
+            Copied::Going => Ok(Take::Wait),
+            Copied::Whole => Ok(Take::End),
+            Copied::Broken => Err(BodyError::Aborted),
+        }
+    }
+
+    async fn fill(&self) -> Result<(), BodyError> {
+        while self.0.queue.borrow().is_empty() && self.0.state.get() == Copied::Going {
+            self.0.wake.notified().await;
+        }
+        Ok(())
     }
 }

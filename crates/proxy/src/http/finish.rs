@@ -1,11 +1,15 @@
 //! The end of every request, in one place: counters and access log, written when the request's record is dropped.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use serin_http1::{RequestHead, ResponseHead};
-use serin_telemetry::access_log::Record as LogRecord;
+use serin_http1::{RequestHead, ResponseHead, Version};
+use serin_resources::access_log::LogFormat;
+use serin_resources::connection_manager::HttpConnectionManager;
+use serin_resources::listener::Filter;
+use serin_resources::substitution::{self, Format};
+use serin_traffic::header_edit::{Facts, Known};
 use tokio::time::Instant;
 
 use super::ConnectionContext;
@@ -28,8 +32,12 @@ pub(crate) struct Record {
     /// Body bytes to the client.
     pub(crate) sent: u64,
     pub(crate) upstream: Option<SocketAddr>,
+    version: Version,
+    /// Who the client is, when others before us are believed.
+    pub(crate) client: Option<IpAddr>,
     cluster: String,
     route: String,
+    virtual_host: String,
     pub(crate) attempts: u32,
     /// Kept only when something is logged.
     request: Option<RequestHead>,
@@ -51,8 +59,11 @@ impl Record {
             received: 0,
             sent: 0,
             upstream: None,
+            version: Version::default(),
+            client: None,
             cluster: String::new(),
             route: String::new(),
+            virtual_host: String::new(),
             attempts: 0,
             request: None,
             response: None,
@@ -67,12 +78,28 @@ impl Record {
         &self.context.worker
     }
 
+    /// The connection manager that handles it.
+    pub(crate) fn manager(&self) -> Option<&HttpConnectionManager> {
+        match &self.view.listener.config.filter {
+            Filter::Http(http) => Some(http),
+            Filter::Tcp(_) => None,
+        }
+    }
+
+    /// What a format gives before there is an answer but its status.
+    pub(crate) fn formatted(&self, format: &Format, (head, status): (&RequestHead, u16), out: &mut String) {
+        let answer = ResponseHead::new(status);
+        let facts = Answered(self, status);
+        format.write(&Known { request: head, response: Some(&answer), facts: &facts }, "-", out);
+    }
+
     fn logged(&self) -> bool {
         !self.view.listener.logs.is_empty()
     }
 
     /// Remembers the request as it came.
     pub(crate) fn request(&mut self, head: &RequestHead) {
+        self.version = head.version;
         if self.logged() {
             self.request = Some(head.clone());
         }
@@ -86,10 +113,29 @@ impl Record {
     }
 
     /// Remembers which route it took.
-    pub(crate) fn route(&mut self, name: &str) {
+    pub(crate) fn route(&mut self, host: &str, name: &str) {
         if self.logged() {
+            host.clone_into(&mut self.virtual_host);
             name.clone_into(&mut self.route);
         }
+    }
+
+    /// The client: the peer, or whom trusted proxies name (without a port, 0 stands for it).
+    fn remote(&self) -> SocketAddr {
+        match self.client {
+            Some(client) if client != self.context.peer.ip() => SocketAddr::new(client, 0),
+            _ => self.context.peer,
+        }
+    }
+
+    fn query_parameter(&self, name: &str) -> Option<String> {
+        let query = self.request.as_ref()?.query();
+        let mut pairs = query.split(|b| *b == b'&').filter_map(|pair| {
+            let at = pair.iter().position(|b| *b == b'=')?;
+            Some((pair.get(..at)?, pair.get(at + 1..)?))
+        });
+        let (_, value) = pairs.find(|(key, _)| *key == name.as_bytes())?;
+        Some(String::from_utf8_lossy(value).into_owned())
     }
 
     /// Remembers the answer.
@@ -119,32 +165,81 @@ impl Drop for Record {
         }
         for (format, writer) in &self.view.listener.logs {
             let mut line = String::with_capacity(256);
-            format.write(self, &mut line);
+            match format {
+                LogFormat::Text(format) => format.write(self, "-", &mut line),
+                LogFormat::Json(json) => {
+                    json.write(self, &mut line);
+                    line.push('\n');
+                }
+            }
             writer.write(line);
         }
     }
 }
 
-impl LogRecord for Record {
-    fn command(&self, name: &str) -> Option<String> {
+impl Facts for Record {
+    fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let (peer, local) = (self.context.peer, self.context.local);
         match name {
-            "START_TIME" => jiff::Timestamp::try_from(self.wall?).ok().map(|t| format!("{t:.3}")),
-            "PROTOCOL" => self.request.as_ref().map(|r| r.version.as_str().to_owned()),
+            "START_TIME" => {
+                let started = self.wall.unwrap_or_else(|| SystemTime::now() - self.started.elapsed());
+                start_time(jiff::Timestamp::try_from(started).ok()?, argument)
+            }
+            "PROTOCOL" => Some(self.version.as_str().to_owned()),
             "RESPONSE_CODE" => Some(self.status.to_string()),
             "RESPONSE_FLAGS" => some(self.flag),
             "BYTES_RECEIVED" => Some(self.received.to_string()),
             "BYTES_SENT" => Some(self.sent.to_string()),
             "DURATION" => Some(self.started.elapsed().as_millis().to_string()),
-            "UPSTREAM_HOST" => self.upstream.map(|a| a.to_string()),
-            "UPSTREAM_CLUSTER" => some(&self.cluster),
+            "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => self.upstream.map(|a| a.to_string()),
+            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => self.upstream.map(|a| a.ip().to_string()),
+            "UPSTREAM_REMOTE_PORT" => self.upstream.map(|a| a.port().to_string()),
+            "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => some(&self.cluster),
             "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Some(self.attempts.to_string()),
-            "DOWNSTREAM_REMOTE_ADDRESS" => Some(self.context.peer.to_string()),
-            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Some(self.context.peer.ip().to_string()),
-            "DOWNSTREAM_LOCAL_ADDRESS" => self.context.local.map(|a| a.to_string()),
+            "DOWNSTREAM_REMOTE_ADDRESS" => Some(self.remote().to_string()),
+            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Some(self.remote().ip().to_string()),
+            "DOWNSTREAM_REMOTE_PORT" => Some(self.remote().port().to_string()),
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Some(peer.to_string()),
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => Some(peer.ip().to_string()),
+            "DOWNSTREAM_DIRECT_REMOTE_PORT" => Some(peer.port().to_string()),
+            "DOWNSTREAM_LOCAL_ADDRESS" => local.map(|a| a.to_string()),
+            "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => local.map(|a| a.ip().to_string()),
+            "DOWNSTREAM_LOCAL_PORT" => local.map(|a| a.port().to_string()),
             "ROUTE_NAME" => some(&self.route),
+            "VIRTUAL_HOST_NAME" => some(&self.virtual_host),
+            "ENVIRONMENT" => argument.and_then(|name| std::env::var(name).ok()),
+            "HOSTNAME" => std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_owned()),
+            "QUERY_PARAM" => self.query_parameter(argument?),
+            "GRPC_STATUS_NUMBER" | "GRPC_STATUS" => substitution::Record::response_header(self, "grpc-status"),
             _ => None,
         }
+    }
+}
+
+/// A record with the status that is about to be answered.
+struct Answered<'a>(&'a Record, u16);
+
+impl Facts for Answered<'_> {
+    fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
+        match name {
+            "RESPONSE_CODE" => Some(self.1.to_string()),
+            name => Facts::command(self.0, name, argument),
+        }
+    }
+}
+
+/// A time in UTC; with an argument, in that `strftime` format (`%f` and the like are fractions of a second).
+fn start_time(time: jiff::Timestamp, format: Option<&str>) -> Option<String> {
+    match format {
+        None | Some("") => Some(format!("{time:.3}")),
+        Some(format) => jiff::fmt::strtime::format(format, time).ok(),
+    }
+}
+
+impl substitution::Record for Record {
+    fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
+        Facts::command(self, name, argument)
     }
 
     fn request_header(&self, name: &str) -> Option<String> {
@@ -153,13 +248,17 @@ impl LogRecord for Record {
             ":method" => Some(head.method()),
             ":path" => Some(head.target()),
             ":authority" => head.fields.get("host"),
+            ":scheme" => Some(head.fields.get("x-forwarded-proto").unwrap_or(b"http")),
             name => head.fields.get(name),
         };
         value.map(|v| String::from_utf8_lossy(v).into_owned())
     }
 
     fn response_header(&self, name: &str) -> Option<String> {
-        let value = self.response.as_ref()?.fields.get(name)?;
-        Some(String::from_utf8_lossy(value).into_owned())
+        let head = self.response.as_ref()?;
+        if name == ":status" {
+            return Some(head.status.to_string());
+        }
+        head.fields.get(name).map(|v| String::from_utf8_lossy(v).into_owned())
     }
 }

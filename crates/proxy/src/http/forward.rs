@@ -169,6 +169,34 @@ pub(crate) async fn stream(
     }
 }
 
+/// Reads an answer to its end and throws it away, while the rest of the request still goes up; false when it breaks off.
+pub(crate) async fn discard(answer: &mut Answer, body: &mut RequestBody<'_>) -> bool {
+    loop {
+        match answer.exchange.sides().0.take() {
+            Ok(Take::Frame(_)) => {}
+            Ok(Take::End) => return answer.request_done,
+            Ok(Take::Wait) => {
+                let (mut reader, mut upstream) = answer.exchange.sides();
+                tokio::select! {
+                    biased;
+                    filled = reader.fill() => {
+                        if filled.is_err() {
+                            return false;
+                        }
+                    }
+                    pumped = pump(body, &mut upstream), if !answer.request_done => {
+                        answer.request_done = true;
+                        if pumped.is_err() {
+                            return false;
+                        }
+                    }
+                }
+            }
+            Err(_) => return false,
+        }
+    }
+}
+
 /// Flushes to the client; false when it is gone.
 async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>) -> bool {
     let (timers, idle) = (body.timers, body.idle);

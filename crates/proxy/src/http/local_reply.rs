@@ -5,12 +5,14 @@ use serin_traffic::router::is_grpc;
 
 /// A complete answer.
 pub(crate) struct LocalReply {
-    pub(crate) head: ResponseHead,
+    pub(crate) head: Box<ResponseHead>,
     pub(crate) body: Vec<u8>,
     /// Envoy response flag.
     pub(crate) flag: &'static str,
     /// Whether the connection must close after it.
     pub(crate) close: bool,
+    /// The status that a gRPC client gets instead of what the HTTP status stands for.
+    pub(crate) grpc: Option<u32>,
 }
 
 impl LocalReply {
@@ -20,7 +22,7 @@ impl LocalReply {
         if !body.is_empty() {
             head.fields.append(b"content-type", b"text/plain");
         }
-        Self { head, body, flag, close: false }
+        Self { head: Box::new(head), body, flag, close: false, grpc: None }
     }
 
     /// A status without a body.
@@ -34,6 +36,7 @@ impl LocalReply {
             return self;
         }
         let code = match self.head.status {
+            _ if self.grpc.is_some() => self.grpc.unwrap_or_default(),
             400 => 13,
             401 => 16,
             403 => 7,
@@ -41,11 +44,11 @@ impl LocalReply {
             429 | 502..=504 => 14,
             _ => 2,
         };
-        self.grpc(code)
+        self.into_grpc(code)
     }
 
     /// The answer as a gRPC status.
-    pub(crate) fn grpc(self, code: u32) -> Self {
+    pub(crate) fn into_grpc(self, code: u32) -> Self {
         let mut head = ResponseHead::new(200);
         head.fields.append(b"content-type", b"application/grpc");
         head.fields.append(b"grpc-status", code.to_string().as_bytes());
@@ -53,7 +56,7 @@ impl LocalReply {
             let message: String = String::from_utf8_lossy(&self.body).chars().map(percent_encode).collect();
             head.fields.append(b"grpc-message", message.as_bytes());
         }
-        Self { head, body: Vec::new(), ..self }
+        Self { head: Box::new(head), body: Vec::new(), ..self }
     }
 }
 

@@ -1,65 +1,157 @@
 //! What is done to a request head before anything is decided by it.
 
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serin_http1::path::{self, Normalise};
-use serin_http1::{Error, RequestHead, Version, framing};
-use serin_resources::connection_manager::HttpConnectionManager;
+use serin_http1::{Error, HeaderBlock, RequestHead, Version, framing};
+use serin_resources::connection_manager::{AuthorityOptions, HttpConnectionManager, StripPort};
+use serin_traffic::router::RouteTable;
 
 use super::ConnectionContext;
 
-/// Headers that only a proxy of ours may set; from outside they are removed.
-const INTERNAL: [&str; 8] = [
-    "x-envoy-attempt-count",
-    "x-envoy-expected-rq-timeout-ms",
-    "x-envoy-max-retries",
-    "x-envoy-original-path",
+/// Headers that only internal clients may send (Envoy `ConnectionManagerUtility::mutateRequestHeaders`).
+const INTERNAL: [&str; 14] = [
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
     "x-envoy-retry-on",
-    "x-envoy-upstream-rq-per-try-timeout-ms",
-    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
     "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-force-trace",
+    "x-envoy-ip-tags",
+    "x-envoy-original-url",
+    "x-envoy-hedge-on-per-try-timeout",
 ];
 
-/// Brings a request into the form in which it is routed and forwarded; true when it asks for a WebSocket
-/// and may have one.
+/// What was found out about a request on its way into the form in which it is routed.
+pub(crate) struct Asked {
+    /// Whether it asks for a WebSocket and may have one.
+    pub(crate) websocket: bool,
+    /// Whether its client is internal.
+    pub(crate) internal: bool,
+    /// Who the client is, as far as others before us are believed.
+    pub(crate) client: IpAddr,
+}
+
+/// Brings a request into the form in which it is routed and forwarded.
 ///
 /// # Errors
 /// [`Error::Target`] for a path that has no normal form.
 pub(crate) fn normalise(
     context: &ConnectionContext,
     manager: &HttpConnectionManager,
+    table: &RouteTable,
     head: &mut RequestHead,
-) -> Result<bool, Error> {
+) -> Result<Asked, Error> {
     if !head.is_connect() {
         let how = Normalise { dots: manager.path.normalise, merge_slashes: manager.path.merge_slashes };
         if let Some(normal) = path::normalise(head.target(), how)? {
             head.set_target(&normal);
         }
     }
+    if manager.authority != AuthorityOptions::default() {
+        strip_authority(manager.authority, context.local, head);
+    }
     let websocket = manager.websocket && is_websocket(head);
     framing::strip_hop_by_hop(&mut head.fields);
     if websocket {
         head.fields.append(b"upgrade", b"websocket");
     }
+    let client = client(context, manager, head);
+    let internal = !manager.trust.internal.is_empty()
+        && manager.use_remote_address
+        && manager.trust.internal.iter().any(|network| network.contains(client));
+    if internal {
+        head.fields.set("x-envoy-internal", b"true");
+    } else {
+        INTERNAL.iter().for_each(|name| _ = head.fields.remove(name));
+        table.internal_only_headers.iter().for_each(|name| _ = head.fields.remove(name));
+    }
     if manager.use_remote_address {
-        for name in INTERNAL {
-            head.fields.remove(name);
+        if !internal {
+            head.fields.remove("x-envoy-internal");
+            head.fields.set("x-envoy-external-address", client.to_string().as_bytes());
         }
-        add_hop(&context.peer.ip(), head);
-        head.fields.set("x-forwarded-proto", b"http");
+        if !manager.trust.skip_append {
+            add_hop(&context.peer.ip(), head);
+        }
+        if manager.trust.hops == 0 || !head.fields.contains("x-forwarded-proto") {
+            head.fields.set("x-forwarded-proto", b"http");
+        }
     } else if !head.fields.contains("x-forwarded-proto") {
         head.fields.append(b"x-forwarded-proto", b"http");
     }
-    if manager.generate_request_id && !head.fields.contains("x-request-id") {
-        let id = request_id(context.worker.random(), context.worker.random());
-        head.fields.append(b"x-request-id", &id);
+    if !manager.via.is_empty() {
+        add_via(&manager.via, &mut head.fields);
     }
-    Ok(websocket)
+    if manager.generate_request_id {
+        let edge = manager.use_remote_address && !internal;
+        if edge && !manager.trust.keep_request_id {
+            head.fields.remove("x-request-id");
+        }
+        if !head.fields.contains("x-request-id") {
+            let id = request_id(context.worker.random(), context.worker.random());
+            head.fields.append(b"x-request-id", &id);
+        }
+    }
+    Ok(Asked { websocket, internal, client })
+}
+
+/// The client's address: the peer's, or what trusted proxies in front say in `x-forwarded-for`.
+fn client(context: &ConnectionContext, manager: &HttpConnectionManager, head: &RequestHead) -> IpAddr {
+    let peer = context.peer.ip();
+    if manager.use_remote_address && manager.trust.hops == 0 {
+        return peer;
+    }
+    let skipped = if manager.use_remote_address { manager.trust.hops - 1 } else { manager.trust.hops };
+    let Some(all) = head.fields.get_all("x-forwarded-for").last() else { return peer };
+    let entry = all.rsplit(|b| *b == b',').nth(skipped as usize);
+    let text = entry.and_then(|e| std::str::from_utf8(e.trim_ascii()).ok());
+    text.and_then(|t| t.parse().ok()).unwrap_or(peer)
+}
+
+/// Takes off the authority what it should not have.
+fn strip_authority(options: AuthorityOptions, local: Option<SocketAddr>, head: &mut RequestHead) {
+    let mut authority = head.authority();
+    let at = authority.iter().rposition(|b| *b == b':');
+    let port = at.and_then(|at| authority.get(at + 1..)).and_then(|p| std::str::from_utf8(p).ok()?.parse::<u16>().ok());
+    if let (Some(at), Some(port)) = (at, port) {
+        let strip = match options.strip_port {
+            StripPort::Never => false,
+            StripPort::Matching => local.is_some_and(|l| l.port() == port),
+            StripPort::Any => true,
+        };
+        if strip {
+            authority = authority.get(..at).unwrap_or(authority);
+        }
+    }
+    if options.strip_dot {
+        authority = authority.strip_suffix(b".").unwrap_or(authority);
+    }
+    if authority.len() != head.authority().len() {
+        let authority = authority.to_vec();
+        head.fields.set("host", &authority);
+    }
+}
+
+/// Adds this proxy to those that a request came through (RFC 9110 §7.6.3, in Envoy's form).
+pub(super) fn add_via(name: &str, fields: &mut HeaderBlock) {
+    match fields.get("via") {
+        Some(before) => {
+            let all = [before, b", ", name.as_bytes()].concat();
+            fields.set("via", &all);
+        }
+        None => fields.append(b"via", name.as_bytes()),
+    }
 }
 
 /// Adds the client's address behind those that are there, in whatever number of fields (RFC 9110 §5.3).
-fn add_hop(address: &IpAddr, head: &mut RequestHead) {
+pub(super) fn add_hop(address: &IpAddr, head: &mut RequestHead) {
     let mut text = [0u8; 48];
     let mut rest = &mut text[..];
     let _ = write!(rest, "{address}");
@@ -70,7 +162,7 @@ fn add_hop(address: &IpAddr, head: &mut RequestHead) {
     }
     let mut hops: Vec<&[u8]> = head.fields.get_all("x-forwarded-for").collect();
     hops.push(own);
-    let forwarded = hops.join(&b", "[..]);
+    let forwarded = hops.join(&b","[..]);
     head.fields.set("x-forwarded-for", &forwarded);
 }
 

@@ -4,6 +4,7 @@ use serin_http1::encode::{self, Connection, decimal};
 use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{RequestHead, ResponseHead, Version};
 use serin_http2::{Reason, StreamHandle};
+use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::header::HeaderEdits;
 use serin_traffic::header_edit;
 use serin_traffic::outcome::Outcome;
@@ -14,10 +15,12 @@ use tokio::time::Instant;
 
 use super::attempt::{Answer, Exchange};
 use super::body::RequestBody;
+use super::date;
 use super::finish::Record;
 use super::forward::{self, Moved};
 use super::local_reply::LocalReply;
-use super::serve::Forwarded;
+use super::request;
+use super::stage::{Forwarded, Here, Place};
 use super::upgrade::Tunnel;
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Permit};
@@ -90,7 +93,9 @@ impl<'a> Responder<'a> {
 /// What is changed in an answer on its way.
 pub(crate) struct Shape<'a> {
     pub(crate) edits: [&'a HeaderEdits; 4],
-    pub(crate) server: Option<&'a str>,
+    pub(crate) http: &'a HttpConnectionManager,
+    pub(crate) place: Place<'a>,
+    pub(crate) request: &'a RequestHead,
 }
 
 /// Answers by ourselves.
@@ -100,11 +105,22 @@ pub(crate) async fn local(
     responder: Responder<'_>,
     record: &mut Record,
 ) -> Served {
-    let LocalReply { mut head, body: text, flag, close } = reply;
+    let LocalReply { mut head, body: text, flag, close, .. } = reply;
     record.flag = flag;
-    head.fields.set("server", b"serin");
+    let http = record.manager();
+    let server = http.and_then(|h| h.server_name.as_deref());
+    match (server, http) {
+        (Some(name), _) => head.fields.set("server", name.as_bytes()),
+        (None, Some(_)) => {}
+        (None, None) => head.fields.set("server", b"serin"),
+    }
     if !head.fields.contains("date") {
-        head.fields.append(b"date", http_date().as_bytes());
+        date::with(body.timers.last(), |date| head.fields.append(b"date", date));
+    }
+    if http.is_some_and(|h| h.request_id_in_response)
+        && let Some(id) = request.fields.get("x-request-id")
+    {
+        head.fields.set("x-request-id", id);
     }
     record.response(&head);
     let length = text.len() as u64;
@@ -136,11 +152,6 @@ pub(crate) async fn local(
     }
 }
 
-/// The time as RFC 9110 §5.6.7 wants it.
-fn http_date() -> String {
-    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&jiff::Timestamp::now()).unwrap_or_default()
-}
-
 /// Passes an upstream's answer on.
 pub(crate) async fn answer(
     forwarded: Forwarded<'_>,
@@ -148,10 +159,11 @@ pub(crate) async fn answer(
     body: &mut RequestBody<'_>,
     (responder, record): (Responder<'_>, &mut Record),
 ) -> Served {
-    let Forwarded { mut answer, cluster, deadline, permit, .. } = forwarded;
+    let Forwarded { mut answer, cluster, deadline, permit, cookies, .. } = forwarded;
     let switching = answer.head.status == 101;
     let took = body.timers.tick() - record.started();
-    prepare(&mut answer.head, &shape, took, switching);
+    prepare(&mut answer.head, &shape, (took, switching), (record, &cluster.config.name));
+    cookies.iter().for_each(|cookie| answer.head.fields.append(b"set-cookie", cookie.as_bytes()));
     record.response(&answer.head);
     let grpc = answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok());
     answer.in_flight.outcome(Outcome::Response { status: answer.head.status, grpc });
@@ -191,25 +203,49 @@ pub(crate) async fn answer(
     }
 }
 
-fn prepare(head: &mut ResponseHead, shape: &Shape<'_>, took: Duration, switching: bool) {
+fn prepare(
+    head: &mut ResponseHead,
+    shape: &Shape<'_>,
+    (took, switching): (Duration, bool),
+    (record, cluster): (&mut Record, &str),
+) {
     if !switching {
         framing::strip_hop_by_hop(&mut head.fields);
     } else {
         head.fields.remove("connection");
     }
+    if !head.fields.contains("date") {
+        date::with(record.started() + took, |date| head.fields.append(b"date", date));
+    }
     let mut digits = [0u8; 20];
-    let took = decimal(took.as_millis() as u64, &mut digits);
-    head.fields.set("x-envoy-upstream-service-time", took);
-    if let Some(server) = shape.server {
+    if !shape.http.suppress_envoy_headers {
+        head.fields.set("x-envoy-upstream-service-time", decimal(took.as_millis() as u64, &mut digits));
+    }
+    if let Some(server) = &shape.http.server_name
+        && !(shape.http.server_if_absent && head.fields.contains("server"))
+    {
         head.fields.set("server", server.as_bytes());
     }
+    if !shape.http.via.is_empty() {
+        request::add_via(&shape.http.via, &mut head.fields);
+    }
+    if shape.place.host.config.include_attempt_count_in_response {
+        head.fields.set("x-envoy-attempt-count", decimal(record.attempts.into(), &mut digits));
+    }
+    record.status = head.status;
+    let here = Here { record, place: shape.place, cluster };
     for edits in shape.edits {
-        header_edit::apply(edits, &mut head.fields);
+        header_edit::to_response(edits, head, shape.request, &here);
+    }
+    if shape.http.request_id_in_response
+        && let Some(id) = shape.request.fields.get("x-request-id")
+    {
+        head.fields.set("x-request-id", id);
     }
 }
 
 /// Gives the connection back to the pool when both ends have finished and want to go on.
-fn recycle(answer: Answer, cluster: &ClusterRuntime, now: Instant) {
+pub(crate) fn recycle(answer: Answer, cluster: &ClusterRuntime, now: Instant) {
     let Answer { head, exchange: Exchange::H1(mut connection), in_flight, keep_alive: true, .. } = answer else {
         return;
     };

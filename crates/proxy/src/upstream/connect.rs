@@ -11,7 +11,7 @@ use serin_http2::{Config, Role, Session};
 use tokio::net::TcpStream;
 
 use crate::metric;
-use crate::runtime::{ClusterRuntime, Host};
+use crate::runtime::{ClusterRuntime, Host, Permit};
 use crate::socket;
 use crate::wire::{Driven, Driver, H1Reader, H1Writer};
 
@@ -125,12 +125,17 @@ pub(crate) struct Gauge {
     host: Arc<Host>,
     cluster: Arc<crate::runtime::ClusterState>,
     worker: usize,
+    permit: Option<Permit>,
 }
 
 impl Drop for Gauge {
     fn drop(&mut self) {
         self.host.stats.sub(self.worker, metric::host::CX_ACTIVE);
         self.cluster.stats.sub(self.worker, metric::cluster::CX_ACTIVE);
+        drop(self.permit.take());
+        if self.cluster.waiting() > 0 {
+            self.cluster.freed.notify_waiters();
+        }
     }
 }
 
@@ -146,8 +151,9 @@ pub(crate) async fn connect(
     worker: usize,
     cluster: &ClusterRuntime,
     host: &Arc<Host>,
+    permit: Permit,
 ) -> Result<Box<H1Connection>, ConnectError> {
-    let (stream, gauge) = open(worker, cluster, host).await?;
+    let (stream, gauge) = open(worker, cluster, host, permit).await?;
     Ok(plain(stream, gauge, cluster))
 }
 
@@ -156,6 +162,7 @@ pub(crate) async fn open(
     worker: usize,
     cluster: &ClusterRuntime,
     host: &Arc<Host>,
+    permit: Permit,
 ) -> Result<(TcpStream, Gauge), ConnectError> {
     let (stats, host_stats) = (&cluster.state.stats, &host.stats);
     stats.add(worker, metric::cluster::CX_TOTAL, 1);
@@ -174,7 +181,7 @@ pub(crate) async fn open(
     socket::prepare(&stream, host.address);
     stats.add(worker, metric::cluster::CX_ACTIVE, 1);
     host_stats.add(worker, metric::host::CX_ACTIVE, 1);
-    Ok((stream, Gauge { host: host.clone(), cluster: cluster.state.clone(), worker }))
+    Ok((stream, Gauge { host: host.clone(), cluster: cluster.state.clone(), worker, permit: Some(permit) }))
 }
 
 fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Connection> {
@@ -192,12 +199,17 @@ fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Con
 
 /// An HTTP/2 connection, which a task of its own opens and drives until it ends. Requests need not wait for that: what
 /// they say is collected meanwhile, so that a burst shares one connection instead of making one each.
-pub(crate) fn multiplexed(worker: usize, cluster: Arc<ClusterRuntime>, host: Arc<Host>) -> H2Connection {
+pub(crate) fn multiplexed(
+    worker: usize,
+    cluster: Arc<ClusterRuntime>,
+    host: Arc<Host>,
+    permit: Permit,
+) -> H2Connection {
     let session = Session::new(Role::Client, Config::default());
     let usage = H2Use::new(&cluster);
     let connection = H2Connection { session: session.clone(), usage: usage.clone() };
     tokio::task::spawn_local(async move {
-        match open(worker, &cluster, &host).await {
+        match open(worker, &cluster, &host, permit).await {
             Ok((stream, gauge)) => {
                 drop((cluster, host));
                 let mut driver = Driver::new(stream, session, BytesMut::new());

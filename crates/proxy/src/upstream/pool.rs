@@ -38,6 +38,13 @@ impl HostPool {
         None
     }
 
+    /// Any HTTP/2 connection that takes one more stream, however many it has.
+    pub(crate) fn any(&self) -> Option<Upstream> {
+        let pool = self.http2.borrow();
+        let found = pool.iter().find(|c| c.is_usable() && c.session.can_open());
+        found.map(|c| Upstream::H2(c.clone()))
+    }
+
     /// Takes a connection back after a complete exchange.
     pub(crate) fn put(&self, mut connection: Box<H1Connection>) {
         connection.reader.rest();

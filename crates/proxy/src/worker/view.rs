@@ -40,6 +40,11 @@ impl View {
         let name = self.table.clusters().get(number)?;
         self.clusters.get(number)?.get_or_init(|| worker.cluster(&self.snapshot, name)).as_ref()
     }
+
+    /// A cluster by its name.
+    pub(crate) fn named(&self, name: &str, worker: &Worker) -> Option<Rc<LocalCluster>> {
+        worker.cluster(&self.snapshot, name)
+    }
 }
 
 /// A cluster with this worker's own state for it.

@@ -34,10 +34,11 @@ impl RouteConfiguration {
     ) -> Result<Self, Error> {
         audit!(value, pb::RouteConfiguration as pb::RouteConfiguration, audit, path;
             supported: name, virtual_hosts, response_headers_to_add, response_headers_to_remove, request_headers_to_add,
-                request_headers_to_remove, validate_clusters, ignore_port_in_host_matching, max_direct_response_body_size_bytes;
+                request_headers_to_remove, validate_clusters, ignore_port_in_host_matching, max_direct_response_body_size_bytes,
+                most_specific_header_mutations_wins, request_mirror_policies, ignore_path_parameters_in_path_matching,
+                internal_only_headers;
             ignored: metadata, typed_per_filter_config;
-            refused: vhds, internal_only_headers, most_specific_header_mutations_wins, cluster_specifier_plugins,
-                request_mirror_policies, vhost_header, ignore_path_parameters_in_path_matching, route_specifiers);
+            refused: vhds, cluster_specifier_plugins, vhost_header, route_specifiers);
         let hosts_path = path.field("virtual_hosts");
         let mut virtual_hosts = Vec::with_capacity(value.virtual_hosts.len());
         for (i, host) in value.virtual_hosts.iter().enumerate() {
@@ -50,6 +51,10 @@ impl RouteConfiguration {
             request_headers: edits(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,
             response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
             ignore_port_in_host_matching: value.ignore_port_in_host_matching,
+            ignore_path_parameters: value.ignore_path_parameters_in_path_matching,
+            most_specific_edits_win: value.most_specific_header_mutations_wins,
+            mirrors: mirrors(&value.request_mirror_policies, audit, path)?,
+            internal_only_headers: value.internal_only_headers.iter().map(|n| n.to_ascii_lowercase()).collect(),
         })
     }
 }
@@ -70,10 +75,10 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
     audit!(value, pb::VirtualHost as pb::VirtualHost, audit, path;
         supported: name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove,
             response_headers_to_add, response_headers_to_remove, typed_per_filter_config, retry_policy,
-            include_request_attempt_count;
-        ignored: virtual_clusters, rate_limits, include_attempt_count_in_response, include_is_timeout_retry_header,
+            include_request_attempt_count, include_attempt_count_in_response, hedge_policy, request_mirror_policies;
+        ignored: virtual_clusters, rate_limits, include_is_timeout_retry_header,
             per_request_buffer_limit_bytes, request_body_buffer_limit, metadata;
-        refused: matcher, cors, retry_policy_typed_config, hedge_policy, request_mirror_policies, route_specifiers);
+        refused: matcher, cors, retry_policy_typed_config, route_specifiers);
     let routes_path = path.field("routes");
     let mut routes = Vec::with_capacity(value.routes.len());
     for (i, r) in value.routes.iter().enumerate() {
@@ -90,6 +95,13 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
         retry: value.retry_policy.as_ref().map(|r| RetryPolicy::decode(r, audit, &retry_path)).transpose()?,
         fault: per_filter(&value.typed_per_filter_config, audit, path)?,
         include_attempt_count: value.include_request_attempt_count,
+        include_attempt_count_in_response: value.include_attempt_count_in_response,
+        mirrors: mirrors(&value.request_mirror_policies, audit, path)?,
+        hedge_on_per_try_timeout: value
+            .hedge_policy
+            .as_ref()
+            .map(|h| hedge(h, audit, &path.field("hedge_policy")))
+            .transpose()?,
     })
 }
 
@@ -101,7 +113,7 @@ fn route(value: &pb::Route, audit: &mut Audit, path: &Path<'_>) -> Result<Route,
         refused: route_specifiers);
     let matches = value.r#match.as_ref().ok_or_else(|| path.field("match").error("is required"))?;
     let action = match &value.action {
-        Some(pb::route::Action::Route(r)) => Action::Forward(forward(r, audit, &path.field("route"))?),
+        Some(pb::route::Action::Route(r)) => Action::Forward(Box::new(forward(r, audit, &path.field("route"))?)),
         Some(pb::route::Action::Redirect(r)) => Action::Redirect(redirect(r, audit, &path.field("redirect"))?),
         Some(pb::route::Action::DirectResponse(r)) => {
             Action::Respond(respond(r, audit, &path.field("direct_response"))?)
@@ -123,9 +135,9 @@ fn route(value: &pb::Route, audit: &mut Audit, path: &Path<'_>) -> Result<Route,
 fn route_match(value: &pb::RouteMatch, audit: &mut Audit, path: &Path<'_>) -> Result<RouteMatch, Error> {
     use pb::route_match::PathSpecifier as P;
     audit!(value, pb::RouteMatch as pb::RouteMatch, audit, path;
-        supported: case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier;
+        supported: case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier, cookies;
         ignored: ;
-        refused: cookies, tls_context, dynamic_metadata, filter_state);
+        refused: tls_context, dynamic_metadata, filter_state);
     let path_match = match &value.path_specifier {
         Some(P::Prefix(p)) => PathMatch::Prefix(p.clone()),
         Some(P::Path(p)) => PathMatch::Exact(p.clone()),
@@ -144,6 +156,7 @@ fn route_match(value: &pb::RouteMatch, audit: &mut Audit, path: &Path<'_>) -> Re
         case_sensitive: value.case_sensitive.as_ref().is_none_or(|v| v.value),
         headers: matcher::decode_headers(&value.headers, &path.field("headers"))?,
         query: matcher::decode_queries(&value.query_parameters, &path.field("query_parameters"))?,
+        cookies: matcher::decode_cookies(&value.cookies, &path.field("cookies"))?,
         grpc: value.grpc.is_some(),
         share: fraction.transpose()?,
     })
@@ -152,17 +165,42 @@ fn route_match(value: &pb::RouteMatch, audit: &mut Audit, path: &Path<'_>) -> Re
 fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Result<Forward, Error> {
     audit!(value, pb::RouteAction as pb::RouteAction, audit, path;
         supported: cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout,
-            idle_timeout, retry_policy, upgrade_configs, cluster_specifier, host_rewrite_specifier;
-        ignored: flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, hash_policy,
-            max_grpc_timeout, grpc_timeout_offset;
-        refused: metadata_match, path_rewrite_policy, path_rewrite, retry_policy_typed_config, request_mirror_policies, cors,
-            internal_redirect_policy, internal_redirect_action, max_internal_redirects, hedge_policy, max_stream_duration);
+            idle_timeout, retry_policy, upgrade_configs, cluster_specifier, host_rewrite_specifier, hash_policy,
+            request_mirror_policies, metadata_match, internal_redirect_policy, hedge_policy, max_stream_duration, priority;
+        ignored: flush_timeout, early_data_policy, rate_limits, include_vh_rate_limits;
+        refused: path_rewrite_policy, path_rewrite, retry_policy_typed_config, cors, internal_redirect_action,
+            max_internal_redirects, max_grpc_timeout, grpc_timeout_offset);
     let retry_path = path.field("retry_policy");
     let prefix = (!value.prefix_rewrite.is_empty()).then(|| PathRewrite::Prefix(value.prefix_rewrite.clone()));
     let pattern = value.regex_rewrite.as_ref().map(|r| RegexRewrite::decode(r, &path.field("regex_rewrite")));
     let websocket = value.upgrade_configs.iter().find(|u| u.upgrade_type.eq_ignore_ascii_case("websocket"));
+    let hash_path = path.field("hash_policy");
+    let hash = value.hash_policy.iter().enumerate().map(|(i, p)| HashPolicy::decode(p, audit, &hash_path.index(i)));
+    let hash = hash.collect::<Result<_, _>>()?;
+    let redirect = value.internal_redirect_policy.as_ref();
     Ok(Forward {
         clusters: clusters(value, audit, path)?,
+        cluster_header: match &value.cluster_specifier {
+            Some(pb::route_action::ClusterSpecifier::ClusterHeader(name)) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        },
+        random: match &value.cluster_specifier {
+            Some(pb::route_action::ClusterSpecifier::WeightedClusters(weighted)) => RandomSource::decode(weighted),
+            _ => RandomSource::Draw,
+        },
+        hash,
+        mirrors: mirrors(&value.request_mirror_policies, audit, path)?,
+        metadata: convert::metadata(value.metadata_match.as_ref(), &path.field("metadata_match"))?,
+        max_stream: max_stream(value, audit, &path.field("max_stream_duration"))?,
+        internal_redirect: redirect
+            .map(|r| internal_redirect(r, audit, &path.field("internal_redirect_policy")))
+            .transpose()?,
+        hedge_on_per_try_timeout: value
+            .hedge_policy
+            .as_ref()
+            .map(|h| hedge(h, audit, &path.field("hedge_policy")))
+            .transpose()?,
+        high_priority: value.priority == core::RoutingPriority::High as i32,
         timeout: convert::optional_duration(value.timeout.as_ref(), &path.field("timeout"))?
             .unwrap_or(Duration::from_secs(15)),
         idle_timeout: convert::optional_duration(value.idle_timeout.as_ref(), &path.field("idle_timeout"))?,
@@ -187,7 +225,9 @@ fn host_rewrite(value: &pb::RouteAction, path: &Path<'_>) -> Result<Option<HostR
         Some(H::HostRewriteLiteral(host)) => Some(HostRewrite::Literal(host.clone())),
         Some(H::AutoHostRewrite(on)) => on.value.then_some(HostRewrite::Auto),
         Some(H::HostRewriteHeader(name)) => Some(HostRewrite::Header(name.to_ascii_lowercase())),
-        Some(H::HostRewritePathRegex(_)) => return Err(Audit::refuse(path, "host_rewrite_path_regex")),
+        Some(H::HostRewritePathRegex(regex)) => {
+            Some(HostRewrite::PathRegex(RegexRewrite::decode(regex, &path.field("host_rewrite_path_regex"))?))
+        }
         Some(H::HostRewrite(_)) => return Err(Audit::refuse(path, "host_rewrite")),
     })
 }
@@ -199,13 +239,14 @@ fn clusters(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resu
             return Ok(vec![WeightedCluster { name: name.clone(), weight: 1, ..Default::default() }]);
         }
         Some(C::WeightedClusters(weighted)) => weighted,
+        Some(C::ClusterHeader(name)) if !name.is_empty() => return Ok(Vec::new()),
         _ => return Err(path.error("needs cluster or weighted_clusters")),
     };
     let path = path.field("weighted_clusters");
     audit!(weighted, pb::WeightedCluster as pb::WeightedCluster, audit, &path;
-        supported: clusters, total_weight;
+        supported: clusters, total_weight, random_value_specifier;
         ignored: runtime_key_prefix;
-        refused: random_value_specifier);
+        refused: );
     let list_path = path.field("clusters");
     let mut clusters = Vec::with_capacity(weighted.clusters.len());
     for (i, c) in weighted.clusters.iter().enumerate() {
@@ -226,11 +267,11 @@ fn cluster_weight(
     use pb::weighted_cluster::cluster_weight::HostRewriteSpecifier as H;
     audit!(value, pb::weighted_cluster::ClusterWeight as pb::weighted_cluster::ClusterWeight, audit, path;
         supported: name, weight, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
-            response_headers_to_remove, host_rewrite_specifier;
+            response_headers_to_remove, host_rewrite_specifier, cluster_header, metadata_match;
         ignored: ;
-        refused: cluster_header, metadata_match, typed_per_filter_config);
-    if value.name.is_empty() {
-        return Err(path.field("name").error("is required"));
+        refused: typed_per_filter_config);
+    if value.name.is_empty() == value.cluster_header.is_empty() {
+        return Err(path.error("needs either name or cluster_header"));
     }
     Ok(WeightedCluster {
         name: value.name.clone(),
@@ -238,6 +279,8 @@ fn cluster_weight(
         request_headers: edits(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,
         response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
         host_rewrite: value.host_rewrite_specifier.as_ref().map(|H::HostRewriteLiteral(host)| host.clone()),
+        cluster_header: (!value.cluster_header.is_empty()).then(|| value.cluster_header.to_ascii_lowercase()),
+        metadata: convert::metadata(value.metadata_match.as_ref(), &path.field("metadata_match"))?,
     })
 }
 
@@ -256,7 +299,7 @@ fn redirect(value: &pb::RedirectAction, audit: &mut Audit, path: &Path<'_>) -> R
     let new_path = match &value.path_rewrite_specifier {
         Some(P::PathRedirect(p)) => Some(RedirectPath::Full(p.clone())),
         Some(P::PrefixRewrite(p)) => Some(RedirectPath::Prefix(p.clone())),
-        Some(P::RegexRewrite(_)) => return Err(Audit::refuse(path, "regex_rewrite")),
+        Some(P::RegexRewrite(r)) => Some(RedirectPath::Regex(RegexRewrite::decode(r, &path.field("regex_rewrite"))?)),
         Some(P::PathRewrite(_)) => return Err(Audit::refuse(path, "path_rewrite")),
         None => None,
     };
@@ -283,7 +326,7 @@ fn redirect(value: &pb::RedirectAction, audit: &mut Audit, path: &Path<'_>) -> R
 fn respond(value: &pb::DirectResponseAction, audit: &mut Audit, path: &Path<'_>) -> Result<Respond, Error> {
     use core::data_source::Specifier as S;
     audit!(value, pb::DirectResponseAction as pb::DirectResponseAction, audit, path;
-        supported: status, body; ignored: ; refused: body_format);
+        supported: status, body, body_format; ignored: ; refused: );
     let status = u16::try_from(value.status).ok().filter(|s| (200..600).contains(s));
     let body = match value.body.as_ref().and_then(|b| b.specifier.as_ref()) {
         None => Vec::new(),
@@ -291,7 +334,55 @@ fn respond(value: &pb::DirectResponseAction, audit: &mut Audit, path: &Path<'_>)
         Some(S::InlineBytes(b)) => b.clone(),
         Some(_) => return Err(path.field("body").error("only inline_string and inline_bytes are supported")),
     };
-    Ok(Respond { status: status.ok_or_else(|| path.field("status").error("must be 200 to 599"))?, body })
+    let format = value.body_format.as_ref().map(|f| convert::body_format(f, audit, &path.field("body_format")));
+    let status = status.ok_or_else(|| path.field("status").error("must be 200 to 599"))?;
+    Ok(Respond { status, body, format: format.transpose()? })
+}
+
+fn mirrors(
+    list: &[pb::route_action::RequestMirrorPolicy],
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<Vec<Mirror>, Error> {
+    let path = path.field("request_mirror_policies");
+    list.iter().enumerate().map(|(i, m)| Mirror::decode(m, audit, &path.index(i))).collect()
+}
+
+fn hedge(value: &pb::HedgePolicy, audit: &mut Audit, path: &Path<'_>) -> Result<bool, Error> {
+    audit!(value, pb::HedgePolicy as pb::HedgePolicy, audit, path;
+        supported: hedge_on_per_try_timeout; ignored: initial_requests, additional_request_chance; refused: );
+    Ok(value.hedge_on_per_try_timeout)
+}
+
+fn max_stream(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Result<MaxStream, Error> {
+    use pb::route_action::MaxStreamDuration;
+    let Some(value) = &value.max_stream_duration else { return Ok(MaxStream::default()) };
+    audit!(value, MaxStreamDuration as MaxStreamDuration, audit, path;
+        supported: max_stream_duration, grpc_timeout_header_max, grpc_timeout_header_offset; ignored: ; refused: );
+    let offset = convert::optional_duration(value.grpc_timeout_header_offset.as_ref(), path)?;
+    Ok(MaxStream {
+        limit: convert::optional_duration(value.max_stream_duration.as_ref(), path)?,
+        grpc_timeout: convert::optional_duration(value.grpc_timeout_header_max.as_ref(), path)?,
+        grpc_offset: offset.unwrap_or_default(),
+    })
+}
+
+fn internal_redirect(
+    value: &pb::InternalRedirectPolicy,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<InternalRedirect, Error> {
+    audit!(value, pb::InternalRedirectPolicy as pb::InternalRedirectPolicy, audit, path;
+        supported: max_internal_redirects, redirect_response_codes, allow_cross_scheme_redirect, response_headers_to_copy;
+        ignored: ;
+        refused: predicates);
+    let given: Vec<u16> = value.redirect_response_codes.iter().filter_map(|c| u16::try_from(*c).ok()).collect();
+    Ok(InternalRedirect {
+        most: value.max_internal_redirects.as_ref().map_or(1, |v| v.value),
+        statuses: if given.is_empty() { vec![302] } else { given },
+        cross_scheme: value.allow_cross_scheme_redirect,
+        copy_headers: value.response_headers_to_copy.iter().map(|n| n.to_ascii_lowercase()).collect(),
+    })
 }
 
 /// The configuration of the filters that are known; any other filter's is refused by name.

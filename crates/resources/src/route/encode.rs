@@ -28,6 +28,10 @@ impl RouteConfiguration {
             response_headers_to_remove: self.response_headers.remove.clone(),
             validate_clusters: Some(convert::wrap_bool(false)),
             ignore_port_in_host_matching: self.ignore_port_in_host_matching,
+            ignore_path_parameters_in_path_matching: self.ignore_path_parameters,
+            most_specific_header_mutations_wins: self.most_specific_edits_win,
+            request_mirror_policies: self.mirrors.iter().map(Mirror::encode).collect(),
+            internal_only_headers: self.internal_only_headers.clone(),
             max_direct_response_body_size_bytes: Some(convert::wrap_u32(1 << 20)),
             ..Default::default()
         }
@@ -51,6 +55,9 @@ fn virtual_host(host: &VirtualHost) -> pb::VirtualHost {
         retry_policy: host.retry.as_ref().map(RetryPolicy::encode),
         typed_per_filter_config: per_filter(host.fault.as_ref()),
         include_request_attempt_count: host.include_attempt_count,
+        include_attempt_count_in_response: host.include_attempt_count_in_response,
+        request_mirror_policies: host.mirrors.iter().map(Mirror::encode).collect(),
+        hedge_policy: hedge(host.hedge_on_per_try_timeout),
         ..Default::default()
     }
 }
@@ -85,6 +92,7 @@ fn route_match(value: &RouteMatch) -> pb::RouteMatch {
         case_sensitive: (!value.case_sensitive).then(|| convert::wrap_bool(false)),
         headers: value.headers.iter().map(HeaderMatcher::encode).collect(),
         query_parameters: value.query.iter().map(QueryMatcher::encode).collect(),
+        cookies: value.cookies.iter().map(CookieMatcher::encode).collect(),
         grpc: value.grpc.then(pb::route_match::GrpcRouteMatchOptions::default),
         runtime_fraction: value.share.map(|parts| core::RuntimeFractionalPercent {
             default_value: Some(convert::proto_fraction(parts)),
@@ -99,15 +107,28 @@ fn forward(value: &Forward) -> pb::RouteAction {
     use pb::route_action::{ClusterSpecifier as C, HostRewriteSpecifier as H};
     let plain = match value.clusters.as_slice() {
         [only]
-            if only.request_headers.is_empty() && only.response_headers.is_empty() && only.host_rewrite.is_none() =>
+            if only.request_headers.is_empty()
+                && only.response_headers.is_empty()
+                && only.host_rewrite.is_none()
+                && only.cluster_header.is_none() =>
         {
             Some(C::Cluster(only.name.clone()))
         }
         _ => None,
     };
-    let specifier = plain.unwrap_or_else(|| {
+    let named = value.cluster_header.clone().map(C::ClusterHeader);
+    let specifier = plain.or(named).unwrap_or_else(|| {
         C::WeightedClusters(pb::WeightedCluster {
             clusters: value.clusters.iter().map(cluster_weight).collect(),
+            random_value_specifier: match &value.random {
+                RandomSource::Draw => None,
+                RandomSource::Header(name) => {
+                    Some(pb::weighted_cluster::RandomValueSpecifier::HeaderName(name.clone()))
+                }
+                RandomSource::Hash => {
+                    Some(pb::weighted_cluster::RandomValueSpecifier::UseHashPolicy(convert::wrap_bool(true)))
+                }
+            },
             ..Default::default()
         })
     });
@@ -128,8 +149,26 @@ fn forward(value: &Forward) -> pb::RouteAction {
             HostRewrite::Literal(host) => H::HostRewriteLiteral(host.clone()),
             HostRewrite::Auto => H::AutoHostRewrite(convert::wrap_bool(true)),
             HostRewrite::Header(name) => H::HostRewriteHeader(name.clone()),
+            HostRewrite::PathRegex(regex) => H::HostRewritePathRegex(regex.encode()),
         }),
         append_x_forwarded_host: value.append_x_forwarded_host,
+        hash_policy: value.hash.iter().map(HashPolicy::encode).collect(),
+        request_mirror_policies: value.mirrors.iter().map(Mirror::encode).collect(),
+        metadata_match: convert::proto_metadata(&value.metadata),
+        max_stream_duration: (value.max_stream != MaxStream::default()).then(|| pb::route_action::MaxStreamDuration {
+            max_stream_duration: value.max_stream.limit.map(convert::proto_duration),
+            grpc_timeout_header_max: value.max_stream.grpc_timeout.map(convert::proto_duration),
+            grpc_timeout_header_offset: Some(convert::proto_duration(value.max_stream.grpc_offset)),
+        }),
+        internal_redirect_policy: value.internal_redirect.as_ref().map(|r| pb::InternalRedirectPolicy {
+            max_internal_redirects: Some(convert::wrap_u32(r.most)),
+            redirect_response_codes: r.statuses.iter().map(|s| u32::from(*s)).collect(),
+            allow_cross_scheme_redirect: r.cross_scheme,
+            response_headers_to_copy: r.copy_headers.clone(),
+            ..Default::default()
+        }),
+        hedge_policy: hedge(value.hedge_on_per_try_timeout),
+        priority: i32::from(value.high_priority),
         cluster_not_found_response_code: match value.cluster_not_found_status {
             404 => 1,
             500 => 2,
@@ -137,6 +176,10 @@ fn forward(value: &Forward) -> pb::RouteAction {
         },
         ..Default::default()
     }
+}
+
+fn hedge(on_timeout: Option<bool>) -> Option<pb::HedgePolicy> {
+    on_timeout.map(|on| pb::HedgePolicy { hedge_on_per_try_timeout: on, ..Default::default() })
 }
 
 fn cluster_weight(value: &WeightedCluster) -> pb::weighted_cluster::ClusterWeight {
@@ -149,6 +192,8 @@ fn cluster_weight(value: &WeightedCluster) -> pb::weighted_cluster::ClusterWeigh
         response_headers_to_add: value.response_headers.encode_add(),
         response_headers_to_remove: value.response_headers.remove.clone(),
         host_rewrite_specifier: value.host_rewrite.clone().map(H::HostRewriteLiteral),
+        cluster_header: value.cluster_header.clone().unwrap_or_default(),
+        metadata_match: convert::proto_metadata(&value.metadata),
         ..Default::default()
     }
 }
@@ -170,6 +215,7 @@ fn redirect(value: &Redirect) -> pb::RedirectAction {
         path_rewrite_specifier: value.path.as_ref().map(|p| match p {
             RedirectPath::Full(p) => P::PathRedirect(p.clone()),
             RedirectPath::Prefix(p) => P::PrefixRewrite(p.clone()),
+            RedirectPath::Regex(r) => P::RegexRewrite(r.encode()),
         }),
     }
 }

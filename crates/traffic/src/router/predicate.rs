@@ -1,11 +1,12 @@
 //! Compiled predicates on strings, headers and query parameters.
 
-use std::borrow::Cow;
-
-use serin_http1::RequestHead;
-use serin_resources::matcher::{HeaderMatcher, HeaderPredicate, QueryMatcher, StringMatch, StringMatcher};
+use serin_http1::{RequestHead, ResponseHead};
+use serin_resources::matcher::{
+    CookieMatcher, HeaderMatcher, HeaderPredicate, QueryMatcher, QueryPredicate, StringMatch, StringMatcher,
+};
 
 use super::full_match;
+use crate::cookie;
 
 /// A compiled predicate on bytes.
 #[derive(Debug)]
@@ -98,16 +99,29 @@ impl Header {
     }
 
     pub(super) fn matches(&self, head: &RequestHead) -> bool {
-        let value = header_value(head, &self.name);
-        let outcome = match (&self.predicate, value) {
-            (Predicate::Present(wanted), value) => value.is_some() == *wanted,
-            (Predicate::Text(text), Some(value)) => text.matches(&value),
-            (Predicate::Text(text), None) if self.missing_is_empty => text.matches(b""),
-            (Predicate::Range(start, end), Some(value)) => {
-                let number = std::str::from_utf8(&value).ok().and_then(|v| v.parse::<i64>().ok());
+        let pseudo = match self.name.as_str() {
+            ":method" => head.method(),
+            ":path" => head.target(),
+            ":authority" | "host" => head.authority(),
+            ":scheme" => head.fields.get("x-forwarded-proto").unwrap_or(b"http"),
+            name => return self.accepts(head.fields.get_all(name)),
+        };
+        self.accepts(std::iter::once(pseudo))
+    }
+
+    /// Several values are looked at one by one: any may match, and an inverted matcher wants none that does.
+    fn accepts<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> bool {
+        let mut values = values.peekable();
+        let there = values.peek().is_some();
+        let outcome = match &self.predicate {
+            Predicate::Present(wanted) => there == *wanted,
+            Predicate::Text(text) if there => values.any(|v| text.matches(v)),
+            Predicate::Text(text) if self.missing_is_empty => text.matches(b""),
+            Predicate::Range(start, end) if there => values.any(|value| {
+                let number = std::str::from_utf8(value).ok().and_then(|v| v.parse::<i64>().ok());
                 number.is_some_and(|n| (*start..*end).contains(&n))
-            }
-            (Predicate::Text(_) | Predicate::Range(..), None) => return false,
+            }),
+            Predicate::Text(_) | Predicate::Range(..) => return false,
         };
         outcome != self.invert
     }
@@ -119,27 +133,13 @@ pub fn matches_headers(matchers: &[HeaderMatcher], head: &RequestHead) -> bool {
     matchers.iter().all(|m| Header::compile(m).matches(head))
 }
 
-/// The value of a header or pseudo-header; several values are joined by commas, as Envoy matches them.
-fn header_value<'a>(head: &'a RequestHead, name: &'a str) -> Option<Cow<'a, [u8]>> {
-    match name {
-        ":method" => return Some(head.method().into()),
-        ":path" => return Some(head.target().into()),
-        ":authority" | "host" => return head.fields.get("host").map(Cow::Borrowed),
-        ":scheme" => return Some(head.fields.get("x-forwarded-proto").unwrap_or(b"http").into()),
-        _ => {}
-    }
-    let mut values = head.fields.get_all(name);
-    let first = values.next()?;
-    match values.next() {
-        None => Some(first.into()),
-        Some(second) => {
-            let mut joined = [first, second].join(&b","[..]);
-            for value in values {
-                joined.push(b',');
-                joined.extend_from_slice(value);
-            }
-            Some(joined.into())
-        }
+/// Whether an answer satisfies a matcher.
+#[must_use]
+pub fn matches_answer(matcher: &HeaderMatcher, head: &ResponseHead) -> bool {
+    let compiled = Header::compile(matcher);
+    match matcher.name.as_str() {
+        ":status" => compiled.accepts(std::iter::once(head.status.to_string().as_bytes())),
+        name => compiled.accepts(head.fields.get_all(name)),
     }
 }
 
@@ -147,12 +147,16 @@ fn header_value<'a>(head: &'a RequestHead, name: &'a str) -> Option<Cow<'a, [u8]
 #[derive(Debug)]
 pub(super) struct Query {
     name: String,
-    value: Option<Text>,
+    predicate: Predicate,
 }
 
 impl Query {
     pub(super) fn compile(matcher: &QueryMatcher) -> Self {
-        Self { name: matcher.name.clone(), value: matcher.value.as_ref().map(Text::compile) }
+        let predicate = match &matcher.value {
+            QueryPredicate::Present(present) => Predicate::Present(*present),
+            QueryPredicate::Value(m) => Predicate::Text(Text::compile(m)),
+        };
+        Self { name: matcher.name.clone(), predicate }
     }
 
     /// Decides by the first parameter of that name; names and values are compared as they came, percent-encoded, as Envoy does.
@@ -162,10 +166,29 @@ impl Query {
             None => (pair, &b""[..]),
         });
         let mut named = pairs.filter(|(name, _)| *name == self.name.as_bytes());
-        match (named.next(), &self.value) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some((_, value)), Some(text)) => text.matches(value),
+        match (named.next(), &self.predicate) {
+            (found, Predicate::Present(wanted)) => found.is_some() == *wanted,
+            (Some((_, value)), Predicate::Text(text)) => text.matches(value),
+            (None, Predicate::Text(_)) | (_, Predicate::Range(..)) => false,
         }
+    }
+}
+
+/// A compiled predicate on one cookie.
+#[derive(Debug)]
+pub(super) struct Cookie {
+    name: String,
+    value: Text,
+    invert: bool,
+}
+
+impl Cookie {
+    pub(super) fn compile(matcher: &CookieMatcher) -> Self {
+        Self { name: matcher.name.clone(), value: Text::compile(&matcher.value), invert: matcher.invert }
+    }
+
+    pub(super) fn matches(&self, head: &RequestHead) -> bool {
+        let value = cookie::value(&head.fields, self.name.as_bytes());
+        value.is_some_and(|v| self.value.matches(v)) != self.invert
     }
 }

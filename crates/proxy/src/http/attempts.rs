@@ -1,0 +1,297 @@
+//! Tries of a request until an answer is acceptable, the policy is exhausted or the time is up.
+
+use std::borrow::Cow;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use serin_http1::encode::decimal;
+use serin_http1::{RequestHead, Version};
+use serin_resources::cluster::Protocol;
+use serin_resources::retry::RetryPolicy;
+use serin_resources::route::{Forward, HostRewrite};
+use serin_traffic::hash::Hashed;
+use serin_traffic::outcome::Outcome;
+use serin_traffic::{retry, timeout};
+use tokio::time::Instant;
+
+use super::attempt::{Answer, Attempt, Failure, choose};
+use super::body::RequestBody;
+use super::finish::Record;
+use super::forward::Side;
+use super::local_reply::LocalReply;
+use super::stage::Stages;
+use crate::metric;
+use crate::runtime::{ClusterRuntime, Host, Permit};
+use crate::timer::Timers;
+use crate::worker::LocalCluster;
+
+/// When a request is given up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    /// When it must have been answered whole.
+    answer: Option<Instant>,
+    /// When its stream ends, however lively it is.
+    stream: Option<Instant>,
+}
+
+impl Deadlines {
+    pub(crate) fn of(stages: &Stages<'_>, forward: &Forward, head: &RequestHead, now: Instant) -> Self {
+        let limits = timeout::of_request(forward, head, stages.asked.internal, stages.http.timeouts.max_stream);
+        Self { answer: limits.answer.map(|d| now + d), stream: limits.stream.map(|d| now + d) }
+    }
+
+    /// The earlier of the two.
+    pub(crate) fn first(self) -> Option<Instant> {
+        self.answer.into_iter().chain(self.stream).min()
+    }
+
+    /// Whether the stream's end comes first.
+    fn ends_stream(self) -> bool {
+        self.stream.is_some() && self.first() == self.stream
+    }
+}
+
+/// Tries; the last answer, acceptable or not.
+pub(super) async fn run(
+    stages: &Stages<'_>,
+    forward: &Forward,
+    (head, body): (&mut RequestHead, &mut RequestBody<'_>),
+    (cluster, hashed, deadlines): (&Rc<LocalCluster>, &Hashed, Deadlines),
+    record: &mut Record,
+) -> Result<Answer, Option<LocalReply>> {
+    let policy = policy(stages, head);
+    let policy = policy.as_deref();
+    let deadline = deadlines.first();
+    let mut tries = Tries { stages, forward, cluster, deadlines, policy, retries: 0, tried: Vec::new() };
+    if policy.is_some() || head.is_idempotent() || forward.internal_redirect.is_some() {
+        body.keep();
+    }
+    let h2 = match cluster.config.protocol {
+        Protocol::Http1 => false,
+        Protocol::Http2 => true,
+        Protocol::Downstream => head.version == Version::Http2,
+    };
+    let worker = &stages.context.worker;
+    let (high, idle) = (forward.high_priority, policy.and_then(|p| p.per_try_idle_timeout));
+    let mut repeating: Option<Permit> = None;
+    loop {
+        let draws = policy.filter(|p| p.avoid_previous_hosts).map_or(1, |p| p.host_selection_attempts);
+        let Some(choice) = choose(worker, cluster, hashed.value, &tries.tried, draws) else {
+            cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
+            return Err(Some(LocalReply::new(503, "no healthy upstream", "UH")));
+        };
+        let Some(host) = cluster.hosts.get(choice).map(|local| &local.host) else { return Err(None) };
+        record.upstream = Some(host.address);
+        record.attempts += 1;
+        tries.announce(head, choice, record.attempts, body.timers.last());
+        let attempt = Attempt {
+            worker,
+            cluster,
+            head,
+            framing: stages.framing,
+            websocket: stages.asked.websocket,
+            h2,
+            high,
+            idle,
+        };
+        let per_try = policy.and_then(|p| p.per_try_timeout).map(|d| body.timers.last() + d);
+        let timers = body.timers;
+        let (result, whole) = bounded(timers, pin!(attempt.run(choice, body)), per_try, deadline).await;
+        drop(repeating.take());
+        let outcome = match &result {
+            Some(Ok(answer)) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
+            Some(Err(Failure::Outcome(outcome))) => *outcome,
+            Some(Err(Failure::Client)) => return Err(None),
+            Some(Err(Failure::Stalled(side))) => return Err(Some(stalled(*side))),
+            Some(Err(Failure::Malformed)) => return Err(Some(bad_request())),
+            None if whole && deadlines.ends_stream() => return Err(Some(ended())),
+            None => tries.timed_out(host, whole),
+        };
+        if let Some((permit, wait)) = tries.again(&result, outcome, whole, body) {
+            repeating = Some(permit);
+            if let Some(Ok(answer)) = result {
+                answer.in_flight.outcome(outcome);
+            }
+            tries.tried.push(host.id);
+            body.rewind();
+            tries.wait(wait).await?;
+            body.timers.tick();
+            continue;
+        }
+        return match result {
+            Some(Ok(answer)) => Ok(answer),
+            _ => Err(Some(failed((outcome, tries.retries > 0), cluster, worker.id))),
+        };
+    }
+}
+
+/// The route's policy, with what an internal client asks for.
+fn policy<'a>(stages: &Stages<'a>, head: &mut RequestHead) -> Option<Cow<'a, RetryPolicy>> {
+    let own = stages.place.route.retry.as_ref();
+    let asked = if stages.asked.internal { retry::asked_by(own, head) } else { None };
+    if stages.asked.internal {
+        retry::ASKING.iter().for_each(|name| _ = head.fields.remove(name));
+    }
+    let policy = asked.map(Cow::Owned).or(own.map(Cow::Borrowed));
+    policy.filter(|p| retry::concerns(p, head))
+}
+
+/// What all tries of a request share.
+struct Tries<'a> {
+    stages: &'a Stages<'a>,
+    forward: &'a Forward,
+    cluster: &'a Rc<LocalCluster>,
+    deadlines: Deadlines,
+    policy: Option<&'a RetryPolicy>,
+    retries: u32,
+    tried: Vec<u64>,
+}
+
+impl Tries<'_> {
+    fn worker(&self) -> usize {
+        self.stages.context.worker.id
+    }
+
+    /// Tells the upstream which try this is, and how long it may take.
+    fn announce(&self, head: &mut RequestHead, choice: usize, attempt: u32, now: Instant) {
+        let mut digits = [0u8; 20];
+        if self.stages.place.host.config.include_attempt_count {
+            head.fields.set("x-envoy-attempt-count", decimal(attempt.into(), &mut digits));
+        }
+        if !self.stages.http.suppress_envoy_headers {
+            let per_try = self.policy.and_then(|p| p.per_try_timeout);
+            let left = self.deadlines.answer.map(|d| d.saturating_duration_since(now));
+            let expected = [per_try, left].into_iter().flatten().min();
+            if let Some(expected) = expected {
+                let value = decimal((expected.as_millis() as u64).max(1), &mut digits);
+                head.fields.set("x-envoy-expected-rq-timeout-ms", value);
+            }
+        }
+        if self.forward.host_rewrite == Some(HostRewrite::Auto)
+            && let Some(choice) = self.cluster.choices.get(choice)
+            && !choice.endpoint.hostname.is_empty()
+        {
+            self.stages.set_authority(head, choice.endpoint.hostname.as_bytes(), self.forward);
+        }
+    }
+
+    /// Whether there is another try: its place among the cluster's retries in flight, and how long to wait first.
+    fn again(
+        &mut self,
+        result: &Option<Result<Answer, Failure>>,
+        outcome: Outcome,
+        whole: bool,
+        body: &RequestBody<'_>,
+    ) -> Option<(Permit, Duration)> {
+        let policy = self.policy.filter(|_| !whole)?;
+        let head = match result {
+            Some(Ok(answer)) => Some(&answer.head),
+            _ => None,
+        };
+        let stats = &self.cluster.state.stats;
+        if !retry::wanted(policy, outcome, head) {
+            if self.retries > 0 {
+                stats.add(self.worker(), metric::cluster::RQ_RETRY_SUCCESS, 1);
+            }
+            return None;
+        }
+        if self.retries >= policy.attempts {
+            stats.add(self.worker(), metric::cluster::RQ_RETRY_LIMIT_EXCEEDED, 1);
+            return None;
+        }
+        if !body.is_repeatable() {
+            return None;
+        }
+        let permit = self.cluster.permit_retry(self.forward.high_priority);
+        if permit.is_none() {
+            stats.add(self.worker(), metric::cluster::RQ_RETRY_OVERFLOW, 1);
+        }
+        let permit = permit?;
+        self.retries += 1;
+        let random = self.stages.context.worker.random();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let asked = head.and_then(|head| retry::asked_for(policy, head, now, random));
+        let kind = if asked.is_some() { metric::cluster::RQ_RETRY_LIMITED } else { metric::cluster::RQ_RETRY_BACKOFF };
+        stats.add(self.worker(), kind, 1);
+        Some((permit, asked.unwrap_or_else(|| retry::back_off(policy, self.retries, random))))
+    }
+
+    fn timed_out(&self, host: &Host, whole: bool) -> Outcome {
+        let index = if whole { metric::cluster::RQ_TIMEOUT } else { metric::cluster::RQ_PER_TRY_TIMEOUT };
+        self.cluster.state.stats.add(self.worker(), index, 1);
+        host.stats.add(self.worker(), metric::host::RQ_TIMEOUT, 1);
+        host.stats.add(self.worker(), metric::host::RQ_ERROR, 1);
+        self.cluster.note(host, Outcome::Timeout);
+        Outcome::Timeout
+    }
+
+    async fn wait(&self, wait: Duration) -> Result<(), Option<LocalReply>> {
+        let stats = &self.cluster.state.stats;
+        stats.add(self.worker(), metric::cluster::RQ_RETRY, 1);
+        let until = Instant::now() + wait;
+        if let Some(deadline) = self.deadlines.first().filter(|d| until >= *d) {
+            tokio::time::sleep_until(deadline).await;
+            if self.deadlines.ends_stream() {
+                return Err(Some(ended()));
+            }
+            stats.add(self.worker(), metric::cluster::RQ_TIMEOUT, 1);
+            return Err(Some(failed((Outcome::Timeout, true), self.cluster, self.worker())));
+        }
+        if !wait.is_zero() {
+            tokio::time::sleep_until(until).await;
+        }
+        Ok(())
+    }
+}
+
+/// What a client is answered when the last try failed like this.
+fn failed((outcome, retried): (Outcome, bool), cluster: &ClusterRuntime, worker: usize) -> LocalReply {
+    if outcome == Outcome::Overflow {
+        cluster.state.stats.add(worker, metric::cluster::RQ_PENDING_OVERFLOW, 1);
+    }
+    let mut reply = LocalReply::new(outcome.status(), outcome.reason(retried), outcome.flag());
+    if outcome == Outcome::Overflow {
+        reply.head.fields.append(b"x-envoy-overloaded", b"true");
+    }
+    reply
+}
+
+/// What is answered when the time for the whole stream is up (Envoy: `max_stream_duration`).
+fn ended() -> LocalReply {
+    LocalReply { grpc: Some(4), ..LocalReply::new(504, "downstream duration timeout", "DT") }
+}
+
+/// A place among a cluster's requests in flight, unless all are taken.
+pub(super) fn admit(cluster: &ClusterRuntime, high: bool, worker: usize) -> Result<Permit, Option<LocalReply>> {
+    cluster.permit_request(high).ok_or_else(|| Some(failed((Outcome::Overflow, false), cluster, worker)))
+}
+
+/// The output unless the earlier of the two times comes first; the flag tells whether it was `deadline`.
+async fn bounded<F: Future>(
+    timers: &Timers,
+    future: Pin<&mut F>,
+    per_try: Option<Instant>,
+    deadline: Option<Instant>,
+) -> (Option<F::Output>, bool) {
+    let until = [per_try, deadline].into_iter().flatten().min();
+    match timers.until(until, future).await {
+        Some(output) => (Some(output), false),
+        None => (None, deadline.is_some_and(|d| Some(d) <= until)),
+    }
+}
+
+/// The gRPC status in an answer's head, of a call.
+fn grpc_status(answer: &Answer) -> Option<u32> {
+    answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok())
+}
+
+fn bad_request() -> LocalReply {
+    LocalReply { close: true, ..LocalReply::new(400, "Bad Request", "DPE") }
+}
+
+/// What is answered when one side was silent for too long (Envoy: stream idle timeout).
+fn stalled(side: Side) -> LocalReply {
+    let status = if side == Side::Client { 408 } else { 504 };
+    LocalReply { close: side == Side::Client, ..LocalReply::new(status, "stream timeout", "SI") }
+}

@@ -1,0 +1,125 @@
+//! Copies of requests to other clusters. Nobody waits for their answers, and nothing of theirs reaches the client.
+//! Source: Envoy, "Traffic shadowing": the copy's authority gets `-shadow`, ports kept.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serin_http1::encode::decimal;
+use serin_http1::framing::Framing;
+use serin_http1::{RequestHead, Version};
+use serin_resources::cluster::Protocol;
+use serin_resources::route::{Action, Mirror};
+use serin_traffic::header_edit::{self, Facts};
+use serin_traffic::outcome::Outcome;
+use serin_traffic::split::drawn;
+
+use super::attempt::{Attempt, choose};
+use super::body::{BodyCopy, RequestBody, Source};
+use super::stage::Stages;
+use super::{forward, request, respond};
+use crate::timer::Timers;
+use crate::worker::{LocalCluster, Worker};
+
+/// Nothing but the heads is known of a copy.
+struct Nothing;
+
+impl Facts for Nothing {
+    fn command(&self, _: &str, _: Option<&str>) -> Option<String> {
+        None
+    }
+}
+
+/// Sends the copies that the route asks for; their bodies follow as the request's is received.
+pub(super) fn start(stages: &Stages<'_>, head: &RequestHead, body: &mut RequestBody<'_>) {
+    let worker = &stages.context.worker;
+    for (mirror, number) in &stages.place.route.mirrors {
+        if !drawn(mirror.share, worker.random()) {
+            continue;
+        }
+        let cluster = match mirror.cluster_header.as_str() {
+            "" => stages.cluster(*number),
+            header => head.fields.get_str(header).and_then(|name| stages.cluster_named(name)),
+        };
+        if let Some(cluster) = cluster {
+            let limit = match &stages.place.route.config.action {
+                Action::Forward(forward) if !forward.timeout.is_zero() => forward.timeout,
+                _ => Duration::from_secs(15),
+            };
+            send(stages, (mirror, cluster), head, body, limit);
+        }
+    }
+}
+
+fn send(
+    stages: &Stages<'_>,
+    (mirror, cluster): (&Mirror, Rc<LocalCluster>),
+    head: &RequestHead,
+    body: &mut RequestBody<'_>,
+    limit: Duration,
+) {
+    let mut copy = head.clone();
+    let authority = match &mirror.host_rewrite {
+        Some(host) => host.clone().into_bytes(),
+        None if mirror.plain_host => copy.authority().to_vec(),
+        None => shadowed(copy.authority()),
+    };
+    copy.fields.set("host", &authority);
+    copy.fields.set("x-envoy-internal", b"true");
+    if let Some(local) = stages.context.local {
+        request::add_hop(&local.ip(), &mut copy);
+    }
+    let mut digits = [0u8; 20];
+    if !stages.http.suppress_envoy_headers {
+        let left = decimal(limit.as_millis() as u64, &mut digits);
+        copy.fields.set("x-envoy-expected-rq-timeout-ms", left);
+    }
+    header_edit::to_request(&mirror.headers, &mut copy, &Nothing);
+    let (context, framing, body) = (stages.context.clone(), stages.framing, body.copy());
+    tokio::task::spawn_local(async move {
+        let _ = tokio::time::timeout(limit, exchange(&context.worker, &cluster, &copy, framing, body)).await;
+    });
+}
+
+/// Makes the request and throws the answer away.
+async fn exchange(
+    worker: &Rc<Worker>,
+    cluster: &Rc<LocalCluster>,
+    head: &RequestHead,
+    framing: Framing,
+    body: BodyCopy,
+) {
+    let Some(_permit) = cluster.permit_request(false) else { return };
+    let h2 = match cluster.config.protocol {
+        Protocol::Http1 => false,
+        Protocol::Http2 => true,
+        Protocol::Downstream => head.version == Version::Http2,
+    };
+    let Some(choice) = choose(worker, cluster, None, &[], 1) else { return };
+    let timers = Timers::new();
+    let mut body = RequestBody::new(Source::Copy(body), &timers);
+    let attempt = Attempt { worker, cluster, head, framing, websocket: false, h2, high: false, idle: None };
+    let Ok(mut answer) = attempt.run(choice, &mut body).await else { return };
+    answer.in_flight.outcome(Outcome::Response { status: answer.head.status, grpc: None });
+    if forward::discard(&mut answer, &mut body).await {
+        respond::recycle(answer, cluster, timers.tick());
+    }
+}
+
+/// The authority with `-shadow` behind its name, before its port.
+fn shadowed(authority: &[u8]) -> Vec<u8> {
+    let port = authority
+        .iter()
+        .rposition(|b| *b == b':')
+        .filter(|at| authority.get(at + 1..).is_some_and(|p| !p.is_empty() && p.iter().all(u8::is_ascii_digit)));
+    let (name, port) = authority.split_at(port.unwrap_or(authority.len()));
+    [name, b"-shadow", port].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_shadow_keeps_its_port() {
+        assert_eq!(super::shadowed(b"a.example:80"), b"a.example-shadow:80");
+        assert_eq!(super::shadowed(b"a.example"), b"a.example-shadow");
+    }
+}

@@ -1,0 +1,96 @@
+//! What all stages of a request look at.
+
+use std::rc::Rc;
+
+use serin_http1::RequestHead;
+use serin_http1::framing::Framing;
+use serin_resources::connection_manager::HttpConnectionManager;
+use serin_resources::route::{Forward, HostRewrite, WeightedCluster};
+use serin_traffic::header_edit::Facts;
+use serin_traffic::router::{CompiledHost, CompiledRoute};
+use tokio::time::Instant;
+
+use super::ConnectionContext;
+use super::attempt::Answer;
+use super::finish::Record;
+use super::request::Asked;
+use crate::runtime::Permit;
+use crate::worker::{LocalCluster, View};
+
+/// Where a request belongs.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) host: &'a CompiledHost,
+    pub(crate) route: &'a CompiledRoute,
+}
+
+/// An answer from upstream, with what the rest of the request needs.
+pub(crate) struct Forwarded<'a> {
+    pub(crate) answer: Answer,
+    pub(crate) cluster: Rc<LocalCluster>,
+    pub(crate) destination: Option<&'a WeightedCluster>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) permit: Permit,
+    /// Cookies to issue.
+    pub(crate) cookies: Vec<String>,
+}
+
+/// The stages after routing, with what all of them look at.
+pub(crate) struct Stages<'a> {
+    pub(crate) context: &'a Rc<ConnectionContext>,
+    pub(crate) view: &'a View,
+    pub(crate) place: Place<'a>,
+    pub(crate) http: &'a HttpConnectionManager,
+    pub(crate) asked: &'a Asked,
+    pub(crate) framing: Framing,
+}
+
+/// What formats of header values can speak of, from here.
+pub(crate) struct Here<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) place: Place<'a>,
+    pub(crate) cluster: &'a str,
+}
+
+impl Facts for Here<'_> {
+    fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
+        let text = match name {
+            "ROUTE_NAME" => &self.place.route.config.name,
+            "VIRTUAL_HOST_NAME" => &self.place.host.config.name,
+            "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => self.cluster,
+            _ => return Facts::command(self.record, name, argument),
+        };
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+}
+
+impl Stages<'_> {
+    /// The cluster of a mirror, by its number in the route table.
+    pub(crate) fn cluster(&self, number: usize) -> Option<Rc<LocalCluster>> {
+        self.view.cluster(number, &self.context.worker).cloned()
+    }
+
+    /// A cluster by name.
+    pub(crate) fn cluster_named(&self, name: &str) -> Option<Rc<LocalCluster>> {
+        self.view.named(name, &self.context.worker)
+    }
+
+    /// Gives a request another authority and keeps the one it had beside it.
+    pub(crate) fn set_authority(&self, head: &mut RequestHead, authority: &[u8], forward: &Forward) {
+        let original = head.authority().to_vec();
+        if original == authority && !matches!(forward.host_rewrite, Some(HostRewrite::Literal(_))) {
+            return;
+        }
+        if forward.append_x_forwarded_host {
+            let all = match head.fields.get("x-forwarded-host") {
+                Some(before) => [before, b",", &original].concat(),
+                None => original.clone(),
+            };
+            head.fields.set("x-forwarded-host", &all);
+        }
+        if !self.http.suppress_envoy_headers {
+            head.fields.set("x-envoy-original-host", &original);
+        }
+        head.fields.set("host", authority);
+    }
+}

@@ -1,0 +1,107 @@
+//! Access logs as lines of JSON. Source: Envoy, "Access logging", format dictionaries.
+
+use std::fmt::Write as _;
+
+use envoy_types::pb::google::protobuf as wkt;
+
+use crate::substitution::{Format, Record};
+use crate::{Error, Path};
+
+/// A value of the dictionary; keys in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JsonNode {
+    /// An object.
+    Object(Vec<(String, Self)>),
+    /// A list.
+    List(Vec<Self>),
+    /// Text with commands; a command alone gives a number where it is one, and null where nothing is known.
+    Format(Format),
+    /// Always this JSON.
+    Literal(String),
+}
+
+impl JsonNode {
+    pub(crate) fn compile(value: &wkt::Struct, path: &Path<'_>) -> Result<Self, Error> {
+        let mut fields: Vec<(&String, &wkt::Value)> = value.fields.iter().collect();
+        fields.sort_by_key(|(key, _)| *key);
+        let compiled = fields.into_iter().map(|(key, value)| Ok((key.clone(), node(value, &path.field(key))?)));
+        Ok(Self::Object(compiled.collect::<Result<_, Error>>()?))
+    }
+
+    /// Appends what it gives for a record.
+    pub fn write(&self, record: &dyn Record, out: &mut String) {
+        match self {
+            Self::Object(fields) => {
+                out.push('{');
+                for (number, (key, value)) in fields.iter().enumerate() {
+                    out.push_str(if number > 0 { "," } else { "" });
+                    quote(key, out);
+                    out.push(':');
+                    value.write(record, out);
+                }
+                out.push('}');
+            }
+            Self::List(items) => {
+                out.push('[');
+                for (number, value) in items.iter().enumerate() {
+                    out.push_str(if number > 0 { "," } else { "" });
+                    value.write(record, out);
+                }
+                out.push(']');
+            }
+            Self::Format(format) => write_format(format, record, out),
+            Self::Literal(json) => out.push_str(json),
+        }
+    }
+}
+
+fn node(value: &wkt::Value, path: &Path<'_>) -> Result<JsonNode, Error> {
+    use wkt::value::Kind;
+    Ok(match &value.kind {
+        Some(Kind::StructValue(fields)) => JsonNode::compile(fields, path)?,
+        Some(Kind::ListValue(list)) => {
+            let items = list.values.iter().enumerate().map(|(i, v)| node(v, &path.index(i)));
+            JsonNode::List(items.collect::<Result<_, _>>()?)
+        }
+        Some(Kind::StringValue(text)) => {
+            JsonNode::Format(Format::compile(text).map_err(|e| path.error(e.to_string()))?)
+        }
+        Some(Kind::NumberValue(number)) => JsonNode::Literal(number.to_string()),
+        Some(Kind::BoolValue(on)) => JsonNode::Literal(on.to_string()),
+        Some(Kind::NullValue(_)) | None => JsonNode::Literal("null".to_owned()),
+    })
+}
+
+fn write_format(format: &Format, record: &dyn Record, out: &mut String) {
+    /// Cannot come out of any command.
+    const MISSING: &str = "\0";
+    let mut text = String::new();
+    format.write(record, MISSING, &mut text);
+    let alone = format.is_single_command();
+    if alone && text == MISSING {
+        out.push_str("null");
+    } else if alone && format.is_number() && text.parse::<i64>().is_ok() {
+        out.push_str(&text);
+    } else {
+        quote(&text.replace(MISSING, "-"), out);
+    }
+}
+
+/// A JSON string (RFC 8259 §7).
+fn quote(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c < ' ' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}

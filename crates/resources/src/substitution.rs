@@ -1,0 +1,296 @@
+//! Envoy's substitution format strings: `%COMMAND(ARGUMENT):LENGTH%` between literal text, in access logs, header values and
+//! bodies. Source: Envoy, "Access logging", command operators.
+
+/// Envoy's default access log line.
+const DEFAULT_LOG: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
+    %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \
+    \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
+
+/// What a format can speak of.
+pub trait Record {
+    /// The value of a command, such as `RESPONSE_CODE`.
+    fn command(&self, name: &str, argument: Option<&str>) -> Option<String>;
+    /// A request header or pseudo-header.
+    fn request_header(&self, name: &str) -> Option<String>;
+    /// A response header.
+    fn response_header(&self, name: &str) -> Option<String>;
+    /// A response trailer.
+    fn response_trailer(&self, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+/// A compiled format.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Format {
+    source: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Command { name: String, argument: Option<String>, length: Option<usize> },
+    Header { of: Of, name: String, other: Option<String>, length: Option<usize> },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Request,
+    Response,
+    Trailers,
+}
+
+/// Why a format does not compile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// A `%` without its partner.
+    #[error("'%' without a closing '%'")]
+    Unclosed,
+    /// A command nobody here knows.
+    #[error("unknown command '%{0}%'")]
+    Unknown(String),
+}
+
+/// Commands that need no argument.
+const COMMANDS: [&str; 40] = [
+    "START_TIME",
+    "PROTOCOL",
+    "RESPONSE_CODE",
+    "RESPONSE_CODE_DETAILS",
+    "RESPONSE_FLAGS",
+    "RESPONSE_FLAGS_LONG",
+    "BYTES_RECEIVED",
+    "BYTES_SENT",
+    "DURATION",
+    "REQUEST_DURATION",
+    "REQUEST_TX_DURATION",
+    "RESPONSE_DURATION",
+    "RESPONSE_TX_DURATION",
+    "UPSTREAM_HOST",
+    "UPSTREAM_HOST_NAME",
+    "UPSTREAM_HOST_NAME_WITHOUT_PORT",
+    "UPSTREAM_CLUSTER",
+    "UPSTREAM_CLUSTER_RAW",
+    "UPSTREAM_REMOTE_ADDRESS",
+    "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+    "UPSTREAM_REMOTE_PORT",
+    "UPSTREAM_TRANSPORT_FAILURE_REASON",
+    "UPSTREAM_LOCAL_ADDRESS",
+    "UPSTREAM_REQUEST_ATTEMPT_COUNT",
+    "UPSTREAM_PROTOCOL",
+    "DOWNSTREAM_REMOTE_ADDRESS",
+    "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_REMOTE_PORT",
+    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
+    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_DIRECT_REMOTE_PORT",
+    "DOWNSTREAM_LOCAL_ADDRESS",
+    "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_LOCAL_PORT",
+    "ROUTE_NAME",
+    "VIRTUAL_HOST_NAME",
+    "REQUESTED_SERVER_NAME",
+    "CONNECTION_TERMINATION_DETAILS",
+    "GRPC_STATUS_NUMBER",
+    "HOSTNAME",
+];
+
+/// Commands with an argument, or with an optional one.
+const WITH_ARGUMENT: [&str; 4] = ["ENVIRONMENT", "START_TIME", "GRPC_STATUS", "QUERY_PARAM"];
+
+impl Format {
+    /// Compiles a format.
+    ///
+    /// # Errors
+    /// [`FormatError`] with the command that is not known.
+    pub fn compile(format: &str) -> Result<Self, FormatError> {
+        let mut parts = Vec::new();
+        let mut rest = format;
+        while let Some((literal, after)) = rest.split_once('%') {
+            push_literal(&mut parts, literal);
+            let (command, after) = split_command(after).ok_or(FormatError::Unclosed)?;
+            if command.is_empty() {
+                push_literal(&mut parts, "%");
+            } else {
+                parts.push(compile_command(command)?);
+            }
+            rest = after;
+        }
+        push_literal(&mut parts, rest);
+        Ok(Self { source: format.to_owned(), parts })
+    }
+
+    /// Envoy's default access log.
+    #[must_use]
+    pub fn default_log() -> Self {
+        Self::compile(DEFAULT_LOG).unwrap_or_default()
+    }
+
+    /// A format that always gives this text.
+    #[must_use]
+    pub fn literal(text: &str) -> Self {
+        let mut parts = Vec::new();
+        push_literal(&mut parts, text);
+        Self { source: text.replace('%', "%%"), parts }
+    }
+
+    /// What it was compiled from.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The text, when it is always the same.
+    #[must_use]
+    pub fn as_literal(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one command and nothing else.
+    pub(crate) fn is_single_command(&self) -> bool {
+        matches!(self.parts.as_slice(), [Part::Command { .. } | Part::Header { .. }])
+    }
+
+    /// Whether it is one command that gives a number.
+    pub(crate) fn is_number(&self) -> bool {
+        const NUMBERS: [&str; 8] = [
+            "RESPONSE_CODE",
+            "BYTES_RECEIVED",
+            "BYTES_SENT",
+            "DURATION",
+            "REQUEST_DURATION",
+            "RESPONSE_DURATION",
+            "RESPONSE_TX_DURATION",
+            "UPSTREAM_REQUEST_ATTEMPT_COUNT",
+        ];
+        matches!(self.parts.as_slice(), [Part::Command { name, .. }] if NUMBERS.contains(&name.as_str()))
+    }
+
+    /// Appends what it gives for a record; `missing` stands for what the record does not know.
+    pub fn write(&self, record: &dyn Record, missing: &str, out: &mut String) {
+        for part in &self.parts {
+            let value = match part {
+                Part::Literal(text) => {
+                    out.push_str(text);
+                    continue;
+                }
+                Part::Command { name, argument, length } => {
+                    record.command(name, argument.as_deref()).map(|v| cut(v, *length))
+                }
+                Part::Header { of, name, other, length } => {
+                    let look = |name: &str| match of {
+                        Of::Request => record.request_header(name),
+                        Of::Response => record.response_header(name),
+                        Of::Trailers => record.response_trailer(name),
+                    };
+                    look(name).or_else(|| other.as_deref().and_then(look)).map(|v| cut(v, *length))
+                }
+            };
+            out.push_str(value.as_deref().unwrap_or(missing));
+        }
+    }
+}
+
+fn push_literal(parts: &mut Vec<Part>, text: &str) {
+    match parts.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Part::Literal(before)) => before.push_str(text),
+        _ => parts.push(Part::Literal(text.to_owned())),
+    }
+}
+
+/// Up to the `%` that closes a command; one inside its parentheses does not.
+fn split_command(text: &str) -> Option<(&str, &str)> {
+    let mut depth = 0u32;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            '%' if depth == 0 => return Some((text.get(..at)?, text.get(at + 1..)?)),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn cut(value: String, length: Option<usize>) -> String {
+    match length {
+        Some(n) if value.len() > n => value.chars().take(n).collect(),
+        _ => value,
+    }
+}
+
+fn compile_command(command: &str) -> Result<Part, FormatError> {
+    let unknown = || FormatError::Unknown(command.to_owned());
+    let (name, argument, length) = match command.split_once('(') {
+        None => (command, None, None),
+        Some((name, rest)) => {
+            let (argument, after) = rest.rsplit_once(')').ok_or_else(unknown)?;
+            let length = match after {
+                "" => None,
+                after => Some(after.strip_prefix(':').and_then(|n| n.parse().ok()).ok_or_else(unknown)?),
+            };
+            (name, Some(argument), length)
+        }
+    };
+    let of = match name {
+        "REQ" => Some(Of::Request),
+        "RESP" => Some(Of::Response),
+        "TRAILER" => Some(Of::Trailers),
+        _ => None,
+    };
+    match (of, argument) {
+        (Some(of), Some(argument)) => {
+            let (first, other) = match argument.split_once('?') {
+                Some((first, other)) => (first, Some(other.to_ascii_lowercase())),
+                None => (argument, None),
+            };
+            Ok(Part::Header { of, name: first.to_ascii_lowercase(), other, length })
+        }
+        (None, None) if COMMANDS.contains(&name) => Ok(Part::Command { name: name.to_owned(), argument: None, length }),
+        (None, Some(argument)) if WITH_ARGUMENT.contains(&name) => {
+            Ok(Part::Command { name: name.to_owned(), argument: Some(argument.to_owned()), length })
+        }
+        _ => Err(unknown()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed;
+
+    impl Record for Fixed {
+        fn command(&self, name: &str, _: Option<&str>) -> Option<String> {
+            (name == "RESPONSE_CODE").then(|| "200".to_owned())
+        }
+        fn request_header(&self, name: &str) -> Option<String> {
+            (name == ":path").then(|| "/a/long/path".to_owned())
+        }
+        fn response_header(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+
+    #[test]
+    fn commands_arguments_and_lengths() {
+        let format = Format::compile("%RESPONSE_CODE% %REQ(X-A?:PATH):4% %RESP(B)% 100%%").unwrap();
+        let mut out = String::new();
+        format.write(&Fixed, "-", &mut out);
+        assert_eq!(out, "200 /a/l - 100%");
+    }
+
+    #[test]
+    fn unknown_commands_are_named() {
+        assert_eq!(Format::compile("%NOPE%"), Err(FormatError::Unknown("NOPE".to_owned())));
+        assert_eq!(Format::compile("50%"), Err(FormatError::Unclosed));
+        assert!(Format::default_log().as_literal().is_none());
+        assert_eq!(Format::literal("5%").as_literal(), Some("5%"));
+    }
+}

@@ -1,0 +1,238 @@
+//! The cases: how a few lines become a whole bootstrap, and what is asked and expected.
+//!
+//! A case has `case` (its name), `routes` (of one virtual host for every domain) or `hosts` (virtual hosts), and may have
+//! `route_config`, `manager`, `cluster` (fields of every cluster), `clusters` (by name: fields, or `endpoints` as names or
+//! groups), `filters` (HTTP filters before the router), `bootstrap`, `stats` (counters that must be equal afterwards),
+//! `refused` (the bootstrap must not be accepted) and `requests`. Clusters `a`, `b` and `c` are always there, with one
+//! backend each, named like the cluster. In `@type` the common beginning may be left out.
+//!
+//! A request is `METHOD PATH -> STATUS BACKEND BACKEND…`: the answer, and where every try went. As a map it has `ask` and may
+//! have `headers`, `body`, `times` (asked so often, `{n}` in a header counts), `exact` (every single answer must be the
+//! same, not only the shares), `apart` (of statuses and backends, expect nothing), `pause` (milliseconds before looking at
+//! the backends). Headers speak to the backends: `x-answer` holds, by try, a status, `reset`, `hang`, or `slow` (300 ms).
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+/// One case.
+pub struct Case {
+    file: String,
+    value: Map<String, Value>,
+}
+
+/// One kind of request.
+pub struct Ask {
+    pub method: String,
+    pub path: String,
+    /// Status and backends, when something is expected.
+    pub expected: Option<String>,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    pub times: usize,
+    pub exact: bool,
+    pub pause: u64,
+}
+
+const HTTP_FILTERS: &str = "envoy.extensions.filters.http.";
+
+impl Case {
+    /// Every case there is.
+    pub fn all() -> Vec<Self> {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/differential/cases");
+        let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        let mut cases = Vec::new();
+        for path in files {
+            let file = path.file_stem().unwrap().to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let list: Vec<Map<String, Value>> = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{file}: {e}"));
+            cases.extend(list.into_iter().map(|value| Self { file: file.clone(), value }));
+        }
+        cases
+    }
+
+    /// `FILE: NAME`.
+    pub fn name(&self) -> String {
+        format!("{}: {}", self.file, self.value["case"].as_str().unwrap())
+    }
+
+    pub fn is(&self, flag: &str) -> bool {
+        self.value.get(flag).is_some_and(|v| v == true)
+    }
+
+    fn list(&self, field: &str) -> Vec<Value> {
+        self.value.get(field).and_then(Value::as_array).cloned().unwrap_or_default()
+    }
+
+    /// Counters to compare.
+    pub fn stats(&self) -> Vec<String> {
+        self.list("stats").iter().map(|s| s.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What is asked, in order.
+    pub fn requests(&self) -> Vec<Ask> {
+        self.list("requests").iter().map(Ask::read).collect()
+    }
+
+    /// Names of all backends.
+    pub fn backends(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for (_, cluster) in self.clusters() {
+            for group in groups(&cluster) {
+                let endpoints = group["endpoints"].as_array().cloned().unwrap_or_default();
+                names.extend(endpoints.iter().map(|e| endpoint_name(e).to_owned()));
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn clusters(&self) -> Map<String, Value> {
+        let mut clusters: Map<String, Value> = ["a", "b", "c"].map(|n| (n.to_owned(), json!({}))).into_iter().collect();
+        if let Some(given) = self.value.get("clusters").and_then(Value::as_object) {
+            clusters.extend(given.clone());
+        }
+        for (name, cluster) in &mut clusters {
+            if cluster.is_array() {
+                *cluster = json!({"endpoints": cluster});
+            }
+            let fields = cluster.as_object_mut().unwrap();
+            fields.entry("endpoints").or_insert_with(|| json!([name]));
+            if let Some(all) = self.value.get("cluster").and_then(Value::as_object) {
+                for (field, value) in all {
+                    fields.entry(field).or_insert_with(|| value.clone());
+                }
+            }
+        }
+        clusters
+    }
+
+    /// The bootstrap; `port` says where a backend listens.
+    pub fn bootstrap(&self, port: impl Fn(&str) -> u16) -> Value {
+        let clusters: Vec<Value> = self.clusters().into_iter().map(|(name, c)| cluster(&name, c, &port)).collect();
+        let hosts = match self.value.get("hosts") {
+            Some(hosts) => hosts.clone(),
+            None => json!([{"name": "all", "domains": ["*"], "routes": self.list("routes")}]),
+        };
+        let mut routes = json!({"name": "routes", "validate_clusters": false, "virtual_hosts": hosts});
+        merge(&mut routes, self.value.get("route_config"));
+        let router = json!({"name": "envoy.filters.http.router", "typed_config": {"@type": "router.v3.Router"}});
+        let mut filters = self.list("filters");
+        filters.push(router);
+        let mut manager = json!({
+            "@type": "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": "main",
+            "normalize_path": true,
+            "route_config": routes,
+            "http_filters": filters,
+        });
+        merge(&mut manager, self.value.get("manager"));
+        let mut network = self.list("network_filters");
+        network.push(json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}));
+        let listener = json!({
+            "name": "main",
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+            "filter_chains": [{"filters": network}],
+        });
+        let mut bootstrap = json!({"static_resources": {"listeners": [listener], "clusters": clusters}});
+        merge(&mut bootstrap, self.value.get("bootstrap"));
+        complete_types(&mut bootstrap);
+        bootstrap
+    }
+}
+
+/// Puts the fields of an object into another.
+fn merge(into: &mut Value, from: Option<&Value>) {
+    for (name, value) in from.and_then(Value::as_object).into_iter().flatten() {
+        into[name] = value.clone();
+    }
+}
+
+fn complete_types(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(name)) = fields.get_mut("@type") {
+                let full = if name.starts_with("envoy.") { name.clone() } else { format!("{HTTP_FILTERS}{name}") };
+                *name = format!("type.googleapis.com/{full}");
+            }
+            fields.values_mut().for_each(complete_types);
+        }
+        Value::Array(items) => items.iter_mut().for_each(complete_types),
+        _ => {}
+    }
+}
+
+/// Groups of endpoints, each with `endpoints`.
+fn groups(cluster: &Value) -> Vec<Value> {
+    let endpoints = cluster["endpoints"].as_array().cloned().unwrap_or_default();
+    let grouped = endpoints.iter().any(|e| e.get("endpoints").is_some());
+    if grouped { endpoints } else { vec![json!({"endpoints": endpoints})] }
+}
+
+fn endpoint_name(endpoint: &Value) -> &str {
+    endpoint.as_str().or_else(|| endpoint["name"].as_str()).unwrap()
+}
+
+fn cluster(name: &str, mut fields: Value, port: &impl Fn(&str) -> u16) -> Value {
+    let mut assignment = Vec::new();
+    for mut group in groups(&fields) {
+        let endpoints = group["endpoints"].as_array().cloned().unwrap_or_default();
+        let endpoints: Vec<Value> = endpoints.iter().map(|e| endpoint(e, port)).collect();
+        let fields = group.as_object_mut().unwrap();
+        fields.remove("endpoints");
+        fields.insert("lb_endpoints".to_owned(), endpoints.into());
+        assignment.push(group);
+    }
+    let object = fields.as_object_mut().unwrap();
+    object.remove("endpoints");
+    let mut assigned = json!({"cluster_name": name, "endpoints": assignment});
+    merge(&mut assigned, object.remove("assignment").as_ref());
+    let mut cluster = json!({"name": name, "type": "STATIC", "connect_timeout": "1s", "load_assignment": assigned});
+    merge(&mut cluster, Some(&fields));
+    cluster
+}
+
+fn endpoint(endpoint: &Value, port: &impl Fn(&str) -> u16) -> Value {
+    let name = endpoint_name(endpoint);
+    let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": port(name)}});
+    let mut made = json!({"endpoint": {"address": address}});
+    for (field, value) in endpoint.as_object().into_iter().flatten().filter(|(field, _)| *field != "name") {
+        match field.as_str() {
+            "hostname" | "health_check_config" => made["endpoint"][field] = value.clone(),
+            _ => made[field] = value.clone(),
+        }
+    }
+    made
+}
+
+impl Ask {
+    fn read(value: &Value) -> Self {
+        let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+        let line = value.as_str().unwrap_or_else(|| text("ask"));
+        let (request, expected) = match line.split_once(" -> ") {
+            Some((request, expected)) => (request, Some(expected.trim().to_owned())),
+            None => (line, None),
+        };
+        let (method, path) = request.trim().split_once(' ').unwrap();
+        let headers = value.get("headers").and_then(Value::as_object).into_iter().flatten();
+        let headers = headers.flat_map(|(name, value)| {
+            let values = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+            values.into_iter().map(|v| {
+                let text = v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+                (name.clone(), text)
+            })
+        });
+        Self {
+            method: method.to_owned(),
+            path: path.trim().to_owned(),
+            expected,
+            headers: headers.collect(),
+            body: text("body").to_owned(),
+            times: value.get("times").and_then(Value::as_u64).unwrap_or(1) as usize,
+            exact: value.get("exact").is_some_and(|v| v == true),
+            pause: value.get("pause").and_then(Value::as_u64).unwrap_or(0),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Running one proxy from a case's bootstrap, and what was seen of it at both ends.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serin_testkit::client::{Client, Response};
+use serin_testkit::proxy::Proxy;
+
+use super::backends::{Backends, Try};
+use super::case::{Ask, Case};
+
+/// What one request came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Of the answer; 0 when there was none.
+    pub status: u16,
+    /// Lower-case names, sorted; values that are never the same are masked.
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    pub tries: Vec<Try>,
+}
+
+impl Seen {
+    /// Status and backends, as cases write it.
+    pub fn outcome(&self) -> String {
+        let backends = self.tries.iter().map(|t| t.backend.clone());
+        std::iter::once(self.status.to_string()).chain(backends).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// What a case came to under one proxy.
+pub struct Observed {
+    /// Why the bootstrap was not accepted.
+    pub refusal: Option<String>,
+    /// By kind of request.
+    pub seen: Vec<Vec<Seen>>,
+    pub stats: Vec<(String, u64)>,
+}
+
+pub fn serin(case: &Case) -> Result<Observed, String> {
+    observe(case, |bootstrap| Proxy::serin(env!("CARGO_BIN_EXE_serin"), bootstrap))
+}
+
+pub fn envoy(binary: &Path, case: &Case) -> Result<Observed, String> {
+    observe(case, |bootstrap| Proxy::envoy(&binary.to_string_lossy(), bootstrap))
+}
+
+fn observe(case: &Case, start: impl Fn(&serde_json::Value) -> anyhow::Result<Proxy>) -> Result<Observed, String> {
+    let backends = Backends::start(&case.backends());
+    let mut proxy = match start(&case.bootstrap(|name| backends.port(name))) {
+        Ok(proxy) => proxy,
+        Err(error) => {
+            let why: String = format!("{error:#}").chars().take(600).collect();
+            return Ok(Observed { refusal: Some(why), seen: Vec::new(), stats: Vec::new() });
+        }
+    };
+    let address = match proxy.listener("main") {
+        Ok(address) => address,
+        // It may say that it is ready before it has read everything.
+        Err(_) if proxy.process.has_ended() => {
+            let refusal = Some(proxy.process.stderr().join("\n"));
+            return Ok(Observed { refusal, seen: Vec::new(), stats: Vec::new() });
+        }
+        Err(error) => return Err(format!("{error:#}")),
+    };
+    let mut seen = Vec::new();
+    for (number, ask) in case.requests().iter().enumerate() {
+        let mut client = Client::new(address);
+        let answers = (0..ask.times).map(|n| send(&mut client, ask, &format!("{number}-{n}"), n, &backends));
+        seen.push(answers.collect());
+    }
+    let stats = case.stats().into_iter().map(|name| (name.clone(), proxy.stat(&name))).collect();
+    Ok(Observed { refusal: None, seen, stats })
+}
+
+fn send(client: &mut Client, ask: &Ask, id: &str, n: usize, backends: &Backends) -> Seen {
+    let mut headers: Vec<(String, String)> =
+        ask.headers.iter().map(|(name, value)| (name.clone(), value.replace("{n}", &n.to_string()))).collect();
+    headers.push(("x-case-id".to_owned(), id.to_owned()));
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        headers.push(("host".to_owned(), "test.local".to_owned()));
+    }
+    let borrowed: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let path = ask.path.replace("{n}", &n.to_string());
+    let answer = client.request(&ask.method, &path, &borrowed, ask.body.as_bytes()).ok();
+    std::thread::sleep(Duration::from_millis(ask.pause));
+    let mut tries = backends.tries(id);
+    tries.iter_mut().for_each(|t| t.headers.iter_mut().for_each(mask));
+    if ask.pause > 0 {
+        // What goes to several at once has no order.
+        tries.sort_by(|a, b| a.backend.cmp(&b.backend));
+    }
+    let (status, headers, body) = answer.map(|a| (a.status, sorted(&a), a.text())).unwrap_or_default();
+    Seen { status, headers, body, tries }
+}
+
+fn sorted(answer: &Response) -> Vec<(String, String)> {
+    let mut headers: Vec<(String, String)> =
+        answer.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+    headers.iter_mut().for_each(mask);
+    headers.sort();
+    headers
+}
+
+/// Hides what differs between any two runs.
+fn mask((name, value): &mut (String, String)) {
+    match name.as_str() {
+        "date" | "x-request-id" | "x-envoy-upstream-service-time" => "*".clone_into(value),
+        // What is left of the time differs by milliseconds.
+        "x-envoy-expected-rq-timeout-ms" => {
+            let left: u64 = value.parse().unwrap_or(0);
+            *value = (left.div_ceil(1000) * 1000).to_string();
+        }
+        // Of a client on the same machine Envoy says some other address of that machine.
+        "x-forwarded-for" => {
+            let before = value.rsplit_once(',').map_or(String::new(), |(before, _)| format!("{before},"));
+            *value = format!("{before}*");
+        }
+        "server" if value == "envoy" || value == "serin" => "*".clone_into(value),
+        _ => {}
+    }
+}
