@@ -8,6 +8,7 @@
 mod admin;
 mod bootstrap;
 mod discovery;
+mod health;
 mod http;
 mod metric;
 mod options;

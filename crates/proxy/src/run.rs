@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::admin::{self, Admin};
 use crate::bootstrap;
 use crate::discovery::{SharedStore, Store, StoreHandler, watch_dns, watch_outliers};
+use crate::health;
 use crate::options::ProxyOptions;
 use crate::state::State;
 use crate::threads;
@@ -25,7 +26,7 @@ use crate::worker::{Command, Shared};
 /// # Errors
 /// When the bootstrap cannot be read or run, or an address cannot be bound.
 pub fn run(options: &ProxyOptions) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(serve(options))
 }
 
@@ -56,6 +57,7 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     lock(&store).add_static(bootstrap.clusters, bootstrap.listeners).map_err(anyhow::Error::msg)?;
     tokio::spawn(watch_dns(store.clone()));
     tokio::spawn(watch_outliers(store.clone(), judged));
+    tokio::task::spawn_local(health::watch(store.clone()));
     tokio::spawn(give_back());
     match bootstrap.ads {
         Some(ads) => {
@@ -66,7 +68,15 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
                 StoreHandler { store: store.clone(), state: state.clone(), missed: false },
             ));
         }
-        None => state.initialised(),
+        None => {
+            let (store, state) = (store.clone(), state.clone());
+            tokio::spawn(async move {
+                while !lock(&store).is_checked() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                state.initialised();
+            });
+        }
     }
     tokio::select! {
         _ = terminate.recv() => {}

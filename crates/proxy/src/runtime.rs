@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serin_resources::cluster::{Breakers, Cluster};
 use serin_resources::endpoint::{Endpoint, Health};
 use serin_resources::outlier::OutlierDetection;
 use serin_telemetry::Counters;
-use serin_traffic::balance::{Candidate, Candidates};
+use serin_traffic::balance::{self, Balance, Live, Member, Wish};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::outlier::{self, Bucket, Cause, Rows, Verdict};
 use tokio::sync::Notify;
@@ -32,13 +32,23 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(address: SocketAddr, workers: usize) -> Self {
         let stats = Counters::new(metric::host::NAMES, workers);
-        Self { id: NEXT_ID.fetch_add(1, Relaxed), address, stats, standing: Standing::default() }
+        let standing = Standing { since: Mutex::new(Some(Instant::now())), ..Standing::default() };
+        Self { id: NEXT_ID.fetch_add(1, Relaxed), address, stats, standing }
     }
 }
 
-/// What outlier detection holds of a host.
+/// What is held against a host.
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
+    /// Since when it is fit for requests.
+    since: Mutex<Option<Instant>>,
+    /// Whether it is checked, and was at least once.
+    watched: AtomicBool,
+    was_checked: AtomicBool,
+    /// Whether health checks say that it is not.
+    unfit: AtomicBool,
+    /// Whether health checks say that it is only for when nothing better is there.
+    degraded: AtomicBool,
     /// Whether `rows` are not all zero: success then costs one look.
     marked: AtomicBool,
     rows: Mutex<Rows>,
@@ -62,8 +72,50 @@ impl Standing {
         self.ejected.load(Relaxed)
     }
 
+    /// Whether health checks say that it is not fit.
+    pub(crate) fn is_unfit(&self) -> bool {
+        self.unfit.load(Relaxed)
+    }
+
+    /// Whether health checks say that it is degraded.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.degraded.load(Relaxed)
+    }
+
+    /// Says whether the host is checked: one that is new to it is unfit until it was.
+    pub(crate) fn is_checked(&self, on: bool) {
+        if self.watched.swap(on, Relaxed) != on {
+            self.unfit.store(on, Relaxed);
+            self.degraded.store(false, Relaxed);
+            self.was_checked.store(false, Relaxed);
+        }
+    }
+
+    /// Whether it was checked at least once.
+    pub(crate) fn was_checked(&self) -> bool {
+        self.was_checked.load(Relaxed)
+    }
+
+    /// Takes note of what health checks found; true when that changes something.
+    pub(crate) fn checked(&self, fit: bool, degraded: bool) -> bool {
+        self.was_checked.store(true, Relaxed);
+        let was = (self.unfit.swap(!fit, Relaxed), self.degraded.swap(degraded, Relaxed));
+        if was.0 && fit {
+            *locked(&self.since) = Some(Instant::now());
+        }
+        was != (!fit, degraded)
+    }
+
+    /// How long it has been fit.
+    fn fit_for(&self) -> Duration {
+        locked(&self.since).map_or(Duration::MAX, |since| since.elapsed())
+    }
+
     /// Ejects the host or takes it back; either way its rows begin anew.
     pub(crate) fn set_ejected(&self, ejected: bool) {
+        if !ejected {
+            *locked(&self.since) = Some(Instant::now());
+        }
         self.ejected.store(ejected, Relaxed);
         *locked(&self.rows) = Rows::default();
         self.marked.store(false, Relaxed);
@@ -93,20 +145,42 @@ pub(crate) struct Suspect {
     pub(crate) cause: Cause,
 }
 
-/// A host that a balancer may choose, with what configuration says of it.
+/// A host with what configuration says of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Choice {
     pub(crate) host: Arc<Host>,
     pub(crate) endpoint: Endpoint,
 }
 
-impl Candidate for Choice {
-    fn weight(&self) -> u32 {
-        self.endpoint.weight
+impl Choice {
+    /// Whether it gets requests.
+    pub(crate) fn standing(&self) -> balance::Standing {
+        let host = &self.host.standing;
+        if !self.endpoint.health.is_usable() || host.is_ejected() || host.is_unfit() {
+            balance::Standing::Bad
+        } else if self.endpoint.health == Health::Degraded || host.is_degraded() {
+            balance::Standing::Degraded
+        } else {
+            balance::Standing::Healthy
+        }
     }
 
-    fn active(&self) -> u64 {
-        self.host.stats.get(metric::host::RQ_ACTIVE)
+    fn member(&self, hostnames: bool) -> Member {
+        let endpoint = &self.endpoint;
+        let key = match endpoint.metadata.get("hash_key") {
+            Some(key) => key.clone(),
+            None if hostnames => endpoint.hostname.clone(),
+            None => self.host.address.to_string(),
+        };
+        Member {
+            key,
+            weight: endpoint.weight,
+            priority: endpoint.priority,
+            locality: endpoint.locality.clone(),
+            locality_weight: endpoint.locality_weight.unwrap_or(0),
+            standing: self.standing(),
+            metadata: endpoint.metadata.clone(),
+        }
     }
 }
 
@@ -199,14 +273,47 @@ pub(crate) struct ClusterRuntime {
     pub(crate) state: Arc<ClusterState>,
     /// Every endpoint.
     pub(crate) members: Vec<Choice>,
-    /// Those that requests go to now.
-    pub(crate) choices: Candidates<Choice>,
+    balance: Balance,
+    /// Tells the balance from those before it.
+    balance_id: u64,
+}
+
+impl Live for ClusterRuntime {
+    fn active(&self, member: usize) -> u64 {
+        self.members.get(member).map_or(0, |m| m.host.stats.get(metric::host::RQ_ACTIVE))
+    }
+
+    fn all_active(&self) -> u64 {
+        self.state.stats.get(metric::cluster::RQ_ACTIVE)
+    }
+
+    fn share(&self, member: usize) -> f64 {
+        match (&self.config.slow_start, self.members.get(member)) {
+            (Some(slow), Some(member)) => slow.share(member.host.standing.fit_for()),
+            _ => 1.0,
+        }
+    }
 }
 
 impl ClusterRuntime {
-    pub(crate) fn new(config: Cluster, state: Arc<ClusterState>, members: Vec<Choice>) -> Self {
-        let choices = Candidates::new(usable(&members, config.panic_threshold));
-        Self { config, state, members, choices }
+    pub(crate) fn new(
+        config: Cluster,
+        state: Arc<ClusterState>,
+        (members, overprovisioning): (Vec<Choice>, u32),
+    ) -> Self {
+        let list: Vec<Member> = members.iter().map(|m| m.member(config.hash_hostnames)).collect();
+        let balance = Balance::new(&config, overprovisioning, &list);
+        Self { config, state, members, balance, balance_id: NEXT_ID.fetch_add(1, Relaxed) }
+    }
+
+    /// The number of an endpoint for a request.
+    pub(crate) fn pick(
+        &self,
+        state: &mut balance::State,
+        wish: &Wish<'_>,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<usize> {
+        self.balance.pick(self.balance_id, state, (wish, self), random)
     }
 
     fn breakers(&self, high: bool) -> &Breakers {
@@ -240,7 +347,7 @@ impl ClusterRuntime {
     }
 
     pub(crate) fn healthy(&self) -> usize {
-        self.members.iter().filter(|m| m.endpoint.health.is_usable() && !m.host.standing.is_ejected()).count()
+        self.members.iter().filter(|m| m.standing() != balance::Standing::Bad).count()
     }
 
     /// Takes note of how a try ended, for outlier detection.
@@ -252,36 +359,4 @@ impl ClusterRuntime {
             let _ = self.state.suspects.send(suspect);
         }
     }
-}
-
-/// The usable endpoints of the first priority that has any. Below the panic threshold (per cent of a priority's
-/// endpoints) health is disregarded; degraded ones count only when nothing better is there.
-fn usable(members: &[Choice], panic_threshold: u8) -> Vec<Choice> {
-    let mut priorities: Vec<u32> = members.iter().map(|m| m.endpoint.priority).collect();
-    priorities.sort_unstable();
-    priorities.dedup();
-    for priority in &priorities {
-        let all: Vec<&Choice> = members.iter().filter(|m| m.endpoint.priority == *priority).collect();
-        let good: Vec<Choice> = all
-            .iter()
-            .filter(|m| matches!(m.endpoint.health, Health::Healthy | Health::Unknown))
-            .filter(|m| !m.host.standing.is_ejected())
-            .map(|m| (*m).clone())
-            .collect();
-        if good.len() * 100 < all.len() * usize::from(panic_threshold) {
-            return all.into_iter().cloned().collect();
-        }
-        if !good.is_empty() {
-            return good;
-        }
-        let degraded: Vec<Choice> = all
-            .iter()
-            .filter(|m| m.endpoint.health.is_usable() && !m.host.standing.is_ejected())
-            .map(|m| (*m).clone())
-            .collect();
-        if !degraded.is_empty() {
-            return degraded;
-        }
-    }
-    Vec::new()
 }

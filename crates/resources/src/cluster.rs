@@ -1,6 +1,8 @@
 //! Cluster: how the endpoints of one upstream are found, chosen between and spoken to.
 #![expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
 
+mod balancing;
+
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
@@ -10,8 +12,11 @@ use prost::Message as _;
 
 use crate::convert;
 use crate::endpoint::LoadAssignment;
+use crate::health_check::HealthCheck;
 use crate::outlier::OutlierDetection;
 use crate::{Audit, Error, Path};
+
+pub use balancing::{Balancer, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector};
 
 /// One upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +27,16 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// How one is chosen.
     pub balancer: Balancer,
+    /// Most requests of an endpoint that a hash chooses, in per cent of the average; 0 is without limit.
+    pub hash_balance_factor: u32,
+    /// Whether host names are hashed instead of addresses.
+    pub hash_hostnames: bool,
+    /// Whether weights of localities count.
+    pub locality_weighted: bool,
+    /// How new endpoints get their share.
+    pub slow_start: Option<SlowStart>,
+    /// How endpoints are divided by their metadata.
+    pub subsets: Option<SubsetConfig>,
     /// Time to make a connection.
     pub connect_timeout: Duration,
     /// What is spoken.
@@ -36,6 +51,8 @@ pub struct Cluster {
     pub max_host_connections: Option<u32>,
     /// Per cent of usable endpoints below which health is disregarded.
     pub panic_threshold: u8,
+    /// How endpoints are asked whether they are well.
+    pub health_check: Option<HealthCheck>,
     /// When an endpoint is ejected; `None` is never.
     pub outlier: Option<OutlierDetection>,
 }
@@ -96,21 +113,6 @@ pub enum Discovery {
     Dns(LoadAssignment, Duration),
 }
 
-/// How an endpoint is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Balancer {
-    /// One after the other, by weight.
-    #[default]
-    RoundRobin,
-    /// At random, by weight.
-    Random,
-    /// The least busy of so many random ones.
-    LeastRequest {
-        /// How many are looked at, at least 2.
-        choices: u32,
-    },
-}
-
 /// What is spoken to the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Protocol {
@@ -131,6 +133,11 @@ impl Cluster {
             name: name.into(),
             discovery,
             balancer: Balancer::default(),
+            hash_balance_factor: 0,
+            hash_hostnames: false,
+            locality_weighted: false,
+            slow_start: None,
+            subsets: None,
             connect_timeout: Duration::from_secs(5),
             protocol: Protocol::default(),
             idle_timeout: Duration::from_secs(3600),
@@ -138,6 +145,7 @@ impl Cluster {
             breakers: [Breakers::NONE; 2],
             max_host_connections: None,
             panic_threshold: 50,
+            health_check: None,
             outlier: None,
         }
     }
@@ -156,7 +164,7 @@ impl Cluster {
         audit!(value, pb::Cluster as pb::Cluster, audit, path;
             supported: name, eds_cluster_config, connect_timeout, lb_policy, load_assignment, max_requests_per_connection,
                 circuit_breakers, http2_protocol_options, typed_extension_protocol_options, dns_refresh_rate,
-                common_lb_config, transport_socket, cluster_discovery_type, lb_config, outlier_detection;
+                common_lb_config, transport_socket, cluster_discovery_type, lb_config, outlier_detection, lb_subset_config, health_checks;
             ignored: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes,
                 per_connection_buffer_high_watermark_timeout, http_protocol_options, dns_jitter, dns_failure_refresh_rate,
                 respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
@@ -164,15 +172,19 @@ impl Cluster {
                 upstream_connection_options, close_connections_on_host_health_failure, ignore_health_on_host_removal,
                 lrs_server, lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, preconnect_policy,
                 queuing_policies;
-            refused: transport_socket_matches, transport_socket_matcher, health_checks, upstream_http_protocol_options,
-                common_http_protocol_options, upstream_bind_config, lb_subset_config, filters,
+            refused: transport_socket_matches, transport_socket_matcher, upstream_http_protocol_options,
+                common_http_protocol_options, upstream_bind_config, filters,
                 load_balancing_policy, upstream_config, connection_pool_per_downstream_connection);
         if value.name.is_empty() {
             return Err(path.field("name").error("is required"));
         }
         refuse_tls(value.transport_socket.as_ref(), path)?;
         let mut cluster = Self::new(value.name.clone(), discovery(value, audit, path)?);
-        cluster.balancer = balancer(value, audit, path)?;
+        cluster.balancer = balancing::balancer(value, audit, path)?;
+        cluster.slow_start = balancing::slow_start(value, path)?;
+        if let Some(subsets) = &value.lb_subset_config {
+            cluster.subsets = balancing::subsets(subsets, audit, &path.field("lb_subset_config"))?;
+        }
         if let Some(timeout) =
             convert::optional_duration(value.connect_timeout.as_ref(), &path.field("connect_timeout"))?
         {
@@ -187,8 +199,14 @@ impl Cluster {
         protocol_options(value, &mut cluster, audit, path)?;
         breakers(value, &mut cluster, audit, path)?;
         if let Some(common) = &value.common_lb_config {
-            common_lb(common, &mut cluster, audit, &path.field("common_lb_config"))?;
+            balancing::common(common, &mut cluster, audit, &path.field("common_lb_config"))?;
         }
+        let checks_path = path.field("health_checks");
+        cluster.health_check = match value.health_checks.as_slice() {
+            [] => None,
+            [only] => Some(HealthCheck::decode(only, audit, &checks_path.index(0))?),
+            _ => return Err(checks_path.error("at most one is supported")),
+        };
         if let Some(outlier) = &value.outlier_detection {
             cluster.outlier = Some(OutlierDetection::from_proto(outlier, audit, &path.field("outlier_detection"))?);
         }
@@ -202,25 +220,13 @@ impl Cluster {
     }
 
     pub(crate) fn to_proto(&self) -> pb::Cluster {
-        use pb::cluster::{ClusterDiscoveryType::Type, DiscoveryType, LbConfig, LbPolicy};
+        use pb::cluster::{ClusterDiscoveryType::Type, DiscoveryType};
         let (kind, assignment) = match &self.discovery {
             Discovery::Eds(_) => (DiscoveryType::Eds, None),
             Discovery::Static(a) => (DiscoveryType::Static, Some(a.to_proto())),
             Discovery::Dns(a, _) => (DiscoveryType::StrictDns, Some(a.to_proto())),
         };
-        let (policy, lb_config) = match self.balancer {
-            Balancer::RoundRobin => (LbPolicy::RoundRobin, None),
-            Balancer::Random => (LbPolicy::Random, None),
-            Balancer::LeastRequest { choices } => (
-                LbPolicy::LeastRequest,
-                (choices != 2).then(|| {
-                    LbConfig::LeastRequestLbConfig(pb::cluster::LeastRequestLbConfig {
-                        choice_count: Some(convert::wrap_u32(choices)),
-                        ..Default::default()
-                    })
-                }),
-            ),
-        };
+        let (policy, lb_config, common) = balancing::encode(self);
         pb::Cluster {
             name: self.name.clone(),
             cluster_discovery_type: Some(Type(kind as i32)),
@@ -235,13 +241,9 @@ impl Cluster {
             lb_policy: policy as i32,
             lb_config,
             connect_timeout: Some(convert::proto_duration(self.connect_timeout)),
-            common_lb_config: Some(pb::cluster::CommonLbConfig {
-                healthy_panic_threshold: Some(envoy_types::pb::envoy::r#type::v3::Percent {
-                    value: self.panic_threshold.into(),
-                }),
-                ..Default::default()
-            }),
+            common_lb_config: Some(common),
             circuit_breakers: self.proto_breakers(),
+            health_checks: self.health_check.iter().map(HealthCheck::encode).collect(),
             outlier_detection: self.outlier.map(OutlierDetection::to_proto),
             typed_extension_protocol_options: [(HTTP_OPTIONS.to_owned(), convert::any(&self.proto_options()))].into(),
             ..Default::default()
@@ -325,7 +327,7 @@ fn discovery(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<
     }
     let assignment = match &value.load_assignment {
         Some(a) => LoadAssignment::from_proto(a, audit, &path.field("load_assignment"))?,
-        None => LoadAssignment { cluster: value.name.clone(), endpoints: Vec::new() },
+        None => LoadAssignment { cluster: value.name.clone(), ..LoadAssignment::default() },
     };
     match kind {
         D::Static => {
@@ -345,28 +347,6 @@ fn discovery(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<
             Ok(Discovery::Dns(assignment, refresh.unwrap_or(Duration::from_secs(5))))
         }
         D::OriginalDst | D::Eds => Err(path.field("type").error("ORIGINAL_DST is not supported")),
-    }
-}
-
-fn balancer(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<Balancer, Error> {
-    use pb::cluster::{LbConfig, LbPolicy};
-    match LbPolicy::try_from(value.lb_policy) {
-        Ok(LbPolicy::RoundRobin) => Ok(Balancer::RoundRobin),
-        Ok(LbPolicy::Random) => Ok(Balancer::Random),
-        Ok(LbPolicy::LeastRequest) => {
-            let choices = match &value.lb_config {
-                Some(LbConfig::LeastRequestLbConfig(c)) => {
-                    let path = path.field("least_request_lb_config");
-                    audit!(c, pb::cluster::LeastRequestLbConfig as pb::cluster::LeastRequestLbConfig, audit, &path;
-                        supported: choice_count; ignored: active_request_bias; refused: slow_start_config);
-                    c.choice_count.as_ref().map_or(2, |v| v.value)
-                }
-                _ => 2,
-            };
-            Ok(Balancer::LeastRequest { choices: choices.max(2) })
-        }
-        Ok(other) => Err(path.field("lb_policy").error(format!("{} is not supported yet", other.as_str_name()))),
-        Err(_) => Err(path.field("lb_policy").error("is no known policy")),
     }
 }
 
@@ -441,22 +421,5 @@ fn breakers(value: &pb::Cluster, cluster: &mut Cluster, audit: &mut Audit, path:
     // Of the limits for one endpoint Envoy knows only that of connections.
     let own = breakers.per_host_thresholds.iter().find(|t| t.priority == 0);
     cluster.max_host_connections = own.and_then(|t| bounded(&t.max_connections, u32::MAX)).filter(|n| *n != u32::MAX);
-    Ok(())
-}
-
-fn common_lb(
-    value: &pb::cluster::CommonLbConfig,
-    cluster: &mut Cluster,
-    audit: &mut Audit,
-    path: &Path<'_>,
-) -> Result<(), Error> {
-    audit!(value, pb::cluster::CommonLbConfig as pb::cluster::CommonLbConfig, audit, path;
-        supported: healthy_panic_threshold;
-        ignored: update_merge_window, ignore_new_hosts_until_first_hc, close_connections_on_host_set_change,
-            consistent_hashing_lb_config, override_host_status;
-        refused: locality_config_specifier);
-    if let Some(percent) = &value.healthy_panic_threshold {
-        cluster.panic_threshold = percent.value.clamp(0.0, 100.0) as u8;
-    }
     Ok(())
 }

@@ -16,19 +16,24 @@ const LB: &str = "envoy.lb";
 
 /// The metadata under `envoy.lb`, each value as text.
 pub(crate) fn metadata(value: Option<&core::Metadata>, path: &Path<'_>) -> Result<BTreeMap<String, String>, Error> {
-    use wkt::value::Kind;
     let Some(lb) = value.and_then(|v| v.filter_metadata.get(LB)) else { return Ok(BTreeMap::new()) };
-    let mut found = BTreeMap::new();
-    for (key, value) in &lb.fields {
-        let text = match &value.kind {
-            Some(Kind::StringValue(text)) => text.clone(),
-            Some(Kind::NumberValue(number)) => number.to_string(),
-            Some(Kind::BoolValue(on)) => on.to_string(),
-            _ => return Err(path.field(LB).error(format!("'{key}' must be a string, a number or a boolean"))),
-        };
-        found.insert(key.clone(), text);
+    let found = plain_fields(lb);
+    match lb.fields.keys().find(|key| !found.contains_key(*key)) {
+        Some(key) => Err(path.field(LB).error(format!("'{key}' must be a string, a number or a boolean"))),
+        None => Ok(found),
     }
-    Ok(found)
+}
+
+/// The plain values of a structure, each as text.
+pub(crate) fn plain_fields(value: &wkt::Struct) -> BTreeMap<String, String> {
+    use wkt::value::Kind;
+    let text = |value: &wkt::Value| match &value.kind {
+        Some(Kind::StringValue(text)) => Some(text.clone()),
+        Some(Kind::NumberValue(number)) => Some(number.to_string()),
+        Some(Kind::BoolValue(on)) => Some(on.to_string()),
+        _ => None,
+    };
+    value.fields.iter().filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect()
 }
 
 pub(crate) fn proto_metadata(metadata: &BTreeMap<String, String>) -> Option<core::Metadata> {

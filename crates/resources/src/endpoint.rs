@@ -1,5 +1,7 @@
 //! Endpoint assignment: which addresses a cluster has, with weight, locality, priority and health.
 
+use std::collections::BTreeMap;
+
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as pb;
 use prost::Message as _;
@@ -8,12 +10,20 @@ use crate::convert;
 use crate::{Audit, Error, Path};
 
 /// The endpoints of one cluster.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadAssignment {
     /// The name EDS knows it by.
     pub cluster: String,
     /// All endpoints, grouped as they came.
     pub endpoints: Vec<Endpoint>,
+    /// How much of a priority may be missing before the next one takes over, in per cent: 140 lets two in seven.
+    pub overprovisioning: u32,
+}
+
+impl Default for LoadAssignment {
+    fn default() -> Self {
+        Self { cluster: String::new(), endpoints: Vec::new(), overprovisioning: 140 }
+    }
 }
 
 /// One address.
@@ -35,6 +45,10 @@ pub struct Endpoint {
     pub locality_weight: Option<u32>,
     /// What the control plane says of it.
     pub health: Health,
+    /// What load balancing may select it by.
+    pub metadata: BTreeMap<String, String>,
+    /// Where health checks go instead of its port.
+    pub health_check_port: Option<u16>,
 }
 
 /// Health as the control plane tells it.
@@ -74,6 +88,8 @@ impl Endpoint {
             locality: String::new(),
             locality_weight: None,
             health: Health::Unknown,
+            metadata: BTreeMap::new(),
+            health_check_port: None,
         }
     }
 }
@@ -95,13 +111,17 @@ impl LoadAssignment {
         path: &Path<'_>,
     ) -> Result<Self, Error> {
         audit!(value, pb::ClusterLoadAssignment as pb::ClusterLoadAssignment, audit, path;
-            supported: cluster_name, endpoints; ignored: named_endpoints, policy; refused: );
+            supported: cluster_name, endpoints, policy; ignored: named_endpoints; refused: );
         let mut endpoints = Vec::new();
         let list_path = path.field("endpoints");
         for (i, group) in value.endpoints.iter().enumerate() {
             decode_group(group, audit, &list_path.index(i), &mut endpoints)?;
         }
-        Ok(Self { cluster: value.cluster_name.clone(), endpoints })
+        let overprovisioning = match &value.policy {
+            Some(policy) => overprovisioning(policy, audit, &path.field("policy"))?,
+            None => 140,
+        };
+        Ok(Self { cluster: value.cluster_name.clone(), endpoints, overprovisioning })
     }
 
     /// The bytes of an EDS resource.
@@ -129,8 +149,29 @@ impl LoadAssignment {
                 group.lb_endpoints.push(proto_endpoint(endpoint));
             }
         }
-        pb::ClusterLoadAssignment { cluster_name: self.cluster.clone(), endpoints: groups, ..Default::default() }
+        let policy = (self.overprovisioning != 140).then(|| pb::cluster_load_assignment::Policy {
+            overprovisioning_factor: Some(convert::wrap_u32(self.overprovisioning)),
+            ..Default::default()
+        });
+        pb::ClusterLoadAssignment {
+            cluster_name: self.cluster.clone(),
+            endpoints: groups,
+            policy,
+            ..Default::default()
+        }
     }
+}
+
+fn overprovisioning(
+    value: &pb::cluster_load_assignment::Policy,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<u32, Error> {
+    use pb::cluster_load_assignment::Policy;
+    audit!(value, Policy as Policy, audit, path;
+        supported: overprovisioning_factor; ignored: endpoint_stale_after;
+        refused: drop_overloads, weighted_priority_health);
+    Ok(value.overprovisioning_factor.as_ref().map_or(140, |v| v.value))
 }
 
 fn decode_group(
@@ -151,12 +192,12 @@ fn decode_group(
     for (i, item) in group.lb_endpoints.iter().enumerate() {
         let here = list_path.index(i);
         audit!(item, pb::LbEndpoint as pb::LbEndpoint, audit, &here;
-            supported: health_status, load_balancing_weight, host_identifier; ignored: metadata; refused: );
+            supported: health_status, load_balancing_weight, host_identifier, metadata; ignored: ; refused: );
         let Some(pb::lb_endpoint::HostIdentifier::Endpoint(endpoint)) = &item.host_identifier else {
             return Err(here.error("needs an endpoint"));
         };
         audit!(endpoint, pb::Endpoint as pb::Endpoint, audit, &here.field("endpoint");
-            supported: address, hostname; ignored: health_check_config, observability_name; refused: additional_addresses);
+            supported: address, hostname, health_check_config; ignored: observability_name; refused: additional_addresses);
         let (host, port) = convert::host_port(endpoint.address.as_ref(), &here.field("endpoint").field("address"))?;
         out.push(Endpoint {
             host,
@@ -167,9 +208,21 @@ fn decode_group(
             locality: locality.clone().unwrap_or_default(),
             locality_weight: group.load_balancing_weight.as_ref().map(|w| w.value),
             health: health(item.health_status),
+            metadata: convert::metadata(item.metadata.as_ref(), &here.field("metadata"))?,
+            health_check_port: health_check_port(endpoint, audit, &here.field("endpoint"))?,
         });
     }
     Ok(())
+}
+
+fn health_check_port(value: &pb::Endpoint, audit: &mut Audit, path: &Path<'_>) -> Result<Option<u16>, Error> {
+    use pb::endpoint::HealthCheckConfig;
+    let Some(config) = &value.health_check_config else { return Ok(None) };
+    let here = path.field("health_check_config");
+    audit!(config, HealthCheckConfig as HealthCheckConfig, audit, &here;
+        supported: port_value; ignored: hostname; refused: address, disable_active_health_check);
+    let port = u16::try_from(config.port_value).map_err(|_| here.field("port_value").error("must be at most 65535"))?;
+    Ok((port != 0).then_some(port))
 }
 
 fn health(status: i32) -> Health {
@@ -201,11 +254,11 @@ fn proto_endpoint(endpoint: &Endpoint) -> pb::LbEndpoint {
             Health::Degraded => core::HealthStatus::Degraded,
         } as i32,
         load_balancing_weight: Some(convert::wrap_u32(endpoint.weight)),
+        metadata: convert::proto_metadata(&endpoint.metadata),
         host_identifier: Some(pb::lb_endpoint::HostIdentifier::Endpoint(pb::Endpoint {
             address: Some(convert::proto_address(&endpoint.host, endpoint.port)),
             hostname: endpoint.hostname.clone(),
             ..Default::default()
         })),
-        ..Default::default()
     }
 }

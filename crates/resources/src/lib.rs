@@ -19,6 +19,7 @@ pub mod endpoint;
 mod error;
 pub mod fault;
 pub mod header;
+pub mod health_check;
 pub mod json_format;
 pub mod listener;
 pub mod matcher;

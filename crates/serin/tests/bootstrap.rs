@@ -1,6 +1,6 @@
 //! The proxy alone, run from Envoy bootstraps against recording backends.
 //!
-//! The tests of `behaviour`, `outliers`, `slow` and `tcp` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary: the same
+//! The tests of `behaviour`, `health`, `outliers`, `slow` and `tcp` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary: the same
 //! file, the same requests, the same outcome. The others speak of Serin only: what it refuses, what it logs, how it leaves.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
@@ -13,6 +13,8 @@ mod bodies;
 mod control;
 #[path = "proxy/corpus.rs"]
 mod corpus;
+#[path = "proxy/health.rs"]
+mod health;
 #[path = "proxy/hostile_requests.rs"]
 mod hostile_requests;
 #[path = "proxy/hostile_responses.rs"]

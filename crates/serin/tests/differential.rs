@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use backends::Backends;
 use case::Case;
 
 /// Cases that run at once.
@@ -50,10 +51,12 @@ fn serin_does_what_envoy_does() {
 
 /// Runs a case; the error says what differs.
 fn run(case: &Case, envoy: Option<&Path>) -> Result<(), String> {
-    let serin = observe::serin(case)?;
+    // Both go to the same backends: where a hash leads depends on their addresses.
+    let backends = Backends::start(&case.backends());
+    let serin = observe::serin(case, &backends)?;
     compare::with_expectation(case, "Serin", &serin)?;
     let Some(envoy) = envoy else { return Ok(()) };
-    let envoy = observe::envoy(envoy, case)?;
+    let envoy = observe::envoy(envoy, case, &backends)?;
     compare::with_expectation(case, "Envoy", &envoy)?;
     compare::with_each_other(case, &serin, &envoy)
 }

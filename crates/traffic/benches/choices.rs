@@ -1,25 +1,29 @@
 //! What choosing costs: a cluster by weight, an endpoint by each balancer. `cargo bench -p serin-traffic --bench choices`.
 
-use serin_resources::cluster::Balancer;
-use serin_traffic::balance::{Candidate, Candidates, State, pick};
+use std::collections::BTreeMap;
+
+use serin_resources::cluster::{Balancer, Cluster, Discovery};
+use serin_resources::endpoint::LoadAssignment;
+use serin_traffic::balance::{Balance, Live, Member, Standing, State, Wish};
 use serin_traffic::split::Split;
 
 fn main() {
     divan::main();
 }
 
-struct Endpoint {
-    weight: u32,
-    active: u64,
-}
+struct Busy;
 
-impl Candidate for Endpoint {
-    fn weight(&self) -> u32 {
-        self.weight
+impl Live for Busy {
+    fn active(&self, member: usize) -> u64 {
+        member as u64 % 3
     }
 
-    fn active(&self) -> u64 {
-        self.active
+    fn all_active(&self) -> u64 {
+        10
+    }
+
+    fn share(&self, _: usize) -> f64 {
+        1.0
     }
 }
 
@@ -33,11 +37,25 @@ fn split(bencher: divan::Bencher<'_, '_>, clusters: u32) {
 const ENDPOINTS: [usize; 3] = [2, 10, 1000];
 
 fn balance(bencher: divan::Bencher<'_, '_>, balancer: Balancer, endpoints: usize, weighted: bool) {
-    let weight = |n: usize| if weighted { n as u32 % 7 + 1 } else { 1 };
-    let all: Vec<Endpoint> = (0..endpoints).map(|n| Endpoint { weight: weight(n), active: n as u64 % 3 }).collect();
-    let all = Candidates::new(all);
+    let none = Discovery::Static(LoadAssignment::default());
+    let cluster = Cluster { balancer, ..Cluster::new("c", none) };
+    let member = |n: usize| Member {
+        key: format!("10.0.{}.{}:80", n / 256, n % 256),
+        weight: if weighted { n as u32 % 7 + 1 } else { 1 },
+        priority: 0,
+        locality: String::new(),
+        locality_weight: 0,
+        standing: Standing::Healthy,
+        metadata: BTreeMap::new(),
+    };
+    let all = Balance::new(&cluster, 140, &(0..endpoints).map(member).collect::<Vec<_>>());
     let (mut state, mut random) = (State::default(), fastrand::Rng::with_seed(1));
-    bencher.bench_local(|| pick(balancer, &all, &mut state, &mut || random.u64(..)));
+    let mut hash = 0u64;
+    bencher.bench_local(|| {
+        hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let wish = Wish { hash: Some(hash), ..Wish::default() };
+        all.pick(1, &mut state, (&wish, &Busy), &mut || random.u64(..))
+    });
 }
 
 #[divan::bench(args = ENDPOINTS)]
@@ -57,5 +75,20 @@ fn random(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
 
 #[divan::bench(args = ENDPOINTS)]
 fn least_request(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
-    balance(bencher, Balancer::LeastRequest { choices: 2 }, endpoints, false);
+    balance(bencher, Balancer::LeastRequest { choices: 2, bias: 1000 }, endpoints, false);
+}
+
+#[divan::bench(args = ENDPOINTS)]
+fn least_request_weighted(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
+    balance(bencher, Balancer::LeastRequest { choices: 2, bias: 1000 }, endpoints, true);
+}
+
+#[divan::bench(args = ENDPOINTS)]
+fn ring_hash(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
+    balance(bencher, Balancer::RingHash { least: 1024, most: 8_388_608, murmur: false }, endpoints, false);
+}
+
+#[divan::bench(args = ENDPOINTS)]
+fn maglev(bencher: divan::Bencher<'_, '_>, endpoints: usize) {
+    balance(bencher, Balancer::Maglev { size: 65_537 }, endpoints, false);
 }

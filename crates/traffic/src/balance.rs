@@ -1,70 +1,465 @@
-//! Which endpoint a request goes to. One file an algorithm; all of them see candidates only by weight and load.
+//! Which endpoint a request goes to: first the priority, then the locality, then the endpoint.
+//!
+//! What can be known once for all requests (loads of priorities, rings, tables) is worked out when endpoints change, in
+//! [`Balance`]; what a worker remembers between requests is its own [`State`]. Source: Envoy, "Load balancing".
 
-mod least_request;
-mod random;
-mod round_robin;
+mod edf;
+mod maglev;
+mod priority;
+mod ring_hash;
+mod subset;
 
-pub use round_robin::RoundRobin;
+use std::collections::BTreeMap;
 
-use std::ops::Deref;
+use serin_resources::cluster::{Balancer, Cluster};
 
-use serin_resources::cluster::Balancer;
+use edf::Schedule;
+use maglev::Maglev;
+use ring_hash::Ring;
 
-/// What a balancer knows of an endpoint.
-pub trait Candidate {
-    /// Relative weight, at least 1.
-    fn weight(&self) -> u32;
-    /// Requests in flight.
-    fn active(&self) -> u64;
+pub use maglev::is_prime;
+pub use priority::{Availability, Loads, loads};
+pub use subset::Subsets;
+
+/// Whether an endpoint gets requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It does.
+    Healthy,
+    /// Only when too few others do.
+    Degraded,
+    /// It does not, unless too many do not.
+    Bad,
 }
 
-/// Endpoints to choose from, with what can be known of them once for all picks.
-#[derive(Debug, Clone)]
-pub struct Candidates<C> {
-    list: Vec<C>,
+/// An endpoint as balancing sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// What is hashed for it: its address, unless it says otherwise.
+    pub key: String,
+    /// Relative weight, at least 1.
+    pub weight: u32,
+    /// 0 is used first.
+    pub priority: u32,
+    /// Where it is.
+    pub locality: String,
+    /// The weight of all that are there.
+    pub locality_weight: u32,
+    /// Whether it gets requests.
+    pub standing: Standing,
+    /// What subsets select by.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What changes from request to request about an endpoint, asked by its number.
+pub trait Live {
+    /// Requests in flight.
+    fn active(&self, member: usize) -> u64;
+    /// Requests in flight of the whole cluster.
+    fn all_active(&self) -> u64;
+    /// How much of its weight counts: 1 but for those that start slowly.
+    fn share(&self, member: usize) -> f64;
+}
+
+/// What a request brings to the choice.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish<'a> {
+    /// Its hash.
+    pub hash: Option<u64>,
+    /// Which host selection this is for the same try, from 0: others are avoided by asking again.
+    pub attempt: u32,
+    /// Priorities that should be left out if others can be used.
+    pub without: &'a [u32],
+    /// Metadata that the endpoint should have.
+    pub metadata: Option<&'a BTreeMap<String, String>>,
+}
+
+/// Endpoints of a cluster, ready to be chosen from.
+#[derive(Debug, Default)]
+pub struct Balance {
+    balancer: Balancer,
+    balance_factor: u32,
+    /// By priority.
+    availability: Vec<Availability>,
+    panic_threshold: u8,
+    loads: Loads,
+    tiers: Vec<Tiers>,
+    slow: bool,
+    subsets: Option<Subsets>,
+}
+
+/// The endpoints of a priority: in good order, and degraded.
+#[derive(Debug, Default)]
+struct Tiers {
+    good: Tier,
+    degraded: Tier,
+}
+
+/// Endpoints among which locality and balancer choose.
+#[derive(Debug, Default)]
+struct Tier {
+    /// Where its groups' states begin.
+    first: usize,
+    groups: Vec<Group>,
+    table: Option<Table>,
+}
+
+/// Endpoints of one locality, or of all.
+#[derive(Debug, Default)]
+struct Group {
+    members: Vec<usize>,
+    weights: Vec<u32>,
     /// Whether all weigh the same.
     equal: bool,
+    /// Weight of the group among the tier's.
+    weight: f64,
 }
 
-impl<C: Candidate> Candidates<C> {
-    /// Looks at every weight once.
-    #[must_use]
-    pub fn new(list: Vec<C>) -> Self {
-        let first = list.first().map(C::weight);
-        let equal = list.iter().all(|c| Some(c.weight()) == first);
-        Self { list, equal }
-    }
+#[derive(Debug)]
+enum Table {
+    Ring(Ring),
+    Maglev(Maglev),
 }
 
-impl<C> Deref for Candidates<C> {
-    type Target = [C];
-
-    fn deref(&self) -> &[C] {
-        &self.list
-    }
-}
-
-/// State that a balancer keeps between picks; one for each worker and cluster, so that it needs no lock.
+/// What a worker remembers of a cluster between requests.
 #[derive(Debug, Default)]
 pub struct State {
-    round_robin: RoundRobin,
+    /// Which balance it belongs to.
+    of: u64,
+    groups: Vec<GroupState>,
+    subsets: BTreeMap<usize, Self>,
 }
 
-/// Picks one of `candidates`; `None` when there is none. `random` yields uniform 64-bit numbers.
-pub fn pick<C: Candidate>(
-    balancer: Balancer,
-    candidates: &Candidates<C>,
-    state: &mut State,
-    random: &mut impl FnMut() -> u64,
-) -> Option<usize> {
-    if candidates.len() <= 1 {
-        return (!candidates.is_empty()).then_some(0);
+#[derive(Debug, Default)]
+struct GroupState {
+    cursor: Option<usize>,
+    schedule: Option<Schedule>,
+}
+
+impl Balance {
+    /// Works out what can be known of these endpoints.
+    #[must_use]
+    pub fn new(cluster: &Cluster, overprovisioning: u32, members: &[Member]) -> Self {
+        let all: Vec<usize> = (0..members.len()).collect();
+        let mut balance = Self::of(cluster, overprovisioning, (members, &all));
+        balance.subsets = cluster.subsets.as_ref().map(|config| {
+            Subsets::new(config, members, |selected| Self::of(cluster, overprovisioning, (members, selected)))
+        });
+        balance
     }
-    Some(match balancer {
-        Balancer::RoundRobin => state.round_robin.pick(candidates, random),
-        Balancer::Random => random::pick(candidates, random),
-        Balancer::LeastRequest { choices } => least_request::pick(candidates, choices, random),
-    })
+
+    fn of(cluster: &Cluster, factor: u32, (members, selected): (&[Member], &[usize])) -> Self {
+        let highest = selected.iter().filter_map(|i| members.get(*i)).map(|m| m.priority).max();
+        let mut availability = Vec::new();
+        for priority in 0..highest.map_or(0, |h| h + 1) {
+            let count = |standing| {
+                let of = |m: &&Member| m.priority == priority && m.standing == standing;
+                selected.iter().filter_map(|i| members.get(*i)).filter(of).count()
+            };
+            let (healthy, degraded) = (count(Standing::Healthy), count(Standing::Degraded));
+            availability
+                .push(Availability::new((healthy, degraded, healthy + degraded + count(Standing::Bad)), factor));
+        }
+        let loads = loads(&availability, cluster.panic_threshold);
+        let mut first = 0;
+        let mut tiers = Vec::new();
+        for (priority, panic) in (0..).zip(&loads.panic) {
+            let fits = |wanted: Standing| {
+                let fit = move |m: &&Member| m.priority == priority && (*panic || m.standing == wanted);
+                let numbered = selected.iter().filter_map(|i| members.get(*i).map(|m| (*i, m)));
+                numbered.filter(|(_, m)| fit(m)).collect::<Vec<_>>()
+            };
+            let mut tier = |list: Vec<(usize, &Member)>| {
+                let tier = Tier::new(cluster, (factor, selected, members), &list, first);
+                first += tier.groups.len();
+                tier
+            };
+            tiers.push(Tiers { good: tier(fits(Standing::Healthy)), degraded: tier(fits(Standing::Degraded)) });
+        }
+        Self {
+            balancer: cluster.balancer,
+            balance_factor: cluster.hash_balance_factor,
+            availability,
+            panic_threshold: cluster.panic_threshold,
+            loads,
+            tiers,
+            slow: cluster.slow_start.is_some(),
+            subsets: None,
+        }
+    }
+
+    /// The number of an endpoint; `None` when there is none to go to. `id` tells this balance from the one before it.
+    pub fn pick(
+        &self,
+        id: u64,
+        state: &mut State,
+        (wish, live): (&Wish<'_>, &impl Live),
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<usize> {
+        if let Some(subsets) = &self.subsets {
+            let (balance, number) = subsets.select(wish.metadata)?;
+            let plain = Wish { metadata: None, ..*wish };
+            return balance.pick(id, Subsets::state(state, id, number), (&plain, live), random);
+        }
+        if state.of != id {
+            *state = State { of: id, ..State::default() };
+        }
+        let point = if self.is_hashed() { wish.hash.unwrap_or_else(&mut *random) } else { 0 };
+        let tier = self.tier(wish, point, random)?;
+        if let Some(table) = &tier.table {
+            return self.from_table(table, point, wish.attempt, live);
+        }
+        let number = tier.group(random)?;
+        let group = tier.groups.get(number)?;
+        if state.groups.len() <= tier.first + number {
+            state.groups.resize_with(tier.first + number + 1, GroupState::default);
+        }
+        let own = state.groups.get_mut(tier.first + number)?;
+        group.pick(self.balancer, self.slow, own, live, random)
+    }
+
+    fn is_hashed(&self) -> bool {
+        matches!(self.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. })
+    }
+
+    fn tier(&self, wish: &Wish<'_>, point: u64, random: &mut impl FnMut() -> u64) -> Option<&Tier> {
+        if self.tiers.len() == 1 && self.loads.healthy == [100] {
+            return self.tiers.first().map(|t| &t.good);
+        }
+        let left;
+        let loads = if wish.without.is_empty() {
+            &self.loads
+        } else {
+            left = self.loads_without(wish.without);
+            left.as_ref().unwrap_or(&self.loads)
+        };
+        let draw = if self.is_hashed() { point } else { random() };
+        let (priority, degraded) = loads.at(draw)?;
+        let tiers = self.tiers.get(priority)?;
+        Some(if degraded { &tiers.degraded } else { &tiers.good })
+    }
+
+    /// Loads when some priorities were tried before; `None` when no other has anything.
+    fn loads_without(&self, tried: &[u32]) -> Option<Loads> {
+        let rest: Vec<Availability> = (0..)
+            .zip(&self.availability)
+            .map(|(priority, a)| if tried.contains(&priority) { Availability::default() } else { *a })
+            .collect();
+        let loads = loads(&rest, self.panic_threshold);
+        rest.iter().any(Availability::is_there).then_some(loads)
+    }
+
+    fn from_table(&self, table: &Table, hash: u64, attempt: u32, live: &impl Live) -> Option<usize> {
+        let (first, shares) = match table {
+            Table::Ring(ring) => (ring.at(hash, attempt)?, ring.shares()),
+            Table::Maglev(maglev) => (maglev.at(hash, attempt)?, maglev.shares()),
+        };
+        if self.balance_factor == 0 {
+            return Some(first);
+        }
+        let share = |member: usize| shares.iter().find(|(m, _)| *m == member).map_or(0.0, |(_, share)| *share);
+        let slots = ((live.all_active() + 1) * u64::from(self.balance_factor)).div_ceil(100) as f64;
+        let load = |member: usize| live.active(member) as f64 / (slots * share(member)).ceil().max(1.0);
+        if load(first) < 1.0 {
+            return Some(first);
+        }
+        // Where one has too much, the others are looked at in an order that the hash decides.
+        let mut order: Vec<usize> = shares.iter().map(|(m, _)| *m).filter(|m| *m != first).collect();
+        let mut seed = seeded(hash);
+        for end in (1..order.len()).rev() {
+            order.swap(end, below(seed(), end as u64 + 1) as usize);
+        }
+        let free = order.iter().copied().find(|m| load(*m) < 1.0);
+        free.or_else(|| order.into_iter().chain([first]).min_by(|a, b| load(*a).total_cmp(&load(*b))))
+    }
+
+    /// The loads of priorities, for admin pages and explanations.
+    #[must_use]
+    pub fn priorities(&self) -> &Loads {
+        &self.loads
+    }
+}
+
+/// A small generator with a seed (splitmix64).
+fn seeded(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl Tier {
+    fn new(
+        cluster: &Cluster,
+        (factor, selected, members): (u32, &[usize], &[Member]),
+        list: &[(usize, &Member)],
+        first: usize,
+    ) -> Self {
+        let by_locality = cluster.locality_weighted;
+        let mut groups: Vec<(&str, Vec<(usize, &Member)>)> = Vec::new();
+        for (number, member) in list {
+            let name = if by_locality { member.locality.as_str() } else { "" };
+            match groups.iter_mut().find(|(n, _)| *n == name) {
+                Some((_, group)) => group.push((*number, member)),
+                None => groups.push((name, vec![(*number, member)])),
+            }
+        }
+        if matches!(cluster.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. }) {
+            return Self { first, groups: Vec::new(), table: Table::new(cluster, &groups, by_locality) };
+        }
+        let total = |name: &str, priority: u32| {
+            let there = |m: &&Member| m.priority == priority && m.locality == name;
+            selected.iter().filter_map(|i| members.get(*i)).filter(there).count()
+        };
+        let group = |(name, list): (&str, Vec<(usize, &Member)>)| {
+            let of = list.first().map(|(_, m)| (m.locality_weight, m.priority)).unwrap_or_default();
+            let available = f64::from(factor) / 100.0 * list.len() as f64 / total(name, of.1).max(1) as f64;
+            let weight = if by_locality { f64::from(of.0) * available.min(1.0) } else { 1.0 };
+            Group::new(&list, weight)
+        };
+        Self { first, groups: groups.into_iter().map(group).collect(), table: None }
+    }
+
+    /// One of the groups, by weight.
+    fn group(&self, random: &mut impl FnMut() -> u64) -> Option<usize> {
+        if self.groups.len() <= 1 {
+            return (!self.groups.is_empty()).then_some(0);
+        }
+        let total: f64 = self.groups.iter().map(|g| g.weight).sum();
+        let mut point = fraction(random()) * total;
+        for (number, group) in self.groups.iter().enumerate() {
+            if point < group.weight {
+                return Some(number);
+            }
+            point -= group.weight;
+        }
+        self.groups.iter().position(|g| g.weight > 0.0)
+    }
+}
+
+impl Table {
+    fn new(cluster: &Cluster, groups: &[(&str, Vec<(usize, &Member)>)], by_locality: bool) -> Option<Self> {
+        let sum = |list: &[(usize, &Member)]| list.iter().map(|(_, m)| f64::from(m.weight)).sum::<f64>();
+        let of_group = |list: &[(usize, &Member)]| list.first().map_or(0.0, |(_, m)| f64::from(m.locality_weight));
+        let all: f64 = groups.iter().map(|(_, list)| if by_locality { of_group(list) } else { sum(list) }).sum();
+        let mut shares = Vec::new();
+        for (_, list) in groups {
+            let part = if by_locality { of_group(list) / all } else { sum(list) / all };
+            for (number, member) in list.iter().filter(|_| part > 0.0) {
+                shares.push((*number, member.key.as_str(), f64::from(member.weight) / sum(list) * part));
+            }
+        }
+        if shares.is_empty() {
+            return None;
+        }
+        match cluster.balancer {
+            Balancer::RingHash { least, most, murmur } => Some(Self::Ring(Ring::new(&shares, (least, most), murmur))),
+            Balancer::Maglev { size } => Some(Self::Maglev(Maglev::new(&shares, size))),
+            _ => None,
+        }
+    }
+}
+
+impl Group {
+    fn new(list: &[(usize, &Member)], weight: f64) -> Self {
+        let weights: Vec<u32> = list.iter().map(|(_, m)| m.weight).collect();
+        let equal = weights.iter().all(|w| Some(w) == weights.first());
+        Self { members: list.iter().map(|(number, _)| *number).collect(), weights, equal, weight }
+    }
+
+    fn pick(
+        &self,
+        balancer: Balancer,
+        slow: bool,
+        state: &mut GroupState,
+        live: &impl Live,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<usize> {
+        let count = self.members.len();
+        if count <= 1 {
+            return self.members.first().copied();
+        }
+        let starting = slow && self.members.iter().any(|m| live.share(*m) < 1.0);
+        let equal = self.equal && !starting;
+        let place = match balancer {
+            Balancer::RoundRobin if equal => {
+                let start = || below(random(), count as u64) as usize;
+                let cursor = state.cursor.map_or_else(start, |c| c.wrapping_add(1));
+                state.cursor = Some(cursor);
+                cursor % count
+            }
+            Balancer::LeastRequest { choices, .. } if equal => self.least(choices, live, random),
+            Balancer::Random if equal => below(random(), count as u64) as usize,
+            Balancer::Random => self.by_weight(live, starting, random()),
+            Balancer::LeastRequest { bias, .. } => {
+                let bias = f64::from(bias) / 1000.0;
+                let weight = |place: usize| self.weight(place, live) / (self.busy(place, live) + 1.0).powf(bias);
+                self.scheduled(state, weight, random)
+            }
+            _ => self.scheduled(state, |place| self.weight(place, live), random),
+        };
+        self.members.get(place).copied()
+    }
+
+    fn weight(&self, place: usize, live: &impl Live) -> f64 {
+        let weight = self.weights.get(place).copied().unwrap_or(1);
+        f64::from(weight) * self.members.get(place).map_or(1.0, |m| live.share(*m))
+    }
+
+    fn busy(&self, place: usize, live: &impl Live) -> f64 {
+        self.members.get(place).map_or(0.0, |m| live.active(*m) as f64)
+    }
+
+    /// The least busy of a few ("power of two choices", Mitzenmacher 1996), ties to the first.
+    fn least(&self, choices: u32, live: &impl Live, random: &mut impl FnMut() -> u64) -> usize {
+        let mut draw = || below(random(), self.members.len() as u64) as usize;
+        let active = |place: usize| self.members.get(place).map_or(u64::MAX, |m| live.active(*m));
+        let mut best = draw();
+        for _ in 1..choices {
+            let other = draw();
+            if active(other) < active(best) {
+                best = other;
+            }
+        }
+        best
+    }
+
+    fn by_weight(&self, live: &impl Live, starting: bool, random: u64) -> usize {
+        if starting {
+            let total: f64 = (0..self.members.len()).map(|p| self.weight(p, live)).sum();
+            let mut point = fraction(random) * total;
+            for place in 0..self.members.len() {
+                point -= self.weight(place, live);
+                if point < 0.0 {
+                    return place;
+                }
+            }
+            return 0;
+        }
+        let total: u64 = self.weights.iter().map(|w| u64::from(*w)).sum();
+        let mut point = below(random, total);
+        for (place, weight) in self.weights.iter().enumerate() {
+            match point.checked_sub(u64::from(*weight)) {
+                Some(rest) => point = rest,
+                None => return place,
+            }
+        }
+        0
+    }
+
+    fn scheduled(
+        &self,
+        state: &mut GroupState,
+        weight: impl Fn(usize) -> f64,
+        random: &mut impl FnMut() -> u64,
+    ) -> usize {
+        let new = || Schedule::new(self.members.len(), &weight, random);
+        state.schedule.get_or_insert_with(new).next(&weight)
+    }
 }
 
 /// Maps a random number to `0..n`.
@@ -72,75 +467,7 @@ pub(crate) fn below(random: u64, n: u64) -> u64 {
     ((u128::from(random) * u128::from(n)) >> 64) as u64
 }
 
-/// An index drawn by weight.
-fn by_weight<C: Candidate>(candidates: &[C], random: u64) -> usize {
-    let total: u64 = candidates.iter().map(|c| u64::from(c.weight())).sum();
-    let mut point = below(random, total);
-    for (index, candidate) in candidates.iter().enumerate() {
-        let weight = u64::from(candidate.weight());
-        if point < weight {
-            return index;
-        }
-        point -= weight;
-    }
-    0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Host {
-        weight: u32,
-        active: u64,
-    }
-
-    impl Candidate for Host {
-        fn weight(&self) -> u32 {
-            self.weight
-        }
-        fn active(&self) -> u64 {
-            self.active
-        }
-    }
-
-    fn counts(balancer: Balancer, hosts: &Candidates<Host>, picks: usize) -> Vec<usize> {
-        let mut state = State::default();
-        let mut rng = fastrand::Rng::with_seed(7);
-        let mut counts = vec![0; hosts.len()];
-        for _ in 0..picks {
-            counts[pick(balancer, hosts, &mut state, &mut || rng.u64(..)).unwrap()] += 1;
-        }
-        counts
-    }
-
-    fn hosts(weights: &[u32]) -> Candidates<Host> {
-        Candidates::new(weights.iter().map(|w| Host { weight: *w, active: 0 }).collect())
-    }
-
-    #[test]
-    fn round_robin_is_even_and_follows_weights_exactly() {
-        assert_eq!(counts(Balancer::RoundRobin, &hosts(&[1, 1, 1]), 300), [100, 100, 100]);
-        assert_eq!(counts(Balancer::RoundRobin, &hosts(&[1, 2, 7]), 1000), [100, 200, 700]);
-    }
-
-    #[test]
-    fn random_follows_weights() {
-        let counts = counts(Balancer::Random, &hosts(&[1, 3]), 40_000);
-        assert!(counts[0].abs_diff(10_000) < 400, "{counts:?}");
-    }
-
-    #[test]
-    fn least_request_avoids_the_busy() {
-        let hosts = [50, 0, 0].map(|active| Host { weight: 1, active });
-        let hosts = Candidates::new(hosts.into());
-        let counts = counts(Balancer::LeastRequest { choices: 2 }, &hosts, 9_000);
-        assert!(counts[0] < 1_100, "picked only when drawn twice: {counts:?}");
-    }
-
-    #[test]
-    fn nothing_to_pick_from() {
-        let none: Candidates<Host> = Candidates::new(Vec::new());
-        assert_eq!(pick(Balancer::Random, &none, &mut State::default(), &mut || 0), None);
-    }
+/// A uniform number from 0 to below 1.
+fn fraction(random: u64) -> f64 {
+    (random >> 11) as f64 / (1u64 << 53) as f64
 }

@@ -8,6 +8,7 @@ pub mod cookie;
 pub mod fault;
 pub mod hash;
 pub mod header_edit;
+pub mod health;
 pub mod outcome;
 pub mod outlier;
 pub mod redirect;

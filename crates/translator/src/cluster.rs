@@ -48,7 +48,7 @@ fn push(
             ..Endpoint::new(endpoint.address.clone(), number)
         })
         .collect();
-    let assignment = LoadAssignment { cluster: name.clone(), endpoints };
+    let assignment = LoadAssignment { cluster: name.clone(), endpoints, ..LoadAssignment::default() };
     let discovery = match service.resolution {
         Resolution::Static => Discovery::Eds(name.clone()),
         Resolution::Dns => Discovery::Dns(assignment.clone(), Duration::from_secs(5)),
@@ -69,7 +69,7 @@ fn apply(policy: &TrafficPolicy, protocol: Protocol, cluster: &mut Cluster) {
         Protocol::Http | Protocol::Tcp => Wire::Http1,
     };
     cluster.balancer = match policy.balancer {
-        None | Some(serin_model::Balancer::LeastRequest) => Balancer::LeastRequest { choices: 2 },
+        None | Some(serin_model::Balancer::LeastRequest) => Balancer::LeastRequest { choices: 2, bias: 1000 },
         Some(serin_model::Balancer::RoundRobin) => Balancer::RoundRobin,
         Some(serin_model::Balancer::Random) => Balancer::Random,
     };
@@ -111,7 +111,7 @@ fn ejection(rule: &serin_model::OutlierDetection) -> OutlierDetection {
 pub(crate) fn inbound(port: u16, protocol: Protocol, application: SocketAddr) -> Cluster {
     let name = naming::inbound(port);
     let endpoint = Endpoint::new(application.ip().to_string(), application.port());
-    let assignment = LoadAssignment { cluster: name.clone(), endpoints: vec![endpoint] };
+    let assignment = LoadAssignment { cluster: name.clone(), endpoints: vec![endpoint], ..LoadAssignment::default() };
     let mut cluster = Cluster::new(name, Discovery::Static(assignment));
     apply(&TrafficPolicy::default(), protocol, &mut cluster);
     cluster

@@ -63,8 +63,14 @@ fn cluster_text(cluster: &ClusterRuntime, out: &mut String) {
 }
 
 fn health_flags(member: &Choice) -> &'static str {
+    if member.host.standing.is_unfit() {
+        return "/failed_active_hc";
+    }
     if member.host.standing.is_ejected() {
         return "/failed_outlier_check";
+    }
+    if member.host.standing.is_degraded() {
+        return "/degraded_active_hc";
     }
     match member.endpoint.health {
         Health::Unknown | Health::Healthy => "healthy",

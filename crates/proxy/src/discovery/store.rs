@@ -334,6 +334,7 @@ impl Store {
             members.push(Choice { host, endpoint: endpoint.clone() });
         }
         let judged = held.value.outlier.is_some();
+        members.iter().for_each(|m| m.host.standing.is_checked(held.value.health_check.is_some()));
         hosts.retain(|address, host| {
             let kept = members.iter().any(|m| m.host.address == *address);
             if !kept || !judged {
@@ -341,8 +342,30 @@ impl Store {
             }
             kept
         });
-        let runtime = ClusterRuntime::new(held.value.clone(), state.clone(), members);
+        let runtime = ClusterRuntime::new(held.value.clone(), state.clone(), (members, assignment.overprovisioning));
         self.built_clusters.insert(name.to_owned(), Arc::new(runtime));
+    }
+
+    /// Takes a change in the health of a cluster's endpoints into use.
+    pub(crate) fn refresh_cluster(&mut self, name: &str) {
+        self.rebuild_cluster(name);
+        self.publish();
+    }
+
+    /// Counts what was published.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Clusters that requests can go to.
+    pub(crate) fn clusters_in_use(&self) -> impl Iterator<Item = &Arc<ClusterRuntime>> {
+        self.built_clusters.values()
+    }
+
+    /// Whether every endpoint that is to be checked was.
+    pub(crate) fn is_checked(&self) -> bool {
+        let mut checked = self.built_clusters.values().filter(|c| c.config.health_check.is_some());
+        checked.all(|c| c.members.iter().all(|m| m.host.standing.was_checked()))
     }
 
     /// Publishes what there is, in one store.

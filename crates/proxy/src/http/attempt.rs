@@ -10,7 +10,7 @@ use serin_http1::encode::{self, Connection};
 use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{Limits, RequestHead, ResponseHead, Scan, parse_response};
 use serin_http2::StreamError;
-use serin_traffic::balance;
+use serin_traffic::balance::Wish;
 use serin_traffic::outcome::Outcome;
 
 use super::body::RequestBody;
@@ -75,7 +75,7 @@ pub(crate) enum AnswerReader<'a> {
 /// Counts a request as in flight on its host and cluster until dropped.
 pub(crate) struct InFlight {
     cluster: Rc<LocalCluster>,
-    /// Which of the cluster's choices.
+    /// Which of the cluster's endpoints.
     choice: usize,
     worker: usize,
     stream: Option<H2Stream>,
@@ -191,18 +191,18 @@ impl From<Outcome> for Failure {
     }
 }
 
-/// Chooses an endpoint, by its number among the choices, avoiding those in `tried` for a number of draws.
+/// Chooses an endpoint, by its number, avoiding those in `tried` for a number of draws.
 pub(crate) fn choose(
     worker: &Worker,
     cluster: &LocalCluster,
-    _hash: Option<u64>,
+    wish: &Wish<'_>,
     tried: &[u64],
     draws: u32,
 ) -> Option<usize> {
     let mut state = cluster.balancer.borrow_mut();
     let mut chosen = None;
-    for _ in 0..draws.max(1) {
-        let index = balance::pick(cluster.config.balancer, &cluster.choices, &mut state, &mut || worker.random())?;
+    for attempt in 0..draws.max(1) {
+        let index = cluster.pick(&mut state, &Wish { attempt, ..*wish }, &mut || worker.random())?;
         chosen = Some(index);
         if tried.is_empty() || cluster.hosts.get(index).is_none_or(|local| !tried.contains(&local.host.id)) {
             break;

@@ -1,6 +1,7 @@
 //! Tries of a request until an answer is acceptable, the policy is exhausted or the time is up.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -10,7 +11,7 @@ use serin_http1::{RequestHead, Version};
 use serin_resources::cluster::Protocol;
 use serin_resources::retry::RetryPolicy;
 use serin_resources::route::{Forward, HostRewrite};
-use serin_traffic::hash::Hashed;
+use serin_traffic::balance::Wish;
 use serin_traffic::outcome::Outcome;
 use serin_traffic::{retry, timeout};
 use tokio::time::Instant;
@@ -52,12 +53,18 @@ impl Deadlines {
     }
 }
 
+/// What an endpoint is chosen by.
+pub(super) struct Target<'a> {
+    pub(super) hash: Option<u64>,
+    pub(super) metadata: Option<Cow<'a, BTreeMap<String, String>>>,
+}
+
 /// Tries; the last answer, acceptable or not.
 pub(super) async fn run(
     stages: &Stages<'_>,
     forward: &Forward,
     (head, body): (&mut RequestHead, &mut RequestBody<'_>),
-    (cluster, hashed, deadlines): (&Rc<LocalCluster>, &Hashed, Deadlines),
+    (cluster, destination, deadlines): (&Rc<LocalCluster>, &Target<'_>, Deadlines),
     record: &mut Record,
 ) -> Result<Answer, Option<LocalReply>> {
     let policy = policy(stages, head);
@@ -75,9 +82,17 @@ pub(super) async fn run(
     let worker = &stages.context.worker;
     let (high, idle) = (forward.high_priority, policy.and_then(|p| p.per_try_idle_timeout));
     let mut repeating: Option<Permit> = None;
+    let mut priorities = Vec::new();
     loop {
-        let draws = policy.filter(|p| p.avoid_previous_hosts).map_or(1, |p| p.host_selection_attempts);
-        let Some(choice) = choose(worker, cluster, hashed.value, &tries.tried, draws) else {
+        let draws =
+            policy.filter(|p| p.avoid_previous_hosts).map_or(1, |p| p.host_selection_attempts.saturating_add(1));
+        let wish = Wish {
+            hash: destination.hash,
+            metadata: destination.metadata.as_deref(),
+            without: &priorities,
+            ..Wish::default()
+        };
+        let Some(choice) = choose(worker, cluster, &wish, &tries.tried, draws) else {
             cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
             return Err(Some(LocalReply::new(503, "no healthy upstream", "UH")));
         };
@@ -114,6 +129,7 @@ pub(super) async fn run(
                 answer.in_flight.outcome(outcome);
             }
             tries.tried.push(host.id);
+            priorities = tries.priorities();
             body.rewind();
             tries.wait(wait).await?;
             body.timers.tick();
@@ -169,7 +185,7 @@ impl Tries<'_> {
             }
         }
         if self.forward.host_rewrite == Some(HostRewrite::Auto)
-            && let Some(choice) = self.cluster.choices.get(choice)
+            && let Some(choice) = self.cluster.members.get(choice)
             && !choice.endpoint.hostname.is_empty()
         {
             self.stages.set_authority(head, choice.endpoint.hostname.as_bytes(), self.forward);
@@ -215,6 +231,16 @@ impl Tries<'_> {
         let kind = if asked.is_some() { metric::cluster::RQ_RETRY_LIMITED } else { metric::cluster::RQ_RETRY_BACKOFF };
         stats.add(self.worker(), kind, 1);
         Some((permit, asked.unwrap_or_else(|| retry::back_off(policy, self.retries, random))))
+    }
+
+    /// Priorities that are avoided from now on.
+    fn priorities(&self) -> Vec<u32> {
+        let Some(after) = self.policy.and_then(|p| p.previous_priorities) else { return Vec::new() };
+        if self.tried.len() < after as usize {
+            return Vec::new();
+        }
+        let of = |id: &u64| self.cluster.members.iter().find(|m| m.host.id == *id).map(|m| m.endpoint.priority);
+        self.tried.iter().filter_map(of).collect()
     }
 
     fn timed_out(&self, host: &Host, whole: bool) -> Outcome {

@@ -9,6 +9,7 @@ use serin_http1::framing::Framing;
 use serin_http1::{RequestHead, Version};
 use serin_resources::cluster::Protocol;
 use serin_resources::route::{Action, Mirror};
+use serin_traffic::balance::Wish;
 use serin_traffic::header_edit::{self, Facts};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::split::drawn;
@@ -94,7 +95,7 @@ async fn exchange(
         Protocol::Http2 => true,
         Protocol::Downstream => head.version == Version::Http2,
     };
-    let Some(choice) = choose(worker, cluster, None, &[], 1) else { return };
+    let Some(choice) = choose(worker, cluster, &Wish::default(), &[], 1) else { return };
     let timers = Timers::new();
     let mut body = RequestBody::new(Source::Copy(body), &timers);
     let attempt = Attempt { worker, cluster, head, framing, websocket: false, h2, high: false, idle: None };

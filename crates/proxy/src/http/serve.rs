@@ -1,5 +1,7 @@
 //! The life of a request, one stage after the other. Every stage takes plain arguments and yields a value or an answer.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serin_http1::RequestHead;
@@ -13,7 +15,7 @@ use serin_traffic::header_edit;
 use serin_traffic::router::RouteTable;
 use serin_traffic::{fault, redirect, rewrite};
 
-use super::attempts::Deadlines;
+use super::attempts::{Deadlines, Target};
 use super::body::RequestBody;
 use super::finish::Record;
 use super::local_reply::LocalReply;
@@ -125,7 +127,8 @@ impl<'a> Stages<'a> {
             mirror::start(self, head, body);
         }
         let deadlines = Deadlines::of(self, forward, head, body.timers.last());
-        let answer = attempts::run(self, forward, (head, body), (&cluster, &hashed, deadlines), record).await?;
+        let target = Target { hash: hashed.value, metadata: metadata(forward, weighted) };
+        let answer = attempts::run(self, forward, (head, body), (&cluster, &target, deadlines), record).await?;
         Ok(Forwarded {
             answer,
             cluster,
@@ -306,6 +309,22 @@ impl<'a> Stages<'a> {
         let table = &self.view.table;
         let levels = [&route.config.response_headers, &host.config.response_headers, &table.response_headers];
         self.ordered(destination.map(|d| &d.response_headers), levels)
+    }
+}
+
+/// The metadata that endpoints must have: the route's, with the drawn cluster's.
+fn metadata<'a>(
+    forward: &'a Forward,
+    weighted: Option<&'a WeightedCluster>,
+) -> Option<Cow<'a, BTreeMap<String, String>>> {
+    match (forward.metadata.is_empty(), weighted.filter(|w| !w.metadata.is_empty())) {
+        (true, None) => None,
+        (false, None) => Some(Cow::Borrowed(&forward.metadata)),
+        (_, Some(own)) => {
+            let mut all = forward.metadata.clone();
+            all.extend(own.metadata.clone());
+            Some(Cow::Owned(all))
+        }
     }
 }
 

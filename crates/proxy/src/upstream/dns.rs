@@ -35,5 +35,5 @@ pub(crate) async fn resolve(assignment: &LoadAssignment, before: &LoadAssignment
         };
         endpoints.extend(found.into_iter().map(named));
     }
-    LoadAssignment { cluster: assignment.cluster.clone(), endpoints }
+    LoadAssignment { endpoints, ..assignment.clone() }
 }

@@ -50,7 +50,7 @@ impl View {
 /// A cluster with this worker's own state for it.
 pub(crate) struct LocalCluster {
     runtime: Arc<ClusterRuntime>,
-    /// One for each of the cluster's choices.
+    /// One for each of the cluster's endpoints.
     pub(crate) hosts: Box<[LocalHost]>,
     pub(crate) balancer: Rc<RefCell<balance::State>>,
 }
@@ -69,7 +69,7 @@ impl LocalCluster {
 
     pub(crate) fn new(runtime: Arc<ClusterRuntime>, worker: &Worker) -> Self {
         let host = |host: &Arc<Host>| LocalHost { host: host.clone(), pool: worker.pools.borrow_mut().of(host.id) };
-        let hosts = runtime.choices.iter().map(|choice| host(&choice.host)).collect();
+        let hosts = runtime.members.iter().map(|member| host(&member.host)).collect();
         let balancer = worker.balancers.borrow_mut().entry(runtime.state.id).or_default().clone();
         Self { runtime, hosts, balancer }
     }

@@ -1,4 +1,5 @@
-//! Backends that keep what they saw of every request, by its `x-case-id`, and answer as the request tells them to.
+//! Backends that keep what they saw of every request, by its `x-case-id`, and answer as the request tells them to; health
+//! checks (of `/healthz`) are answered as the backend's name says.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -44,6 +45,11 @@ impl Backends {
         self.ports[name]
     }
 
+    /// Forgets everything that was seen.
+    pub fn forget(&self) {
+        self.log.lock().unwrap().clear();
+    }
+
     /// Every try of a request so far, in order.
     pub fn tries(&self, id: &str) -> Vec<Try> {
         self.log.lock().unwrap().get(id).cloned().unwrap_or_default()
@@ -56,6 +62,12 @@ fn serve(name: &str, log: &Log, stream: &mut TcpStream, seen: &Mutex<Vec<u8>>) {
         while let Some(end) = request_end(&buffer) {
             let request: Vec<u8> = buffer.drain(..end).collect();
             let seen = parse(name, &request);
+            if seen.line.ends_with("/healthz") {
+                if !healthz(name, stream) {
+                    return;
+                }
+                continue;
+            }
             let header = |wanted: &str| seen.headers.iter().find(|(n, _)| n == wanted).map(|(_, v)| v.clone());
             let id = header("x-case-id").unwrap_or_default();
             let script = header("x-answer").unwrap_or_default();
@@ -76,6 +88,18 @@ fn serve(name: &str, log: &Log, stream: &mut TcpStream, seen: &Mutex<Vec<u8>>) {
             return;
         }
     }
+}
+
+/// Answers a health check as the backend's name says: `ill`, `dead` (no answer), `teapot` (418), `degraded`.
+fn healthz(name: &str, stream: &mut TcpStream) -> bool {
+    let (status, more) = match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
+        "ill" => (503, ""),
+        "dead" => return false,
+        "teapot" => (418, ""),
+        "degraded" => (200, "x-envoy-degraded: true\r\n"),
+        _ => (200, "x-envoy-upstream-healthchecked-cluster: tests\r\n"),
+    };
+    stream.write_all(format!("HTTP/1.1 {status} Some\r\n{more}content-length: 0\r\n\r\n").as_bytes()).is_ok()
 }
 
 /// Answers; false when the connection must end.

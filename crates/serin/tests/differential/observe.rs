@@ -37,16 +37,20 @@ pub struct Observed {
     pub stats: Vec<(String, u64)>,
 }
 
-pub fn serin(case: &Case) -> Result<Observed, String> {
-    observe(case, |bootstrap| Proxy::serin(env!("CARGO_BIN_EXE_serin"), bootstrap))
+pub fn serin(case: &Case, backends: &Backends) -> Result<Observed, String> {
+    observe(case, backends, |bootstrap| Proxy::serin(env!("CARGO_BIN_EXE_serin"), bootstrap))
 }
 
-pub fn envoy(binary: &Path, case: &Case) -> Result<Observed, String> {
-    observe(case, |bootstrap| Proxy::envoy(&binary.to_string_lossy(), bootstrap))
+pub fn envoy(binary: &Path, case: &Case, backends: &Backends) -> Result<Observed, String> {
+    observe(case, backends, |bootstrap| Proxy::envoy(&binary.to_string_lossy(), bootstrap))
 }
 
-fn observe(case: &Case, start: impl Fn(&serde_json::Value) -> anyhow::Result<Proxy>) -> Result<Observed, String> {
-    let backends = Backends::start(&case.backends());
+fn observe(
+    case: &Case,
+    backends: &Backends,
+    start: impl Fn(&serde_json::Value) -> anyhow::Result<Proxy>,
+) -> Result<Observed, String> {
+    backends.forget();
     let mut proxy = match start(&case.bootstrap(|name| backends.port(name))) {
         Ok(proxy) => proxy,
         Err(error) => {
@@ -66,7 +70,7 @@ fn observe(case: &Case, start: impl Fn(&serde_json::Value) -> anyhow::Result<Pro
     let mut seen = Vec::new();
     for (number, ask) in case.requests().iter().enumerate() {
         let mut client = Client::new(address);
-        let answers = (0..ask.times).map(|n| send(&mut client, ask, &format!("{number}-{n}"), n, &backends));
+        let answers = (0..ask.times).map(|n| send(&mut client, ask, &format!("{number}-{n}"), n, backends));
         seen.push(answers.collect());
     }
     let stats = case.stats().into_iter().map(|name| (name.clone(), proxy.stat(&name))).collect();
@@ -115,6 +119,13 @@ fn mask((name, value): &mut (String, String)) {
         "x-forwarded-for" => {
             let before = value.rsplit_once(',').map_or(String::new(), |(before, _)| format!("{before},"));
             *value = format!("{before}*");
+        }
+        "set-cookie" => {
+            let mut parts: Vec<&str> = value.split('"').collect();
+            if let [_, made, _] = parts.as_mut_slice() {
+                *made = "*";
+            }
+            *value = parts.join("\"");
         }
         "server" if value == "envoy" || value == "serin" => "*".clone_into(value),
         _ => {}

@@ -1,0 +1,304 @@
+//! How an endpoint is chosen.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3 as pb;
+use envoy_types::pb::envoy::config::cluster::v3::cluster as pbc;
+use envoy_types::pb::envoy::r#type::v3::Percent;
+
+use super::Cluster;
+use crate::convert;
+use crate::{Audit, Error, Path};
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balancer {
+    /// One after the other, by weight.
+    #[default]
+    RoundRobin,
+    /// At random, by weight.
+    Random,
+    /// The least busy of so many random ones.
+    LeastRequest {
+        /// How many are looked at, at least 2.
+        choices: u32,
+        /// How much requests in flight take off a weight, in thousandths: weight / (active + 1)^bias.
+        bias: u32,
+    },
+    /// By hash, on a ring.
+    RingHash {
+        /// Fewest places.
+        least: u64,
+        /// Most places.
+        most: u64,
+        /// MurmurHash2 instead of xxHash64.
+        murmur: bool,
+    },
+    /// By hash, in a table.
+    Maglev {
+        /// Its size, a prime.
+        size: u64,
+    },
+}
+
+/// How an endpoint that is new gets its share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlowStart {
+    /// How long it takes.
+    pub window: Duration,
+    /// In thousandths: 1000 is linear, more is quicker at first.
+    pub aggression: u32,
+    /// Where it begins, in per cent.
+    pub least_percent: u32,
+}
+
+impl SlowStart {
+    /// How much of its weight an endpoint has that became usable so long ago (Envoy, "Slow start mode").
+    #[must_use]
+    pub fn share(&self, age: Duration) -> f64 {
+        if age >= self.window {
+            return 1.0;
+        }
+        let time = age.as_secs_f64().max(1.0) / self.window.as_secs_f64().max(1.0);
+        let share = time.min(1.0).powf(1000.0 / f64::from(self.aggression.max(1)));
+        share.max(f64::from(self.least_percent) / 100.0).min(1.0)
+    }
+}
+
+/// How endpoints are divided by their metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubsetConfig {
+    /// By which keys.
+    pub selectors: Vec<SubsetSelector>,
+    /// Where a request goes whose subset is not there.
+    pub fallback: SubsetFallback,
+    /// What the default subset has.
+    pub default: BTreeMap<String, String>,
+}
+
+/// Keys that make subsets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubsetSelector {
+    /// The keys, sorted.
+    pub keys: Vec<String>,
+    /// Where a request goes whose subset is not there, when not as others.
+    pub fallback: Option<SubsetFallback>,
+    /// The keys that count then.
+    pub fallback_keys: Vec<String>,
+}
+
+/// Where a request goes whose subset is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubsetFallback {
+    /// Nowhere.
+    None,
+    /// To any endpoint.
+    Any,
+    /// To the default subset.
+    Default,
+    /// To the subset of fewer keys.
+    Keys,
+}
+
+pub(super) fn balancer(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<Balancer, Error> {
+    use pbc::{LbConfig, LbPolicy};
+    let config = value.lb_config.as_ref();
+    match LbPolicy::try_from(value.lb_policy) {
+        Ok(LbPolicy::RoundRobin) => Ok(Balancer::RoundRobin),
+        Ok(LbPolicy::Random) => Ok(Balancer::Random),
+        Ok(LbPolicy::LeastRequest) => {
+            let Some(LbConfig::LeastRequestLbConfig(c)) = config else {
+                return Ok(Balancer::LeastRequest { choices: 2, bias: 1000 });
+            };
+            audit!(c, pbc::LeastRequestLbConfig as pbc::LeastRequestLbConfig, audit, path;
+                supported: choice_count, active_request_bias, slow_start_config; ignored: ; refused: );
+            let bias = c.active_request_bias.as_ref().map_or(1.0, |b| b.default_value);
+            Ok(Balancer::LeastRequest {
+                choices: c.choice_count.as_ref().map_or(2, |v| v.value).max(2),
+                bias: (bias.max(0.0) * 1000.0) as u32,
+            })
+        }
+        Ok(LbPolicy::RingHash) => {
+            let (mut least, mut most, mut murmur) = (1024, RING_LIMIT, false);
+            if let Some(LbConfig::RingHashLbConfig(c)) = config {
+                audit!(c, pbc::RingHashLbConfig as pbc::RingHashLbConfig, audit, path;
+                    supported: minimum_ring_size, maximum_ring_size, hash_function; ignored: ; refused: );
+                least = c.minimum_ring_size.as_ref().map_or(least, |v| v.value);
+                most = c.maximum_ring_size.as_ref().map_or(most, |v| v.value);
+                murmur = c.hash_function == pbc::ring_hash_lb_config::HashFunction::MurmurHash2 as i32;
+            }
+            if least > most || most > RING_LIMIT {
+                return Err(path
+                    .field("ring_hash_lb_config")
+                    .error("the ring's sizes must be at most 8388608, in order"));
+            }
+            Ok(Balancer::RingHash { least, most, murmur })
+        }
+        Ok(LbPolicy::Maglev) => {
+            let mut size = 65_537;
+            if let Some(LbConfig::MaglevLbConfig(c)) = config {
+                audit!(c, pbc::MaglevLbConfig as pbc::MaglevLbConfig, audit, path;
+                    supported: table_size; ignored: ; refused: );
+                size = c.table_size.as_ref().map_or(size, |v| v.value);
+            }
+            let prime = size > 1 && (2..).take_while(|d| d * d <= size).all(|d| size % d != 0);
+            if !prime || size > 5_000_011 {
+                let here = path.field("maglev_lb_config");
+                return Err(here.field("table_size").error("must be a prime number up to 5000011"));
+            }
+            Ok(Balancer::Maglev { size })
+        }
+        Ok(other) => Err(path.field("lb_policy").error(format!("{} is not supported", other.as_str_name()))),
+        Err(_) => Err(path.field("lb_policy").error("is no known policy")),
+    }
+}
+
+const RING_LIMIT: u64 = 8_388_608;
+
+pub(super) fn slow_start(value: &pb::Cluster, path: &Path<'_>) -> Result<Option<SlowStart>, Error> {
+    use pbc::LbConfig;
+    let config = match &value.lb_config {
+        Some(LbConfig::LeastRequestLbConfig(c)) => c.slow_start_config.as_ref(),
+        Some(LbConfig::RoundRobinLbConfig(c)) => c.slow_start_config.as_ref(),
+        _ => None,
+    };
+    let Some(config) = config else { return Ok(None) };
+    let window = convert::optional_duration(config.slow_start_window.as_ref(), &path.field("slow_start_window"))?;
+    let aggression = config.aggression.as_ref().map_or(1.0, |a| a.default_value);
+    Ok(window.filter(|w| !w.is_zero()).map(|window| SlowStart {
+        window,
+        aggression: (aggression.max(0.001) * 1000.0) as u32,
+        least_percent: config.min_weight_percent.as_ref().map_or(10, |p| p.value.clamp(0.0, 100.0) as u32),
+    }))
+}
+
+pub(super) fn common(
+    value: &pbc::CommonLbConfig,
+    cluster: &mut Cluster,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<(), Error> {
+    use pbc::common_lb_config::{ConsistentHashingLbConfig, LocalityConfigSpecifier as L};
+    audit!(value, pbc::CommonLbConfig as pbc::CommonLbConfig, audit, path;
+        supported: healthy_panic_threshold, consistent_hashing_lb_config, locality_config_specifier;
+        ignored: update_merge_window, ignore_new_hosts_until_first_hc, close_connections_on_host_set_change,
+            override_host_status;
+        refused: );
+    if let Some(percent) = &value.healthy_panic_threshold {
+        cluster.panic_threshold = percent.value.clamp(0.0, 100.0) as u8;
+    }
+    if let Some(hashing) = &value.consistent_hashing_lb_config {
+        audit!(hashing, ConsistentHashingLbConfig as ConsistentHashingLbConfig, audit, path;
+            supported: use_hostname_for_hashing, hash_balance_factor; ignored: ; refused: );
+        cluster.hash_hostnames = hashing.use_hostname_for_hashing;
+        cluster.hash_balance_factor = hashing.hash_balance_factor.as_ref().map_or(0, |v| v.value);
+    }
+    match &value.locality_config_specifier {
+        Some(L::LocalityWeightedLbConfig(_)) => cluster.locality_weighted = true,
+        // Zone-aware routing needs to know the cluster that this proxy is part of; without it Envoy does nothing either.
+        Some(L::ZoneAwareLbConfig(_)) => audit.ignore(path, "zone_aware_lb_config"),
+        None => {}
+    }
+    Ok(())
+}
+
+pub(super) fn subsets(
+    value: &pbc::LbSubsetConfig,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<Option<SubsetConfig>, Error> {
+    use pbc::lb_subset_config::LbSubsetSelector;
+    audit!(value, pbc::LbSubsetConfig as pbc::LbSubsetConfig, audit, path;
+        supported: fallback_policy, default_subset, subset_selectors;
+        ignored: ;
+        refused: locality_weight_aware, scale_locality_weight, panic_mode_any, list_as_any, metadata_fallback_policy);
+    if value.subset_selectors.is_empty() {
+        return Ok(None);
+    }
+    let mut selectors = Vec::new();
+    let list = path.field("subset_selectors");
+    for (i, selector) in value.subset_selectors.iter().enumerate() {
+        let here = list.index(i);
+        audit!(selector, LbSubsetSelector as LbSubsetSelector, audit, &here;
+            supported: keys, fallback_policy, fallback_keys_subset; ignored: ; refused: single_host_per_subset);
+        let mut keys = selector.keys.clone();
+        keys.sort();
+        selectors.push(SubsetSelector {
+            keys,
+            fallback: match selector.fallback_policy {
+                0 => None,
+                1 => Some(SubsetFallback::None),
+                2 => Some(SubsetFallback::Any),
+                3 => Some(SubsetFallback::Default),
+                4 => Some(SubsetFallback::Keys),
+                _ => return Err(here.field("fallback_policy").error("is no known policy")),
+            },
+            fallback_keys: selector.fallback_keys_subset.clone(),
+        });
+    }
+    Ok(Some(SubsetConfig {
+        selectors,
+        fallback: match value.fallback_policy {
+            0 => SubsetFallback::None,
+            1 => SubsetFallback::Any,
+            2 => SubsetFallback::Default,
+            _ => return Err(path.field("fallback_policy").error("is no known policy")),
+        },
+        default: value.default_subset.as_ref().map(convert::plain_fields).unwrap_or_default(),
+    }))
+}
+
+/// The policy, its settings and the common ones.
+pub(super) fn encode(cluster: &Cluster) -> (pbc::LbPolicy, Option<pbc::LbConfig>, pbc::CommonLbConfig) {
+    use pbc::common_lb_config::{ConsistentHashingLbConfig, LocalityConfigSpecifier, LocalityWeightedLbConfig};
+    use pbc::{LbConfig, LbPolicy};
+    let wrap = |value| Some(envoy_types::pb::google::protobuf::UInt64Value { value });
+    let slow = cluster.slow_start.map(|s| pbc::SlowStartConfig {
+        slow_start_window: Some(convert::proto_duration(s.window)),
+        min_weight_percent: Some(Percent { value: s.least_percent.into() }),
+        ..Default::default()
+    });
+    let (policy, config) = match cluster.balancer {
+        Balancer::RoundRobin => (
+            LbPolicy::RoundRobin,
+            slow.map(|s| LbConfig::RoundRobinLbConfig(pbc::RoundRobinLbConfig { slow_start_config: Some(s) })),
+        ),
+        Balancer::Random => (LbPolicy::Random, None),
+        Balancer::LeastRequest { choices, .. } => (
+            LbPolicy::LeastRequest,
+            (choices != 2 || slow.is_some()).then(|| {
+                LbConfig::LeastRequestLbConfig(pbc::LeastRequestLbConfig {
+                    choice_count: Some(convert::wrap_u32(choices)),
+                    slow_start_config: slow,
+                    ..Default::default()
+                })
+            }),
+        ),
+        Balancer::RingHash { least, most, murmur } => (
+            LbPolicy::RingHash,
+            Some(LbConfig::RingHashLbConfig(pbc::RingHashLbConfig {
+                minimum_ring_size: wrap(least),
+                maximum_ring_size: wrap(most),
+                hash_function: i32::from(murmur),
+            })),
+        ),
+        Balancer::Maglev { size } => {
+            (LbPolicy::Maglev, Some(LbConfig::MaglevLbConfig(pbc::MaglevLbConfig { table_size: wrap(size) })))
+        }
+    };
+    let hashing = cluster.hash_hostnames || cluster.hash_balance_factor > 0;
+    let common = pbc::CommonLbConfig {
+        healthy_panic_threshold: Some(Percent { value: cluster.panic_threshold.into() }),
+        consistent_hashing_lb_config: hashing.then(|| ConsistentHashingLbConfig {
+            use_hostname_for_hashing: cluster.hash_hostnames,
+            hash_balance_factor: (cluster.hash_balance_factor > 0)
+                .then(|| convert::wrap_u32(cluster.hash_balance_factor)),
+        }),
+        locality_config_specifier: cluster
+            .locality_weighted
+            .then_some(LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {})),
+        ..Default::default()
+    };
+    (policy, config, common)
+}
