@@ -78,6 +78,7 @@ fn from_options(options: &ProxyOptions) -> Bootstrap {
     Bootstrap {
         node: node.encode_to_vec(),
         node_id: node.id,
+        node_cluster: node.cluster,
         clusters: Vec::new(),
         listeners: Vec::new(),
         ads: Some(Ads { delta: options.xds_mode == XdsMode::Delta, servers: options.xds.clone() }),

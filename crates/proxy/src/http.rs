@@ -6,6 +6,7 @@ mod body;
 mod connection_h1;
 mod connection_h2;
 mod date;
+mod filters;
 mod finish;
 mod follow;
 mod forward;

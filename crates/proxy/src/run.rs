@@ -36,12 +36,13 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     let bootstrap = bootstrap::load(options)?;
     let workers =
         options.concurrency.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
-    let shared = Shared { snapshot: Arc::new(ArcSwap::default()), connections: Arc::default() };
+    let state = State::new();
+    state.name_cluster(&bootstrap.node_cluster);
+    let shared = Shared { snapshot: Arc::new(ArcSwap::default()), connections: Arc::default(), state: state.clone() };
     let mut commands = Vec::with_capacity(workers);
     for id in 0..workers {
         commands.push(threads::spawn(id, shared.clone()).context("cannot start a worker")?);
     }
-    let state = State::new();
     let (suspects, judged) = mpsc::unbounded_channel();
     let store = Store::new(workers, shared.clone(), commands, (options.access_log.clone(), suspects));
     let store: SharedStore = Arc::new(Mutex::new(store));

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use serin_resources::access_log::LogFormat;
 use serin_resources::listener::Listener;
 use serin_telemetry::Counters;
 use serin_telemetry::access_log::Writer;
+use serin_traffic::filter::Chain;
 use serin_traffic::router::RouteTable;
 
 use crate::runtime::ClusterRuntime;
@@ -17,6 +19,10 @@ pub(crate) struct ListenerRuntime {
     pub(crate) config: Listener,
     pub(crate) stats: Arc<Counters>,
     pub(crate) logs: Vec<(LogFormat, Arc<Writer>)>,
+    /// Its filters with what they remember.
+    pub(crate) chain: Arc<Chain>,
+    /// Faults that go on.
+    pub(crate) faults: Arc<AtomicU32>,
 }
 
 /// One consistent configuration.

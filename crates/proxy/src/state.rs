@@ -15,6 +15,8 @@ struct Flags {
     connected: AtomicBool,
     started: Instant,
     quit: tokio::sync::Notify,
+    /// The node's cluster, as the bootstrap names it.
+    service_cluster: std::sync::OnceLock<String>,
 }
 
 impl State {
@@ -26,6 +28,7 @@ impl State {
             connected: AtomicBool::new(false),
             started: Instant::now(),
             quit: tokio::sync::Notify::new(),
+            service_cluster: std::sync::OnceLock::new(),
         }))
     }
 
@@ -47,6 +50,18 @@ impl State {
     /// An operator says that this proxy should get no traffic.
     pub(crate) fn fail_health(&self, failing: bool) {
         self.0.failing.store(failing, Relaxed);
+    }
+
+    pub(crate) fn name_cluster(&self, name: &str) {
+        let _ = self.0.service_cluster.set(name.to_owned());
+    }
+
+    pub(crate) fn service_cluster(&self) -> &str {
+        self.0.service_cluster.get().map_or("", String::as_str)
+    }
+
+    pub(crate) fn is_failing(&self) -> bool {
+        self.0.failing.load(Relaxed)
     }
 
     pub(crate) fn drain(&self) {

@@ -17,6 +17,7 @@ use serin_traffic::balance;
 use tokio::sync::Notify;
 
 use crate::snapshot::{ListenerRuntime, Snapshot};
+use crate::state::State;
 use crate::upstream::Pools;
 
 pub(crate) use view::{LocalCluster, LocalHost, View};
@@ -65,6 +66,8 @@ pub(crate) struct Worker {
     pub(crate) wake: Notify,
     /// Connections that are open, of all workers.
     connections: Arc<AtomicUsize>,
+    /// Whether this proxy serves.
+    pub(crate) state: State,
 }
 
 impl Worker {
@@ -80,6 +83,7 @@ impl Worker {
             finishing: Cell::new(false),
             wake: Notify::new(),
             connections: shared.connections,
+            state: shared.state,
         }
     }
 
@@ -135,6 +139,7 @@ impl Worker {
 pub(crate) struct Shared {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) state: State,
 }
 
 /// Counts a connection in and, however it ends, out.

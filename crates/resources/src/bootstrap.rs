@@ -18,6 +18,8 @@ pub struct Bootstrap {
     pub node: Vec<u8>,
     /// The node's id.
     pub node_id: String,
+    /// The node's cluster.
+    pub node_cluster: String,
     /// Clusters that need no control plane.
     pub clusters: Vec<Cluster>,
     /// Listeners that need no control plane.
@@ -80,6 +82,7 @@ impl Bootstrap {
         Ok(Self {
             node: node.encode_to_vec(),
             node_id: node.id,
+            node_cluster: value.node.as_ref().map(|n| n.cluster.clone()).unwrap_or_default(),
             ads: ads(value.dynamic_resources.as_ref(), &clusters, &path.field("dynamic_resources"))?,
             admin: match value.admin.as_ref().and_then(|a| a.address.as_ref()) {
                 Some(address) => Some(convert::socket_address(Some(address), &path.field("admin").field("address"))?),

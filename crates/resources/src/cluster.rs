@@ -142,7 +142,7 @@ impl Cluster {
             protocol: Protocol::default(),
             idle_timeout: Duration::from_secs(3600),
             max_requests_per_connection: None,
-            breakers: [Breakers::NONE; 2],
+            breakers: [Breakers::NONE, Breakers::default()],
             max_host_connections: None,
             panic_threshold: 50,
             health_check: None,
@@ -267,8 +267,9 @@ impl Cluster {
             }),
             ..Default::default()
         };
-        let [normal, high] = &self.breakers;
-        let list = if normal == high { &self.breakers[..1] } else { &self.breakers[..] };
+        // What is not said of high priority is Envoy's default.
+        let [_, high] = &self.breakers;
+        let list = if *high == Breakers::default() { &self.breakers[..1] } else { &self.breakers[..] };
         Some(pb::CircuitBreakers { thresholds: list.iter().enumerate().map(threshold).collect(), ..Default::default() })
     }
 

@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as pb_fault;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3 as pb_router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use prost::Name as _;
 
 use crate::access_log::AccessLog;
 use crate::convert;
-use crate::fault::{self, Fault};
+use crate::http_filter::HttpFilter;
 use crate::network::Network;
 use crate::route::RouteConfiguration;
 use crate::{Audit, Error, Path};
@@ -25,8 +24,8 @@ pub struct HttpConnectionManager {
     pub codec: Codec,
     /// Where routes come from.
     pub routes: RouteSource,
-    /// The fault filter, when it is in the chain.
-    pub fault: Option<Fault>,
+    /// The filters before the router, in their order.
+    pub filters: Vec<HttpFilter>,
     /// Where requests are logged.
     pub access_logs: Vec<AccessLog>,
     /// Timers.
@@ -154,7 +153,7 @@ impl HttpConnectionManager {
             stat_prefix: stat_prefix.into(),
             codec: Codec::Auto,
             routes,
-            fault: Some(Fault::default()),
+            filters: vec![HttpFilter::fault()],
             access_logs: Vec::new(),
             timeouts: Timeouts::default(),
             path: PathOptions { normalise: true, merge_slashes: false },
@@ -205,7 +204,7 @@ impl HttpConnectionManager {
         if let Some(http2) = &value.http2_protocol_options {
             convert::audit_http2_options(http2, audit, &path.field("http2_protocol_options"))?;
         }
-        manager.fault = filters(value, &mut manager.suppress_envoy_headers, audit, path)?;
+        manager.filters = filters(value, &mut manager.suppress_envoy_headers, audit, path)?;
         manager.timeouts = timeouts(value, path)?;
         manager.path = PathOptions {
             normalise: value.normalize_path.as_ref().is_none_or(|v| v.value),
@@ -236,7 +235,7 @@ impl HttpConnectionManager {
 
     pub(crate) fn encode(&self) -> pb::HttpConnectionManager {
         use pb::http_connection_manager::{RouteSpecifier, UpgradeConfig};
-        let fault = self.fault.as_ref().map(|f| filter(fault::FILTER, convert::any(&f.encode())));
+        let filters = self.filters.iter().map(HttpFilter::encode);
         let router = filter(
             "envoy.filters.http.router",
             convert::any(&pb_router::Router {
@@ -247,7 +246,7 @@ impl HttpConnectionManager {
         pb::HttpConnectionManager {
             stat_prefix: self.stat_prefix.clone(),
             codec_type: self.codec as i32,
-            http_filters: fault.into_iter().chain([router]).collect(),
+            http_filters: filters.chain([router]).collect(),
             common_http_protocol_options: Some(core::HttpProtocolOptions {
                 idle_timeout: Some(convert::proto_duration(self.timeouts.idle)),
                 max_stream_duration: (!self.timeouts.max_stream.is_zero())
@@ -334,43 +333,35 @@ fn route_source(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Pat
     }
 }
 
-/// The filters that are known, in the only order they may have: fault, then router last.
+/// The filters in their order; the router is the last.
 fn filters(
     value: &pb::HttpConnectionManager,
     suppress: &mut bool,
     audit: &mut Audit,
     path: &Path<'_>,
-) -> Result<Option<Fault>, Error> {
+) -> Result<Vec<HttpFilter>, Error> {
     let path = path.field("http_filters");
-    let mut found = None;
+    let mut found = Vec::new();
     for (i, item) in value.http_filters.iter().enumerate() {
         let here = path.index(i);
-        let config = match &item.config_type {
-            Some(pb::http_filter::ConfigType::TypedConfig(any)) => Some(any),
+        let any = match &item.config_type {
+            Some(pb::http_filter::ConfigType::TypedConfig(any)) => any,
             Some(pb::http_filter::ConfigType::ConfigDiscovery(_)) => {
                 return Err(Audit::refuse(&here, "config_discovery"));
             }
-            None => None,
+            None => return Err(here.field("typed_config").error("is required")),
         };
         let last = i + 1 == value.http_filters.len();
-        let url = config.map(|any| any.type_url.as_str()).unwrap_or_default();
-        if url == pb_router::Router::type_url() && last {
-            let config: pb_router::Router =
-                config.map(|any| convert::from_any(any, &here)).transpose()?.unwrap_or_default();
+        if any.type_url == pb_router::Router::type_url() {
+            if !last {
+                return Err(here.error("the router must be the last filter"));
+            }
+            let config: pb_router::Router = convert::from_any(any, &here)?;
             *suppress = router(&config, audit, &here)?;
-            continue;
-        }
-        if url == pb_fault::HttpFault::type_url() && !last {
-            let config: pb_fault::HttpFault =
-                config.map(|any| convert::from_any(any, &here)).transpose()?.unwrap_or_default();
-            found = if item.disabled { None } else { Some(Fault::decode(&config, audit, &here)?) };
-        } else if item.is_optional {
-            audit.ignore(&here, &item.name);
-        } else {
-            return Err(here.error(format!(
-                "filter '{}' is not supported here; supported are fault, then router last",
-                item.name
-            )));
+        } else if last {
+            return Err(here.error("the last filter must be the router"));
+        } else if let Some(filter) = HttpFilter::decode(item, any, audit, &here)? {
+            found.push(filter);
         }
     }
     Ok(found)

@@ -45,6 +45,22 @@ pub struct Fault {
     pub abort: Option<Abort>,
     /// Only requests with these headers.
     pub headers: Vec<HeaderMatcher>,
+    /// Only requests to this cluster.
+    pub cluster: Option<String>,
+    /// Most faults that go on at once; `None` is unlimited.
+    pub most_active: Option<u32>,
+    /// Share of requests whose headers may ask for a delay, in parts of a million.
+    pub asked_delay: Option<u32>,
+    /// Share of requests whose headers may ask for an abort.
+    pub asked_abort: Option<u32>,
+}
+
+impl Fault {
+    /// Whether it does nothing to anybody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.delay.is_none() && self.abort.is_none() && self.asked_delay.is_none() && self.asked_abort.is_none()
+    }
 }
 
 /// The filter's name, as key of per-route configuration.
@@ -53,14 +69,38 @@ pub const FILTER: &str = "envoy.filters.http.fault";
 impl Fault {
     pub(crate) fn decode(value: &pb::HttpFault, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb::HttpFault as pb::HttpFault, audit, path;
-            supported: delay, abort, headers;
+            supported: delay, abort, headers, upstream_cluster, max_active_faults;
             ignored: delay_percent_runtime, abort_percent_runtime, delay_duration_runtime, abort_http_status_runtime,
                 max_active_faults_runtime, response_rate_limit_percent_runtime, abort_grpc_status_runtime,
                 disable_downstream_cluster_stats, filter_metadata;
-            refused: upstream_cluster, downstream_nodes, max_active_faults, response_rate_limit);
-        let delay = value.delay.as_ref().map(|d| decode_delay(d, &path.field("delay"))).transpose()?;
-        let abort = value.abort.as_ref().map(|a| decode_abort(a, &path.field("abort"))).transpose()?;
-        Ok(Self { delay, abort, headers: matcher::decode_headers(&value.headers, &path.field("headers"))? })
+            refused: downstream_nodes, response_rate_limit);
+        use pb::fault_abort::ErrorType as E;
+        use pbc::fault_delay::FaultDelaySecifier as S;
+        let (delay_path, abort_path) = (path.field("delay"), path.field("abort"));
+        let mut fault = Self {
+            headers: matcher::decode_headers(&value.headers, &path.field("headers"))?,
+            cluster: (!value.upstream_cluster.is_empty()).then(|| value.upstream_cluster.clone()),
+            most_active: value.max_active_faults.as_ref().map(|v| v.value),
+            ..Self::default()
+        };
+        let share = |p: &Option<envoy_types::pb::envoy::r#type::v3::FractionalPercent>, path: &Path<'_>| {
+            convert::parts_per_million(p.as_ref(), &path.field("percentage"))
+        };
+        match &value.delay {
+            Some(d) if matches!(d.fault_delay_secifier, Some(S::HeaderDelay(_))) => {
+                fault.asked_delay = Some(share(&d.percentage, &delay_path)?);
+            }
+            Some(d) => fault.delay = Some(decode_delay(d, &delay_path)?),
+            None => {}
+        }
+        match &value.abort {
+            Some(a) if matches!(a.error_type, Some(E::HeaderAbort(_))) => {
+                fault.asked_abort = Some(share(&a.percentage, &abort_path)?);
+            }
+            Some(a) => fault.abort = Some(decode_abort(a, &abort_path)?),
+            None => {}
+        }
+        Ok(fault)
     }
 
     pub(crate) fn encode(&self) -> pb::HttpFault {

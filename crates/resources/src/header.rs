@@ -1,5 +1,6 @@
 //! Header edits: set, append, remove. Values may hold format commands.
 
+use envoy_types::pb::envoy::config::common::mutation_rules::v3 as pb_mutation;
 use envoy_types::pb::envoy::config::core::v3 as core;
 
 use crate::substitution::Format;
@@ -35,7 +36,7 @@ impl HeaderValue {
     /// A header that always has this value.
     #[must_use]
     pub fn literal(name: &str, value: &str, action: AppendAction) -> Self {
-        Self { name: name.to_ascii_lowercase(), value: Format::literal(value), action, keep_empty: true }
+        Self { name: name.to_ascii_lowercase(), value: Format::literal(value), action, keep_empty: value.is_empty() }
     }
 }
 
@@ -119,4 +120,25 @@ fn decode_value(option: &core::HeaderValueOption, path: &Path<'_>) -> Result<Hea
         return Err(path.field("header").error("has an invalid name or value"));
     }
     Ok(HeaderValue { name, value, action, keep_empty: option.keep_empty_value })
+}
+
+/// Header mutations, in their order, as far as edits (removals first) mean the same.
+pub(crate) fn mutations(list: &[pb_mutation::HeaderMutation], path: &Path<'_>) -> Result<HeaderEdits, Error> {
+    use pb_mutation::header_mutation::Action as A;
+    let (mut add, mut remove) = (Vec::new(), Vec::new());
+    for (i, mutation) in list.iter().enumerate() {
+        match &mutation.action {
+            Some(A::Remove(name)) if !add.iter().any(|o: &core::HeaderValueOption| named(o, name)) => {
+                remove.push(name.clone());
+            }
+            Some(A::Append(option)) => add.push(option.clone()),
+            Some(A::Remove(_)) => return Err(path.index(i).error("removes what an earlier one puts")),
+            _ => return Err(path.index(i).error("needs remove or append")),
+        }
+    }
+    HeaderEdits::decode(&add, &remove, path)
+}
+
+fn named(option: &core::HeaderValueOption, name: &str) -> bool {
+    option.header.as_ref().is_some_and(|h| h.key.eq_ignore_ascii_case(name))
 }

@@ -20,6 +20,7 @@ mod error;
 pub mod fault;
 pub mod header;
 pub mod health_check;
+pub mod http_filter;
 pub mod json_format;
 pub mod listener;
 pub mod matcher;

@@ -12,6 +12,7 @@ use prost::{Message as _, Name as _};
 use crate::access_log::AccessLog;
 use crate::connection_manager::{HttpConnectionManager, RouteSource};
 use crate::convert;
+use crate::http_filter::HttpFilter;
 use crate::tcp_proxy::TcpProxy;
 use crate::{Audit, Error, Path};
 
@@ -50,6 +51,15 @@ impl Filter {
         match self {
             Self::Http(http) => Some(&http.routes),
             Self::Tcp(_) => None,
+        }
+    }
+
+    /// Its HTTP filters.
+    #[must_use]
+    pub fn http_filters(&self) -> &[HttpFilter] {
+        match self {
+            Self::Http(http) => &http.filters,
+            Self::Tcp(_) => &[],
         }
     }
 

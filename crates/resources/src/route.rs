@@ -9,8 +9,8 @@ mod policy;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::fault::Fault;
 use crate::header::HeaderEdits;
+use crate::http_filter::PerRoutes;
 use crate::matcher::{CookieMatcher, HeaderMatcher, QueryMatcher, RegexRewrite};
 use crate::retry::RetryPolicy;
 use crate::substitution::Format;
@@ -36,6 +36,8 @@ pub struct RouteConfiguration {
     pub most_specific_edits_win: bool,
     /// Copies of requests, for virtual hosts without any.
     pub mirrors: Vec<Mirror>,
+    /// What filters do for its virtual hosts.
+    pub filters: PerRoutes,
     /// Headers that only internal clients may send.
     pub internal_only_headers: Vec<String>,
 }
@@ -57,8 +59,8 @@ pub struct VirtualHost {
     pub response_headers: HeaderEdits,
     /// Policy for routes without one.
     pub retry: Option<RetryPolicy>,
-    /// Faults for routes without any.
-    pub fault: Option<Fault>,
+    /// What filters do for its routes.
+    pub filters: PerRoutes,
     /// Whether `x-envoy-attempt-count` is sent upstream.
     pub include_attempt_count: bool,
     /// Whether it is sent to the client.
@@ -82,8 +84,8 @@ pub struct Route {
     pub request_headers: HeaderEdits,
     /// Edits to responses.
     pub response_headers: HeaderEdits,
-    /// Faults injected on this route.
-    pub fault: Option<Fault>,
+    /// What filters do here.
+    pub filters: PerRoutes,
 }
 
 /// All of these must hold.
@@ -185,6 +187,8 @@ pub struct WeightedCluster {
     pub host_rewrite: Option<String>,
     /// A header that names it instead; its name is empty then.
     pub cluster_header: Option<String>,
+    /// What filters do for requests that go there.
+    pub filters: PerRoutes,
     /// Metadata that endpoints must have besides the route's.
     pub metadata: BTreeMap<String, String>,
 }

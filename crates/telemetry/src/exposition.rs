@@ -25,6 +25,10 @@ impl Sample {
     #[must_use]
     pub fn name(&self) -> String {
         match &self.tag {
+            // Envoy's own exception: the filter's prefix comes first.
+            Some((_, tag)) if self.prefix == "http_local_rate_limit" => {
+                format!("{tag}.{}.{}", self.prefix, self.metric)
+            }
             Some((_, tag)) => format!("{}.{tag}.{}", self.prefix, self.metric),
             None => format!("{}.{}", self.prefix, self.metric),
         }

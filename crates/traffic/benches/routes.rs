@@ -1,6 +1,7 @@
 //! What finding a route costs, by how many there are: `cargo bench -p serin-traffic --bench routes`.
 
 use serin_http1::{RequestHead, Version};
+use serin_resources::http_filter::PerRoutes;
 use serin_resources::route::{Action, PathMatch, Respond, Route, RouteConfiguration, RouteMatch, VirtualHost};
 use serin_traffic::router::RouteTable;
 
@@ -41,6 +42,6 @@ fn route(path: PathMatch) -> Route {
         action: Action::Respond(Respond { status: 200, body: Vec::new(), format: None }),
         request_headers: Default::default(),
         response_headers: Default::default(),
-        fault: None,
+        filters: PerRoutes::new(),
     }
 }

@@ -207,7 +207,7 @@ impl Balance {
         let point = if self.is_hashed() { wish.hash.unwrap_or_else(&mut *random) } else { 0 };
         let tier = self.tier(wish, point, random)?;
         if let Some(table) = &tier.table {
-            return self.from_table(table, point, wish.attempt, live);
+            return self.hashed(table, point, wish.attempt, live);
         }
         let number = tier.group(random)?;
         let group = tier.groups.get(number)?;
@@ -215,7 +215,7 @@ impl Balance {
             state.groups.resize_with(tier.first + number + 1, GroupState::default);
         }
         let own = state.groups.get_mut(tier.first + number)?;
-        group.pick(self.balancer, self.slow, own, live, random)
+        group.pick((self.balancer, self.slow), own, live, random)
     }
 
     fn is_hashed(&self) -> bool {
@@ -249,7 +249,7 @@ impl Balance {
         rest.iter().any(Availability::is_there).then_some(loads)
     }
 
-    fn from_table(&self, table: &Table, hash: u64, attempt: u32, live: &impl Live) -> Option<usize> {
+    fn hashed(&self, table: &Table, hash: u64, attempt: u32, live: &impl Live) -> Option<usize> {
         let (first, shares) = match table {
             Table::Ring(ring) => (ring.at(hash, attempt)?, ring.shares()),
             Table::Maglev(maglev) => (maglev.at(hash, attempt)?, maglev.shares()),
@@ -373,8 +373,7 @@ impl Group {
 
     fn pick(
         &self,
-        balancer: Balancer,
-        slow: bool,
+        (balancer, slow): (Balancer, bool),
         state: &mut GroupState,
         live: &impl Live,
         random: &mut impl FnMut() -> u64,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serin_http1::RequestHead;
 use serin_resources::fault::{AbortStatus, Fault};
 
-use crate::router::matches_headers;
+use crate::predicate::matches_headers;
 use crate::split::drawn;
 
 /// What to do to a request.
@@ -23,8 +23,34 @@ pub fn decide(fault: &Fault, head: &RequestHead, (first, second): (u64, u64)) ->
     if !fault.headers.is_empty() && !matches_headers(&fault.headers, head) {
         return Injection::default();
     }
+    let asked = |share: Option<u32>, header: &str, percent: &str, random| -> Option<u64> {
+        let share = asked_share(share?, head, percent);
+        let value = head.fields.get_str(header)?.trim().parse().ok()?;
+        drawn(share, random).then_some(value)
+    };
+    let asked_delay =
+        asked(fault.asked_delay, "x-envoy-fault-delay-request", "x-envoy-fault-delay-request-percentage", first);
+    let status =
+        asked(fault.asked_abort, "x-envoy-fault-abort-request", "x-envoy-fault-abort-request-percentage", second);
+    let grpc =
+        asked(fault.asked_abort, "x-envoy-fault-abort-grpc-request", "x-envoy-fault-abort-request-percentage", second);
+    let asked_abort = status
+        .and_then(|s| u16::try_from(s).ok().filter(|s| (200..600).contains(s)).map(AbortStatus::Http))
+        .or_else(|| grpc.and_then(|s| u32::try_from(s).ok()).map(AbortStatus::Grpc));
     Injection {
-        delay: fault.delay.filter(|d| drawn(d.share, first)).map(|d| d.fixed),
-        abort: fault.abort.filter(|a| drawn(a.share, second)).map(|a| a.status),
+        delay: fault
+            .delay
+            .filter(|d| drawn(d.share, first))
+            .map(|d| d.fixed)
+            .or(asked_delay.map(Duration::from_millis)),
+        abort: fault.abort.filter(|a| drawn(a.share, second)).map(|a| a.status).or(asked_abort),
+    }
+}
+
+/// The share that a header asks for, at most the configured one; its percentage is whole and of the same parts.
+fn asked_share(most: u32, head: &RequestHead, header: &str) -> u32 {
+    match head.fields.get_str(header).and_then(|v| v.trim().parse::<u32>().ok()) {
+        Some(percent) => percent.saturating_mul(10_000).min(most),
+        None => most,
     }
 }

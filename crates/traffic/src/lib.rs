@@ -6,11 +6,13 @@
 pub mod balance;
 pub mod cookie;
 pub mod fault;
+pub mod filter;
 pub mod hash;
 pub mod header_edit;
 pub mod health;
 pub mod outcome;
 pub mod outlier;
+pub mod predicate;
 pub mod redirect;
 pub mod retry;
 pub mod rewrite;

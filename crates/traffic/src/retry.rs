@@ -9,7 +9,7 @@ use serin_http1::{RequestHead, ResponseHead};
 use serin_resources::retry::{RetryOn, RetryPolicy};
 
 use crate::outcome::Outcome;
-use crate::router::{matches_answer, matches_headers};
+use crate::predicate::{matches_answer, matches_headers};
 
 /// Whether `policy` asks for another try after this outcome, leaving the number of tries aside; `head` is the answer's.
 #[must_use]

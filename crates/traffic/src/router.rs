@@ -3,7 +3,6 @@
 //! Virtual hosts are looked up as in Envoy: exact name, longest suffix (`*.a`), longest prefix (`a.*`), then `*`.
 
 mod index;
-mod predicate;
 
 use std::collections::HashMap;
 
@@ -14,11 +13,10 @@ use serin_resources::route::{
     VirtualHost,
 };
 
+use crate::filter::{self, Overrides};
+use crate::predicate::{Cookie, Header, Query, Text};
 use crate::split::{Split, drawn};
 use index::RouteIndex;
-use predicate::{Cookie, Header, Query, Text};
-
-pub use predicate::{matches_answer, matches_headers};
 
 /// A route configuration, compiled.
 #[derive(Debug)]
@@ -41,6 +39,8 @@ pub struct RouteTable {
     pub most_specific_edits_win: bool,
     /// Headers that only internal clients may send.
     pub internal_only_headers: Vec<String>,
+    /// What filters do for all of it.
+    pub filters: Overrides,
 }
 
 /// A virtual host, compiled.
@@ -50,6 +50,8 @@ pub struct CompiledHost {
     pub config: VirtualHost,
     /// Its routes, in order.
     pub routes: Vec<CompiledRoute>,
+    /// What filters do for them.
+    pub filters: Overrides,
     index: Option<RouteIndex>,
 }
 
@@ -60,6 +62,10 @@ pub struct CompiledRoute {
     pub config: Route,
     /// The split of its clusters.
     pub split: Split,
+    /// What filters do here, and for each of its clusters.
+    pub filters: Overrides,
+    /// See above.
+    pub cluster_filters: Vec<Overrides>,
     /// The number of each of its clusters in the table.
     pub clusters: Vec<usize>,
     /// Its retry policy, or its virtual host's.
@@ -94,6 +100,7 @@ impl RouteTable {
             ignore_parameters: config.ignore_path_parameters,
             most_specific_edits_win: config.most_specific_edits_win,
             internal_only_headers: config.internal_only_headers.clone(),
+            filters: filter::compile(&config.filters),
         };
         let mut numbers = HashMap::new();
         for host in &config.virtual_hosts {
@@ -105,6 +112,7 @@ impl RouteTable {
             let index = RouteIndex::build(host.routes.iter().map(|r| &r.matches));
             table.hosts.push(CompiledHost {
                 config: VirtualHost { routes: Vec::new(), ..host.clone() },
+                filters: filter::compile(&host.filters),
                 routes,
                 index,
             });
@@ -171,6 +179,16 @@ impl RouteTable {
         &self.clusters
     }
 
+    /// The buckets of all rate limits in it.
+    pub fn buckets(&self) -> impl Iterator<Item = &filter::Bucket> {
+        fn of_route(route: &CompiledRoute) -> impl Iterator<Item = &Overrides> {
+            std::iter::once(&route.filters).chain(&route.cluster_filters)
+        }
+        let hosts = self.hosts.iter();
+        let hosts = hosts.flat_map(|h| std::iter::once(&h.filters).chain(h.routes.iter().flat_map(of_route)));
+        std::iter::once(&self.filters).chain(hosts).flat_map(filter::buckets)
+    }
+
     /// Every host, for admin pages.
     #[must_use]
     pub fn hosts(&self) -> &[CompiledHost] {
@@ -195,11 +213,6 @@ fn without_port(name: &str) -> &str {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         _ => name,
     }
-}
-
-/// A pattern that must match a whole string.
-pub(crate) fn full_match(pattern: &str) -> Option<regex::bytes::Regex> {
-    regex::bytes::Regex::new(&format!("^(?:{pattern})$")).ok()
 }
 
 impl CompiledRoute {
@@ -230,6 +243,8 @@ impl CompiledRoute {
         let compiled = |pattern: &str| regex::bytes::Regex::new(pattern).ok();
         Self {
             split: Split::new(clusters.iter().map(|c| c.weight)),
+            filters: filter::compile(&route.filters),
+            cluster_filters: clusters.iter().map(|c| filter::compile(&c.filters)).collect(),
             clusters: clusters.iter().map(|c| number(&c.name)).collect(),
             mirrors: mirrors.iter().map(|m| (m.clone(), number(&m.cluster))).collect(),
             hash_patterns: forward.map_or_else(Vec::new, |f| {

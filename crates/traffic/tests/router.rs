@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use serin_http1::{RequestHead, Version};
+use serin_resources::http_filter::PerRoutes;
 use serin_resources::matcher::{
     HeaderMatcher, HeaderPredicate, QueryMatcher, QueryPredicate, StringMatch, StringMatcher,
 };
@@ -60,7 +61,7 @@ fn matches(condition: RouteMatch, head: &RequestHead) -> bool {
         action: Action::Respond(Respond { status: 200, body: Vec::new(), format: None }),
         request_headers: Default::default(),
         response_headers: Default::default(),
-        fault: None,
+        filters: PerRoutes::new(),
     };
     let config = RouteConfiguration {
         virtual_hosts: vec![VirtualHost { routes: vec![route], ..host(&["*"]) }],
@@ -198,6 +199,6 @@ fn random_route(random: &mut fastrand::Rng) -> Route {
         action: Action::Respond(Respond { status: 200, body: Vec::new(), format: None }),
         request_headers: Default::default(),
         response_headers: Default::default(),
-        fault: None,
+        filters: PerRoutes::new(),
     }
 }

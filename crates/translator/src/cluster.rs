@@ -78,7 +78,7 @@ fn apply(policy: &TrafficPolicy, protocol: Protocol, cluster: &mut Cluster) {
         cluster.idle_timeout = pool.idle_timeout.unwrap_or(cluster.idle_timeout);
         cluster.max_requests_per_connection = pool.max_requests_per_connection;
         let breakers = Breakers { requests: pool.max_requests, retries: pool.max_retries, ..Breakers::NONE };
-        cluster.breakers = [breakers; 2];
+        cluster.breakers = [breakers, Breakers::default()];
     }
     if let Some(outlier) = &policy.outlier_detection {
         cluster.panic_threshold = u8::try_from(outlier.min_health_percent).unwrap_or(100);

@@ -56,7 +56,7 @@ pub(crate) fn fault(rule: Option<&model::Fault>) -> Option<Fault> {
             },
             share: a.share.parts(),
         }),
-        headers: Vec::new(),
+        ..Fault::default()
     };
     (fault != Fault::default()).then_some(fault)
 }

@@ -4,6 +4,8 @@ use serin_model::{
     Action, Destination, GatewayRef, Headers, HttpMatch, HttpRoute, MeshSnapshot, PathRedirect, ProxyIdentity, Rewrite,
     StringMatch, VirtualService, selects,
 };
+use serin_resources::fault::FILTER as FAULT;
+use serin_resources::http_filter::{FilterConfig, PerRoute, PerRoutes};
 use serin_resources::matcher::{
     HeaderMatcher, HeaderPredicate, QueryMatcher, QueryPredicate, RegexRewrite, StringMatch as Pattern, StringMatcher,
 };
@@ -60,7 +62,7 @@ pub(crate) fn plain(name: &str, action: route::Action) -> Route {
         action,
         request_headers: Default::default(),
         response_headers: Default::default(),
-        fault: None,
+        filters: PerRoutes::new(),
     }
 }
 
@@ -93,7 +95,7 @@ fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> 
         matches,
         request_headers: policy::headers(&http.headers.request),
         response_headers: policy::headers(&http.headers.response),
-        fault,
+        filters: fault.map(|f| (FAULT.to_owned(), PerRoute::Config(FilterConfig::Fault(f)))).into_iter().collect(),
     }
 }
 

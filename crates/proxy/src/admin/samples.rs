@@ -1,5 +1,7 @@
 //! Every number there is, under Envoy's names.
 
+use std::collections::BTreeMap;
+
 use serin_resources::type_url;
 use serin_telemetry::Sample;
 
@@ -27,6 +29,17 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
         for (metric, value) in stats.iter() {
             push(kind, Some((label, prefix)), metric, value, metric::is_gauge(metric));
         }
+    }
+    let mut limits: BTreeMap<(String, &str), u64> = BTreeMap::new();
+    for (listener, table) in current.listeners.values() {
+        for bucket in listener.chain.buckets().chain(table.buckets()) {
+            for (name, count) in bucket.counted() {
+                *limits.entry((bucket.config.prefix.clone(), name)).or_default() += count;
+            }
+        }
+    }
+    for ((prefix, metric), value) in &limits {
+        push("http_local_rate_limit", Some(("envoy_local_http_ratelimit_prefix", prefix)), metric, *value, false);
     }
     for (type_url, prefix) in [
         (type_url::CLUSTER, "cluster_manager.cds"),

@@ -9,6 +9,7 @@ use serin_resources::access_log::{AccessLog, LogFormat, Sink};
 use serin_resources::listener::Filter;
 use serin_telemetry::Counters;
 use serin_telemetry::access_log::{Destination, Writer};
+use serin_traffic::filter::Chain;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -106,7 +107,14 @@ impl Listeners {
                 logs.push((log.format.clone(), writer));
             }
         }
-        let runtime = Arc::new(ListenerRuntime { config: listener.clone(), stats, logs });
+        let filters = listener.filter.http_filters();
+        // What filters remember survives a change of anything else.
+        let before = self.runtimes.get(&listener.name).filter(|r| r.config.filter.http_filters() == filters);
+        let (chain, faults) = match before {
+            Some(before) => (before.chain.clone(), before.faults.clone()),
+            None => (Arc::new(Chain::new(filters)), Arc::default()),
+        };
+        let runtime = Arc::new(ListenerRuntime { config: listener.clone(), stats, logs, chain, faults });
         self.runtimes.insert(listener.name.clone(), runtime.clone());
         runtime
     }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -56,6 +57,21 @@ pub(crate) struct RequestBody<'a> {
     /// Longest silence of either side before the request is given up; zero is for ever.
     pub(crate) idle: Duration,
     pub(crate) timers: &'a Timers,
+}
+
+/// How receiving a whole body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gathered {
+    /// It is there, with so many bytes.
+    Whole(u64),
+    /// It is longer than it may be.
+    TooLong,
+    /// It is not framed as it should be.
+    Malformed,
+    /// Nothing of it came for too long.
+    Silent,
+    /// The client is gone.
+    Gone,
 }
 
 /// Longest body that is kept for another try (Envoy's default buffer is 1 MiB; its edge advice 32 KiB).
@@ -172,6 +188,39 @@ impl<'a> RequestBody<'a> {
             self.copies.push(Copier(shared.clone()));
         }
         BodyCopy(shared)
+    }
+
+    /// Receives the whole body, if it is not longer than that, and keeps it.
+    pub(crate) async fn gather(&mut self, most: u64) -> Gathered {
+        self.keeping = true;
+        loop {
+            match self.source.take() {
+                Ok(Take::Frame(Frame::Data(bytes))) => {
+                    self.received += bytes.len() as u64;
+                    self.kept_bytes += bytes.len();
+                    if self.kept_bytes as u64 > most {
+                        return Gathered::TooLong;
+                    }
+                    self.kept.push(bytes);
+                }
+                Ok(Take::Frame(Frame::Trailers(_))) => self.lost = true,
+                Ok(Take::End) => {
+                    self.finished = true;
+                    self.position = 0;
+                    return Gathered::Whole(self.kept_bytes as u64);
+                }
+                Ok(Take::Wait) => {
+                    let (timers, idle) = (self.timers, self.idle);
+                    match timers.within(idle, pin!(self.fill())).await {
+                        Some(Ok(())) => {}
+                        Some(Err(_)) => return Gathered::Gone,
+                        None => return Gathered::Silent,
+                    }
+                }
+                Err(BodyError::Malformed) => return Gathered::Malformed,
+                Err(BodyError::Aborted) => return Gathered::Gone,
+            }
+        }
     }
 
     /// Reads on without waiting when more is probably there; true when something came.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::attempt::{Answer, Exchange};
 use super::body::RequestBody;
 use super::date;
+use super::filters::Duties;
 use super::finish::Record;
 use super::forward::{self, Moved};
 use super::local_reply::LocalReply;
@@ -96,6 +97,8 @@ pub(crate) struct Shape<'a> {
     pub(crate) http: &'a HttpConnectionManager,
     pub(crate) place: Place<'a>,
     pub(crate) request: &'a RequestHead,
+    /// What filters owe to the answer.
+    pub(crate) duties: Duties<'a>,
 }
 
 /// Answers by ourselves.
@@ -155,7 +158,7 @@ pub(crate) async fn local(
 /// Passes an upstream's answer on.
 pub(crate) async fn answer(
     forwarded: Forwarded<'_>,
-    shape: Shape<'_>,
+    mut shape: Shape<'_>,
     body: &mut RequestBody<'_>,
     (responder, record): (Responder<'_>, &mut Record),
 ) -> Served {
@@ -163,6 +166,9 @@ pub(crate) async fn answer(
     let switching = answer.head.status == 101;
     let took = body.timers.tick() - record.started();
     prepare(&mut answer.head, &shape, (took, switching), (record, &cluster.config.name));
+    if !shape.duties.is_empty() {
+        shape.duties.pay(&mut answer.head, shape.request, record);
+    }
     cookies.iter().for_each(|cookie| answer.head.fields.append(b"set-cookie", cookie.as_bytes()));
     record.response(&answer.head);
     let grpc = answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok());

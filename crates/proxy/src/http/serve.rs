@@ -6,19 +6,21 @@ use std::rc::Rc;
 
 use serin_http1::RequestHead;
 use serin_http1::framing::Framing;
-use serin_resources::fault::{AbortStatus, Fault};
 use serin_resources::header::HeaderEdits;
 use serin_resources::listener::Filter;
 use serin_resources::route::{Action, Forward, RandomSource, Redirect, WeightedCluster};
+use serin_traffic::filter::Overrides;
 use serin_traffic::hash::{self, Hashed};
 use serin_traffic::header_edit;
 use serin_traffic::router::RouteTable;
-use serin_traffic::{fault, redirect, rewrite};
+use serin_traffic::{redirect, rewrite};
 
 use super::attempts::{Deadlines, Target};
 use super::body::RequestBody;
+use super::filters::{Duties, Passage};
 use super::finish::Record;
 use super::local_reply::LocalReply;
+use super::request::Asked;
 use super::respond::{self, Responder, Served};
 use super::stage::{Forwarded, Here, Place, Stages};
 use super::{ConnectionContext, attempts, follow, mirror, request};
@@ -36,13 +38,13 @@ pub(crate) async fn serve(
     let (known, view) = context.view();
     let mut record = Record::new(context, &view, body.timers.last());
     record.request(head);
-    if !known {
-        let reply = LocalReply { close: true, ..LocalReply::new(503, "the listener was removed", "NR") };
-        return respond::local(reply, (head, &body), responder, &mut record).await;
-    }
-    if head.is_connect() {
-        let reply = LocalReply { close: true, ..LocalReply::empty(405, "-") };
-        return respond::local(reply, (head, &body), responder, &mut record).await;
+    let unserved = match (known, head.is_connect()) {
+        (false, _) => Some(LocalReply::new(503, "the listener was removed", "NR")),
+        (true, true) => Some(LocalReply::empty(405, "-")),
+        (true, false) => None,
+    };
+    if let Some(reply) = unserved {
+        return respond::local(LocalReply { close: true, ..reply }, (head, &body), responder, &mut record).await;
     }
     let Filter::Http(http) = &view.listener.config.filter else {
         // The listener became another: the connection ends as its configuration did.
@@ -60,29 +62,47 @@ pub(crate) async fn serve(
     record.request(head);
     let mut redirects = 0;
     let served = loop {
-        let Some(place) = find(&view.table, head, context.worker.random()) else {
-            record.count(metric::http::NO_ROUTE);
-            let reply = LocalReply::empty(404, "NR").for_request(head);
-            break respond::local(reply, (head, &body), responder, &mut record).await;
+        let place = find(&view.table, head, context.worker.random());
+        if let Some(place) = place {
+            record.route(&place.host.config.name, &place.route.config.name);
+        }
+        let drawn = place.map(|p| draw(p, context, &asked, head));
+        let mut duties = Duties::default();
+        let overrides = overrides(&view.table, place, drawn.as_ref());
+        let cluster = place.zip(drawn.as_ref()).and_then(|(p, d)| cluster_name(p, d, head));
+        let passage = Passage {
+            context,
+            view: &view,
+            asked: &asked,
+            record: &record,
+            overrides: &overrides,
+            cluster: cluster.as_deref(),
         };
-        record.route(&place.host.config.name, &place.route.config.name);
-        let stages = Stages { context, view: &view, place, http, asked: &asked, framing };
-        match stages.run(head, &mut body, &mut record).await {
-            Ok(forwarded) => {
+        let passed = passage.run(head, (&mut body, &mut framing), &mut duties).await;
+        let outcome = match (passed, place.zip(drawn)) {
+            (Err(stop), _) => Err(stop),
+            (Ok(()), None) => {
+                record.count(metric::http::NO_ROUTE);
+                Err(Some(LocalReply::empty(404, "NR")))
+            }
+            (Ok(()), Some((place, drawn))) => {
+                let stages = Stages { context, view: &view, place, http, asked: &asked, framing };
+                stages.run(drawn, head, &mut body, &mut record).await.map(|forwarded| (stages, forwarded))
+            }
+        };
+        match outcome {
+            Ok((stages, forwarded)) => {
+                let place = stages.place;
                 if follow::elsewhere(&forwarded, place.route, head, (&mut body, &mut framing), &mut redirects) {
                     continue;
                 }
                 body.forget();
                 let edits = stages.response_edits(forwarded.destination);
-                let shape = respond::Shape { edits, http, place, request: head };
+                let shape = respond::Shape { edits, http, place, request: head, duties };
                 break respond::answer(forwarded, shape, &mut body, (responder, &mut record)).await;
             }
-            Err(Some(mut reply)) => {
-                reply = reply.for_request(head);
-                if place.host.config.include_attempt_count_in_response && record.attempts > 0 {
-                    let count = record.attempts.to_string();
-                    reply.head.fields.set("x-envoy-attempt-count", count.as_bytes());
-                }
+            Err(Some(reply)) => {
+                let reply = completed(reply, place, head, &record, &mut duties);
                 break respond::local(reply, (head, &body), responder, &mut record).await;
             }
             Err(None) => break Served::Abort,
@@ -98,6 +118,64 @@ fn find<'a>(table: &'a RouteTable, head: &RequestHead, random: u64) -> Option<Pl
     Some(Place { host, route })
 }
 
+/// An answer of our own with what its route and the filters want in it.
+fn completed(
+    reply: LocalReply,
+    place: Option<Place<'_>>,
+    head: &RequestHead,
+    record: &Record,
+    duties: &mut Duties<'_>,
+) -> LocalReply {
+    let mut reply = reply.for_request(head);
+    if record.attempts > 0 && place.is_some_and(|p| p.host.config.include_attempt_count_in_response) {
+        reply.head.fields.set("x-envoy-attempt-count", record.attempts.to_string().as_bytes());
+    }
+    if !duties.is_empty() {
+        duties.pay(&mut reply.head, head, record);
+    }
+    reply
+}
+
+/// What was drawn for a request when its route was found.
+struct Drawn {
+    hashed: Hashed,
+    /// Which part of a split.
+    part: usize,
+}
+
+fn draw(place: Place<'_>, context: &ConnectionContext, asked: &Asked, head: &RequestHead) -> Drawn {
+    let mut hashed = Hashed::default();
+    let Action::Forward(forward) = &place.route.config.action else { return Drawn { hashed, part: 0 } };
+    if !forward.hash.is_empty() {
+        let connection = hash::Connection { peer: context.peer, local: context.local };
+        hashed = hash::of(&forward.hash, &place.route.hash_patterns, head, (asked.client, connection));
+    }
+    let given = match &forward.random {
+        RandomSource::Draw => None,
+        RandomSource::Header(name) => head.fields.get_str(name).and_then(|v| v.parse().ok()),
+        RandomSource::Hash => hashed.value,
+    };
+    let split = &place.route.split;
+    let part = given.map_or_else(|| split.pick(context.worker.random()), |number| split.at(number));
+    Drawn { hashed, part }
+}
+
+/// The name of the cluster that a request goes to.
+fn cluster_name<'a>(place: Place<'a>, drawn: &Drawn, head: &RequestHead) -> Option<Cow<'a, str>> {
+    let Action::Forward(forward) = &place.route.config.action else { return None };
+    match &forward.cluster_header {
+        Some(header) => Some(Cow::Owned(head.fields.get_str(header).unwrap_or_default().to_owned())),
+        None => forward.clusters.get(drawn.part).map(|c| Cow::Borrowed(c.name.as_str())),
+    }
+}
+
+/// What is said of filters for a request, the most specific first.
+fn overrides<'a>(table: &'a RouteTable, place: Option<Place<'a>>, drawn: Option<&Drawn>) -> Vec<&'a Overrides> {
+    let own = place.and_then(|p| p.route.cluster_filters.get(drawn?.part));
+    let levels = [own, place.map(|p| &p.route.filters), place.map(|p| &p.host.filters), Some(&table.filters)];
+    levels.into_iter().flatten().filter(|o| !o.is_empty()).collect()
+}
+
 /// Where a request goes.
 struct Destination<'a> {
     /// The part of a split that was drawn; none when a header names the cluster.
@@ -110,16 +188,14 @@ impl<'a> Stages<'a> {
     /// An answer from upstream; `Err(Some)` is an answer of our own, `Err(None)` a client that is gone.
     async fn run(
         &self,
+        drawn: Drawn,
         head: &mut RequestHead,
         body: &mut RequestBody<'_>,
         record: &mut Record,
     ) -> Result<Forwarded<'a>, Option<LocalReply>> {
         let forward = self.local_reply(head, record)?;
-        if let Some(faults) = &self.http.fault {
-            self.inject_fault(faults, head, body, record).await?;
-        }
         body.idle = forward.idle_timeout.unwrap_or(body.idle);
-        let Destination { weighted, cluster, hashed } = self.destination(forward, head, record)?;
+        let Destination { weighted, cluster, hashed } = self.destination(drawn, forward, head, record)?;
         record.cluster(&cluster.config.name);
         self.edit_request(head, forward, (weighted, &cluster.config.name), record);
         let permit = attempts::admit(&cluster, forward.high_priority, self.context.worker.id)?;
@@ -142,17 +218,13 @@ impl<'a> Stages<'a> {
     /// Draws the cluster.
     fn destination(
         &self,
+        Drawn { hashed, part }: Drawn,
         forward: &'a Forward,
         head: &RequestHead,
         record: &Record,
     ) -> Result<Destination<'a>, Option<LocalReply>> {
         let worker = &self.context.worker;
         let route = self.place.route;
-        let mut hashed = Hashed::default();
-        if !forward.hash.is_empty() {
-            let connection = hash::Connection { peer: self.context.peer, local: self.context.local };
-            hashed = hash::of(&forward.hash, &route.hash_patterns, head, (self.asked.client, connection));
-        }
         let missing = || {
             record.count(metric::http::NO_CLUSTER);
             Some(LocalReply::empty(forward.cluster_not_found_status, "NC"))
@@ -164,17 +236,11 @@ impl<'a> Stages<'a> {
         if let Some(header) = &forward.cluster_header {
             return Ok(Destination { weighted: None, cluster: named(header)?, hashed });
         }
-        let given = match &forward.random {
-            RandomSource::Draw => None,
-            RandomSource::Header(name) => head.fields.get_str(name).and_then(|v| v.parse().ok()),
-            RandomSource::Hash => hashed.value,
-        };
-        let drawn = given.map_or_else(|| route.split.pick(worker.random()), |number| route.split.at(number));
-        let weighted = forward.clusters.get(drawn).ok_or(None)?;
+        let weighted = forward.clusters.get(part).ok_or(None)?;
         if let Some(header) = &weighted.cluster_header {
             return Ok(Destination { weighted: Some(weighted), cluster: named(header)?, hashed });
         }
-        let number = route.clusters.get(drawn).copied().unwrap_or(usize::MAX);
+        let number = route.clusters.get(part).copied().unwrap_or(usize::MAX);
         let cluster = self.view.cluster(number, worker).cloned().ok_or_else(missing)?;
         Ok(Destination { weighted: Some(weighted), cluster, hashed })
     }
@@ -219,41 +285,6 @@ impl<'a> Stages<'a> {
             header_edit::to_response(edits, &mut reply.head, head, &here);
         }
         reply
-    }
-
-    /// Forced delay and abort: the route's, else the virtual host's, else the filter's own.
-    async fn inject_fault(
-        &self,
-        listeners: &Fault,
-        head: &RequestHead,
-        body: &mut RequestBody<'_>,
-        record: &Record,
-    ) -> Result<(), Option<LocalReply>> {
-        let config =
-            self.place.route.config.fault.as_ref().or(self.place.host.config.fault.as_ref()).unwrap_or(listeners);
-        if config.delay.is_none() && config.abort.is_none() {
-            return Ok(());
-        }
-        let worker = &self.context.worker;
-        let injection = fault::decide(config, head, (worker.random(), worker.random()));
-        if let Some(delay) = injection.delay {
-            record.count(metric::http::DELAYS_INJECTED);
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                () = body.abandoned() => return Err(None),
-            }
-            body.timers.tick();
-        }
-        match injection.abort {
-            None => Ok(()),
-            Some(status) => {
-                record.count(metric::http::ABORTS_INJECTED);
-                Err(Some(match status {
-                    AbortStatus::Http(code) => LocalReply::new(code, "fault filter abort", "FI"),
-                    AbortStatus::Grpc(code) => LocalReply::new(200, "fault filter abort", "FI").into_grpc(code),
-                }))
-            }
-        }
     }
 
     /// Header edits, then path and authority.

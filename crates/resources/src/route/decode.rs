@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as pb;
-use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as pb_fault;
-use envoy_types::pb::google::protobuf::Any;
 use prost::Message as _;
 
 use super::*;
 use crate::convert;
-use crate::fault;
+use crate::http_filter;
 use crate::matcher;
 use crate::{Audit, Error, Path};
 
@@ -36,8 +34,8 @@ impl RouteConfiguration {
             supported: name, virtual_hosts, response_headers_to_add, response_headers_to_remove, request_headers_to_add,
                 request_headers_to_remove, validate_clusters, ignore_port_in_host_matching, max_direct_response_body_size_bytes,
                 most_specific_header_mutations_wins, request_mirror_policies, ignore_path_parameters_in_path_matching,
-                internal_only_headers;
-            ignored: metadata, typed_per_filter_config;
+                internal_only_headers, typed_per_filter_config;
+            ignored: metadata;
             refused: vhds, cluster_specifier_plugins, vhost_header, route_specifiers);
         let hosts_path = path.field("virtual_hosts");
         let mut virtual_hosts = Vec::with_capacity(value.virtual_hosts.len());
@@ -54,6 +52,7 @@ impl RouteConfiguration {
             ignore_path_parameters: value.ignore_path_parameters_in_path_matching,
             most_specific_edits_win: value.most_specific_header_mutations_wins,
             mirrors: mirrors(&value.request_mirror_policies, audit, path)?,
+            filters: http_filter::decode_per_route(&value.typed_per_filter_config, audit, path)?,
             internal_only_headers: value.internal_only_headers.iter().map(|n| n.to_ascii_lowercase()).collect(),
         })
     }
@@ -93,7 +92,7 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
         request_headers: edits(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,
         response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
         retry: value.retry_policy.as_ref().map(|r| RetryPolicy::decode(r, audit, &retry_path)).transpose()?,
-        fault: per_filter(&value.typed_per_filter_config, audit, path)?,
+        filters: http_filter::decode_per_route(&value.typed_per_filter_config, audit, path)?,
         include_attempt_count: value.include_request_attempt_count,
         include_attempt_count_in_response: value.include_attempt_count_in_response,
         mirrors: mirrors(&value.request_mirror_policies, audit, path)?,
@@ -128,7 +127,7 @@ fn route(value: &pb::Route, audit: &mut Audit, path: &Path<'_>) -> Result<Route,
         action,
         request_headers: edits(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,
         response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
-        fault: per_filter(&value.typed_per_filter_config, audit, path)?,
+        filters: http_filter::decode_per_route(&value.typed_per_filter_config, audit, path)?,
     })
 }
 
@@ -267,9 +266,9 @@ fn cluster_weight(
     use pb::weighted_cluster::cluster_weight::HostRewriteSpecifier as H;
     audit!(value, pb::weighted_cluster::ClusterWeight as pb::weighted_cluster::ClusterWeight, audit, path;
         supported: name, weight, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
-            response_headers_to_remove, host_rewrite_specifier, cluster_header, metadata_match;
+            response_headers_to_remove, host_rewrite_specifier, cluster_header, metadata_match, typed_per_filter_config;
         ignored: ;
-        refused: typed_per_filter_config);
+        refused: );
     if value.name.is_empty() == value.cluster_header.is_empty() {
         return Err(path.error("needs either name or cluster_header"));
     }
@@ -280,6 +279,7 @@ fn cluster_weight(
         response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
         host_rewrite: value.host_rewrite_specifier.as_ref().map(|H::HostRewriteLiteral(host)| host.clone()),
         cluster_header: (!value.cluster_header.is_empty()).then(|| value.cluster_header.to_ascii_lowercase()),
+        filters: http_filter::decode_per_route(&value.typed_per_filter_config, audit, path)?,
         metadata: convert::metadata(value.metadata_match.as_ref(), &path.field("metadata_match"))?,
     })
 }
@@ -383,21 +383,6 @@ fn internal_redirect(
         cross_scheme: value.allow_cross_scheme_redirect,
         copy_headers: value.response_headers_to_copy.iter().map(|n| n.to_ascii_lowercase()).collect(),
     })
-}
-
-/// The configuration of the filters that are known; any other filter's is refused by name.
-fn per_filter(configs: &HashMap<String, Any>, audit: &mut Audit, path: &Path<'_>) -> Result<Option<Fault>, Error> {
-    let path = path.field("typed_per_filter_config");
-    let mut found = None;
-    for (name, any) in configs {
-        let here = path.field(name);
-        if name != fault::FILTER {
-            return Err(here.error("no such filter is supported"));
-        }
-        let value: pb_fault::HttpFault = convert::from_any(any, &here)?;
-        found = Some(Fault::decode(&value, audit, &here)?);
-    }
-    Ok(found)
 }
 
 fn edits(add: &[core::HeaderValueOption], remove: &[String], path: &Path<'_>) -> Result<HeaderEdits, Error> {

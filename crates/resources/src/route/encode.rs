@@ -1,15 +1,12 @@
 //! To the protobufs of `envoy.config.route.v3`.
 
-use std::collections::HashMap;
-
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as pb;
-use envoy_types::pb::google::protobuf::Any;
 use prost::Message as _;
 
 use super::*;
 use crate::convert;
-use crate::fault;
+use crate::http_filter;
 
 impl RouteConfiguration {
     /// The bytes of an RDS resource.
@@ -53,7 +50,7 @@ fn virtual_host(host: &VirtualHost) -> pb::VirtualHost {
         response_headers_to_add: host.response_headers.encode_add(),
         response_headers_to_remove: host.response_headers.remove.clone(),
         retry_policy: host.retry.as_ref().map(RetryPolicy::encode),
-        typed_per_filter_config: per_filter(host.fault.as_ref()),
+        typed_per_filter_config: http_filter::encode_per_route(&host.filters),
         include_request_attempt_count: host.include_attempt_count,
         include_attempt_count_in_response: host.include_attempt_count_in_response,
         request_mirror_policies: host.mirrors.iter().map(Mirror::encode).collect(),
@@ -75,7 +72,7 @@ fn route(route: &Route) -> pb::Route {
         request_headers_to_remove: route.request_headers.remove.clone(),
         response_headers_to_add: route.response_headers.encode_add(),
         response_headers_to_remove: route.response_headers.remove.clone(),
-        typed_per_filter_config: per_filter(route.fault.as_ref()),
+        typed_per_filter_config: http_filter::encode_per_route(&route.filters),
         ..Default::default()
     }
 }
@@ -193,8 +190,8 @@ fn cluster_weight(value: &WeightedCluster) -> pb::weighted_cluster::ClusterWeigh
         response_headers_to_remove: value.response_headers.remove.clone(),
         host_rewrite_specifier: value.host_rewrite.clone().map(H::HostRewriteLiteral),
         cluster_header: value.cluster_header.clone().unwrap_or_default(),
+        typed_per_filter_config: http_filter::encode_per_route(&value.filters),
         metadata_match: convert::proto_metadata(&value.metadata),
-        ..Default::default()
     }
 }
 
@@ -226,8 +223,4 @@ fn respond(value: &Respond) -> pb::DirectResponseAction {
         ..Default::default()
     });
     pb::DirectResponseAction { status: value.status.into(), body, ..Default::default() }
-}
-
-fn per_filter(fault: Option<&Fault>) -> HashMap<String, Any> {
-    fault.map(|f| (fault::FILTER.to_owned(), convert::any(&f.encode()))).into_iter().collect()
 }

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::common::mutation_rules::v3 as pb_mutation;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use envoy_types::pb::envoy::config::route::v3::route_action as pba;
 
 use crate::convert;
-use crate::header::HeaderEdits;
+use crate::header::{self, HeaderEdits};
 use crate::matcher::RegexRewrite;
 use crate::{Audit, Error, Path};
 
@@ -144,7 +143,7 @@ impl Mirror {
             share,
             plain_host: value.disable_shadow_host_suffix_append,
             host_rewrite: (!value.host_rewrite_literal.is_empty()).then(|| value.host_rewrite_literal.clone()),
-            headers: mutations(&value.request_headers_mutations, &path.field("request_headers_mutations"))?,
+            headers: header::mutations(&value.request_headers_mutations, &path.field("request_headers_mutations"))?,
         })
     }
 
@@ -161,27 +160,6 @@ impl Mirror {
             ..Default::default()
         }
     }
-}
-
-/// Header mutations, in their order, as far as edits (removals first) mean the same.
-pub(crate) fn mutations(list: &[pb_mutation::HeaderMutation], path: &Path<'_>) -> Result<HeaderEdits, Error> {
-    use pb_mutation::header_mutation::Action as A;
-    let (mut add, mut remove) = (Vec::new(), Vec::new());
-    for (i, mutation) in list.iter().enumerate() {
-        match &mutation.action {
-            Some(A::Remove(name)) if !add.iter().any(|o: &core::HeaderValueOption| named(o, name)) => {
-                remove.push(name.clone());
-            }
-            Some(A::Append(option)) => add.push(option.clone()),
-            Some(A::Remove(_)) => return Err(path.index(i).error("removes what an earlier one puts")),
-            _ => return Err(path.index(i).error("needs remove or append")),
-        }
-    }
-    HeaderEdits::decode(&add, &remove, path)
-}
-
-fn named(option: &core::HeaderValueOption, name: &str) -> bool {
-    option.header.as_ref().is_some_and(|h| h.key.eq_ignore_ascii_case(name))
 }
 
 impl RandomSource {

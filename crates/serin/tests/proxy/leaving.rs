@@ -108,7 +108,7 @@ fn a_bootstrap_that_cannot_be_run_says_where() {
     };
     let unknown = run("static_resources:\n  clusters:\n  - name: a\n    conect_timeout: 1s\n");
     assert!(unknown.contains("conect_timeout") && unknown.contains("bootstrap.yaml"), "{unknown}");
-    let refused = run("static_resources:\n  clusters:\n  - name: a\n    lb_policy: RING_HASH\n");
+    let refused = run("static_resources:\n  clusters:\n  - name: a\n    lb_policy: CLUSTER_PROVIDED\n");
     assert!(refused.contains("static_resources.clusters[0].lb_policy"), "{refused}");
     let missing = std::process::Command::new(SERIN).args(["proxy", "--bootstrap", "/nowhere.yaml"]).output().unwrap();
     assert!(String::from_utf8_lossy(&missing.stderr).contains("cannot read /nowhere.yaml"));

@@ -8,11 +8,14 @@ use super::{Balance, Member, State};
 
 type Criteria = BTreeMap<String, String>;
 
+/// Keys with values, sorted.
+type Values = Vec<(String, String)>;
+
 /// A balance for every subset that there is.
 #[derive(Debug)]
 pub struct Subsets {
     config: SubsetConfig,
-    found: BTreeMap<Vec<(String, String)>, (Box<Balance>, usize)>,
+    found: BTreeMap<Values, (Box<Balance>, usize)>,
     any: Box<Balance>,
     default: Box<Balance>,
     count: usize,
@@ -20,10 +23,10 @@ pub struct Subsets {
 
 impl Subsets {
     pub(super) fn new(config: &SubsetConfig, members: &[Member], balance: impl Fn(&[usize]) -> Balance) -> Self {
-        let mut groups: BTreeMap<Vec<(String, String)>, BTreeSet<usize>> = BTreeMap::new();
+        let mut groups: BTreeMap<Values, BTreeSet<usize>> = BTreeMap::new();
         for (number, member) in members.iter().enumerate() {
             for selector in &config.selectors {
-                let values: Option<Vec<(String, String)>> =
+                let values: Option<Values> =
                     selector.keys.iter().map(|k| Some((k.clone(), member.metadata.get(k)?.clone()))).collect();
                 if let Some(values) = values {
                     groups.entry(values).or_default().insert(number);
@@ -60,7 +63,7 @@ impl Subsets {
         let Some(wanted) = wanted else { return self.fall_back(self.config.fallback) };
         let keys: Vec<&String> = wanted.keys().collect();
         let selector = self.config.selectors.iter().find(|s| s.keys.iter().collect::<Vec<_>>() == keys);
-        let values: Vec<(String, String)> = wanted.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let values: Values = wanted.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         if selector.is_some()
             && let Some((balance, number)) = self.found.get(&values)
         {
@@ -86,7 +89,7 @@ impl Subsets {
     }
 
     /// The state of one balance among those that `state` holds.
-    pub(super) fn state<'a>(state: &'a mut State, id: u64, number: usize) -> &'a mut State {
+    pub(super) fn state(state: &mut State, id: u64, number: usize) -> &mut State {
         if state.of != id {
             *state = State { of: id, ..State::default() };
         }

@@ -5,12 +5,11 @@ use serin_resources::matcher::{
     CookieMatcher, HeaderMatcher, HeaderPredicate, QueryMatcher, QueryPredicate, StringMatch, StringMatcher,
 };
 
-use super::full_match;
 use crate::cookie;
 
 /// A compiled predicate on bytes.
 #[derive(Debug)]
-pub(super) enum Text {
+pub(crate) enum Text {
     Exact(Vec<u8>, bool),
     Prefix(Vec<u8>, bool),
     PathPrefix(Vec<u8>, bool),
@@ -20,19 +19,19 @@ pub(super) enum Text {
 }
 
 impl Text {
-    pub(super) fn exact(text: &str, fold: bool) -> Self {
+    pub(crate) fn exact(text: &str, fold: bool) -> Self {
         Self::Exact(text.as_bytes().to_vec(), fold)
     }
 
-    pub(super) fn prefix(text: &str, fold: bool) -> Self {
+    pub(crate) fn prefix(text: &str, fold: bool) -> Self {
         Self::Prefix(text.as_bytes().to_vec(), fold)
     }
 
-    pub(super) fn path_prefix(text: &str, fold: bool) -> Self {
+    pub(crate) fn path_prefix(text: &str, fold: bool) -> Self {
         Self::PathPrefix(text.as_bytes().to_vec(), fold)
     }
 
-    pub(super) fn regex(pattern: &str) -> Self {
+    pub(crate) fn regex(pattern: &str) -> Self {
         Self::Regex(full_match(pattern))
     }
 
@@ -47,7 +46,7 @@ impl Text {
         }
     }
 
-    pub(super) fn matches(&self, value: &[u8]) -> bool {
+    pub(crate) fn matches(&self, value: &[u8]) -> bool {
         let starts = |text: &[u8], fold: bool| value.get(..text.len()).is_some_and(|v| same(v, text, fold));
         match self {
             Self::Exact(text, fold) => same(value, text, *fold),
@@ -76,7 +75,7 @@ enum Predicate {
 
 /// A compiled predicate on one header.
 #[derive(Debug)]
-pub(super) struct Header {
+pub(crate) struct Header {
     name: String,
     predicate: Predicate,
     invert: bool,
@@ -84,7 +83,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn compile(matcher: &HeaderMatcher) -> Self {
+    pub(crate) fn compile(matcher: &HeaderMatcher) -> Self {
         let predicate = match &matcher.predicate {
             HeaderPredicate::Present(present) => Predicate::Present(*present),
             HeaderPredicate::Value(m) => Predicate::Text(Text::compile(m)),
@@ -98,7 +97,7 @@ impl Header {
         }
     }
 
-    pub(super) fn matches(&self, head: &RequestHead) -> bool {
+    pub(crate) fn matches(&self, head: &RequestHead) -> bool {
         let pseudo = match self.name.as_str() {
             ":method" => head.method(),
             ":path" => head.target(),
@@ -133,6 +132,12 @@ pub fn matches_headers(matchers: &[HeaderMatcher], head: &RequestHead) -> bool {
     matchers.iter().all(|m| Header::compile(m).matches(head))
 }
 
+/// Whether bytes satisfy a matcher; for matchers outside routes, as above.
+#[must_use]
+pub fn text_matches(matcher: &StringMatcher, value: &[u8]) -> bool {
+    Text::compile(matcher).matches(value)
+}
+
 /// Whether an answer satisfies a matcher.
 #[must_use]
 pub fn matches_answer(matcher: &HeaderMatcher, head: &ResponseHead) -> bool {
@@ -145,13 +150,13 @@ pub fn matches_answer(matcher: &HeaderMatcher, head: &ResponseHead) -> bool {
 
 /// A compiled predicate on one query parameter.
 #[derive(Debug)]
-pub(super) struct Query {
+pub(crate) struct Query {
     name: String,
     predicate: Predicate,
 }
 
 impl Query {
-    pub(super) fn compile(matcher: &QueryMatcher) -> Self {
+    pub(crate) fn compile(matcher: &QueryMatcher) -> Self {
         let predicate = match &matcher.value {
             QueryPredicate::Present(present) => Predicate::Present(*present),
             QueryPredicate::Value(m) => Predicate::Text(Text::compile(m)),
@@ -160,7 +165,7 @@ impl Query {
     }
 
     /// Decides by the first parameter of that name; names and values are compared as they came, percent-encoded, as Envoy does.
-    pub(super) fn matches(&self, query: &[u8]) -> bool {
+    pub(crate) fn matches(&self, query: &[u8]) -> bool {
         let pairs = query.split(|b| *b == b'&').map(|pair| match pair.iter().position(|b| *b == b'=') {
             Some(at) => (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default()),
             None => (pair, &b""[..]),
@@ -176,19 +181,24 @@ impl Query {
 
 /// A compiled predicate on one cookie.
 #[derive(Debug)]
-pub(super) struct Cookie {
+pub(crate) struct Cookie {
     name: String,
     value: Text,
     invert: bool,
 }
 
 impl Cookie {
-    pub(super) fn compile(matcher: &CookieMatcher) -> Self {
+    pub(crate) fn compile(matcher: &CookieMatcher) -> Self {
         Self { name: matcher.name.clone(), value: Text::compile(&matcher.value), invert: matcher.invert }
     }
 
-    pub(super) fn matches(&self, head: &RequestHead) -> bool {
+    pub(crate) fn matches(&self, head: &RequestHead) -> bool {
         let value = cookie::value(&head.fields, self.name.as_bytes());
         value.is_some_and(|v| self.value.matches(v)) != self.invert
     }
+}
+
+/// A pattern that must match a whole string.
+fn full_match(pattern: &str) -> Option<regex::bytes::Regex> {
+    regex::bytes::Regex::new(&format!("^(?:{pattern})$")).ok()
 }

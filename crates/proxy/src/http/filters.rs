@@ -1,0 +1,319 @@
+//! The filters between a listener and its routes, in their order, and what they owe to the answer.
+
+use std::rc::Rc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use serin_http1::framing::Framing;
+use serin_http1::{RequestHead, ResponseHead};
+use serin_resources::fault::AbortStatus;
+use serin_resources::header::HeaderEdits;
+use serin_resources::http_filter::{Cors, HealthAnswer};
+use serin_traffic::fault;
+use serin_traffic::filter::{
+    self, Admission, Bucket, Caller, Concurrency, Filter, Link, Overrides, Preflight, RbacGate,
+};
+use serin_traffic::header_edit::{self, Facts};
+use serin_traffic::split::drawn;
+use tokio::time::Instant;
+
+use super::ConnectionContext;
+use super::body::{Gathered, RequestBody};
+use super::finish::Record;
+use super::local_reply::LocalReply;
+use super::request::Asked;
+use crate::metric::http as counter;
+use crate::worker::View;
+
+/// What filters that let a request through still owe to its answer.
+#[derive(Default)]
+pub(crate) struct Duties<'a> {
+    cors: Option<(Cors, Vec<u8>)>,
+    edits: Vec<&'a HeaderEdits>,
+    admissions: Vec<&'a Admission>,
+    places: Vec<Place<'a>>,
+}
+
+/// A place among the requests that a filter lets in at once.
+struct Place<'a> {
+    control: &'a Concurrency,
+    began: Instant,
+    answered: Option<Duration>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.control.end(self.answered, since_start());
+    }
+}
+
+/// What has passed since some instant at the start.
+fn since_start() -> Duration {
+    use std::sync::OnceLock;
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
+}
+
+impl Duties<'_> {
+    /// Pays what is owed to an answer, whoever gives it.
+    pub(crate) fn pay(&mut self, answer: &mut ResponseHead, request: &RequestHead, facts: &dyn Facts) {
+        if let Some((cors, origin)) = &self.cors {
+            filter::cors_answer(cors, origin, &mut answer.fields);
+        }
+        for edits in &self.edits {
+            header_edit::to_response(edits, answer, request, facts);
+        }
+        let grpc = answer.fields.get_str("grpc-status").and_then(|v| v.parse().ok());
+        for admission in self.admissions.drain(..) {
+            admission.note(since_start(), answer.status, grpc);
+        }
+        for place in &mut self.places {
+            place.answered = Some(place.began.elapsed());
+        }
+    }
+
+    /// Whether anything is owed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cors.is_none() && self.edits.is_empty() && self.admissions.is_empty() && self.places.is_empty()
+    }
+}
+
+/// What filters look at.
+pub(crate) struct Passage<'r, 'a> {
+    pub(crate) context: &'r Rc<ConnectionContext>,
+    pub(crate) view: &'a View,
+    pub(crate) asked: &'r Asked,
+    pub(crate) record: &'r Record,
+    /// The most specific first.
+    pub(crate) overrides: &'r [&'a Overrides],
+    /// Where its route forwards it.
+    pub(crate) cluster: Option<&'r str>,
+}
+
+/// Why a request goes no further: an answer, or a client that is gone.
+type Stop = Option<LocalReply>;
+
+impl<'a> Passage<'_, 'a> {
+    /// Takes a request through all filters.
+    pub(crate) async fn run(
+        &self,
+        head: &mut RequestHead,
+        (body, framing): (&mut RequestBody<'_>, &mut Framing),
+        duties: &mut Duties<'a>,
+    ) -> Result<(), Stop> {
+        for link in self.view.listener.chain.links() {
+            let Some(filter) = link.under(self.overrides) else { continue };
+            match filter {
+                Filter::Fault(config) => self.fault(config, head, body).await?,
+                Filter::Cors(_) => self.cors(link, head, duties)?,
+                Filter::Csrf(config) => self.csrf(config, head)?,
+                Filter::RateLimit(bucket) => self.rate_limit(bucket, head)?,
+                Filter::Buffer(most) => buffer(*most, head, body, framing).await?,
+                Filter::HealthCheck(config) => self.health_check(config, head)?,
+                Filter::HeaderMutation(_) => {
+                    for edits in filter::mutations(link, self.overrides, |m| &m.request) {
+                        header_edit::to_request(edits, head, self.record);
+                    }
+                    duties.edits.extend(filter::mutations(link, self.overrides, |m| &m.response));
+                }
+                Filter::Rbac(gate) => self.rbac(gate, head)?,
+                Filter::AdaptiveConcurrency(control) => self.concurrency(control, duties)?,
+                Filter::AdmissionControl(admission) => self.admission(admission, duties)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn random(&self) -> u64 {
+        self.context.worker.random()
+    }
+
+    async fn fault(
+        &self,
+        config: &'a serin_resources::fault::Fault,
+        head: &RequestHead,
+        body: &mut RequestBody<'_>,
+    ) -> Result<(), Stop> {
+        let elsewhere = config.cluster.as_deref().is_some_and(|c| Some(c) != self.cluster);
+        if config.is_empty() || elsewhere {
+            return Ok(());
+        }
+        let injection = fault::decide(config, head, (self.random(), self.random()));
+        if injection == fault::Injection::default() {
+            return Ok(());
+        }
+        let Some(_active) = Active::begin(&self.view.listener.faults, config.most_active) else {
+            self.record.count(counter::FAULTS_OVERFLOW);
+            return Ok(());
+        };
+        if let Some(delay) = injection.delay {
+            self.record.count(counter::DELAYS_INJECTED);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = body.abandoned() => return Err(None),
+            }
+            body.timers.tick();
+        }
+        let Some(status) = injection.abort else { return Ok(()) };
+        self.record.count(counter::ABORTS_INJECTED);
+        Err(Some(match status {
+            AbortStatus::Http(code) => LocalReply::new(code, "fault filter abort", "FI"),
+            AbortStatus::Grpc(code) => LocalReply::new(200, "fault filter abort", "FI").into_grpc(code),
+        }))
+    }
+
+    /// The filter itself only says that it is there; routes say who may, and only those that forward.
+    fn cors(&self, link: &Link, head: &RequestHead, duties: &mut Duties<'a>) -> Result<(), Stop> {
+        let policy = self.cluster.and_then(|_| filter::cors_policy(link, self.overrides));
+        let Some(policy) = policy.filter(|p| drawn(p.enabled, self.random())) else { return Ok(()) };
+        let Some((origin, allowed)) = filter::origin_allowed(&policy, head) else { return Ok(()) };
+        self.record.count(if allowed { counter::CORS_VALID } else { counter::CORS_INVALID });
+        let origin = origin.to_vec();
+        let reply = match filter::preflight(&policy, head, allowed) {
+            Preflight::Go => None,
+            Preflight::Answer { .. } => {
+                let mut reply = LocalReply::empty(200, "-");
+                filter::preflight_headers(&policy, head, &mut reply.head.fields);
+                Some(reply)
+            }
+        };
+        if allowed {
+            duties.cors = Some((policy, origin));
+        }
+        reply.map_or(Ok(()), |reply| Err(Some(reply)))
+    }
+
+    fn csrf(&self, config: &serin_resources::http_filter::Csrf, head: &RequestHead) -> Result<(), Stop> {
+        if !drawn(config.enabled, self.random()) {
+            return Ok(());
+        }
+        if Filter::csrf(config, head) {
+            self.record.count(counter::CSRF_INVALID);
+            return Err(Some(LocalReply::new(403, "Invalid origin", "-")));
+        }
+        Ok(())
+    }
+
+    fn rate_limit(&self, bucket: &Bucket, head: &mut RequestHead) -> Result<(), Stop> {
+        let config = &bucket.config;
+        if !drawn(config.enabled, self.random()) {
+            return Ok(());
+        }
+        bucket.count(0);
+        if bucket.take(since_start()) {
+            bucket.count(1);
+            return Ok(());
+        }
+        bucket.count(2);
+        if !drawn(config.enforced, self.random()) {
+            header_edit::to_request(&config.unenforced_headers, head, self.record);
+            return Ok(());
+        }
+        bucket.count(3);
+        let grpc = config.resource_exhausted.then_some(8);
+        let mut reply = LocalReply { grpc, ..LocalReply::new(config.status, "local_rate_limited", "RL") };
+        reply = reply.for_request(head);
+        header_edit::to_response(&config.response_headers, &mut reply.head, head, self.record);
+        Err(Some(reply))
+    }
+
+    fn health_check(&self, config: &HealthAnswer, head: &RequestHead) -> Result<(), Stop> {
+        if config.headers.is_empty() || !serin_traffic::predicate::matches_headers(&config.headers, head) {
+            return Ok(());
+        }
+        if config.pass_through {
+            return Ok(());
+        }
+        let failing = self.context.worker.state.is_failing();
+        let enough = |(name, percent): &(String, u32)| {
+            let cluster = self.view.named(name, &self.context.worker);
+            cluster.is_some_and(|c| c.healthy() * 100 >= *percent as usize * c.members.len() && !c.members.is_empty())
+        };
+        let well = !failing && config.clusters.iter().all(enough);
+        let mut reply = LocalReply::empty(if well { 200 } else { 503 }, if failing { "LH" } else { "-" });
+        let cluster = self.context.worker.state.service_cluster();
+        reply.head.fields.append(b"x-envoy-upstream-healthchecked-cluster", cluster.as_bytes());
+        if failing {
+            reply.head.fields.append(b"x-envoy-immediate-health-check-fail", b"true");
+        }
+        Err(Some(reply))
+    }
+
+    fn rbac(&self, gate: &RbacGate, head: &RequestHead) -> Result<(), Stop> {
+        let caller = Caller { peer: self.context.peer, local: self.context.local, client: self.asked.client };
+        if let Some(allowed) = gate.would_let_in(&caller, Some(head)) {
+            self.record.count(if allowed { counter::RBAC_SHADOW_ALLOWED } else { counter::RBAC_SHADOW_DENIED });
+        }
+        if gate.config.rules.is_none() {
+            return Ok(());
+        }
+        if gate.lets_in(&caller, Some(head)) {
+            self.record.count(counter::RBAC_ALLOWED);
+            return Ok(());
+        }
+        self.record.count(counter::RBAC_DENIED);
+        Err(Some(LocalReply::new(403, "RBAC: access denied", "-")))
+    }
+
+    fn concurrency(&self, control: &'a Concurrency, duties: &mut Duties<'a>) -> Result<(), Stop> {
+        if !control.config.enabled {
+            return Ok(());
+        }
+        if control.begin() {
+            duties.places.push(Place { control, began: Instant::now(), answered: None });
+            return Ok(());
+        }
+        self.record.count(counter::CONCURRENCY_BLOCKED);
+        Err(Some(LocalReply::new(control.config.status, "reached concurrency limit", "UO")))
+    }
+
+    fn admission(&self, admission: &'a Admission, duties: &mut Duties<'a>) -> Result<(), Stop> {
+        if admission.refuses(since_start(), self.random()) {
+            self.record.count(counter::ADMISSION_REJECTED);
+            return Err(Some(LocalReply::empty(503, "-")));
+        }
+        duties.admissions.push(admission);
+        Ok(())
+    }
+}
+
+/// One of the faults that are going on, counted until dropped.
+struct Active<'a>(&'a AtomicU32);
+
+impl<'a> Active<'a> {
+    fn begin(count: &'a AtomicU32, most: Option<u32>) -> Option<Self> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let most = most.unwrap_or(u32::MAX);
+        count.fetch_update(Relaxed, Relaxed, |n| (n < most).then_some(n + 1)).ok()?;
+        Some(Self(count))
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Waits for the whole body, which may not be longer than that.
+async fn buffer(
+    most: u64,
+    head: &mut RequestHead,
+    body: &mut RequestBody<'_>,
+    framing: &mut Framing,
+) -> Result<(), Stop> {
+    if *framing == Framing::Empty {
+        return Ok(());
+    }
+    match body.gather(most).await {
+        Gathered::Whole(length) => {
+            head.fields.remove("content-length");
+            *framing = Framing::Length(length);
+            Ok(())
+        }
+        Gathered::TooLong => Err(Some(LocalReply { close: true, ..LocalReply::new(413, "Payload Too Large", "-") })),
+        Gathered::Malformed => Err(Some(LocalReply { close: true, ..LocalReply::new(400, "Bad Request", "DPE") })),
+        Gathered::Silent => Err(Some(LocalReply { close: true, ..LocalReply::new(408, "stream timeout", "SI") })),
+        Gathered::Gone => Err(None),
+    }
+}

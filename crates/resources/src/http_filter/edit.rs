@@ -1,0 +1,105 @@
+//! Filters that change or answer: header_mutation, health_check.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::extensions::filters::http as pb;
+
+use crate::convert;
+use crate::header::{self, HeaderEdits};
+use crate::matcher::{self, HeaderMatcher};
+use crate::{Audit, Error, Path};
+
+/// Changes of headers on the way in and out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mutations {
+    /// Of requests.
+    pub request: HeaderEdits,
+    /// Of answers.
+    pub response: HeaderEdits,
+    /// Whether a route's come last, and so win; else the virtual host's do.
+    pub most_specific_wins: bool,
+}
+
+impl Mutations {
+    pub(super) fn decode_filter(
+        value: &pb::header_mutation::v3::HeaderMutation,
+        audit: &mut Audit,
+        path: &Path<'_>,
+    ) -> Result<Self, Error> {
+        use pb::header_mutation::v3::HeaderMutation;
+        audit!(value, HeaderMutation as HeaderMutation, audit, path;
+            supported: mutations, most_specific_header_mutations_wins; ignored: ; refused: );
+        let mut mutations = decode(value.mutations.as_ref(), audit, &path.field("mutations"))?;
+        mutations.most_specific_wins = value.most_specific_header_mutations_wins;
+        Ok(mutations)
+    }
+
+    pub(super) fn decode_route(
+        value: &pb::header_mutation::v3::HeaderMutationPerRoute,
+        audit: &mut Audit,
+        path: &Path<'_>,
+    ) -> Result<Self, Error> {
+        decode(value.mutations.as_ref(), audit, &path.field("mutations"))
+    }
+}
+
+fn decode(
+    value: Option<&pb::header_mutation::v3::Mutations>,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<Mutations, Error> {
+    use pb::header_mutation::v3::Mutations as Proto;
+    let Some(value) = value else { return Ok(Mutations::default()) };
+    audit!(value, Proto as Proto, audit, path;
+        supported: request_mutations, response_mutations;
+        ignored: ;
+        refused: query_parameter_mutations, response_trailers_mutations, request_trailers_mutations);
+    Ok(Mutations {
+        request: header::mutations(&value.request_mutations, &path.field("request_mutations"))?,
+        response: header::mutations(&value.response_mutations, &path.field("response_mutations"))?,
+        most_specific_wins: false,
+    })
+}
+
+/// How health checks of this proxy are answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthAnswer {
+    /// Which requests are such.
+    pub headers: Vec<HeaderMatcher>,
+    /// Whether they go on to the upstream.
+    pub pass_through: bool,
+    /// How long an upstream's answer is given again.
+    pub cache_time: Duration,
+    /// How many per cent of each cluster must be well.
+    pub clusters: Vec<(String, u32)>,
+}
+
+impl HealthAnswer {
+    pub(super) fn decode(
+        value: &pb::health_check::v3::HealthCheck,
+        audit: &mut Audit,
+        path: &Path<'_>,
+    ) -> Result<Self, Error> {
+        use pb::health_check::v3::HealthCheck;
+        audit!(value, HealthCheck as HealthCheck, audit, path;
+            supported: pass_through_mode, cluster_min_healthy_percentages, headers; ignored: cache_time; refused: );
+        let pass = value.pass_through_mode.as_ref();
+        let pass = pass.ok_or_else(|| path.field("pass_through_mode").error("is required"))?.value;
+        let mut clusters: Vec<(String, u32)> = value
+            .cluster_min_healthy_percentages
+            .iter()
+            .map(|(name, percent)| (name.clone(), percent.value.clamp(0.0, 100.0) as u32))
+            .collect();
+        clusters.sort();
+        if pass && !clusters.is_empty() {
+            return Err(path.error("cluster_min_healthy_percentages is only for pass_through_mode false"));
+        }
+        let cache = convert::optional_duration(value.cache_time.as_ref(), &path.field("cache_time"))?;
+        Ok(Self {
+            headers: matcher::decode_headers(&value.headers, &path.field("headers"))?,
+            pass_through: pass,
+            cache_time: cache.unwrap_or_default(),
+            clusters,
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! Who may come in: rbac and csrf.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serin_http1::RequestHead;
+use serin_resources::http_filter::{Csrf, Rbac, RbacAction, RbacPolicy, RbacRule, RbacRules};
+
+use crate::predicate::{matches_headers, text_matches};
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// This end.
+    pub local: Option<SocketAddr>,
+    /// Who the client is, when others before us are believed.
+    pub client: IpAddr,
+}
+
+/// Rules that decide.
+#[derive(Debug)]
+pub struct RbacGate {
+    /// How it is configured.
+    pub config: Rbac,
+}
+
+/// Makes a gate.
+#[must_use]
+pub fn compile(config: &Rbac) -> RbacGate {
+    RbacGate { config: config.clone() }
+}
+
+impl RbacGate {
+    /// Whether a request may come in; `head` is absent for a connection.
+    #[must_use]
+    pub fn lets_in(&self, caller: &Caller, head: Option<&RequestHead>) -> bool {
+        self.config.rules.as_ref().is_none_or(|rules| allowed(rules, caller, head))
+    }
+
+    /// What the shadow rules say, when there are any.
+    #[must_use]
+    pub fn would_let_in(&self, caller: &Caller, head: Option<&RequestHead>) -> Option<bool> {
+        self.config.shadow.as_ref().map(|rules| allowed(rules, caller, head))
+    }
+}
+
+fn allowed(rules: &RbacRules, caller: &Caller, head: Option<&RequestHead>) -> bool {
+    let any = rules.policies.iter().any(|(_, policy)| fits(policy, caller, head));
+    match rules.action {
+        RbacAction::Allow => any,
+        RbacAction::Deny => !any,
+        RbacAction::Log => true,
+    }
+}
+
+fn fits(policy: &RbacPolicy, caller: &Caller, head: Option<&RequestHead>) -> bool {
+    let any = |rules: &[RbacRule]| rules.iter().any(|r| holds(r, caller, head));
+    any(&policy.permissions) && any(&policy.principals)
+}
+
+fn holds(rule: &RbacRule, caller: &Caller, head: Option<&RequestHead>) -> bool {
+    match rule {
+        RbacRule::Any => true,
+        RbacRule::And(rules) => rules.iter().all(|r| holds(r, caller, head)),
+        RbacRule::Or(rules) => rules.iter().any(|r| holds(r, caller, head)),
+        RbacRule::Not(rule) => !holds(rule, caller, head),
+        RbacRule::Header(matcher) => head.is_some_and(|h| matches_headers(std::slice::from_ref(matcher), h)),
+        RbacRule::Path(matcher) => head.is_some_and(|h| text_matches(matcher, h.path())),
+        RbacRule::LocalIp(network) => caller.local.is_some_and(|l| network.contains(l.ip())),
+        RbacRule::LocalPort(start, end) => {
+            caller.local.is_some_and(|l| l.port() >= *start && u32::from(l.port()) < *end)
+        }
+        RbacRule::Peer(network) => network.contains(caller.peer.ip()),
+        RbacRule::Client(network) => network.contains(caller.client),
+        RbacRule::ServerName(matcher) => text_matches(matcher, b""),
+        RbacRule::Authenticated => false,
+    }
+}
+
+/// Whether a request that changes something comes from another site, or does not say from where.
+pub(super) fn is_foreign(config: &Csrf, head: &RequestHead) -> bool {
+    if !matches!(head.method(), b"POST" | b"PUT" | b"DELETE" | b"PATCH") {
+        return false;
+    }
+    let from = |name| head.fields.get(name).and_then(host_and_port);
+    let Some(source) = from("origin").or_else(|| from("referer")) else { return true };
+    source != head.authority() && !config.origins.iter().any(|m| text_matches(m, source))
+}
+
+/// Host and port of an absolute URL.
+fn host_and_port(url: &[u8]) -> Option<&[u8]> {
+    let at = url.windows(3).position(|w| w == b"://")?;
+    let rest = url.get(at + 3..)?;
+    let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    rest.get(..end).filter(|host| !host.is_empty())
+}
