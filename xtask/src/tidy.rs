@@ -18,6 +18,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     violations.extend(source::check(&files));
     violations.extend(modules::check(&root, &files));
     violations.extend(source::check_names(&root)?);
+    violations.extend(crate::fields::check(&root)?);
     if violations.is_empty() {
         eprintln!("tidy: {} files in order", files.len());
         return Ok(());
@@ -26,6 +27,21 @@ pub(crate) fn run() -> anyhow::Result<()> {
         eprintln!("{violation}");
     }
     bail!("{} violations", violations.len());
+}
+
+/// Every Rust file below a folder.
+pub(crate) fn rust_files(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(rust_files(&path)?);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// The workspace's folder.

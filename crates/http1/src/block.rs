@@ -33,15 +33,35 @@ pub struct HeaderBlock {
     marks: u64,
 }
 
+/// Names that are looked for together: mostly none of them is there, which one test shows.
+#[derive(Debug)]
+pub struct NameSet {
+    names: &'static [&'static str],
+    marks: u64,
+}
+
+impl NameSet {
+    /// A set of these names.
+    #[must_use]
+    pub const fn new(names: &'static [&'static str]) -> Self {
+        let (mut marks, mut at) = (0, 0);
+        while at < names.len() {
+            marks |= mark(names[at].as_bytes());
+            at += 1;
+        }
+        Self { names, marks }
+    }
+}
+
 /// One bit of 64, by what is cheap to see of a name: its length and its first and last letter, without case.
 #[inline]
-fn mark(name: &[u8]) -> u64 {
+const fn mark(name: &[u8]) -> u64 {
     let (first, last) = match name {
         [] => return 0,
         [only] => (*only, *only),
         [first, .., last] => (*first, *last),
     };
-    let mixed = (name.len() * 5) ^ usize::from(first | 0x20) ^ (usize::from(last | 0x20) * 3);
+    let mixed = (name.len() * 5) ^ (first | 0x20) as usize ^ ((last | 0x20) as usize * 3);
     1 << (mixed & 63)
 }
 
@@ -132,6 +152,14 @@ impl HeaderBlock {
         if !found {
             let name = self.push_bytes(name.as_bytes());
             self.fields.push(Field { name, value: value_span });
+        }
+    }
+
+    /// Removes every field of these names.
+    #[inline]
+    pub fn remove_all(&mut self, set: &NameSet) {
+        if self.marks & set.marks != 0 {
+            set.names.iter().for_each(|name| _ = self.remove(name));
         }
     }
 

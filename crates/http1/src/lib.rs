@@ -21,7 +21,7 @@ mod parse;
 pub mod path;
 mod syntax;
 
-pub use block::HeaderBlock;
+pub use block::{HeaderBlock, NameSet};
 pub use error::Error;
 pub use head::{RequestHead, ResponseHead, Version};
 pub use parse::{Limits, Scan, check_target, parse_request, parse_response};

@@ -67,8 +67,6 @@ pub struct VirtualHost {
     pub include_attempt_count_in_response: bool,
     /// Copies of requests, for routes without any.
     pub mirrors: Vec<Mirror>,
-    /// Whether a try that takes too long goes on beside the next one, for routes that do not say.
-    pub hedge_on_per_try_timeout: Option<bool>,
 }
 
 /// A match with an action.
@@ -152,8 +150,6 @@ pub struct Forward {
     pub max_stream: MaxStream,
     /// Which answers are followed instead of passed on.
     pub internal_redirect: Option<InternalRedirect>,
-    /// Whether a try that takes too long goes on beside the next one.
-    pub hedge_on_per_try_timeout: Option<bool>,
     /// Whether the breakers of high priority count.
     pub high_priority: bool,
     /// Time without a byte in either direction; `None` takes the connection manager's.

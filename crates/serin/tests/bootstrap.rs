@@ -9,6 +9,8 @@
 mod behaviour;
 #[path = "proxy/bodies.rs"]
 mod bodies;
+#[path = "proxy/breakers.rs"]
+mod breakers;
 #[path = "proxy/control.rs"]
 mod control;
 #[path = "proxy/corpus.rs"]

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serin_http1::framing::Framing;
 use serin_http1::{RequestHead, ResponseHead};
-use serin_resources::fault::AbortStatus;
+use serin_resources::fault::{AbortStatus, Fault};
 use serin_resources::header::HeaderEdits;
 use serin_resources::http_filter::{Cors, HealthAnswer};
-use serin_traffic::fault;
+use serin_traffic::fault::{self, Injection};
 use serin_traffic::filter::{
     self, Admission, Bucket, Caller, Concurrency, Filter, Link, Overrides, Preflight, RbacGate,
 };
@@ -25,9 +25,12 @@ use super::request::Asked;
 use crate::metric::http as counter;
 use crate::worker::View;
 
-/// What filters that let a request through still owe to its answer.
+/// What filters that let a request through still owe to its answer; mostly nothing, so it takes no room.
 #[derive(Default)]
-pub(crate) struct Duties<'a> {
+pub(crate) struct Duties<'a>(Option<Box<Owed<'a>>>);
+
+#[derive(Default)]
+struct Owed<'a> {
     cors: Option<(Cors, Vec<u8>)>,
     edits: Vec<&'a HeaderEdits>,
     admissions: Vec<&'a Admission>,
@@ -54,27 +57,27 @@ fn since_start() -> Duration {
     START.get_or_init(std::time::Instant::now).elapsed()
 }
 
-impl Duties<'_> {
+impl<'a> Duties<'a> {
+    fn owe(&mut self) -> &mut Owed<'a> {
+        self.0.get_or_insert_default()
+    }
+
     /// Pays what is owed to an answer, whoever gives it.
     pub(crate) fn pay(&mut self, answer: &mut ResponseHead, request: &RequestHead, facts: &dyn Facts) {
-        if let Some((cors, origin)) = &self.cors {
+        let Some(owed) = &mut self.0 else { return };
+        if let Some((cors, origin)) = &owed.cors {
             filter::cors_answer(cors, origin, &mut answer.fields);
         }
-        for edits in &self.edits {
+        for edits in &owed.edits {
             header_edit::to_response(edits, answer, request, facts);
         }
         let grpc = answer.fields.get_str("grpc-status").and_then(|v| v.parse().ok());
-        for admission in self.admissions.drain(..) {
+        for admission in owed.admissions.drain(..) {
             admission.note(since_start(), answer.status, grpc);
         }
-        for place in &mut self.places {
+        for place in &mut owed.places {
             place.answered = Some(place.began.elapsed());
         }
-    }
-
-    /// Whether anything is owed.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.cors.is_none() && self.edits.is_empty() && self.admissions.is_empty() && self.places.is_empty()
     }
 }
 
@@ -104,17 +107,21 @@ impl<'a> Passage<'_, 'a> {
         for link in self.view.listener.chain.links() {
             let Some(filter) = link.under(self.overrides) else { continue };
             match filter {
-                Filter::Fault(config) => self.fault(config, head, body).await?,
+                Filter::Fault(config) => {
+                    if let Some((injection, _active)) = self.fault(config, head) {
+                        Box::pin(self.inject(injection, body)).await?;
+                    }
+                }
                 Filter::Cors(_) => self.cors(link, head, duties)?,
                 Filter::Csrf(config) => self.csrf(config, head)?,
                 Filter::RateLimit(bucket) => self.rate_limit(bucket, head)?,
-                Filter::Buffer(most) => buffer(*most, head, body, framing).await?,
+                Filter::Buffer(most) => Box::pin(buffer(*most, head, body, framing)).await?,
                 Filter::HealthCheck(config) => self.health_check(config, head)?,
                 Filter::HeaderMutation(_) => {
                     for edits in filter::mutations(link, self.overrides, |m| &m.request) {
                         header_edit::to_request(edits, head, self.record);
                     }
-                    duties.edits.extend(filter::mutations(link, self.overrides, |m| &m.response));
+                    duties.owe().edits.extend(filter::mutations(link, self.overrides, |m| &m.response));
                 }
                 Filter::Rbac(gate) => self.rbac(gate, head)?,
                 Filter::AdaptiveConcurrency(control) => self.concurrency(control, duties)?,
@@ -128,24 +135,24 @@ impl<'a> Passage<'_, 'a> {
         self.context.worker.random()
     }
 
-    async fn fault(
-        &self,
-        config: &'a serin_resources::fault::Fault,
-        head: &RequestHead,
-        body: &mut RequestBody<'_>,
-    ) -> Result<(), Stop> {
+    /// What is to be done to a request, with its place among the faults that go on.
+    fn fault(&self, config: &Fault, head: &RequestHead) -> Option<(Injection, Active<'a>)> {
         let elsewhere = config.cluster.as_deref().is_some_and(|c| Some(c) != self.cluster);
         if config.is_empty() || elsewhere {
-            return Ok(());
+            return None;
         }
         let injection = fault::decide(config, head, (self.random(), self.random()));
-        if injection == fault::Injection::default() {
-            return Ok(());
+        if injection == Injection::default() {
+            return None;
         }
-        let Some(_active) = Active::begin(&self.view.listener.faults, config.most_active) else {
+        let active = Active::begin(&self.view.listener.faults, config.most_active);
+        if active.is_none() {
             self.record.count(counter::FAULTS_OVERFLOW);
-            return Ok(());
-        };
+        }
+        Some((injection, active?))
+    }
+
+    async fn inject(&self, injection: Injection, body: &mut RequestBody<'_>) -> Result<(), Stop> {
         if let Some(delay) = injection.delay {
             self.record.count(counter::DELAYS_INJECTED);
             tokio::select! {
@@ -178,7 +185,7 @@ impl<'a> Passage<'_, 'a> {
             }
         };
         if allowed {
-            duties.cors = Some((policy, origin));
+            duties.owe().cors = Some((policy, origin));
         }
         reply.map_or(Ok(()), |reply| Err(Some(reply)))
     }
@@ -260,7 +267,7 @@ impl<'a> Passage<'_, 'a> {
             return Ok(());
         }
         if control.begin() {
-            duties.places.push(Place { control, began: Instant::now(), answered: None });
+            duties.owe().places.push(Place { control, began: Instant::now(), answered: None });
             return Ok(());
         }
         self.record.count(counter::CONCURRENCY_BLOCKED);
@@ -272,7 +279,7 @@ impl<'a> Passage<'_, 'a> {
             self.record.count(counter::ADMISSION_REJECTED);
             return Err(Some(LocalReply::empty(503, "-")));
         }
-        duties.admissions.push(admission);
+        duties.owe().admissions.push(admission);
         Ok(())
     }
 }

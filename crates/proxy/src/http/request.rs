@@ -4,14 +4,14 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use serin_http1::path::{self, Normalise};
-use serin_http1::{Error, HeaderBlock, RequestHead, Version, framing};
+use serin_http1::{Error, HeaderBlock, NameSet, RequestHead, Version, framing};
 use serin_resources::connection_manager::{AuthorityOptions, HttpConnectionManager, StripPort};
 use serin_traffic::router::RouteTable;
 
 use super::ConnectionContext;
 
 /// Headers that only internal clients may send (Envoy `ConnectionManagerUtility::mutateRequestHeaders`).
-const INTERNAL: [&str; 14] = [
+static INTERNAL: NameSet = NameSet::new(&[
     "x-envoy-retriable-status-codes",
     "x-envoy-retriable-header-names",
     "x-envoy-retry-on",
@@ -26,7 +26,7 @@ const INTERNAL: [&str; 14] = [
     "x-envoy-ip-tags",
     "x-envoy-original-url",
     "x-envoy-hedge-on-per-try-timeout",
-];
+]);
 
 /// What was found out about a request on its way into the form in which it is routed.
 pub(crate) struct Asked {
@@ -69,7 +69,7 @@ pub(crate) fn normalise(
     if internal {
         head.fields.set("x-envoy-internal", b"true");
     } else {
-        INTERNAL.iter().for_each(|name| _ = head.fields.remove(name));
+        head.fields.remove_all(&INTERNAL);
         table.internal_only_headers.iter().for_each(|name| _ = head.fields.remove(name));
     }
     if manager.use_remote_address {

@@ -166,9 +166,7 @@ pub(crate) async fn answer(
     let switching = answer.head.status == 101;
     let took = body.timers.tick() - record.started();
     prepare(&mut answer.head, &shape, (took, switching), (record, &cluster.config.name));
-    if !shape.duties.is_empty() {
-        shape.duties.pay(&mut answer.head, shape.request, record);
-    }
+    shape.duties.pay(&mut answer.head, shape.request, record);
     cookies.iter().for_each(|cookie| answer.head.fields.append(b"set-cookie", cookie.as_bytes()));
     record.response(&answer.head);
     let grpc = answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok());

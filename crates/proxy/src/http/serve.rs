@@ -130,9 +130,7 @@ fn completed(
     if record.attempts > 0 && place.is_some_and(|p| p.host.config.include_attempt_count_in_response) {
         reply.head.fields.set("x-envoy-attempt-count", record.attempts.to_string().as_bytes());
     }
-    if !duties.is_empty() {
-        duties.pay(&mut reply.head, head, record);
-    }
+    duties.pay(&mut reply.head, head, record);
     reply
 }
 
@@ -197,6 +195,9 @@ impl<'a> Stages<'a> {
         body.idle = forward.idle_timeout.unwrap_or(body.idle);
         let Destination { weighted, cluster, hashed } = self.destination(drawn, forward, head, record)?;
         record.cluster(&cluster.config.name);
+        if self.place.host.config.include_attempt_count {
+            head.fields.set("x-envoy-attempt-count", b"1");
+        }
         self.edit_request(head, forward, (weighted, &cluster.config.name), record);
         let permit = attempts::admit(&cluster, forward.high_priority, self.context.worker.id)?;
         if !self.place.route.mirrors.is_empty() {

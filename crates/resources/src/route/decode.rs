@@ -74,10 +74,10 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
     audit!(value, pb::VirtualHost as pb::VirtualHost, audit, path;
         supported: name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove,
             response_headers_to_add, response_headers_to_remove, typed_per_filter_config, retry_policy,
-            include_request_attempt_count, include_attempt_count_in_response, hedge_policy, request_mirror_policies;
+            include_request_attempt_count, include_attempt_count_in_response, request_mirror_policies;
         ignored: virtual_clusters, rate_limits, include_is_timeout_retry_header,
             per_request_buffer_limit_bytes, request_body_buffer_limit, metadata;
-        refused: matcher, cors, retry_policy_typed_config, route_specifiers);
+        refused: matcher, cors, retry_policy_typed_config, hedge_policy, route_specifiers);
     let routes_path = path.field("routes");
     let mut routes = Vec::with_capacity(value.routes.len());
     for (i, r) in value.routes.iter().enumerate() {
@@ -96,11 +96,6 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
         include_attempt_count: value.include_request_attempt_count,
         include_attempt_count_in_response: value.include_attempt_count_in_response,
         mirrors: mirrors(&value.request_mirror_policies, audit, path)?,
-        hedge_on_per_try_timeout: value
-            .hedge_policy
-            .as_ref()
-            .map(|h| hedge(h, audit, &path.field("hedge_policy")))
-            .transpose()?,
     })
 }
 
@@ -165,9 +160,9 @@ fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resul
     audit!(value, pb::RouteAction as pb::RouteAction, audit, path;
         supported: cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout,
             idle_timeout, retry_policy, upgrade_configs, cluster_specifier, host_rewrite_specifier, hash_policy,
-            request_mirror_policies, metadata_match, internal_redirect_policy, hedge_policy, max_stream_duration, priority;
+            request_mirror_policies, metadata_match, internal_redirect_policy, max_stream_duration, priority;
         ignored: flush_timeout, early_data_policy, rate_limits, include_vh_rate_limits;
-        refused: path_rewrite_policy, path_rewrite, retry_policy_typed_config, cors, internal_redirect_action,
+        refused: hedge_policy, path_rewrite_policy, path_rewrite, retry_policy_typed_config, cors, internal_redirect_action,
             max_internal_redirects, max_grpc_timeout, grpc_timeout_offset);
     let retry_path = path.field("retry_policy");
     let prefix = (!value.prefix_rewrite.is_empty()).then(|| PathRewrite::Prefix(value.prefix_rewrite.clone()));
@@ -193,11 +188,6 @@ fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resul
         max_stream: max_stream(value, audit, &path.field("max_stream_duration"))?,
         internal_redirect: redirect
             .map(|r| internal_redirect(r, audit, &path.field("internal_redirect_policy")))
-            .transpose()?,
-        hedge_on_per_try_timeout: value
-            .hedge_policy
-            .as_ref()
-            .map(|h| hedge(h, audit, &path.field("hedge_policy")))
             .transpose()?,
         high_priority: value.priority == core::RoutingPriority::High as i32,
         timeout: convert::optional_duration(value.timeout.as_ref(), &path.field("timeout"))?
@@ -346,12 +336,6 @@ fn mirrors(
 ) -> Result<Vec<Mirror>, Error> {
     let path = path.field("request_mirror_policies");
     list.iter().enumerate().map(|(i, m)| Mirror::decode(m, audit, &path.index(i))).collect()
-}
-
-fn hedge(value: &pb::HedgePolicy, audit: &mut Audit, path: &Path<'_>) -> Result<bool, Error> {
-    audit!(value, pb::HedgePolicy as pb::HedgePolicy, audit, path;
-        supported: hedge_on_per_try_timeout; ignored: initial_requests, additional_request_chance; refused: );
-    Ok(value.hedge_on_per_try_timeout)
 }
 
 fn max_stream(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Result<MaxStream, Error> {

@@ -54,7 +54,6 @@ fn virtual_host(host: &VirtualHost) -> pb::VirtualHost {
         include_request_attempt_count: host.include_attempt_count,
         include_attempt_count_in_response: host.include_attempt_count_in_response,
         request_mirror_policies: host.mirrors.iter().map(Mirror::encode).collect(),
-        hedge_policy: hedge(host.hedge_on_per_try_timeout),
         ..Default::default()
     }
 }
@@ -164,7 +163,6 @@ fn forward(value: &Forward) -> pb::RouteAction {
             response_headers_to_copy: r.copy_headers.clone(),
             ..Default::default()
         }),
-        hedge_policy: hedge(value.hedge_on_per_try_timeout),
         priority: i32::from(value.high_priority),
         cluster_not_found_response_code: match value.cluster_not_found_status {
             404 => 1,
@@ -173,10 +171,6 @@ fn forward(value: &Forward) -> pb::RouteAction {
         },
         ..Default::default()
     }
-}
-
-fn hedge(on_timeout: Option<bool>) -> Option<pb::HedgePolicy> {
-    on_timeout.map(|on| pb::HedgePolicy { hedge_on_per_try_timeout: on, ..Default::default() })
 }
 
 fn cluster_weight(value: &WeightedCluster) -> pb::weighted_cluster::ClusterWeight {

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -162,6 +163,90 @@ fn ejections_end_with_outlier_detection() {
     std::fs::write(pilot.folder.path().join("mesh.yaml"), documents).unwrap();
     wait_until(PATIENCE, || out(&mut client, 0)).unwrap();
     wait_until(PATIENCE, || client.get("/", &[]).ok().filter(|r| r.status == 500)).unwrap();
+}
+
+/// Routes and endpoints change ten times a second under load: nothing fails and nothing goes elsewhere than it should.
+/// `REQUESTS=1000000 cargo test --release -p serin --test bootstrap churn` is the long form.
+#[test]
+fn churn_of_configuration_fails_nothing() {
+    let requests: usize = std::env::var("REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    let (one, two) = (Backend::answering(ok("one")).unwrap(), Backend::answering(ok("two")).unwrap());
+    let documents = |round: usize| {
+        let second = format!(
+            "{{address: {}, ports: {{http: {}}}, weight: {}}}, ",
+            one.address().ip(),
+            one.address().port(),
+            round % 7 + 1
+        );
+        let more = if round % 2 == 0 { second } else { String::new() };
+        let path = format!("/x{round}");
+        let mesh = mesh(one.address(), 1 + round as u32 % 3).replace("endpoints: [", &format!("endpoints: [{more}"));
+        let ports: Vec<&str> = PORT.get().map_or_else(Vec::new, |p: &String| vec![p.as_str()]);
+        let mesh = match ports.as_slice() {
+            [port] => replace_target(&mesh, port),
+            _ => {
+                let _ = PORT.set(target_of(&mesh));
+                mesh
+            }
+        };
+        mesh.replace(
+            "  http:\n  - route:",
+            &format!("  http:\n  - match: [{{uri: {{prefix: {path}}}}}]\n    directResponse: {{status: 404}}\n  - match: [{{uri: {{prefix: /two}}}}]\n    route: [{{destination: {{host: two.internal}}}}]\n  - route:"),
+        ) + &format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: two}}\nspec:\n  hosts: [two.internal]\n  \
+             resolution: STATIC\n  ports: [{{number: 80, name: http, protocol: HTTP}}]\n  \
+             endpoints: [{{address: {}, ports: {{http: {}}}}}]\n",
+            two.address().ip(),
+            two.address().port()
+        )
+    };
+    let pilot = pilot(&documents(0));
+    let file = pilot.folder.path().join("mesh.yaml");
+    let proxy = Proxy::serin(SERIN, &client_of(pilot.xds, "DELTA_GRPC", NODE)).unwrap();
+    let address = proxy.listener("127.0.0.1_80").unwrap();
+    let mut first = Client::new(address);
+    wait_until(PATIENCE, || first.get("/two", &[]).ok().filter(|r| r.text() == "two")).unwrap();
+    let (done, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                let round = rounds.fetch_add(1, Relaxed) + 1;
+                let new = pilot.folder.path().join("mesh.yaml.new");
+                std::fs::write(&new, documents(round)).unwrap();
+                std::fs::rename(&new, &file).unwrap();
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let asking: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut client = Client::new(address);
+                    for n in 0..requests / 4 {
+                        let (path, wanted) = if n % 2 == 0 { ("/", "one") } else { ("/two", "two") };
+                        let answer = client.get(path, &[]).unwrap();
+                        assert_eq!((answer.status, answer.text().as_str()), (200, wanted), "request {n}");
+                    }
+                })
+            })
+            .collect();
+        let outcomes: Vec<_> = asking.into_iter().map(|t| t.join()).collect();
+        done.store(true, Relaxed);
+        assert!(outcomes.iter().all(Result::is_ok));
+    });
+    let accepted = proxy.stat("http.rds.update_success");
+    println!("{requests} requests, {} changes written, {accepted} route updates accepted", rounds.load(Relaxed));
+    assert!(accepted > 3);
+}
+
+static PORT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+/// The port that the gateway's Service forwards to: it must stay the same.
+fn target_of(mesh: &str) -> String {
+    mesh.split("targetPort: ").nth(1).and_then(|rest| rest.split('}').next()).unwrap().to_owned()
+}
+
+fn replace_target(mesh: &str, port: &str) -> String {
+    mesh.replace(&format!("targetPort: {}", target_of(mesh)), &format!("targetPort: {port}"))
 }
 
 #[test]
