@@ -18,10 +18,13 @@ mod snapshot;
 pub use gateway::{Gateway, GatewayServer, HostFilter};
 pub use name::{DOMAIN, Hostname, InvalidHostname, Labels, ObjectName, selects};
 pub use object::{Kind, Object, ObjectKey};
-pub use policy::{Balancer, ConnectionPool, DestinationRule, OutlierDetection, Subset, TrafficPolicy};
+pub use policy::{
+    Balancer, ConnectionPool, ConsistentHash, DestinationRule, HashKey, HashTable, OutlierDetection, RetryBudget,
+    Subset, TrafficPolicy, Warmup,
+};
 pub use route::{
-    Abort, AbortStatus, Action, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers, HttpMatch, HttpRoute,
-    PathRedirect, Redirect, Respond, Retries, Rewrite, StringMatch, VirtualService,
+    Abort, AbortStatus, Action, CorsPolicy, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers,
+    HttpMatch, HttpRoute, Mirror, PathRedirect, Redirect, Respond, Retries, Rewrite, StringMatch, VirtualService,
 };
 pub use service::{Endpoint, EndpointSlice, Port, Protocol, Resolution, Service, TargetPort, Workload};
 pub use share::Share;

@@ -12,7 +12,7 @@ pub struct DestinationRule {
     /// The host, possibly a wildcard.
     pub host: Hostname,
     /// Policy for all of it.
-    pub policy: TrafficPolicy,
+    pub policy: Box<TrafficPolicy>,
     /// Named sets of instances.
     pub subsets: Vec<Subset>,
     /// Namespaces that may see it; `None` is all.
@@ -35,6 +35,10 @@ pub struct Subset {
 pub struct TrafficPolicy {
     /// How an instance is chosen.
     pub balancer: Option<Balancer>,
+    /// How new instances get their share.
+    pub warmup: Option<Warmup>,
+    /// How many retries there may be.
+    pub retry_budget: Option<RetryBudget>,
     /// Limits and timers of connections.
     pub connection_pool: Option<ConnectionPool>,
     /// When an instance that misbehaves gets no more requests for a while.
@@ -44,7 +48,7 @@ pub struct TrafficPolicy {
 }
 
 /// How an instance is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Balancer {
     /// One after the other.
     RoundRobin,
@@ -52,6 +56,66 @@ pub enum Balancer {
     Random,
     /// The less busy of two.
     LeastRequest,
+    /// The same for the same key.
+    Hash(ConsistentHash),
+}
+
+/// What keeps a user with one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsistentHash {
+    /// What is hashed.
+    pub key: HashKey,
+    /// How hashes lead to instances.
+    pub table: HashTable,
+}
+
+/// What is hashed of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashKey {
+    /// A header.
+    Header(String),
+    /// A cookie, issued when absent if it has a time to live.
+    Cookie {
+        /// Its name.
+        name: String,
+        /// Its path, may be empty.
+        path: String,
+        /// How long it lives; zero is a session.
+        ttl: Option<Duration>,
+    },
+    /// The client's address.
+    SourceIp,
+    /// A query parameter.
+    Query(String),
+}
+
+/// How hashes lead to instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashTable {
+    /// A ring with at least so many places.
+    Ring(u64),
+    /// A table of that size, a prime.
+    Maglev(u64),
+}
+
+/// How new instances get their share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Warmup {
+    /// How long it takes.
+    pub duration: Duration,
+    /// Where it begins, in per cent.
+    pub least_percent: u32,
+    /// In thousandths: 1000 is linear.
+    pub aggression: u32,
+}
+
+/// Retries as a share of the requests in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// Per cent.
+    pub percent: u32,
+    /// That many may always be.
+    pub least: u32,
 }
 
 /// Limits and timers of connections.
@@ -59,6 +123,10 @@ pub enum Balancer {
 pub struct ConnectionPool {
     /// Time to connect.
     pub connect_timeout: Option<Duration>,
+    /// Connections.
+    pub max_connections: Option<u32>,
+    /// Requests that wait for a connection.
+    pub max_pending: Option<u32>,
     /// Requests in flight.
     pub max_requests: Option<u32>,
     /// Requests on one connection.
@@ -104,7 +172,9 @@ impl TrafficPolicy {
     #[must_use]
     pub fn over(&self, wider: &Self) -> Self {
         Self {
-            balancer: self.balancer.or(wider.balancer),
+            balancer: self.balancer.clone().or_else(|| wider.balancer.clone()),
+            warmup: self.warmup.or(wider.warmup),
+            retry_budget: self.retry_budget.or(wider.retry_budget),
             connection_pool: self.connection_pool.clone().or_else(|| wider.connection_pool.clone()),
             outlier_detection: self.outlier_detection.clone().or_else(|| wider.outlier_detection.clone()),
             ports: Vec::new(),

@@ -40,6 +40,38 @@ pub struct HttpRoute {
     pub action: Action,
     /// Edits for all destinations.
     pub headers: Headers,
+    /// Copies of requests.
+    pub mirrors: Vec<Mirror>,
+    /// Which other sites may make browsers send requests here.
+    pub cors: Option<CorsPolicy>,
+}
+
+/// A copy of requests to another destination, whose answer nobody waits for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mirror {
+    /// Where to.
+    pub destination: Destination,
+    /// For which share of requests.
+    pub share: Share,
+}
+
+/// Which other sites may make browsers send requests here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CorsPolicy {
+    /// Their origins.
+    pub origins: Vec<StringMatch>,
+    /// Methods they may use.
+    pub methods: Vec<String>,
+    /// Headers they may send.
+    pub headers: Vec<String>,
+    /// Headers of answers that they may see.
+    pub expose: Vec<String>,
+    /// How long a browser may remember that.
+    pub max_age: Option<Duration>,
+    /// Whether cookies may be sent.
+    pub credentials: Option<bool>,
+    /// Whether a preflight of another site goes on to the service.
+    pub forward_others: Option<bool>,
 }
 
 /// What happens to a matching request.

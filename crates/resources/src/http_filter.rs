@@ -70,7 +70,16 @@ pub enum PerRoute {
 /// By the filter's name.
 pub type PerRoutes = BTreeMap<String, PerRoute>;
 
+/// The usual name of the cors filter.
+pub const CORS: &str = "envoy.filters.http.cors";
+
 impl HttpFilter {
+    /// The cors filter under its usual name; routes say who may.
+    #[must_use]
+    pub fn cors() -> Self {
+        Self { name: CORS.to_owned(), config: FilterConfig::Cors(Cors::default()), disabled: false }
+    }
+
     /// The fault filter under its usual name.
     #[must_use]
     pub fn fault() -> Self {
@@ -159,6 +168,7 @@ impl FilterConfig {
     fn encode(&self) -> Any {
         match self {
             Self::Fault(fault) => convert::any(&fault.encode()),
+            Self::Cors(cors) if cors.origins.is_empty() => convert::any(&pb::cors::v3::Cors {}),
             Self::Cors(cors) => convert::any(&cors.encode()),
             _ => Any::default(),
         }

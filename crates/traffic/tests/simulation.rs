@@ -1,6 +1,5 @@
 //! Simulated time, seeded: endpoints that come, go, err and recover, while requests are balanced, broken off, retried and
 //! endpoints ejected. Invariants are checked after every step; a failure names its seed.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serin_model::{Labels, MeshSnapshot, Port, Protocol, ProxyIdentity, Resolution, Service, TrafficPolicy};
-use serin_resources::cluster::{Balancer, Breakers, Cluster, Discovery, Protocol as Wire};
+use serin_model::{HashTable, Labels, MeshSnapshot, Port, Protocol, ProxyIdentity, Resolution, Service, TrafficPolicy};
+use serin_resources::cluster::{Balancer, Breakers, Cluster, Discovery, Protocol as Wire, RetryBudget, SlowStart};
 use serin_resources::endpoint::{Endpoint, Health, LoadAssignment};
 use serin_resources::outlier::{Compared, Consecutive, OutlierDetection};
 
@@ -68,18 +68,37 @@ fn apply(policy: &TrafficPolicy, protocol: Protocol, cluster: &mut Cluster) {
         Protocol::Http2 | Protocol::Grpc => Wire::Http2,
         Protocol::Http | Protocol::Tcp => Wire::Http1,
     };
-    cluster.balancer = match policy.balancer {
+    cluster.balancer = match &policy.balancer {
         None | Some(serin_model::Balancer::LeastRequest) => Balancer::LeastRequest { choices: 2, bias: 1000 },
         Some(serin_model::Balancer::RoundRobin) => Balancer::RoundRobin,
         Some(serin_model::Balancer::Random) => Balancer::Random,
+        Some(serin_model::Balancer::Hash(hash)) => match hash.table {
+            HashTable::Ring(least) => Balancer::RingHash { least, most: 8_388_608, murmur: false },
+            HashTable::Maglev(size) => Balancer::Maglev { size },
+        },
     };
     if let Some(pool) = &policy.connection_pool {
         cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
         cluster.idle_timeout = pool.idle_timeout.unwrap_or(cluster.idle_timeout);
         cluster.max_requests_per_connection = pool.max_requests_per_connection;
-        let breakers = Breakers { requests: pool.max_requests, retries: pool.max_retries, ..Breakers::NONE };
+        let breakers = Breakers {
+            connections: pool.max_connections,
+            pending: pool.max_pending,
+            requests: pool.max_requests,
+            retries: pool.max_retries,
+            budget: None,
+        };
         cluster.breakers = [breakers, Breakers::default()];
     }
+    if let Some(budget) = policy.retry_budget {
+        let [normal, _] = &mut cluster.breakers;
+        normal.budget = Some(RetryBudget { share: budget.percent * 10_000, least: budget.least });
+    }
+    cluster.slow_start = policy.warmup.map(|w| SlowStart {
+        window: w.duration,
+        aggression: w.aggression,
+        least_percent: w.least_percent,
+    });
     if let Some(outlier) = &policy.outlier_detection {
         cluster.panic_threshold = u8::try_from(outlier.min_health_percent).unwrap_or(100);
         cluster.outlier = Some(ejection(outlier));

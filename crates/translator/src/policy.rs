@@ -5,6 +5,8 @@ use std::time::Duration;
 use serin_model as model;
 use serin_resources::fault::{Abort, AbortStatus, Delay, Fault};
 use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue};
+use serin_resources::http_filter::Cors;
+use serin_resources::matcher::{StringMatch, StringMatcher};
 use serin_resources::retry::{RetryOn, RetryPolicy};
 
 /// What Istio's pilot asks for when a rule says nothing: two more tries, only where the request cannot have been served.
@@ -59,6 +61,29 @@ pub(crate) fn fault(rule: Option<&model::Fault>) -> Option<Fault> {
         ..Fault::default()
     };
     (fault != Fault::default()).then_some(fault)
+}
+
+/// Which other sites may make browsers send requests here.
+pub(crate) fn cors(policy: &model::CorsPolicy) -> Cors {
+    let origin = |m: &model::StringMatch| {
+        StringMatcher::new(match m {
+            model::StringMatch::Exact(s) => StringMatch::Exact(s.clone()),
+            model::StringMatch::Prefix(s) => StringMatch::Prefix(s.clone()),
+            model::StringMatch::Regex(s) => StringMatch::Regex(s.clone()),
+            model::StringMatch::Present => StringMatch::Exact("*".to_owned()),
+        })
+    };
+    Cors {
+        origins: policy.origins.iter().map(origin).collect(),
+        methods: policy.methods.join(","),
+        headers: policy.headers.join(","),
+        expose: policy.expose.join(","),
+        max_age: policy.max_age.map(|d| d.as_secs().to_string()).unwrap_or_default(),
+        credentials: policy.credentials,
+        forward_others: policy.forward_others,
+        enabled: 1_000_000,
+        private_network: None,
+    }
 }
 
 /// Header operations: set replaces, add appends; pseudo-headers and the authority are set elsewhere.

@@ -1,17 +1,20 @@
 //! Rules of a VirtualService as routes, in order, for one proxy.
 
 use serin_model::{
-    Action, Destination, GatewayRef, Headers, HttpMatch, HttpRoute, MeshSnapshot, PathRedirect, ProxyIdentity, Rewrite,
-    StringMatch, VirtualService, selects,
+    Action, Destination, GatewayRef, HashKey, Headers, HttpMatch, HttpRoute, MeshSnapshot, PathRedirect, ProxyIdentity,
+    Rewrite, Service, StringMatch, VirtualService, selects,
 };
 use serin_resources::fault::FILTER as FAULT;
-use serin_resources::http_filter::{FilterConfig, PerRoute, PerRoutes};
+use serin_resources::http_filter::{CORS, FilterConfig, PerRoute, PerRoutes};
 use serin_resources::matcher::{
     HeaderMatcher, HeaderPredicate, QueryMatcher, QueryPredicate, RegexRewrite, StringMatch as Pattern, StringMatcher,
 };
-use serin_resources::route::{self, Forward, HostRewrite, PathMatch, PathRewrite, Route, RouteMatch, WeightedCluster};
+use serin_resources::route::{
+    self, Forward, HashCookie, HashPolicy, HashSource, HostRewrite, Mirror, PathMatch, PathRewrite, Route, RouteMatch,
+    WeightedCluster,
+};
 
-use crate::{naming, policy};
+use crate::{naming, policy, scope};
 
 /// Where routes will be used, which decides which of them are.
 pub(crate) struct Place<'a> {
@@ -44,10 +47,11 @@ pub(crate) fn routes(rule: &VirtualService, place: &Place<'_>) -> Vec<Route> {
 }
 
 /// The route to a service that no rule speaks of.
-pub(crate) fn default_route(host: &serin_model::Hostname, port: u16) -> Route {
+pub(crate) fn default_route(host: &serin_model::Hostname, port: u16, hash: Option<HashPolicy>) -> Route {
     let forward = Forward {
         clusters: vec![WeightedCluster { name: naming::outbound(port, "", host), weight: 1, ..Default::default() }],
         retry: policy::retry(None),
+        hash: hash.into_iter().collect(),
         cluster_not_found_status: 503,
         ..Forward::default()
     };
@@ -95,7 +99,12 @@ fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> 
         matches,
         request_headers: policy::headers(&http.headers.request),
         response_headers: policy::headers(&http.headers.response),
-        filters: fault.map(|f| (FAULT.to_owned(), PerRoute::Config(FilterConfig::Fault(f)))).into_iter().collect(),
+        filters: fault
+            .map(|f| (FAULT.to_owned(), FilterConfig::Fault(f)))
+            .into_iter()
+            .chain(http.cors.as_ref().map(|c| (CORS.to_owned(), FilterConfig::Cors(policy::cors(c)))))
+            .map(|(name, config)| (name, PerRoute::Config(config)))
+            .collect(),
     }
 }
 
@@ -112,6 +121,8 @@ fn action(http: &HttpRoute, matches: &RouteMatch, place: &Place<'_>) -> route::A
                 path_rewrite: rewrite.as_ref().and_then(|r| path_rewrite(r, matches)),
                 host_rewrite: authority.or_else(|| policy::authority(&http.headers.request)).map(HostRewrite::Literal),
                 cluster_not_found_status: 503,
+                hash: destinations.first().and_then(|d| hash(d, place)).into_iter().collect(),
+                mirrors: http.mirrors.iter().map(|m| mirror(m, place)).collect(),
                 ..Forward::default()
             }))
         }
@@ -134,6 +145,40 @@ fn action(http: &HttpRoute, matches: &RouteMatch, place: &Place<'_>) -> route::A
 
 fn is_default_port(scheme: Option<&str>, port: u16) -> bool {
     matches!((scheme, port), (Some("http") | None, 80) | (Some("https"), 443))
+}
+
+fn mirror(mirror: &serin_model::Mirror, place: &Place<'_>) -> Mirror {
+    Mirror { cluster: cluster(&mirror.destination, place).name, share: mirror.share.parts(), ..Mirror::default() }
+}
+
+/// What requests to a destination are hashed by, when its rule chooses instances so.
+fn hash(destination: &Destination, place: &Place<'_>) -> Option<HashPolicy> {
+    let service = place.mesh.service(&destination.host)?;
+    let port = destination_port(destination, place);
+    hash_policy(place.mesh, place.proxy, (service, port), destination.subset.as_deref())
+}
+
+/// The same for a service's port and perhaps a subset.
+pub(crate) fn hash_policy(
+    mesh: &MeshSnapshot,
+    proxy: &ProxyIdentity,
+    (service, port): (&Service, u16),
+    subset: Option<&str>,
+) -> Option<HashPolicy> {
+    let rules = scope::destination_rules(mesh, proxy, service);
+    let wide = rules.first()?.policy.for_port(port);
+    let narrow = subset.and_then(|name| rules.iter().flat_map(|r| &r.subsets).find(|s| s.name == name));
+    let policy = narrow.map_or_else(|| wide.clone(), |s| s.policy.for_port(port).over(&wide));
+    let Some(serin_model::Balancer::Hash(hash)) = policy.balancer else { return None };
+    let source = match hash.key {
+        HashKey::Header(name) => HashSource::Header(name, None),
+        HashKey::Query(name) => HashSource::Query(name),
+        HashKey::SourceIp => HashSource::SourceIp,
+        HashKey::Cookie { name, path, ttl } => {
+            HashSource::Cookie(HashCookie { name, path, ttl, attributes: Vec::new() })
+        }
+    };
+    Some(HashPolicy { source, terminal: false })
 }
 
 fn cluster(destination: &Destination, place: &Place<'_>) -> WeightedCluster {

@@ -6,6 +6,7 @@ use serin_model::{
     EgressListener, HostFilter, Hostname, IngressListener, MeshSnapshot, ProxyIdentity, Service, Sidecar, selects,
 };
 use serin_resources::connection_manager::{HttpConnectionManager, RouteSource, Timeouts};
+use serin_resources::http_filter::HttpFilter;
 use serin_resources::listener::{Direction, Filter, Listener};
 use serin_resources::route::{Action, Forward, RouteConfiguration, VirtualHost, WeightedCluster};
 use std::time::Duration;
@@ -97,6 +98,7 @@ pub(crate) fn manager(stat_prefix: String, routes: RouteSource) -> HttpConnectio
     HttpConnectionManager {
         timeouts: Timeouts { stream_idle: Duration::ZERO, ..Timeouts::default() },
         websocket: true,
+        filters: vec![HttpFilter::cors(), HttpFilter::fault()],
         ..HttpConnectionManager::new(stat_prefix, routes)
     }
 }

@@ -58,7 +58,8 @@ fn service_host(
     let place = Place { mesh, proxy, port, gateway: &GatewayRef::Mesh };
     let rule = scope::mesh_rule(mesh, proxy, &service.host);
     let routes = rule.map(|r| route::routes(r, &place)).unwrap_or_default();
-    let routes = if rule.is_some() { routes } else { vec![route::default_route(&service.host, port)] };
+    let hash = route::hash_policy(mesh, proxy, (service, port), None);
+    let routes = if rule.is_some() { routes } else { vec![route::default_route(&service.host, port, hash)] };
     VirtualHost { name: format!("{}:{port}", service.host), domains, routes, ..VirtualHost::default() }
 }
 

@@ -1,7 +1,8 @@
 //! DestinationRule.
 
 use serin_model::{
-    Balancer, ConnectionPool, DestinationRule, Object, ObjectName, OutlierDetection, Subset, TrafficPolicy,
+    Balancer, ConnectionPool, ConsistentHash, DestinationRule, HashKey, HashTable, Object, ObjectName,
+    OutlierDetection, RetryBudget, Subset, TrafficPolicy, Warmup,
 };
 
 use super::{export_to, host, labels};
@@ -25,7 +26,7 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     Some(Object::DestinationRule(DestinationRule {
         name: name.clone(),
         host: host(&object.required("host")?)?,
-        policy,
+        policy: Box::new(policy),
         subsets,
         export_to,
     }))
@@ -42,7 +43,6 @@ fn read_subset(cursor: &Cursor<'_>) -> Option<Subset> {
 
 fn read_policy(cursor: &Cursor<'_>) -> Option<TrafficPolicy> {
     let object = cursor.object()?;
-    object.no_effect_yet(&["retryBudget"]);
     object.not_supported(&["tunnel", "proxyProtocol"]);
     if let Some(tls) = object.get("tls") {
         read_tls(&tls);
@@ -53,6 +53,8 @@ fn read_policy(cursor: &Cursor<'_>) -> Option<TrafficPolicy> {
     }
     Some(TrafficPolicy {
         balancer: object.get("loadBalancer").and_then(|l| read_balancer(&l)),
+        warmup: object.get("loadBalancer").and_then(|l| read_warmup(&l)),
+        retry_budget: object.get("retryBudget").and_then(|b| read_budget(&b)),
         connection_pool: object.get("connectionPool").and_then(|c| read_pool(&c)),
         outlier_detection: object.get("outlierDetection").and_then(|o| read_outlier_detection(&o)),
         ports,
@@ -94,6 +96,8 @@ fn read_port_policy(cursor: &Cursor<'_>) -> Option<(u16, TrafficPolicy)> {
     let number = object.required("port")?.object()?.required("number")?.port()?;
     let policy = TrafficPolicy {
         balancer: object.get("loadBalancer").and_then(|l| read_balancer(&l)),
+        warmup: object.get("loadBalancer").and_then(|l| read_warmup(&l)),
+        retry_budget: object.get("retryBudget").and_then(|b| read_budget(&b)),
         connection_pool: object.get("connectionPool").and_then(|c| read_pool(&c)),
         outlier_detection: object.get("outlierDetection").and_then(|o| read_outlier_detection(&o)),
         ports: Vec::new(),
@@ -103,13 +107,12 @@ fn read_port_policy(cursor: &Cursor<'_>) -> Option<(u16, TrafficPolicy)> {
 
 fn read_balancer(cursor: &Cursor<'_>) -> Option<Balancer> {
     let object = cursor.object()?;
-    object.no_effect_yet(&[
-        "consistentHash",
-        "localityLbSetting",
-        "zoneAwareLbSetting",
-        "warmupDurationSecs",
-        "warmup",
-    ]);
+    object.no_effect_yet(&["localityLbSetting", "zoneAwareLbSetting"]);
+    // Read by `read_warmup`.
+    let _ = (object.get("warmup"), object.get("warmupDurationSecs"));
+    if let Some(hash) = object.get("consistentHash") {
+        return read_hash(&hash).map(Balancer::Hash);
+    }
     let simple = object.get("simple")?;
     match simple.text()?.as_str() {
         "ROUND_ROBIN" => Some(Balancer::RoundRobin),
@@ -124,6 +127,68 @@ fn read_balancer(cursor: &Cursor<'_>) -> Option<Balancer> {
             None
         }
     }
+}
+
+fn read_hash(cursor: &Cursor<'_>) -> Option<ConsistentHash> {
+    let object = cursor.object()?;
+    let size = |name: &str, field: &str| object.get(name).and_then(|c| c.object()?.get(field)?.bounded(1, 8_388_608));
+    let ring = object.get("minimumRingSize").and_then(|c| c.bounded(1, 8_388_608));
+    let ring = size("ringHash", "minimumRingSize").or(ring).unwrap_or(1024);
+    let table = if object.has("maglev") {
+        HashTable::Maglev(size("maglev", "tableSize").unwrap_or(65_537).into())
+    } else {
+        HashTable::Ring(ring.into())
+    };
+    let text = |name: &str| object.get(name).and_then(|c| c.text());
+    let key = if let Some(header) = text("httpHeaderName") {
+        HashKey::Header(header.to_ascii_lowercase())
+    } else if let Some(query) = text("httpQueryParameterName") {
+        HashKey::Query(query)
+    } else if let Some(cookie) = object.get("httpCookie") {
+        let cookie = cookie.object()?;
+        HashKey::Cookie {
+            name: cookie.required("name")?.text()?,
+            path: cookie.get("path").and_then(|c| c.text()).unwrap_or_default(),
+            ttl: cookie.get("ttl").and_then(|c| c.duration()),
+        }
+    } else if object.get("useSourceIp").and_then(|c| c.boolean()) == Some(true) {
+        HashKey::SourceIp
+    } else {
+        let help = "use httpHeaderName, httpCookie, httpQueryParameterName or useSourceIp";
+        object.error(Code::MissingField, "consistentHash needs a key", help);
+        return None;
+    };
+    Some(ConsistentHash { key, table })
+}
+
+/// `warmup`, or the duration alone, as it was written before.
+fn read_warmup(cursor: &Cursor<'_>) -> Option<Warmup> {
+    let object = cursor.object()?;
+    let read = || {
+        if let Some(warmup) = object.get("warmup") {
+            let warmup = warmup.object()?;
+            let aggression = warmup.get("aggression").and_then(|c| c.number()).unwrap_or(1.0);
+            return Some(Warmup {
+                duration: warmup.required("duration")?.duration()?,
+                least_percent: warmup.get("minimumPercent").and_then(|c| c.bounded(0, 100)).unwrap_or(10),
+                aggression: (aggression.max(1.0) * 1000.0) as u32,
+            });
+        }
+        let duration = object.get("warmupDurationSecs")?.duration()?;
+        Some(Warmup { duration, least_percent: 10, aggression: 1000 })
+    };
+    let warmup = read();
+    // The rest was read by `read_balancer`.
+    object.skip_rest();
+    warmup
+}
+
+fn read_budget(cursor: &Cursor<'_>) -> Option<RetryBudget> {
+    let object = cursor.object()?;
+    Some(RetryBudget {
+        percent: object.get("percent").and_then(|c| c.bounded(0, 100)).unwrap_or(20),
+        least: object.get("minRetryConcurrency").and_then(|c| c.bounded(0, i32::MAX as u32)).unwrap_or(3),
+    })
 }
 
 fn read_outlier_detection(cursor: &Cursor<'_>) -> Option<OutlierDetection> {
@@ -154,18 +219,14 @@ fn read_pool(cursor: &Cursor<'_>) -> Option<ConnectionPool> {
     let object = cursor.object()?;
     let mut pool = ConnectionPool::default();
     if let Some(tcp) = object.get("tcp").and_then(|t| t.object()) {
-        tcp.no_effect_yet(&["maxConnections", "tcpKeepalive", "maxConnectionDuration", "idleTimeout"]);
+        tcp.no_effect_yet(&["tcpKeepalive", "maxConnectionDuration", "idleTimeout"]);
+        pool.max_connections = tcp.get("maxConnections").and_then(|c| c.bounded(1, i32::MAX as u32));
         pool.connect_timeout = tcp.get("connectTimeout").and_then(|c| c.duration());
     }
     if let Some(http) = object.get("http").and_then(|h| h.object()) {
-        http.no_effect_yet(&[
-            "http1MaxPendingRequests",
-            "h2UpgradePolicy",
-            "useClientProtocol",
-            "maxConcurrentStreams",
-            "http2KeepAlive",
-        ]);
+        http.no_effect_yet(&["h2UpgradePolicy", "useClientProtocol", "maxConcurrentStreams", "http2KeepAlive"]);
         let limit = |name: &str| http.get(name).and_then(|c| c.bounded(0, i32::MAX as u32)).filter(|n| *n > 0);
+        pool.max_pending = limit("http1MaxPendingRequests");
         pool.max_requests = limit("http2MaxRequests");
         pool.max_requests_per_connection = limit("maxRequestsPerConnection");
         pool.max_retries = limit("maxRetries");

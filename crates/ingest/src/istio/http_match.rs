@@ -63,7 +63,7 @@ fn string_matches(cursor: &Cursor<'_>) -> Vec<(String, StringMatch)> {
 }
 
 /// `{exact|prefix|regex: …}`; an empty map and the regex `*` ask for presence.
-fn string_match(cursor: &Cursor<'_>) -> Option<StringMatch> {
+pub(super) fn string_match(cursor: &Cursor<'_>) -> Option<StringMatch> {
     let object = cursor.object()?;
     let fields = [object.get("exact"), object.get("prefix"), object.get("regex")];
     if fields.iter().flatten().count() > 1 {

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serin_model::{
-    Abort, AbortStatus, Action, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers, HttpRoute, Object,
-    ObjectName, PathRedirect, Redirect, Respond, Retries, Rewrite, Share, VirtualService,
+    Abort, AbortStatus, Action, CorsPolicy, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers,
+    HttpRoute, Mirror, Object, ObjectName, PathRedirect, Redirect, Respond, Retries, Rewrite, Share, StringMatch,
+    VirtualService,
 };
 
 use super::http_match::{self, refer_gateway};
@@ -74,7 +75,6 @@ fn not_empty<'a>(list: Option<Cursor<'a>>, item: &str) -> Vec<Cursor<'a>> {
 fn http_route(cursor: &Cursor<'_>) -> Option<HttpRoute> {
     let object = cursor.object()?;
     object.not_supported(&["delegate"]);
-    object.no_effect_yet(&["mirror", "mirrorPercentage", "mirrorPercent", "mirrors", "corsPolicy"]);
     let matches = object.get("match").map(|m| m.list()).unwrap_or_default();
     let matches: Vec<_> = matches.iter().filter_map(http_match::read).collect();
     let actions = ["route", "redirect", "directResponse"];
@@ -102,6 +102,67 @@ fn http_route(cursor: &Cursor<'_>) -> Option<HttpRoute> {
         matches,
         action,
         headers: object.get("headers").map(|c| headers(&c)).unwrap_or_default(),
+        mirrors: mirrors(&object),
+        cors: object.get("corsPolicy").and_then(|c| read_cors(&c)),
+    })
+}
+
+/// `mirrors`, or the one that `mirror` and its percentage speak of; without a percentage all requests are copied.
+fn mirrors(object: &cursor::Object<'_>) -> Vec<Mirror> {
+    let share = |percent: Option<Cursor<'_>>| {
+        let Some(cursor) = percent else { return Share::from_percent(100.0) };
+        let number = cursor.number()?;
+        let share = Share::from_percent(number);
+        if share.is_none() {
+            cursor.invalid(format!("{number} is not between 0.0001 and 100, or 0"), "");
+        }
+        share
+    };
+    fn value(percentage: Option<Cursor<'_>>) -> Option<Cursor<'_>> {
+        percentage?.object()?.get("value")
+    }
+    let mut all = Vec::new();
+    if let Some(mirror) = object.get("mirror") {
+        let old = object.get("mirrorPercent");
+        let share = share(value(object.get("mirrorPercentage")).or(old));
+        all.extend(target(&mirror, 1).zip(share).map(|(destination, share)| Mirror { destination, share }));
+    }
+    for item in object.get("mirrors").map(|m| m.list()).unwrap_or_default() {
+        let Some(inner) = item.object() else { continue };
+        let share = share(value(inner.get("percentage")));
+        let to = inner.required("destination").and_then(|d| target(&d, 1));
+        all.extend(to.zip(share).map(|(destination, share)| Mirror { destination, share }));
+    }
+    all
+}
+
+fn read_cors(cursor: &Cursor<'_>) -> Option<CorsPolicy> {
+    let object = cursor.object()?;
+    let texts = |name: &str| -> Vec<String> {
+        object.get(name).map(|l| l.list().iter().filter_map(|c| c.text()).collect()).unwrap_or_default()
+    };
+    let mut origins: Vec<StringMatch> = texts("allowOrigin").into_iter().map(StringMatch::Exact).collect();
+    for item in object.get("allowOrigins").map(|l| l.list()).unwrap_or_default() {
+        origins.extend(http_match::string_match(&item));
+    }
+    let unmatched = object.get("unmatchedPreflights").and_then(|c| Some((c.text()?, c)));
+    let forward_others = match unmatched {
+        None => None,
+        Some((text, _)) if text == "FORWARD" || text == "UNSPECIFIED" => Some(true),
+        Some((text, _)) if text == "IGNORE" => Some(false),
+        Some((text, at)) => {
+            at.invalid(format!("'{text}' is not FORWARD or IGNORE"), "");
+            None
+        }
+    };
+    Some(CorsPolicy {
+        origins,
+        methods: texts("allowMethods"),
+        headers: texts("allowHeaders"),
+        expose: texts("exposeHeaders"),
+        max_age: object.get("maxAge").and_then(|c| c.duration()),
+        credentials: object.get("allowCredentials").and_then(|c| c.boolean()),
+        forward_others,
     })
 }
 
@@ -140,7 +201,12 @@ fn destination(cursor: &Cursor<'_>) -> Option<Destination> {
         Some((None, _)) => None,
     };
     let edits = object.get("headers").map(|c| headers(&c)).unwrap_or_default();
-    let place = object.required("destination")?;
+    let to = target(&object.required("destination")?, weight?)?;
+    Some(Destination { headers: edits, ..to })
+}
+
+/// Where a destination leads.
+fn target(place: &Cursor<'_>, weight: u32) -> Option<Destination> {
     let target = place.object()?;
     let host_cursor = target.required("host")?;
     let name = host(&host_cursor)?;
@@ -149,7 +215,7 @@ fn destination(cursor: &Cursor<'_>) -> Option<Destination> {
         .get("port")
         .and_then(|p| p.object()?.required("number"))
         .and_then(|c| Some((c.port()?, c.at(), c.path().to_owned())));
-    cursor.context.refer(Reference::Destination {
+    place.context.refer(Reference::Destination {
         host: name.clone(),
         host_at: (host_cursor.at(), host_cursor.path().to_owned()),
         subset: subset.clone(),
@@ -159,8 +225,8 @@ fn destination(cursor: &Cursor<'_>) -> Option<Destination> {
         host: name,
         subset: subset.map(|(name, _, _)| name),
         port: port.map(|(number, _, _)| number),
-        weight: weight?,
-        headers: edits,
+        weight,
+        headers: Headers::default(),
     })
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::cluster::v3::cluster as pbc;
+use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::r#type::v3::Percent;
 
 use super::Cluster;
@@ -257,7 +258,11 @@ pub(super) fn encode(cluster: &Cluster) -> (pbc::LbPolicy, Option<pbc::LbConfig>
     let slow = cluster.slow_start.map(|s| pbc::SlowStartConfig {
         slow_start_window: Some(convert::proto_duration(s.window)),
         min_weight_percent: Some(Percent { value: s.least_percent.into() }),
-        ..Default::default()
+        aggression: (s.aggression != 1000).then(|| core::RuntimeDouble {
+            default_value: f64::from(s.aggression) / 1000.0,
+            // Envoy wants a name, under which nothing stands.
+            runtime_key: "slow_start.aggression".to_owned(),
+        }),
     });
     let (policy, config) = match cluster.balancer {
         Balancer::RoundRobin => (

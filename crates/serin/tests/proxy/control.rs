@@ -178,7 +178,7 @@ fn churn_of_configuration_fails_nothing() {
             one.address().port(),
             round % 7 + 1
         );
-        let more = if round % 2 == 0 { second } else { String::new() };
+        let more = if round.is_multiple_of(2) { second } else { String::new() };
         let path = format!("/x{round}");
         let mesh = mesh(one.address(), 1 + round as u32 % 3).replace("endpoints: [", &format!("endpoints: [{more}"));
         let ports: Vec<&str> = PORT.get().map_or_else(Vec::new, |p: &String| vec![p.as_str()]);
