@@ -1,6 +1,7 @@
 //! The admin interface, with Envoy's paths and answers.
 
 mod config_dump;
+mod explain;
 mod pages;
 mod samples;
 
@@ -47,6 +48,7 @@ pub(crate) async fn serve(socket: tokio::net::TcpListener, admin: Admin) {
     let router = Router::new()
         .route("/", get(index))
         .route("/help", get(index))
+        .route("/explain", get(explain::explain))
         .route("/ready", get(ready))
         .route("/stats", get(stats))
         .route("/stats/prometheus", get(stats_prometheus))
@@ -73,6 +75,7 @@ async fn index() -> &'static str {
      POST /healthcheck/ok: cause the server to pass health checks\n  \
      /listeners: print listener info\n  \
      POST /quitquitquit: exit the server\n  \
+     /explain: say what would be done with a request, and why (url, listener, method, header, draw)\n  \
      /ready: print server state, return 200 if LIVE, otherwise return 503\n  \
      /server_info: print server version/status information\n  \
      /stats: print server stats (filter, usedonly, format=json|prometheus)\n  \

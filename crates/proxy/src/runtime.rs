@@ -10,6 +10,7 @@ use serin_resources::endpoint::{Endpoint, Health};
 use serin_resources::outlier::OutlierDetection;
 use serin_telemetry::Counters;
 use serin_traffic::balance::{self, Balance, Live, Member, Wish};
+use serin_traffic::explain;
 use serin_traffic::outcome::Outcome;
 use serin_traffic::outlier::{self, Bucket, Cause, Rows, Verdict};
 use tokio::sync::Notify;
@@ -314,6 +315,11 @@ impl ClusterRuntime {
         random: &mut impl FnMut() -> u64,
     ) -> Option<usize> {
         self.balance.pick(self.balance_id, state, (wish, self), random)
+    }
+
+    /// Why an endpoint gets no requests; `None` when it does.
+    pub(crate) fn left_out(&self, member: &Choice) -> Option<&'static str> {
+        explain::left_out(&member.member(self.config.hash_hostnames), self.balance.priorities())
     }
 
     fn breakers(&self, high: bool) -> &Breakers {

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use serin_resources::access_log::LogFormat;
+use serin_resources::http_filter::Rbac;
 use serin_resources::listener::Listener;
 use serin_telemetry::Counters;
 use serin_telemetry::access_log::Writer;
-use serin_traffic::filter::Chain;
+use serin_traffic::filter::{self, Caller, Chain, RbacGate};
 use serin_traffic::router::RouteTable;
 
 use crate::runtime::ClusterRuntime;
@@ -21,8 +22,43 @@ pub(crate) struct ListenerRuntime {
     pub(crate) logs: Vec<(LogFormat, Arc<Writer>)>,
     /// Its filters with what they remember.
     pub(crate) chain: Arc<Chain>,
+    /// Who may connect, and how many were let in and not.
+    pub(crate) gates: Vec<Gate>,
     /// Faults that go on.
     pub(crate) faults: Arc<AtomicU32>,
+}
+
+/// A network filter that lets connections in or not.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    rbac: RbacGate,
+    /// Allowed, denied, and what shadow rules would have.
+    counts: [AtomicU64; 4],
+}
+
+impl Gate {
+    pub(crate) fn new(config: &Rbac) -> Self {
+        Self { rbac: filter::compile_rbac(config), counts: Default::default() }
+    }
+
+    /// Whether a connection may come in.
+    pub(crate) fn lets_in(&self, caller: &Caller) -> bool {
+        let count = |which: usize| _ = self.counts.get(which).map(|c| c.fetch_add(1, Relaxed));
+        if let Some(allowed) = self.rbac.would_let_in(caller, None) {
+            count(if allowed { 2 } else { 3 });
+        }
+        let allowed = self.rbac.lets_in(caller, None);
+        if self.rbac.config.rules.is_some() {
+            count(usize::from(!allowed));
+        }
+        allowed
+    }
+
+    /// Its prefix, and what is counted by name.
+    pub(crate) fn counted(&self) -> (&String, impl Iterator<Item = (&'static str, u64)>) {
+        let names = ["rbac.allowed", "rbac.denied", "rbac.shadow_allowed", "rbac.shadow_denied"];
+        (&self.rbac.config.prefix, names.into_iter().zip(self.counts.iter().map(|c| c.load(Relaxed))))
+    }
 }
 
 /// One consistent configuration.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serin_resources::listener::Filter;
+use serin_traffic::filter::Caller;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -89,6 +90,12 @@ async fn accept(worker: Rc<Worker>, name: String, socket: TcpListener) {
                 let Some(view) = worker.view(&name) else { continue };
                 socket::prepare_accepted(&stream, peer, local);
                 let guard = ConnectionGuard::new(worker.clone(), view.listener.clone());
+                if !view.listener.gates.is_empty() {
+                    let caller = Caller { peer, local: stream.local_addr().ok(), client: peer.ip() };
+                    if !view.listener.gates.iter().all(|gate| gate.lets_in(&caller)) {
+                        continue;
+                    }
+                }
                 let worker = worker.clone();
                 let name = name.clone();
                 tokio::task::spawn_local(async move {

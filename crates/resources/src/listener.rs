@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb_hcm;
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as pb_rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb_tcp;
 use prost::{Message as _, Name as _};
 
 use crate::access_log::AccessLog;
 use crate::connection_manager::{HttpConnectionManager, RouteSource};
 use crate::convert;
-use crate::http_filter::HttpFilter;
+use crate::http_filter::{HttpFilter, Rbac, RbacRules};
 use crate::tcp_proxy::TcpProxy;
 use crate::{Audit, Error, Path};
 
@@ -25,6 +26,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether clients or the local application connect.
     pub direction: Direction,
+    /// Who may connect; all of these must let a connection in.
+    pub gates: Vec<Rbac>,
     /// What becomes of its connections.
     pub filter: Filter,
 }
@@ -127,6 +130,7 @@ impl Listener {
             ([], Some(only)) => only,
             _ => return Err(path.field("filter_chains").error("exactly one filter chain is supported")),
         };
+        let (gates, filter) = filter_chain(chain, audit, &path.field("filter_chains").index(0))?;
         let address = convert::socket_address(value.address.as_ref(), &path.field("address"))?;
         Ok(Self {
             name: if value.name.is_empty() { address.to_string() } else { value.name.clone() },
@@ -136,7 +140,8 @@ impl Listener {
                 2 => Direction::Outbound,
                 _ => Direction::Unspecified,
             },
-            filter: filter_chain(chain, audit, &path.field("filter_chains").index(0))?,
+            gates,
+            filter,
         })
     }
 
@@ -171,7 +176,8 @@ const TCP: &str = "envoy.filters.network.tcp_proxy";
 const HARMLESS_LISTENER_FILTERS: [&str; 2] =
     ["envoy.filters.listener.tls_inspector", "envoy.filters.listener.http_inspector"];
 
-fn filter_chain(value: &pb::FilterChain, audit: &mut Audit, path: &Path<'_>) -> Result<Filter, Error> {
+/// The filters of a chain: who may connect, then what becomes of the connection.
+fn filter_chain(value: &pb::FilterChain, audit: &mut Audit, path: &Path<'_>) -> Result<(Vec<Rbac>, Filter), Error> {
     audit!(value, pb::FilterChain as pb::FilterChain, audit, path;
         supported: filters, filter_chain_match;
         ignored: metadata, transport_socket_connect_timeout, name;
@@ -180,25 +186,49 @@ fn filter_chain(value: &pb::FilterChain, audit: &mut Audit, path: &Path<'_>) -> 
         return Err(Audit::refuse(path, "filter_chain_match"));
     }
     let filters_path = path.field("filters");
-    let [filter] = value.filters.as_slice() else {
-        return Err(
-            filters_path.error("exactly one network filter, http_connection_manager or tcp_proxy, is supported")
-        );
+    let Some((last, before)) = value.filters.split_last() else {
+        return Err(filters_path.error("needs network filters, the last http_connection_manager or tcp_proxy"));
     };
-    let here = filters_path.index(0);
+    let mut gates = Vec::new();
+    for (i, filter) in before.iter().enumerate() {
+        let here = filters_path.index(i);
+        match &filter.config_type {
+            Some(pb::filter::ConfigType::TypedConfig(any)) if any.type_url == pb_rbac::Rbac::type_url() => {
+                let rbac: pb_rbac::Rbac = convert::from_any(any, &here)?;
+                gates.push(gate(&rbac, audit, &here.field("typed_config"))?);
+            }
+            _ => return Err(here.error(format!("network filter '{}' is not supported here, only rbac", filter.name))),
+        }
+    }
+    Ok((gates, last_filter(last, audit, &filters_path.index(before.len()))?))
+}
+
+fn gate(value: &pb_rbac::Rbac, audit: &mut Audit, path: &Path<'_>) -> Result<Rbac, Error> {
+    audit!(value, pb_rbac::Rbac as pb_rbac::Rbac, audit, path;
+        supported: rules, shadow_rules, stat_prefix;
+        ignored: shadow_rules_stat_prefix, enforcement_type;
+        refused: matcher, shadow_matcher, delay_deny);
+    let rules = value.rules.as_ref().map(|r| RbacRules::decode(r, audit, &path.field("rules")));
+    let shadow = value.shadow_rules.as_ref().map(|r| RbacRules::decode(r, audit, &path.field("shadow_rules")));
+    Ok(Rbac { rules: rules.transpose()?, shadow: shadow.transpose()?, prefix: value.stat_prefix.clone() })
+}
+
+fn last_filter(filter: &pb::Filter, audit: &mut Audit, here: &Path<'_>) -> Result<Filter, Error> {
     let Some(pb::filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
         return Err(here.error("needs typed_config"));
     };
     let config = here.field("typed_config");
     if any.type_url == pb_tcp::TcpProxy::type_url() {
-        let tcp: pb_tcp::TcpProxy = convert::from_any(any, &here)?;
+        let tcp: pb_tcp::TcpProxy = convert::from_any(any, here)?;
         return Ok(Filter::Tcp(TcpProxy::decode(&tcp, audit, &config)?));
     }
     if any.type_url != pb_hcm::HttpConnectionManager::type_url() {
-        let message =
-            format!("network filter '{}' is not supported, only http_connection_manager and tcp_proxy", filter.name);
+        let message = format!(
+            "network filter '{}' is not supported at the end of a chain, only http_connection_manager and tcp_proxy",
+            filter.name
+        );
         return Err(here.error(message));
     }
-    let manager: pb_hcm::HttpConnectionManager = convert::from_any(any, &here)?;
+    let manager: pb_hcm::HttpConnectionManager = convert::from_any(any, here)?;
     Ok(Filter::http(HttpConnectionManager::decode(&manager, audit, &config)?))
 }

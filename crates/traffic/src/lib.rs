@@ -5,6 +5,7 @@
 
 pub mod balance;
 pub mod cookie;
+pub mod explain;
 pub mod fault;
 pub mod filter;
 pub mod hash;

@@ -83,6 +83,11 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    /// Whose it is.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn compile(matcher: &HeaderMatcher) -> Self {
         let predicate = match &matcher.predicate {
             HeaderPredicate::Present(present) => Predicate::Present(*present),
@@ -156,6 +161,11 @@ pub(crate) struct Query {
 }
 
 impl Query {
+    /// Whose it is.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn compile(matcher: &QueryMatcher) -> Self {
         let predicate = match &matcher.value {
             QueryPredicate::Present(present) => Predicate::Present(*present),
@@ -188,6 +198,11 @@ pub(crate) struct Cookie {
 }
 
 impl Cookie {
+    /// Whose it is.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn compile(matcher: &CookieMatcher) -> Self {
         Self { name: matcher.name.clone(), value: Text::compile(&matcher.value), invert: matcher.invert }
     }

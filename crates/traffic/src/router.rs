@@ -140,13 +140,22 @@ impl RouteTable {
     /// The virtual host of an authority.
     #[must_use]
     pub fn virtual_host(&self, authority: &[u8]) -> Option<&CompiledHost> {
+        self.virtual_host_by(authority).map(|(host, _)| host)
+    }
+
+    /// The same, with what kind of domain it has the authority by.
+    #[must_use]
+    pub fn virtual_host_by(&self, authority: &[u8]) -> Option<(&CompiledHost, HostMatch)> {
         let mut buffer = [0u8; 256];
         let name = lower(authority, &mut buffer)?;
         let name = if self.ignore_port { without_port(name) } else { name };
-        let found = self.exact.get(name).copied();
-        let found = found.or_else(|| longest(&self.suffixes, |s| name.len() > s.len() && name.ends_with(s)));
-        let found = found.or_else(|| longest(&self.prefixes, |p| name.len() > p.len() && name.starts_with(p)));
-        self.hosts.get(found.or(self.default)?)
+        let suffix = |s: &str| name.len() > s.len() && name.ends_with(s);
+        let prefix = |p: &str| name.len() > p.len() && name.starts_with(p);
+        let found = self.exact.get(name).map(|i| (*i, HostMatch::Exact));
+        let found = found.or_else(|| longest(&self.suffixes, suffix).map(|i| (i, HostMatch::Suffix)));
+        let found = found.or_else(|| longest(&self.prefixes, prefix).map(|i| (i, HostMatch::Prefix)));
+        let (index, how) = found.or_else(|| self.default.map(|i| (i, HostMatch::Any)))?;
+        Some((self.hosts.get(index)?, how))
     }
 
     /// The first route of a host that matches; `random` decides routes for a share of requests.
@@ -194,6 +203,36 @@ impl RouteTable {
     pub fn hosts(&self) -> &[CompiledHost] {
         &self.hosts
     }
+}
+
+/// By what kind of domain a virtual host has an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostMatch {
+    /// The name itself.
+    Exact,
+    /// `*.name`.
+    Suffix,
+    /// `name.*`.
+    Prefix,
+    /// `*`.
+    Any,
+}
+
+/// What keeps a request from a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch<'a> {
+    /// The path.
+    Path,
+    /// This header.
+    Header(&'a str),
+    /// This query parameter.
+    Query(&'a str),
+    /// This cookie.
+    Cookie(&'a str),
+    /// It is no gRPC call.
+    Grpc,
+    /// It is not in the share that was drawn.
+    Share,
 }
 
 fn longest(list: &[(String, usize)], matches: impl Fn(&str) -> bool) -> Option<usize> {
@@ -278,12 +317,24 @@ impl CompiledRoute {
     /// Whether a request matches; `path` is [what is matched](RouteTable::matched_path) of its path.
     #[must_use]
     pub fn matches(&self, head: &RequestHead, path: &[u8], random: u64) -> bool {
-        self.path.matches(path)
-            && self.headers.iter().all(|h| h.matches(head))
-            && self.query.iter().all(|q| q.matches(head.query()))
-            && self.cookies.iter().all(|c| c.matches(head))
-            && (!self.config.matches.grpc || is_grpc(head))
-            && self.config.matches.share.is_none_or(|share| drawn(share, random))
+        self.mismatch(head, path, random).is_none()
+    }
+
+    /// What keeps a request from matching; `None` when it does.
+    #[must_use]
+    #[inline]
+    pub fn mismatch(&self, head: &RequestHead, path: &[u8], random: u64) -> Option<Mismatch<'_>> {
+        if !self.path.matches(path) {
+            return Some(Mismatch::Path);
+        }
+        let header = self.headers.iter().find(|h| !h.matches(head)).map(|h| Mismatch::Header(h.name()));
+        let query = || self.query.iter().find(|q| !q.matches(head.query())).map(|q| Mismatch::Query(q.name()));
+        let cookie = || self.cookies.iter().find(|c| !c.matches(head)).map(|c| Mismatch::Cookie(c.name()));
+        header
+            .or_else(query)
+            .or_else(cookie)
+            .or_else(|| (self.config.matches.grpc && !is_grpc(head)).then_some(Mismatch::Grpc))
+            .or_else(|| self.config.matches.share.is_some_and(|s| !drawn(s, random)).then_some(Mismatch::Share))
     }
 
     /// How much of a path the match consumed, for prefix rewrites: a whole exact or regex path, or the prefix.

@@ -42,6 +42,7 @@ pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceS
             name: format!("{}_{port}", address.ip()),
             address,
             direction: Direction::Outbound,
+            gates: Vec::new(),
             filter: Filter::http(http),
         });
     }

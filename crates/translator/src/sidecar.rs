@@ -59,6 +59,7 @@ fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &EgressListene
         name: format!("{}_{}", address.ip(), address.port()),
         address,
         direction: Direction::Outbound,
+        gates: Vec::new(),
         filter: Filter::http(manager(prefix, RouteSource::Rds(name))),
     });
 }
@@ -89,6 +90,7 @@ fn inbound(proxy: &ProxyIdentity, listener: &IngressListener, set: &mut Resource
         name: format!("{bind}_{}", listener.port),
         address: SocketAddr::new(bind, listener.port),
         direction: Direction::Inbound,
+        gates: Vec::new(),
         filter: Filter::http(manager(format!("inbound_{bind}_{}", listener.port), RouteSource::Inline(routes))),
     });
 }

@@ -41,6 +41,15 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
     for ((prefix, metric), value) in &limits {
         push("http_local_rate_limit", Some(("envoy_local_http_ratelimit_prefix", prefix)), metric, *value, false);
     }
+    let mut gates: BTreeMap<(&String, &str), u64> = BTreeMap::new();
+    for (listener, _) in current.listeners.values() {
+        for (prefix, counted) in listener.gates.iter().map(crate::snapshot::Gate::counted) {
+            counted.for_each(|(name, count)| *gates.entry((prefix, name)).or_default() += count);
+        }
+    }
+    for ((prefix, metric), value) in &gates {
+        push("network", Some(("envoy_rbac_prefix", prefix)), metric, *value, false);
+    }
     for (type_url, prefix) in [
         (type_url::CLUSTER, "cluster_manager.cds"),
         (type_url::LISTENER, "listener_manager.lds"),

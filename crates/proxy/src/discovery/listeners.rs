@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::metric;
-use crate::snapshot::ListenerRuntime;
+use crate::snapshot::{Gate, ListenerRuntime};
 use crate::socket;
 use crate::worker::Command;
 
@@ -114,7 +114,8 @@ impl Listeners {
             Some(before) => (before.chain.clone(), before.faults.clone()),
             None => (Arc::new(Chain::new(filters)), Arc::default()),
         };
-        let runtime = Arc::new(ListenerRuntime { config: listener.clone(), stats, logs, chain, faults });
+        let gates = listener.gates.iter().map(Gate::new).collect();
+        let runtime = Arc::new(ListenerRuntime { config: listener.clone(), stats, logs, chain, gates, faults });
         self.runtimes.insert(listener.name.clone(), runtime.clone());
         runtime
     }

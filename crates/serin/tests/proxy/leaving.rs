@@ -113,3 +113,34 @@ fn a_bootstrap_that_cannot_be_run_says_where() {
     let missing = std::process::Command::new(SERIN).args(["proxy", "--bootstrap", "/nowhere.yaml"]).output().unwrap();
     assert!(String::from_utf8_lossy(&missing.stderr).contains("cannot read /nowhere.yaml"));
 }
+
+/// `/explain` says what was looked at, what was drawn, and who is left out.
+#[test]
+fn a_request_is_explained() {
+    let backend = Backend::answering(ok("x")).unwrap();
+    let mut many = cluster("many", &[backend.address(), "127.0.0.1:9".parse().unwrap()]);
+    many["load_assignment"]["endpoints"][0]["lb_endpoints"][1]["health_status"] = json!("UNHEALTHY");
+    many["common_lb_config"] = json!({"healthy_panic_threshold": {"value": 0}});
+    let routes = json!([
+        {"match": {"path": "/exact"}, "direct_response": {"status": 204}},
+        {"match": {"prefix": "/", "headers": [{"name": "x-internal", "string_match": {"exact": "1"}}]}, "route": {"cluster": "none"}},
+        {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [{"name": "many", "weight": 90}, {"name": "none", "weight": 10}]}}},
+    ]);
+    let proxy = Proxy::serin(SERIN, &bootstrap(&routes, &[many])).unwrap();
+    let explain = |query: &str| {
+        let (status, text) = proxy.page(&format!("/explain?{query}")).unwrap();
+        (status, serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default())
+    };
+    let (status, found) = explain("url=http://shop.example/cart&draw=0.95");
+    assert_eq!((status, &found["virtual_host"]["by"]), (200, &json!("the domain '*'")));
+    assert_eq!(found["routes"][0]["why_not"], "the path does not match");
+    assert_eq!(found["routes"][1]["why_not"], "header 'x-internal' does not match");
+    assert_eq!(found["routes"][2]["matches"], true);
+    let clusters = &found["outcome"]["clusters"];
+    assert_eq!((&clusters[0]["percent"], &clusters[1]["drawn"]), (&json!(90.0), &json!(true)));
+    assert_eq!(clusters[0]["endpoints"][0]["left_out"], json!(null));
+    assert_eq!(clusters[0]["endpoints"][1]["left_out"], "it is not well");
+    assert_eq!(explain("url=http://a/x&header=x-internal:1").1["routes"][1]["matches"], true);
+    assert_eq!(explain("url=http://a/exact").1["outcome"]["status"], 204);
+    assert_eq!(explain("").0, 400);
+}
