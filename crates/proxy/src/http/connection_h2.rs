@@ -57,10 +57,11 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
         };
         let Driven::Request(accepted) = driven else { return };
         let (context, stream) = (context.clone(), Stream::open(&activity));
-        tokio::task::spawn_local(async move {
+        // In a box: on its way into a task a future is moved several times, and this one is large.
+        tokio::task::spawn_local(Box::pin(async move {
             serve_stream(context, accepted).await;
             drop(stream);
-        });
+        }));
     }
 }
 
