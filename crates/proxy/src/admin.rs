@@ -104,11 +104,13 @@ async fn stats(Extract(admin): Extract<Admin>, Query(parameters): Parameters) ->
         Ok(filter) => filter,
         Err(refusal) => return refusal,
     };
-    let samples = samples::all(&admin);
+    let (samples, timings) = (samples::all(&admin), samples::timings(&admin));
     match parameters.get("format").map(String::as_str) {
-        Some("json") => ([(header::CONTENT_TYPE, "application/json")], json(&samples, &filter)).into_response(),
-        Some("prometheus") => prometheus(&samples, &filter).into_response(),
-        Some("text") | None => text(&samples, &filter).into_response(),
+        Some("json") => {
+            ([(header::CONTENT_TYPE, "application/json")], json(&samples, &timings, &filter)).into_response()
+        }
+        Some("prometheus") => scraped(&admin, &filter),
+        Some("text") | None => text(&samples, &timings, &filter).into_response(),
         Some(other) => (StatusCode::BAD_REQUEST, format!("unknown format '{other}': use text, json or prometheus\n"))
             .into_response(),
     }
@@ -119,7 +121,13 @@ async fn stats_prometheus(Extract(admin): Extract<Admin>, Query(parameters): Par
         Ok(filter) => filter,
         Err(refusal) => return refusal,
     };
-    let text = prometheus(&samples::all(&admin), &filter);
+    scraped(&admin, &filter)
+}
+
+/// Envoy's metrics, then Istio's.
+fn scraped(admin: &Admin, filter: &Filter) -> Response {
+    let text = prometheus(&samples::all(admin), &samples::timings(admin), filter);
+    let text = text + &admin.lock().tallies.prometheus(filter);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=UTF-8")], text).into_response()
 }
 

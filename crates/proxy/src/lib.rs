@@ -12,6 +12,7 @@ mod health;
 mod http;
 mod metric;
 mod options;
+mod peers;
 mod run;
 mod runtime;
 mod snapshot;

@@ -17,6 +17,7 @@ use crate::bootstrap;
 use crate::discovery::{SharedStore, Store, StoreHandler, watch_dns, watch_outliers};
 use crate::health;
 use crate::options::ProxyOptions;
+use crate::peers::Peer;
 use crate::state::State;
 use crate::threads;
 use crate::worker::{Command, Shared};
@@ -44,7 +45,8 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
         commands.push(threads::spawn(id, shared.clone()).context("cannot start a worker")?);
     }
     let (suspects, judged) = mpsc::unbounded_channel();
-    let store = Store::new(workers, shared.clone(), commands, (options.access_log.clone(), suspects));
+    let mut store = Store::new(workers, shared.clone(), commands, (options.access_log.clone(), suspects));
+    store.own = Peer::of_node(&bootstrap.node);
     let store: SharedStore = Arc::new(Mutex::new(store));
     let admin_address = options.admin.or(bootstrap.admin).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 15000));
     let socket = admin::bind(admin_address)

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serin_resources::cluster::{Breakers, Cluster};
 use serin_resources::endpoint::{Endpoint, Health};
 use serin_resources::outlier::OutlierDetection;
-use serin_telemetry::Counters;
+use serin_telemetry::istio::Tally;
+use serin_telemetry::{Counters, Histogram};
 use serin_traffic::balance::{self, Balance, Live, Member, Wish};
 use serin_traffic::explain;
 use serin_traffic::outcome::Outcome;
@@ -151,6 +152,8 @@ pub(crate) struct Suspect {
 pub(crate) struct Choice {
     pub(crate) host: Arc<Host>,
     pub(crate) endpoint: Endpoint,
+    /// Requests to it, in a mesh.
+    pub(crate) tally: Option<Arc<Tally>>,
 }
 
 impl Choice {
@@ -190,6 +193,8 @@ impl Choice {
 pub(crate) struct ClusterState {
     pub(crate) id: u64,
     pub(crate) stats: Counters,
+    /// How long requests took.
+    pub(crate) times: Histogram,
     /// What is in flight, of normal and of high priority, counted only where there is a limit.
     pub(crate) flight: [Flight; 2],
     /// Told when a connection became free or ended, while requests wait for one.
@@ -211,6 +216,7 @@ impl ClusterState {
         Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             stats: Counters::new(metric::cluster::NAMES, workers),
+            times: Histogram::new(workers),
             flight: Default::default(),
             freed: Notify::new(),
             suspects,
@@ -274,6 +280,8 @@ pub(crate) struct ClusterRuntime {
     pub(crate) state: Arc<ClusterState>,
     /// Every endpoint.
     pub(crate) members: Vec<Choice>,
+    /// Requests that found no endpoint, in a mesh.
+    pub(crate) tally: Option<Arc<Tally>>,
     balance: Balance,
     /// Tells the balance from those before it.
     balance_id: u64,
@@ -301,10 +309,11 @@ impl ClusterRuntime {
         config: Cluster,
         state: Arc<ClusterState>,
         (members, overprovisioning): (Vec<Choice>, u32),
+        tally: Option<Arc<Tally>>,
     ) -> Self {
         let list: Vec<Member> = members.iter().map(|m| m.member(config.hash_hostnames)).collect();
         let balance = Balance::new(&config, overprovisioning, &list);
-        Self { config, state, members, balance, balance_id: NEXT_ID.fetch_add(1, Relaxed) }
+        Self { config, state, members, tally, balance, balance_id: NEXT_ID.fetch_add(1, Relaxed) }
     }
 
     /// The number of an endpoint for a request.

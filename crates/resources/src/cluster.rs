@@ -23,6 +23,8 @@ pub use balancing::{Balancer, SlowStart, SubsetConfig, SubsetFallback, SubsetSel
 pub struct Cluster {
     /// Name, also of its statistics.
     pub name: String,
+    /// Host name of the service it leads to, for metrics, as Istio says it; may be empty.
+    pub service: String,
     /// Where endpoints come from.
     pub discovery: Discovery,
     /// How one is chosen.
@@ -131,6 +133,7 @@ impl Cluster {
     pub fn new(name: impl Into<String>, discovery: Discovery) -> Self {
         Self {
             name: name.into(),
+            service: String::new(),
             discovery,
             balancer: Balancer::default(),
             hash_balance_factor: 0,
@@ -164,11 +167,12 @@ impl Cluster {
         audit!(value, pb::Cluster as pb::Cluster, audit, path;
             supported: name, eds_cluster_config, connect_timeout, lb_policy, load_assignment, max_requests_per_connection,
                 circuit_breakers, http2_protocol_options, typed_extension_protocol_options, dns_refresh_rate,
-                common_lb_config, transport_socket, cluster_discovery_type, lb_config, outlier_detection, lb_subset_config, health_checks;
+                common_lb_config, transport_socket, cluster_discovery_type, lb_config, outlier_detection, lb_subset_config, health_checks,
+                metadata;
             ignored: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes,
                 per_connection_buffer_high_watermark_timeout, http_protocol_options, dns_jitter, dns_failure_refresh_rate,
                 respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
-                typed_dns_resolver_config, wait_for_warm_on_init, cleanup_interval, metadata, protocol_selection,
+                typed_dns_resolver_config, wait_for_warm_on_init, cleanup_interval, protocol_selection,
                 upstream_connection_options, close_connections_on_host_health_failure, ignore_health_on_host_removal,
                 lrs_server, lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, preconnect_policy,
                 queuing_policies;
@@ -180,6 +184,7 @@ impl Cluster {
         }
         refuse_tls(value.transport_socket.as_ref(), path)?;
         let mut cluster = Self::new(value.name.clone(), discovery(value, audit, path)?);
+        cluster.service = convert::service(value.metadata.as_ref());
         cluster.balancer = balancing::balancer(value, audit, path)?;
         cluster.slow_start = balancing::slow_start(value, path)?;
         if let Some(subsets) = &value.lb_subset_config {
@@ -229,6 +234,7 @@ impl Cluster {
         let (policy, lb_config, common) = balancing::encode(self);
         pb::Cluster {
             name: self.name.clone(),
+            metadata: convert::proto_service(&self.service),
             cluster_discovery_type: Some(Type(kind as i32)),
             eds_cluster_config: match &self.discovery {
                 Discovery::Eds(service) => Some(pb::cluster::EdsClusterConfig {

@@ -24,6 +24,56 @@ pub(crate) fn metadata(value: Option<&core::Metadata>, path: &Path<'_>) -> Resul
     }
 }
 
+/// Where Istio says who an endpoint is.
+const ISTIO: &str = "istio";
+
+/// The workload under `istio`, for metrics.
+pub(crate) fn workload(value: Option<&core::Metadata>) -> String {
+    let istio = value.and_then(|v| v.filter_metadata.get(ISTIO)).map(plain_fields);
+    istio.and_then(|mut fields| fields.remove("workload")).unwrap_or_default()
+}
+
+/// The host name of the first service under `istio`, for metrics.
+pub(crate) fn service(value: Option<&core::Metadata>) -> String {
+    use wkt::value::Kind;
+    let services = value.and_then(|v| v.filter_metadata.get(ISTIO)?.fields.get("services")?.kind.as_ref());
+    let first = match services {
+        Some(Kind::ListValue(list)) => list.values.first().and_then(|v| v.kind.as_ref()),
+        _ => None,
+    };
+    match first {
+        Some(Kind::StructValue(service)) => plain_fields(service).remove("host").unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+/// What Istio says of the service that a cluster leads to.
+pub(crate) fn proto_service(host: &str) -> Option<core::Metadata> {
+    use wkt::value::Kind;
+    let text = |text: &str| wkt::Value { kind: Some(Kind::StringValue(text.to_owned())) };
+    let mut names = host.split('.');
+    let (name, namespace) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+    let fields = [("host", host), ("name", name), ("namespace", namespace)].map(|(key, v)| (key.to_owned(), text(v)));
+    let service = wkt::Value { kind: Some(Kind::StructValue(wkt::Struct { fields: fields.into() })) };
+    let list = wkt::Value { kind: Some(Kind::ListValue(wkt::ListValue { values: vec![service] })) };
+    let fields = [("services".to_owned(), list)].into();
+    (!host.is_empty()).then(|| core::Metadata {
+        filter_metadata: [(ISTIO.to_owned(), wkt::Struct { fields })].into(),
+        ..Default::default()
+    })
+}
+
+pub(crate) fn proto_workload(workload: &str, metadata: Option<core::Metadata>) -> Option<core::Metadata> {
+    if workload.is_empty() {
+        return metadata;
+    }
+    let mut metadata = metadata.unwrap_or_default();
+    let value = wkt::Value { kind: Some(wkt::value::Kind::StringValue(workload.to_owned())) };
+    let fields = [("workload".to_owned(), value)].into();
+    metadata.filter_metadata.insert(ISTIO.to_owned(), wkt::Struct { fields });
+    Some(metadata)
+}
+
 /// The plain values of a structure, each as text.
 pub(crate) fn plain_fields(value: &wkt::Struct) -> BTreeMap<String, String> {
     use wkt::value::Kind;

@@ -49,6 +49,8 @@ pub struct Endpoint {
     pub metadata: BTreeMap<String, String>,
     /// Where health checks go instead of its port.
     pub health_check_port: Option<u16>,
+    /// Who it is, for metrics, as Istio says it: `workload;namespace;app;version;cluster`; may be empty.
+    pub workload: String,
 }
 
 /// Health as the control plane tells it.
@@ -90,6 +92,7 @@ impl Endpoint {
             health: Health::Unknown,
             metadata: BTreeMap::new(),
             health_check_port: None,
+            workload: String::new(),
         }
     }
 }
@@ -210,6 +213,7 @@ fn decode_group(
             health: health(item.health_status),
             metadata: convert::metadata(item.metadata.as_ref(), &here.field("metadata"))?,
             health_check_port: health_check_port(endpoint, audit, &here.field("endpoint"))?,
+            workload: convert::workload(item.metadata.as_ref()),
         });
     }
     Ok(())
@@ -254,7 +258,7 @@ fn proto_endpoint(endpoint: &Endpoint) -> pb::LbEndpoint {
             Health::Degraded => core::HealthStatus::Degraded,
         } as i32,
         load_balancing_weight: Some(convert::wrap_u32(endpoint.weight)),
-        metadata: convert::proto_metadata(&endpoint.metadata),
+        metadata: convert::proto_workload(&endpoint.workload, convert::proto_metadata(&endpoint.metadata)),
         host_identifier: Some(pb::lb_endpoint::HostIdentifier::Endpoint(pb::Endpoint {
             address: Some(convert::proto_address(&endpoint.host, endpoint.port)),
             hostname: endpoint.hostname.clone(),

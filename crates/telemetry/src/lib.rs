@@ -1,11 +1,14 @@
-//! What a process shows of itself: counters, their text, JSON and Prometheus forms, and access logs.
+//! What a process shows of itself: counters and histograms, their text, JSON and Prometheus forms, and access logs.
 //!
 //! Counting is one store to memory that only one worker writes; adding up happens when somebody looks.
-//! It deliberately knows no metric by name: rooms that count own their names.
+//! It deliberately knows no metric by name, but for Istio's standard ones: rooms that count own their names.
 
 pub mod access_log;
 mod counters;
 mod exposition;
+mod histogram;
+pub mod istio;
 
 pub use counters::Counters;
-pub use exposition::{Filter, Sample, json, prometheus, text};
+pub use exposition::{Filter, Sample, Timing, json, prometheus, text};
+pub use histogram::{Distribution, Histogram};

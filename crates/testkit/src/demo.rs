@@ -35,15 +35,24 @@ impl Builder {
     /// # Errors
     /// When the rules cannot be copied.
     pub fn new(binary: &str, examples: &Path) -> anyhow::Result<Self> {
+        let mut builder = Self::serin(binary, examples)?;
+        if let Some(envoy) = std::env::var_os("SERIN_TEST_ENVOY") {
+            builder.command.args(["--data-plane", "envoy", "--envoy"]).arg(envoy);
+        }
+        Ok(builder)
+    }
+
+    /// One that runs with Serin's proxy always.
+    ///
+    /// # Errors
+    /// When the rules cannot be copied.
+    pub fn serin(binary: &str, examples: &Path) -> anyhow::Result<Self> {
         let rules = tempfile::Builder::new().prefix("serin-rules-").tempdir()?;
         for entry in std::fs::read_dir(examples)?.flatten() {
             std::fs::copy(entry.path(), rules.path().join(entry.file_name()))?;
         }
         let mut command = Command::new(binary);
         command.args(["demo", "--free-ports", "--json", "--for", "10m", "--config"]).arg(rules.path());
-        if let Some(envoy) = std::env::var_os("SERIN_TEST_ENVOY") {
-            command.args(["--data-plane", "envoy", "--envoy"]).arg(envoy);
-        }
         Ok(Self { command, rules })
     }
 

@@ -44,6 +44,7 @@ fn push(
         .map(|(endpoint, number)| Endpoint {
             weight: endpoint.weight,
             locality: endpoint.locality.clone(),
+            workload: workload(&service.namespace, &endpoint.labels),
             health: if endpoint.ready { Health::Unknown } else { Health::Unhealthy },
             ..Endpoint::new(endpoint.address.clone(), number)
         })
@@ -59,6 +60,17 @@ fn push(
     let mut cluster = Cluster::new(name, discovery);
     apply(policy, port.protocol, &mut cluster);
     set.clusters.push(cluster);
+}
+
+/// Who an endpoint is, for metrics, by Istio's canonical name and revision; an instance has no name of its own here.
+fn workload(namespace: &str, labels: &Labels) -> String {
+    let first = |keys: [&str; 3]| keys.into_iter().find_map(|key| labels.get(key)).map_or("", String::as_str);
+    let app = first(["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
+    let version = first(["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]);
+    if app.is_empty() && version.is_empty() {
+        return String::new();
+    }
+    format!(";{namespace};{app};{version};")
 }
 
 fn apply(policy: &TrafficPolicy, protocol: Protocol, cluster: &mut Cluster) {
@@ -127,11 +139,12 @@ fn ejection(rule: &serin_model::OutlierDetection) -> OutlierDetection {
 }
 
 /// The cluster towards the application beside the proxy.
-pub(crate) fn inbound(port: u16, protocol: Protocol, application: SocketAddr) -> Cluster {
+pub(crate) fn inbound(service: String, (port, protocol): (u16, Protocol), application: SocketAddr) -> Cluster {
     let name = naming::inbound(port);
     let endpoint = Endpoint::new(application.ip().to_string(), application.port());
     let assignment = LoadAssignment { cluster: name.clone(), endpoints: vec![endpoint], ..LoadAssignment::default() };
     let mut cluster = Cluster::new(name, Discovery::Static(assignment));
+    cluster.service = service;
     apply(&TrafficPolicy::default(), protocol, &mut cluster);
     cluster
 }

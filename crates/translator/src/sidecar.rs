@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serin_model::{
-    EgressListener, HostFilter, Hostname, IngressListener, MeshSnapshot, ProxyIdentity, Service, Sidecar, selects,
+    EgressListener, HostFilter, Hostname, IngressListener, Labels, MeshSnapshot, ProxyIdentity, Service, Sidecar,
+    selects,
 };
 use serin_resources::connection_manager::{HttpConnectionManager, RouteSource, Timeouts};
 use serin_resources::http_filter::HttpFilter;
@@ -28,7 +29,7 @@ pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceS
         outbound(mesh, proxy, listener, &mut set);
     }
     for listener in sidecar.map(|s| s.ingress.as_slice()).unwrap_or_default() {
-        inbound(proxy, listener, &mut set);
+        inbound(mesh, proxy, listener, &mut set);
     }
     set
 }
@@ -70,10 +71,15 @@ fn ports(listener: &EgressListener, port: u16, services: &[&Service]) -> Ports {
     if listener.any_port || !shared { Ports::Any } else { Ports::Only(port) }
 }
 
-fn inbound(proxy: &ProxyIdentity, listener: &IngressListener, set: &mut ResourceSet) {
+fn inbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &IngressListener, set: &mut ResourceSet) {
     let bind = listener.bind.unwrap_or_else(|| proxy.default_bind());
     let cluster = naming::inbound(listener.port);
-    set.clusters.push(cluster::inbound(listener.port, listener.protocol, listener.application));
+    let is_own = |s: &&Service| {
+        let selects = |own: &Labels| !own.is_empty() && selects(own, &proxy.labels);
+        s.namespace == proxy.name.namespace && s.selector.as_ref().is_some_and(selects)
+    };
+    let service = mesh.services().find(is_own).map(|s| s.host.to_string()).unwrap_or_default();
+    set.clusters.push(cluster::inbound(service, (listener.port, listener.protocol), listener.application));
     let forward = Forward {
         clusters: vec![WeightedCluster { name: cluster.clone(), weight: 1, ..Default::default() }],
         cluster_not_found_status: 503,

@@ -3,10 +3,23 @@
 use std::collections::BTreeMap;
 
 use serin_resources::type_url;
-use serin_telemetry::Sample;
+use serin_telemetry::{Sample, Timing};
 
 use super::Admin;
 use crate::metric;
+
+/// How long requests took, by cluster.
+pub(super) fn timings(admin: &Admin) -> Vec<Timing> {
+    let store = admin.lock();
+    let clusters = &store.current().clusters;
+    let timing = |(name, cluster): (&String, &std::sync::Arc<crate::runtime::ClusterRuntime>)| Timing {
+        prefix: "cluster",
+        tag: ("envoy_cluster_name", name.clone()),
+        metric: "upstream_rq_time",
+        seen: cluster.state.times.read(),
+    };
+    clusters.iter().map(timing).collect()
+}
 
 pub(super) fn all(admin: &Admin) -> Vec<Sample> {
     let store = admin.lock();

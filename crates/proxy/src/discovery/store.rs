@@ -12,10 +12,12 @@ use serin_resources::cluster::{Cluster, Discovery};
 use serin_resources::connection_manager::RouteSource;
 use serin_resources::endpoint::LoadAssignment;
 use serin_resources::{Audit, Listener, RouteConfiguration, type_url};
+use serin_telemetry::istio::{Tallies, Tally};
 use serin_traffic::router::RouteTable;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::listeners::Listeners;
+use crate::peers::{self, Peer};
 use crate::runtime::{Choice, ClusterRuntime, ClusterState, Host, Suspect};
 use crate::snapshot::Snapshot;
 use crate::worker::{Command, Shared};
@@ -62,6 +64,10 @@ pub(crate) struct Store {
     no_routes: Arc<RouteTable>,
     pub(crate) sockets: Listeners,
     suspects: UnboundedSender<Suspect>,
+    /// Who this proxy is.
+    pub(crate) own: Peer,
+    /// Requests by who asked whom.
+    pub(crate) tallies: Tallies,
     /// Counts what was published.
     generation: u64,
 }
@@ -92,6 +98,8 @@ impl Store {
             no_routes: Arc::new(RouteTable::compile(&RouteConfiguration::default())),
             sockets: Listeners::new(workers, commands, access_log),
             suspects,
+            own: Peer::default(),
+            tallies: Tallies::default(),
             generation: 0,
         }
     }
@@ -331,7 +339,8 @@ impl Store {
             };
             let address = SocketAddr::new(ip, endpoint.port);
             let host = hosts.entry(address).or_insert_with(|| Arc::new(Host::new(address, workers))).clone();
-            members.push(Choice { host, endpoint: endpoint.clone() });
+            let tally = tally((&self.tallies, &self.own, workers), &held.value, &endpoint.workload);
+            members.push(Choice { host, endpoint: endpoint.clone(), tally });
         }
         let judged = held.value.outlier.is_some();
         members.iter().for_each(|m| m.host.standing.is_checked(held.value.health_check.is_some()));
@@ -342,7 +351,9 @@ impl Store {
             }
             kept
         });
-        let runtime = ClusterRuntime::new(held.value.clone(), state.clone(), (members, assignment.overprovisioning));
+        let unknown = tally((&self.tallies, &self.own, workers), &held.value, "");
+        let members = (members, assignment.overprovisioning);
+        let runtime = ClusterRuntime::new(held.value.clone(), state.clone(), members, unknown);
         self.built_clusters.insert(name.to_owned(), Arc::new(runtime));
     }
 
@@ -416,4 +427,9 @@ fn held<T>(value: T, version: &str, body: Bytes, fixed: bool, ignored: Vec<Strin
         tracing::debug!("{field} is set and has no effect");
     }
     Held { value, version: version.to_owned(), body, since: SystemTime::now(), fixed, ignored }
+}
+
+/// The tally of requests to an endpoint of a cluster, in a mesh.
+fn tally((all, own, workers): (&Tallies, &Peer, usize), cluster: &Cluster, workload: &str) -> Option<Arc<Tally>> {
+    Some(all.of(peers::labels(own, (&cluster.name, &cluster.service), workload)?, workers))
 }

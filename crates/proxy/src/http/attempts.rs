@@ -97,8 +97,7 @@ pub(super) async fn run(
             return Err(Some(LocalReply::new(503, "no healthy upstream", "UH")));
         };
         let Some(host) = cluster.hosts.get(choice).map(|local| &local.host) else { return Err(None) };
-        record.upstream = Some(host.address);
-        record.attempts += 1;
+        record.endpoint(choice, host.address);
         tries.announce(head, choice, record.attempts, body.timers.last());
         let attempt = Attempt {
             worker,

@@ -2,19 +2,20 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use serin_http1::{RequestHead, ResponseHead, Version};
+use serin_http1::{HeaderBlock, RequestHead, ResponseHead, Version};
 use serin_resources::access_log::LogFormat;
 use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::listener::Filter;
 use serin_resources::substitution::{self, Format};
+use serin_telemetry::istio::Ending;
 use serin_traffic::header_edit::{Facts, Known};
 use tokio::time::Instant;
 
 use super::ConnectionContext;
 use crate::metric;
-use crate::worker::{View, Worker};
+use crate::worker::{LocalCluster, View, Worker};
 
 /// What is remembered of a request.
 pub(crate) struct Record {
@@ -31,7 +32,13 @@ pub(crate) struct Record {
     pub(crate) received: u64,
     /// Body bytes to the client.
     pub(crate) sent: u64,
-    pub(crate) upstream: Option<SocketAddr>,
+    upstream: Option<SocketAddr>,
+    /// How long it took, once the answer is whole.
+    pub(crate) took: Option<Duration>,
+    /// Who is to answer, where that is counted.
+    peer: Option<(Rc<LocalCluster>, usize)>,
+    is_grpc: bool,
+    grpc_status: Option<u16>,
     version: Version,
     /// Who the client is, when others before us are believed.
     pub(crate) client: Option<IpAddr>,
@@ -59,6 +66,10 @@ impl Record {
             received: 0,
             sent: 0,
             upstream: None,
+            took: None,
+            peer: None,
+            is_grpc: false,
+            grpc_status: None,
             version: Version::default(),
             client: None,
             cluster: String::new(),
@@ -106,9 +117,21 @@ impl Record {
     }
 
     /// Remembers where it goes.
-    pub(crate) fn cluster(&mut self, name: &str) {
+    pub(crate) fn cluster(&mut self, cluster: &Rc<LocalCluster>) {
+        if cluster.tally.is_some() {
+            self.peer = Some((cluster.clone(), usize::MAX));
+        }
         if self.logged() {
-            name.clone_into(&mut self.cluster);
+            cluster.config.name.clone_into(&mut self.cluster);
+        }
+    }
+
+    /// Remembers which endpoint is asked.
+    pub(crate) fn endpoint(&mut self, choice: usize, address: SocketAddr) {
+        self.upstream = Some(address);
+        self.attempts += 1;
+        if let Some((_, asked)) = &mut self.peer {
+            *asked = choice;
         }
     }
 
@@ -141,8 +164,29 @@ impl Record {
     /// Remembers the answer.
     pub(crate) fn response(&mut self, head: &ResponseHead) {
         self.status = head.status;
+        if self.peer.is_some() {
+            self.is_grpc = head.fields.get("content-type").is_some_and(|t| t.starts_with(b"application/grpc"));
+            self.ended_with(&head.fields);
+        }
         if self.logged() {
             self.response = Some(head.clone());
+        }
+    }
+
+    /// Remembers the status of gRPC, which stands in trailers or in a head without more.
+    pub(crate) fn ended_with(&mut self, fields: &HeaderBlock) {
+        if self.is_grpc {
+            self.grpc_status = fields.get_str("grpc-status").and_then(|code| code.parse().ok());
+        }
+    }
+
+    fn tally(&self) {
+        let Some((cluster, choice)) = &self.peer else { return };
+        let tally = cluster.members.get(*choice).map_or(&cluster.tally, |member| &member.tally);
+        let Self { status, flag, is_grpc: grpc, grpc_status, .. } = *self;
+        if let Some(tally) = tally {
+            let took = self.took.unwrap_or_else(|| self.started.elapsed());
+            tally.count(self.context.worker.id, Ending { status, flag, grpc, grpc_status }, took);
         }
     }
 
@@ -163,6 +207,7 @@ impl Drop for Record {
             stats.add(id, metric::http::RQ_COMPLETED, 1);
             stats.add(id, metric::class(metric::http::RQ_1XX, self.status), 1);
         }
+        self.tally();
         for (format, writer) in &self.view.listener.logs {
             let mut line = String::with_capacity(256);
             match format {

@@ -127,8 +127,9 @@ pub(crate) async fn stream(
         };
         match taken {
             Ok(Take::Frame(frame)) => {
-                if let Frame::Data(data) = &frame {
-                    record.sent += data.len() as u64;
+                match &frame {
+                    Frame::Data(data) => record.sent += data.len() as u64,
+                    Frame::Trailers(trailers) => record.ended_with(trailers),
                 }
                 client.push(frame);
                 if !client.is_full() {

@@ -183,6 +183,9 @@ pub(crate) async fn answer(
         timers.until(deadline, moving).await.unwrap_or(Moved::TimedOut)
     };
     drop(permit);
+    let took = timers.last() - record.started();
+    record.took = Some(took);
+    cluster.state.times.record(record.worker().id, took);
     match moved {
         Moved::Complete => {
             recycle(answer, &cluster, timers.last());

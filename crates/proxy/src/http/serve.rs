@@ -25,7 +25,7 @@ use super::respond::{self, Responder, Served};
 use super::stage::{Forwarded, Here, Place, Stages};
 use super::{ConnectionContext, attempts, follow, mirror, request};
 use crate::metric;
-use crate::worker::LocalCluster;
+use crate::worker::{LocalCluster, View};
 
 /// Serves one request; `framing` is that of its body.
 pub(crate) async fn serve(
@@ -80,7 +80,10 @@ pub(crate) async fn serve(
         };
         let passed = passage.run(head, (&mut body, &mut framing), &mut duties).await;
         let outcome = match (passed, place.zip(drawn)) {
-            (Err(stop), _) => Err(stop),
+            (Err(stop), drawn) => {
+                spared(&view, drawn.as_ref(), &mut record);
+                Err(stop)
+            }
             (Ok(()), None) => {
                 record.count(metric::http::NO_ROUTE);
                 Err(Some(LocalReply::empty(404, "NR")))
@@ -110,6 +113,14 @@ pub(crate) async fn serve(
     };
     record.received = body.received();
     served
+}
+
+/// Remembers who would have been asked, when a filter answered.
+fn spared(view: &View, drawn: Option<&(Place<'_>, Drawn)>, record: &mut Record) {
+    let number = drawn.and_then(|(place, drawn)| place.route.clusters.get(drawn.part).copied());
+    if let Some(cluster) = number.and_then(|number| view.cluster(number, record.worker()).cloned()) {
+        record.cluster(&cluster);
+    }
 }
 
 fn find<'a>(table: &'a RouteTable, head: &RequestHead, random: u64) -> Option<Place<'a>> {
@@ -194,7 +205,7 @@ impl<'a> Stages<'a> {
         let forward = self.local_reply(head, record)?;
         body.idle = forward.idle_timeout.unwrap_or(body.idle);
         let Destination { weighted, cluster, hashed } = self.destination(drawn, forward, head, record)?;
-        record.cluster(&cluster.config.name);
+        record.cluster(&cluster);
         if self.place.host.config.include_attempt_count {
             head.fields.set("x-envoy-attempt-count", b"1");
         }
