@@ -73,6 +73,12 @@ impl HeaderBlock {
         self.marks = 0;
     }
 
+    /// Makes room for that many fields and bytes.
+    pub fn reserve(&mut self, fields: usize, bytes: usize) {
+        self.fields.reserve(fields);
+        self.bytes.reserve(bytes);
+    }
+
     #[inline]
     fn is_absent(&self, name: &str) -> bool {
         self.marks & mark(name.as_bytes()) == 0
@@ -198,7 +204,8 @@ impl HeaderBlock {
     }
 
     fn named(&self, field: &Field, name: &str) -> bool {
-        field.name.len as usize == name.len() && self.slice(field.name).eq_ignore_ascii_case(name.as_bytes())
+        let (own, name) = (self.slice(field.name), name.as_bytes());
+        own.len() == name.len() && (own == name || own.eq_ignore_ascii_case(name))
     }
 }
 

@@ -46,6 +46,7 @@ pub(crate) fn request(list: &FieldList, head: &mut RequestHead) -> Result<(), Ma
     }
     let authority = pseudo.authority.or(own_host).filter(|a| is_host(a)).ok_or(Malformed)?;
     let target = pseudo.target(method, authority)?;
+    make_room(list, &mut head.fields);
     head.start(method, target, Version::Http2);
     head.fields.append(b"host", authority);
     let mut cookies: Vec<&[u8]> = Vec::new();
@@ -108,8 +109,14 @@ pub(crate) fn response(list: &FieldList, head: &mut ResponseHead) -> Result<(), 
     if status == 101 {
         return Err(Malformed);
     }
+    make_room(list, &mut head.fields);
     head.start(status, b"", Version::Http2);
     append(fields, &mut head.fields)
+}
+
+/// Room for the list and for what a proxy adds, so that memory is taken once.
+fn make_room(list: &FieldList, block: &mut HeaderBlock) {
+    block.reserve(list.len() + 8, list.bytes.len() + 256);
 }
 
 /// Makes a block of a list of trailers.

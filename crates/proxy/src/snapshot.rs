@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use serin_resources::access_log::LogFormat;
 use serin_resources::http_filter::Rbac;
 use serin_resources::listener::Listener;
-use serin_telemetry::Counters;
 use serin_telemetry::access_log::Writer;
+use serin_telemetry::{Counters, Histogram};
 use serin_traffic::filter::{self, Caller, Chain, RbacGate};
 use serin_traffic::router::RouteTable;
 
@@ -19,6 +19,8 @@ use crate::runtime::ClusterRuntime;
 pub(crate) struct ListenerRuntime {
     pub(crate) config: Listener,
     pub(crate) stats: Arc<Counters>,
+    /// How long requests took.
+    pub(crate) times: Arc<Histogram>,
     pub(crate) logs: Vec<(LogFormat, Arc<Writer>)>,
     /// Its filters with what they remember.
     pub(crate) chain: Arc<Chain>,

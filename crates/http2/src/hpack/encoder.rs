@@ -57,7 +57,7 @@ fn find(name: &[u8], value: &[u8]) -> (usize, bool) {
     while let entry @ 1.. = usize::from(INDEX[at]) {
         if let Some((known, its_value)) = STATIC.get(entry - 1)
             && known.len() == name.len()
-            && known.as_bytes().eq_ignore_ascii_case(name)
+            && (known.as_bytes() == name || known.as_bytes().eq_ignore_ascii_case(name))
         {
             if !its_value.is_empty() && its_value.as_bytes() == value {
                 return (entry, true);

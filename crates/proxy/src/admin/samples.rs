@@ -8,7 +8,7 @@ use serin_telemetry::{Sample, Timing};
 use super::Admin;
 use crate::metric;
 
-/// How long requests took, by cluster.
+/// How long requests took, by cluster and by connection manager.
 pub(super) fn timings(admin: &Admin) -> Vec<Timing> {
     let store = admin.lock();
     let clusters = &store.current().clusters;
@@ -18,7 +18,13 @@ pub(super) fn timings(admin: &Admin) -> Vec<Timing> {
         metric: "upstream_rq_time",
         seen: cluster.state.times.read(),
     };
-    clusters.iter().map(timing).collect()
+    let managers = store.sockets.times().map(|(prefix, times)| Timing {
+        prefix: "http",
+        tag: ("envoy_http_conn_manager_prefix", prefix.clone()),
+        metric: "downstream_rq_time",
+        seen: times.read(),
+    });
+    clusters.iter().map(timing).chain(managers).collect()
 }
 
 pub(super) fn all(admin: &Admin) -> Vec<Sample> {

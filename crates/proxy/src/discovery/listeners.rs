@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serin_resources::Listener;
 use serin_resources::access_log::{AccessLog, LogFormat, Sink};
 use serin_resources::listener::Filter;
-use serin_telemetry::Counters;
 use serin_telemetry::access_log::{Destination, Writer};
+use serin_telemetry::{Counters, Histogram};
 use serin_traffic::filter::Chain;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
@@ -29,6 +29,8 @@ pub(crate) struct Listeners {
     waiting: HashMap<String, Vec<TcpListener>>,
     /// By `http` or `tcp`, and the prefix.
     stats: HashMap<(&'static str, String), Arc<Counters>>,
+    /// How long requests took, by prefix.
+    times: HashMap<String, Arc<Histogram>>,
     writers: HashMap<String, Arc<Writer>>,
     runtimes: HashMap<String, Arc<ListenerRuntime>>,
 }
@@ -42,6 +44,7 @@ impl Listeners {
             bound: HashMap::new(),
             waiting: HashMap::new(),
             stats: HashMap::new(),
+            times: HashMap::new(),
             writers: HashMap::new(),
             runtimes: HashMap::new(),
         }
@@ -99,6 +102,8 @@ impl Listeners {
         };
         let stats = self.stats.entry((kind, listener.filter.stat_prefix().to_owned()));
         let stats = stats.or_insert_with(|| Arc::new(Counters::new(names, workers))).clone();
+        let times = self.times.entry(listener.filter.stat_prefix().to_owned());
+        let times = times.or_insert_with(|| Arc::new(Histogram::new(workers))).clone();
         let mut logs = Vec::new();
         let own =
             self.access_log.clone().map(|path| AccessLog { sink: Sink::File(path), format: LogFormat::default() });
@@ -115,7 +120,7 @@ impl Listeners {
             None => (Arc::new(Chain::new(filters)), Arc::default()),
         };
         let gates = listener.gates.iter().map(Gate::new).collect();
-        let runtime = Arc::new(ListenerRuntime { config: listener.clone(), stats, logs, chain, gates, faults });
+        let runtime = Arc::new(ListenerRuntime { config: listener.clone(), stats, times, logs, chain, gates, faults });
         self.runtimes.insert(listener.name.clone(), runtime.clone());
         runtime
     }
@@ -147,6 +152,11 @@ impl Listeners {
     /// Counters by statistics prefix.
     pub(crate) fn stats(&self) -> impl Iterator<Item = (&'static str, &String, &Arc<Counters>)> {
         self.stats.iter().map(|((kind, prefix), stats)| (*kind, prefix, stats))
+    }
+
+    /// How long HTTP requests took, by prefix.
+    pub(crate) fn times(&self) -> impl Iterator<Item = (&String, &Arc<Histogram>)> {
+        self.times.iter().filter(|(prefix, _)| self.stats.contains_key(&("http", (*prefix).clone())))
     }
 
     /// Lines that access logs lost.

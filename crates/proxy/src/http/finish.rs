@@ -180,12 +180,11 @@ impl Record {
         }
     }
 
-    fn tally(&self) {
+    fn tally(&self, took: Duration) {
         let Some((cluster, choice)) = &self.peer else { return };
         let tally = cluster.members.get(*choice).map_or(&cluster.tally, |member| &member.tally);
         let Self { status, flag, is_grpc: grpc, grpc_status, .. } = *self;
         if let Some(tally) = tally {
-            let took = self.took.unwrap_or_else(|| self.started.elapsed());
             tally.count(self.context.worker.id, Ending { status, flag, grpc, grpc_status }, took);
         }
     }
@@ -198,6 +197,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let id = self.context.worker.id;
+        let took = self.took.unwrap_or_else(|| self.started.elapsed());
         let stats = &self.view.listener.stats;
         stats.sub(id, metric::http::RQ_ACTIVE);
         if self.status == 0 {
@@ -206,8 +206,9 @@ impl Drop for Record {
         } else {
             stats.add(id, metric::http::RQ_COMPLETED, 1);
             stats.add(id, metric::class(metric::http::RQ_1XX, self.status), 1);
+            self.view.listener.times.record(id, took);
         }
-        self.tally();
+        self.tally(took);
         for (format, writer) in &self.view.listener.logs {
             let mut line = String::with_capacity(256);
             match format {

@@ -79,6 +79,8 @@ fn admin_pages_answer_as_envoys_do() {
 
     for (path, part) in [
         ("/stats", "cluster.a.upstream_rq_2xx: 1"),
+        ("/stats?filter=a.upstream_rq_time", "cluster.a.upstream_rq_time: "),
+        ("/stats?filter=downstream_rq_time", ".downstream_rq_time: "),
         ("/stats?format=json&filter=upstream_rq_total", "\"cluster.a.upstream_rq_total\""),
         (
             "/stats/prometheus",
