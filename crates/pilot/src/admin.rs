@@ -11,6 +11,7 @@ use serin_ingest::Diagnostic;
 use serin_xds::server::{TypeState, TypeStatus};
 
 use crate::fleet::Fleet;
+use crate::loads::Loads;
 use crate::store::Store;
 
 /// What the pages look at.
@@ -18,6 +19,7 @@ use crate::store::Store;
 pub(crate) struct Admin {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) store: Arc<Mutex<Store>>,
+    pub(crate) loads: Arc<Loads>,
 }
 
 /// Serves until the process ends.
@@ -28,6 +30,7 @@ pub(crate) async fn serve(socket: tokio::net::TcpListener, admin: Admin) {
         .route("/debug/syncz", get(syncz))
         .route("/debug/configz", get(configz))
         .route("/debug/diagnosticz", get(diagnosticz))
+        .route("/debug/loadz", get(loadz))
         .with_state(admin);
     if let Err(error) = axum::serve(socket, router).await {
         tracing::error!(%error, "admin interface ended");
@@ -38,7 +41,8 @@ const INDEX: &str = "serin pilot\n  \
     /ready: 200 when documents are read\n  \
     /debug/syncz: proxies, and how each stands with what it should have\n  \
     /debug/configz: objects in force\n  \
-    /debug/diagnosticz: findings about documents\n";
+    /debug/diagnosticz: findings about documents\n  \
+    /debug/loadz: requests that proxies report, by endpoint\n";
 
 async fn syncz(Extract(admin): Extract<Admin>) -> Json<Value> {
     let list = admin.fleet.each(|stream, client| {
@@ -68,6 +72,25 @@ fn type_json(status: &TypeStatus) -> Value {
         "error": status.error,
         "resources": status.resources,
     })
+}
+
+async fn loadz(Extract(admin): Extract<Admin>) -> Json<Value> {
+    let list = admin.loads.each(|way, sum| {
+        json!({
+            "node": way.node,
+            "cluster": way.cluster,
+            "endpoint": way.endpoint.map(|a| a.to_string()),
+            "locality": way.locality,
+            "issued": sum.issued,
+            "succeeded": sum.succeeded,
+            "failed": sum.failed,
+            "active": sum.active,
+            "firstAttempts": sum.first,
+            "firstAttemptsFailed": sum.first_failed,
+            "firstAttemptTimes": sum.times.iter().map(|(bound, count)| json!({"leMicros": bound, "count": count})).collect::<Vec<_>>(),
+        })
+    });
+    Json(json!(list))
 }
 
 async fn configz(Extract(admin): Extract<Admin>) -> Json<Value> {

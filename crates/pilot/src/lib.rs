@@ -5,6 +5,7 @@
 
 mod admin;
 mod fleet;
+mod loads;
 mod options;
 mod run;
 mod source;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serin_ingest::{render_text, summary};
 use serin_resources::type_url;
+use serin_xds::load::Collector;
 use serin_xds::server::Discovery;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +16,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::admin::{self, Admin};
 use crate::fleet::Fleet;
+use crate::loads::Loads;
 use crate::options::PilotOptions;
 use crate::source::Source;
 use crate::store::{Built, Store};
@@ -41,13 +43,16 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     let xds = bind(options.xds, "--xds")?;
     let admin_socket = bind(options.admin, "--admin")?;
     tracing::info!("serving proxies on {}, admin on {}", xds.local_addr()?, admin_socket.local_addr()?);
-    tokio::spawn(admin::serve(admin_socket, Admin { fleet: fleet.clone(), store: store.clone() }));
+    let loads = Arc::new(Loads::default());
+    let admin = Admin { fleet: fleet.clone(), store: store.clone(), loads: loads.clone() };
+    tokio::spawn(admin::serve(admin_socket, admin));
     tokio::spawn(watch(source, store, fleet.clone()));
     let server = tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(Discovery::service(fleet, &ORDER))
+        .add_service(Collector::service(loads))
         .serve_with_incoming(TcpListenerStream::new(xds));
     tokio::select! {
         served = server => served.context("the discovery service failed"),

@@ -83,5 +83,8 @@ fn from_options(options: &ProxyOptions) -> Bootstrap {
         listeners: Vec::new(),
         ads: Some(Ads { delta: options.xds_mode == XdsMode::Delta, servers: options.xds.clone() }),
         admin: None,
+        loads: options.xds.clone(),
+        local_cluster: String::new(),
+        locality: String::new(),
     }
 }

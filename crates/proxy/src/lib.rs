@@ -10,6 +10,7 @@ mod bootstrap;
 mod discovery;
 mod health;
 mod http;
+mod loads;
 mod metric;
 mod options;
 mod peers;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use serin_xds::client;
+use serin_xds::{client, load};
 use serin_xds::server::Mode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use crate::admin::{self, Admin};
 use crate::bootstrap;
 use crate::discovery::{SharedStore, Store, StoreHandler, watch_dns, watch_outliers};
 use crate::health;
+use crate::loads::Loads;
 use crate::options::ProxyOptions;
 use crate::peers::Peer;
 use crate::state::State;
@@ -62,6 +63,10 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     tokio::spawn(watch_outliers(store.clone(), judged));
     tokio::task::spawn_local(health::watch(store.clone()));
     tokio::spawn(give_back());
+    if !bootstrap.loads.is_empty() {
+        let loads = Loads::new(store.clone(), state.clone());
+        tokio::spawn(load::run(bootstrap.loads, bootstrap.node.clone(), loads));
+    }
     match bootstrap.ads {
         Some(ads) => {
             let mode = if ads.delta { Mode::Delta } else { Mode::Sotw };

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serin_resources::cluster::{Breakers, Cluster};
@@ -29,13 +29,37 @@ pub(crate) struct Host {
     pub(crate) address: SocketAddr,
     pub(crate) stats: Counters,
     pub(crate) standing: Standing,
+    /// Made when somebody wants to know.
+    first_attempts: OnceLock<FirstAttempts>,
+    workers: usize,
+}
+
+/// How requests went that were sent to a host first.
+#[derive(Debug)]
+pub(crate) struct FirstAttempts {
+    pub(crate) failed: Counters,
+    /// How long the requests took that were not sent again.
+    pub(crate) times: Histogram,
 }
 
 impl Host {
     pub(crate) fn new(address: SocketAddr, workers: usize) -> Self {
         let stats = Counters::new(metric::host::NAMES, workers);
         let standing = Standing { since: Mutex::new(Some(Instant::now())), ..Standing::default() };
-        Self { id: NEXT_ID.fetch_add(1, Relaxed), address, stats, standing }
+        Self { id: NEXT_ID.fetch_add(1, Relaxed), address, stats, standing, first_attempts: OnceLock::new(), workers }
+    }
+
+    /// Counts a request that was sent here first.
+    pub(crate) fn first_attempt(&self, worker: usize, took: Duration, failed: bool) {
+        let new = || FirstAttempts { failed: Counters::new(&["failed"], self.workers), times: Histogram::new(self.workers) };
+        let attempts = self.first_attempts.get_or_init(new);
+        attempts.times.record(worker, took);
+        attempts.failed.add(worker, 0, u64::from(failed));
+    }
+
+    /// How requests went that were sent here first.
+    pub(crate) fn first_attempts(&self) -> Option<&FirstAttempts> {
+        self.first_attempts.get()
     }
 }
 

@@ -13,6 +13,7 @@ struct Flags {
     failing: AtomicBool,
     draining: AtomicBool,
     connected: AtomicBool,
+    reports_loads: AtomicBool,
     started: Instant,
     quit: tokio::sync::Notify,
     /// The node's cluster, as the bootstrap names it.
@@ -26,6 +27,7 @@ impl State {
             failing: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             connected: AtomicBool::new(false),
+            reports_loads: AtomicBool::new(false),
             started: Instant::now(),
             quit: tokio::sync::Notify::new(),
             service_cluster: std::sync::OnceLock::new(),
@@ -45,6 +47,15 @@ impl State {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.0.connected.load(Relaxed)
+    }
+
+    /// From now on somebody wants to know how first attempts went.
+    pub(crate) fn report_loads(&self) {
+        self.0.reports_loads.store(true, Relaxed);
+    }
+
+    pub(crate) fn reports_loads(&self) -> bool {
+        self.0.reports_loads.load(Relaxed)
     }
 
     /// An operator says that this proxy should get no traffic.

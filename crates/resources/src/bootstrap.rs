@@ -28,6 +28,12 @@ pub struct Bootstrap {
     pub ads: Option<Ads>,
     /// Where the admin interface listens.
     pub admin: Option<SocketAddr>,
+    /// `host:port` of the servers that loads are reported to; empty when they are not.
+    pub loads: Vec<String>,
+    /// The cluster of proxies like this one, for zone awareness; may be empty.
+    pub local_cluster: String,
+    /// The node's locality: region, zone and sub-zone joined by slashes; empty when unknown.
+    pub locality: String,
 }
 
 /// Where the aggregated discovery stream goes.
@@ -49,8 +55,8 @@ impl Bootstrap {
         let path = Path::root("Bootstrap");
         let value = pb::Bootstrap::decode(bytes).map_err(|e| path.error(e.to_string()))?;
         audit!(&value, pb::Bootstrap as pb::Bootstrap, audit, &path;
-            supported: node, static_resources, dynamic_resources, admin;
-            ignored: node_context_params, cluster_manager, flags_path, stats_sinks, deferred_stat_options, stats_config,
+            supported: node, static_resources, dynamic_resources, admin, cluster_manager;
+            ignored: node_context_params, flags_path, stats_sinks, deferred_stat_options, stats_config,
                 stats_flush_interval, watchdog, watchdogs, tracing, layered_runtime, enable_dispatcher_stats,
                 stats_server_version_override, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config,
                 fatal_actions, default_regex_engine, xds_config_tracker_extension, listener_manager,
@@ -78,8 +84,21 @@ impl Bootstrap {
                 ignored: access_log, access_log_path, profile_path, socket_options, ignore_global_conn_limit;
                 refused: allow_paths);
         }
+        let manager = value.cluster_manager.clone().unwrap_or_default();
+        let manager_path = path.field("cluster_manager");
+        audit!(&manager, pb::ClusterManager as pb::ClusterManager, audit, &manager_path;
+            supported: local_cluster_name, load_stats_config;
+            ignored: outlier_detection, enable_deferred_cluster_creation;
+            refused: upstream_bind_config);
+        let loads = match &manager.load_stats_config {
+            Some(config) => grpc_servers(config, &clusters, &manager_path.field("load_stats_config"))?.1,
+            None => Vec::new(),
+        };
         let node = value.node.clone().unwrap_or_default();
         Ok(Self {
+            loads,
+            local_cluster: manager.local_cluster_name,
+            locality: node.locality.as_ref().map(convert::locality).unwrap_or_default(),
             node: node.encode_to_vec(),
             node_id: node.id,
             node_cluster: value.node.as_ref().map(|n| n.cluster.clone()).unwrap_or_default(),
@@ -113,8 +132,17 @@ fn ads(
             return Err(Audit::refuse(path, field));
         }
     }
-    let path = path.field("ads_config");
     let Some(config) = &value.ads_config else { return Ok(None) };
+    let (delta, servers) = grpc_servers(config, clusters, &path.field("ads_config"))?;
+    Ok(Some(Ads { delta, servers }))
+}
+
+/// The servers of a service that is spoken to over gRPC, and whether incrementally.
+fn grpc_servers(
+    config: &core::ApiConfigSource,
+    clusters: &[Cluster],
+    path: &Path<'_>,
+) -> Result<(bool, Vec<String>), Error> {
     let delta = match core::api_config_source::ApiType::try_from(config.api_type) {
         Ok(core::api_config_source::ApiType::Grpc) => false,
         Ok(core::api_config_source::ApiType::DeltaGrpc) => true,
@@ -128,7 +156,7 @@ fn ads(
     if servers.is_empty() {
         return Err(services_path.error("names no server"));
     }
-    Ok(Some(Ads { delta, servers }))
+    Ok((delta, servers))
 }
 
 fn service_addresses(service: &core::GrpcService, clusters: &[Cluster], path: &Path<'_>) -> Result<Vec<String>, Error> {

@@ -63,6 +63,12 @@ pub(crate) fn proto_service(host: &str) -> Option<core::Metadata> {
     })
 }
 
+/// Region, zone and sub-zone joined by slashes.
+pub(crate) fn locality(value: &core::Locality) -> String {
+    let parts = [value.region.as_str(), value.zone.as_str(), value.sub_zone.as_str()];
+    parts.join("/").trim_end_matches('/').to_owned()
+}
+
 pub(crate) fn proto_workload(workload: &str, metadata: Option<core::Metadata>) -> Option<core::Metadata> {
     if workload.is_empty() {
         return metadata;

@@ -187,10 +187,7 @@ fn decode_group(
         supported: locality, lb_endpoints, load_balancing_weight, priority;
         ignored: metadata, proximity;
         refused: lb_config);
-    let locality = group.locality.as_ref().map(|l| {
-        let parts = [l.region.as_str(), l.zone.as_str(), l.sub_zone.as_str()];
-        parts.join("/").trim_end_matches('/').to_owned()
-    });
+    let locality = group.locality.as_ref().map(convert::locality);
     let list_path = path.field("lb_endpoints");
     for (i, item) in group.lb_endpoints.iter().enumerate() {
         let here = list_path.index(i);

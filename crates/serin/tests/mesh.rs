@@ -10,6 +10,8 @@ mod adoption;
 mod failures;
 #[path = "mesh/faults.rs"]
 mod faults;
+#[path = "mesh/loads.rs"]
+mod loads;
 #[path = "mesh/metrics.rs"]
 mod metrics;
 #[path = "mesh/page.rs"]

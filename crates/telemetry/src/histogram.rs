@@ -139,6 +139,29 @@ impl Distribution {
         self.counts.iter().enumerate().take_while(|(bucket, _)| within(*bucket)).map(|(_, count)| count).sum()
     }
 
+    /// What came after `before`, an earlier look at the same histogram; the sum is only as exact as the buckets.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let earlier = before.counts.iter().copied().chain(std::iter::repeat(0));
+        let counts = self.counts.iter().zip(earlier).map(|(now, then)| now.saturating_sub(then)).collect();
+        Self { counts, sum: self.sum - before.sum }
+    }
+
+    /// Eight buckets for each power of two: the value in milliseconds that is above all of it, how many there were, and
+    /// the sum of their times, for those that are not empty.
+    pub fn coarse(&self) -> impl Iterator<Item = (f64, u64, f64)> + '_ {
+        const MERGED: usize = CUTS / 8;
+        self.counts.chunks(MERGED).enumerate().filter_map(|(at, counts)| {
+            let count: u64 = counts.iter().sum();
+            let middle = |bucket: usize| {
+                let (first, behind) = ends(bucket);
+                f64::midpoint(first, behind)
+            };
+            let times = counts.iter().enumerate().map(|(i, count)| middle(at * MERGED + i) * *count as f64);
+            (count > 0).then(|| (ends(at * MERGED + counts.len() - 1).1, count, times.sum()))
+        })
+    }
+
     /// The time, in milliseconds, that so many per cent did not exceed; `None` when there were none.
     #[must_use]
     pub fn quantile(&self, percent: f64) -> Option<f64> {
@@ -188,5 +211,10 @@ mod tests {
             assert!((found - right).abs() <= right * 0.01, "{bound} ms: {found} instead of {right}");
         }
         assert_eq!(Distribution::default().quantile(50.0), None);
+        histogram.record(0, Duration::from_micros(700));
+        let later = histogram.read();
+        let new: Vec<(f64, u64, f64)> = later.since(&all).coarse().collect();
+        assert!(matches!(new[..], [(above, 1, sum)] if above > 0.7 && above < 0.8 && (sum - 0.7).abs() < 0.01), "{new:?}");
+        assert_eq!(all.coarse().map(|(_, count, _)| count).sum::<u64>(), 100_000);
     }
 }

@@ -7,6 +7,7 @@
 //! detail only; a stale nonce is not answered in state of the world but still changes subscriptions in delta.
 
 pub mod client;
+pub mod load;
 mod message;
 pub mod server;
 

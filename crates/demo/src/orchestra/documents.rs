@@ -120,6 +120,11 @@ fn bootstrap(
             "metadata": {"LABELS": labels, "NAMESPACE": namespace},
         },
         "admin": {"address": socket(admin)},
+        "cluster_manager": {"load_stats_config": {
+            "api_type": "GRPC",
+            "transport_api_version": "V3",
+            "grpc_services": [{"envoy_grpc": {"cluster_name": "pilot"}}],
+        }},
         "dynamic_resources": {
             "lds_config": ads,
             "cds_config": ads,

@@ -36,7 +36,7 @@ pub(crate) struct Record {
     /// How long it took, once the answer is whole.
     pub(crate) took: Option<Duration>,
     /// Who is to answer, where that is counted.
-    peer: Option<(Rc<LocalCluster>, usize)>,
+    peer: Option<Asked>,
     is_grpc: bool,
     grpc_status: Option<u16>,
     version: Version,
@@ -49,6 +49,16 @@ pub(crate) struct Record {
     /// Kept only when something is logged.
     request: Option<RequestHead>,
     response: Option<ResponseHead>,
+}
+
+/// Who is asked for an answer.
+struct Asked {
+    cluster: Rc<LocalCluster>,
+    /// Endpoints by their numbers: the one that was asked first and the one that was asked last.
+    first: Option<usize>,
+    last: Option<usize>,
+    /// Whether more than one try was made.
+    again: bool,
 }
 
 impl Record {
@@ -118,8 +128,8 @@ impl Record {
 
     /// Remembers where it goes.
     pub(crate) fn cluster(&mut self, cluster: &Rc<LocalCluster>) {
-        if cluster.tally.is_some() {
-            self.peer = Some((cluster.clone(), usize::MAX));
+        if cluster.tally.is_some() || self.context.worker.state.reports_loads() {
+            self.peer = Some(Asked { cluster: cluster.clone(), first: None, last: None, again: false });
         }
         if self.logged() {
             cluster.config.name.clone_into(&mut self.cluster);
@@ -130,8 +140,10 @@ impl Record {
     pub(crate) fn endpoint(&mut self, choice: usize, address: SocketAddr) {
         self.upstream = Some(address);
         self.attempts += 1;
-        if let Some((_, asked)) = &mut self.peer {
-            *asked = choice;
+        if let Some(asked) = &mut self.peer {
+            asked.again = asked.first.is_some();
+            asked.first = asked.first.or(Some(choice));
+            asked.last = Some(choice);
         }
     }
 
@@ -181,11 +193,26 @@ impl Record {
     }
 
     fn tally(&self, took: Duration) {
-        let Some((cluster, choice)) = &self.peer else { return };
-        let tally = cluster.members.get(*choice).map_or(&cluster.tally, |member| &member.tally);
+        let Some(Asked { cluster, last, .. }) = &self.peer else { return };
+        let member = last.and_then(|choice| cluster.members.get(choice));
+        let tally = member.map_or(&cluster.tally, |member| &member.tally);
         let Self { status, flag, is_grpc: grpc, grpc_status, .. } = *self;
         if let Some(tally) = tally {
             tally.count(self.context.worker.id, Ending { status, flag, grpc, grpc_status }, took);
+        }
+    }
+
+    /// Counts how the first try went. A client that left before it was answered says nothing about the endpoint.
+    fn first_attempt(&self, took: Duration) {
+        let Some(Asked { cluster, first: Some(first), again, .. }) = &self.peer else { return };
+        if !self.context.worker.state.reports_loads() || (self.status == 0 && !again) {
+            return;
+        }
+        // What counts as an error of gRPC is what HTTP has 5xx for (Envoy: grpcToHttpStatus).
+        let grpc = matches!(self.grpc_status, Some(2 | 4 | 12..=15));
+        let failed = *again || self.status >= 500 || grpc || matches!(self.flag, "UC" | "UT");
+        if let Some(local) = cluster.hosts.get(*first) {
+            local.host.first_attempt(self.context.worker.id, took, failed);
         }
     }
 
@@ -209,6 +236,7 @@ impl Drop for Record {
             self.view.listener.times.record(id, took);
         }
         self.tally(took);
+        self.first_attempt(took);
         for (format, writer) in &self.view.listener.logs {
             let mut line = String::with_capacity(256);
             match format {

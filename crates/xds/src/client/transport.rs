@@ -75,12 +75,12 @@ struct Failure {
 }
 
 /// Between half of `wait` and all of it.
-fn jitter(wait: Duration) -> Duration {
+pub(crate) fn jitter(wait: Duration) -> Duration {
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
     wait / 2 + wait.mul_f64(f64::from(nanos % 1000) / 2000.0)
 }
 
-async fn connect(server: &str) -> Result<Channel, String> {
+pub(crate) async fn connect(server: &str) -> Result<Channel, String> {
     Endpoint::from_shared(format!("http://{server}"))
         .map_err(|e| format!("'{server}' is no HOST:PORT: {e}"))?
         .connect_timeout(Duration::from_secs(2))

@@ -1,0 +1,92 @@
+//! What proxies report of the requests they sent: sums since this pilot began, by who sent them and to which endpoint.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serin_xds::Node;
+use serin_xds::load::{Collect, Load, Part, Wanted};
+
+/// How often proxies report: what a release is judged by must not be old.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Who sent requests where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Way {
+    /// The reporting proxy's node id.
+    pub(crate) node: String,
+    pub(crate) cluster: String,
+    /// `None` from a reporter that does not tell endpoints apart.
+    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) locality: String,
+}
+
+/// Requests that were sent some way.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Sum {
+    pub(crate) issued: u64,
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+    pub(crate) active: u64,
+    /// Requests that were sent there first, and how many of them failed there.
+    pub(crate) first: u64,
+    pub(crate) first_failed: u64,
+    /// First attempts by upper bounds of their times in microseconds.
+    pub(crate) times: BTreeMap<u64, u64>,
+}
+
+/// All sums.
+#[derive(Debug, Default)]
+pub(crate) struct Loads(Mutex<BTreeMap<Way, Sum>>);
+
+impl Loads {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Way, Sum>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at every sum.
+    pub(crate) fn each<T>(&self, mut look: impl FnMut(&Way, &Sum) -> T) -> Vec<T> {
+        self.lock().iter().map(|(way, sum)| look(way, sum)).collect()
+    }
+}
+
+impl Sum {
+    fn add(&mut self, part: &Part) {
+        self.issued += part.issued;
+        self.succeeded += part.succeeded;
+        self.failed += part.failed;
+        self.active = part.active;
+        for named in &part.named {
+            if named.name == "first_attempts" {
+                self.first += named.count;
+                self.first_failed += named.total as u64;
+            } else if let Some(bound) = named.name.strip_prefix("first_attempt_ms_le_")
+                && let Ok(millis) = bound.parse::<f64>()
+            {
+                *self.times.entry((millis * 1000.0) as u64).or_default() += named.count;
+            }
+        }
+    }
+}
+
+impl Collect for Loads {
+    fn wanted(&self, _: &Node) -> Wanted {
+        Wanted { clusters: None, every: EVERY, endpoints: true }
+    }
+
+    fn report(&self, node: &Node, _: &str, loads: Vec<Load>) {
+        let mut sums = self.lock();
+        for load in loads {
+            for part in &load.parts {
+                let way = Way {
+                    node: node.id.clone(),
+                    cluster: load.cluster.clone(),
+                    endpoint: part.address,
+                    locality: part.locality.clone(),
+                };
+                sums.entry(way).or_default().add(part);
+            }
+        }
+    }
+}

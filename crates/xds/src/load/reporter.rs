@@ -1,0 +1,92 @@
+//! The reporting end: one stream, for ever, at the pace the server asks for.
+
+use std::time::{Duration, Instant};
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::service::load_stats::v3 as pb;
+use pb::load_reporting_service_client::LoadReportingServiceClient as Client;
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+
+use super::{Load, Wanted, wire};
+use crate::client::{connect, jitter};
+
+/// Where loads come from.
+pub trait Measure {
+    /// A server asks for loads: what was measured before it did is not told.
+    fn begin(&mut self);
+    /// What was sent since the last call to clusters of these names (`None`: to all of them); a cluster that got
+    /// nothing is left out.
+    fn loads(&mut self, clusters: Option<&[String]>) -> Vec<Load>;
+}
+
+/// How long to wait after a stream that failed: this, doubling to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+
+/// When to ask a server again that knows no load reports.
+const UNKNOWN_WAIT: Duration = Duration::from_secs(30);
+
+/// The shortest time between two reports.
+const FASTEST: Duration = Duration::from_millis(50);
+
+/// Reports to one of several servers (`host:port`), as the node of these bytes, until the task is dropped.
+pub async fn run<M: Measure>(servers: Vec<String>, node: Vec<u8>, mut measure: M) {
+    let mut node = core::Node::decode(node.as_slice()).unwrap_or_default();
+    node.client_features.push(wire::ALL_CLUSTERS.to_owned());
+    let mut wait = FIRST_WAIT;
+    for attempt in 0usize.. {
+        let Some(server) = servers.get(attempt % servers.len().max(1)) else { return };
+        match report(server, &node, &mut measure).await {
+            Err(status) if status.code() == tonic::Code::Unimplemented => wait = UNKNOWN_WAIT,
+            Err(status) => tracing::debug!("load reports to {server}: {}", status.message()),
+            Ok(()) => wait = FIRST_WAIT,
+        }
+        tokio::time::sleep(jitter(wait)).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+async fn report<M: Measure>(server: &str, node: &core::Node, measure: &mut M) -> Result<(), tonic::Status> {
+    let channel = connect(server).await.map_err(tonic::Status::unavailable)?;
+    let (sender, receiver) = mpsc::channel(1);
+    let hello = pb::LoadStatsRequest { node: Some(node.clone()), cluster_stats: Vec::new() };
+    let gone = |_| tonic::Status::unavailable("the stream closed");
+    sender.send(hello).await.map_err(gone)?;
+    let mut answers = Client::new(channel).stream_load_stats(ReceiverStream::new(receiver)).await?.into_inner();
+    let mut wanted: Option<Wanted> = None;
+    let mut last = Instant::now();
+    loop {
+        let every = wanted.as_ref().map(|w| w.every.max(FASTEST));
+        let due = every.map(|every| tokio::time::Instant::from_std(last + every));
+        tokio::select! {
+            answer = answers.next() => match answer {
+                Some(answer) => {
+                    if wanted.is_none() {
+                        measure.begin();
+                        last = Instant::now();
+                    }
+                    wanted = Some(wire::wanted(answer?));
+                }
+                None => return Ok(()),
+            },
+            () = at(due) => {
+                let Some(wanted) = &wanted else { continue };
+                let during = last.elapsed();
+                last = Instant::now();
+                let loads = measure.loads(wanted.clusters.as_deref());
+                let stats = loads.into_iter().map(|load| wire::to_message(Load { during, ..load }, wanted.endpoints));
+                let report = pb::LoadStatsRequest { node: None, cluster_stats: stats.collect() };
+                sender.send(report).await.map_err(gone)?;
+            }
+        }
+    }
+}
+
+async fn at(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
