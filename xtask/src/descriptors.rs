@@ -9,7 +9,7 @@ use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 /// Files whose messages can be named in `Any` fields that the proxy reads or shows.
-const ROOTS: [&str; 28] = [
+const ROOTS: [&str; 39] = [
     "envoy/config/bootstrap/v3/bootstrap.proto",
     "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
     "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
@@ -36,6 +36,17 @@ const ROOTS: [&str; 28] = [
     "envoy/extensions/compression/brotli/compressor/v3/brotli.proto",
     "envoy/extensions/compression/zstd/compressor/v3/zstd.proto",
     "envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config.proto",
+    "envoy/config/trace/v3/opentelemetry.proto",
+    "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.proto",
+    "envoy/extensions/load_balancing_policies/random/v3/random.proto",
+    "envoy/extensions/load_balancing_policies/least_request/v3/least_request.proto",
+    "envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash.proto",
+    "envoy/extensions/load_balancing_policies/maglev/v3/maglev.proto",
+    "envoy/extensions/load_balancing_policies/subset/v3/subset.proto",
+    "envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.proto",
+    "envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.proto",
+    "envoy/extensions/load_balancing_policies/cluster_provided/v3/cluster_provided.proto",
+    "envoy/extensions/load_balancing_policies/pick_first/v3/pick_first.proto",
     "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto",
     "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.proto",
 ];

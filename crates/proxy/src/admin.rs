@@ -83,7 +83,7 @@ async fn index() -> &'static str {
 }
 
 async fn ready(Extract(admin): Extract<Admin>) -> (StatusCode, String) {
-    let name = admin.state.name();
+    let name = admin.state.phase();
     let status = if name == "LIVE" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, format!("{name}\n"))
 }

@@ -16,6 +16,7 @@ mod request;
 mod respond;
 mod serve;
 mod stage;
+mod trace;
 mod upgrade;
 
 use std::cell::RefCell;

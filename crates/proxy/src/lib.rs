@@ -18,6 +18,7 @@ mod run;
 mod runtime;
 mod snapshot;
 mod socket;
+mod spans;
 mod state;
 mod tcp;
 mod threads;

@@ -19,6 +19,7 @@ use crate::health;
 use crate::loads::Loads;
 use crate::options::ProxyOptions;
 use crate::peers::Peer;
+use crate::spans;
 use crate::state::State;
 use crate::threads;
 use crate::worker::{Command, Shared};
@@ -39,8 +40,9 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     let workers =
         options.concurrency.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let state = State::new();
-    state.name_cluster(&bootstrap.node_cluster);
-    let shared = Shared { snapshot: Arc::new(ArcSwap::default()), connections: Arc::default(), state: state.clone() };
+    state.name(&bootstrap.node_cluster, &bootstrap.node_id);
+    let (spans, told) = spans::channel();
+    let shared = Shared { snapshot: Arc::new(ArcSwap::default()), connections: Arc::default(), state: state.clone(), spans };
     let mut commands = Vec::with_capacity(workers);
     for id in 0..workers {
         commands.push(threads::spawn(id, shared.clone()).context("cannot start a worker")?);
@@ -63,6 +65,7 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     tokio::spawn(watch_outliers(store.clone(), judged));
     tokio::task::spawn_local(health::watch(store.clone()));
     tokio::spawn(give_back());
+    tokio::spawn(spans::run(store.clone(), told));
     if !bootstrap.loads.is_empty() {
         let loads = Loads::new(store.clone(), state.clone());
         tokio::spawn(load::run(bootstrap.loads, bootstrap.node.clone(), loads));

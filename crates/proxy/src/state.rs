@@ -18,6 +18,7 @@ struct Flags {
     quit: tokio::sync::Notify,
     /// The node's cluster, as the bootstrap names it.
     service_cluster: std::sync::OnceLock<String>,
+    node_id: std::sync::OnceLock<String>,
 }
 
 impl State {
@@ -31,6 +32,7 @@ impl State {
             started: Instant::now(),
             quit: tokio::sync::Notify::new(),
             service_cluster: std::sync::OnceLock::new(),
+            node_id: std::sync::OnceLock::new(),
         }))
     }
 
@@ -63,8 +65,14 @@ impl State {
         self.0.failing.store(failing, Relaxed);
     }
 
-    pub(crate) fn name_cluster(&self, name: &str) {
-        let _ = self.0.service_cluster.set(name.to_owned());
+    /// Says who this proxy is: the node's cluster and id.
+    pub(crate) fn name(&self, cluster: &str, id: &str) {
+        let _ = self.0.service_cluster.set(cluster.to_owned());
+        let _ = self.0.node_id.set(id.to_owned());
+    }
+
+    pub(crate) fn node_id(&self) -> &str {
+        self.0.node_id.get().map_or("", String::as_str)
     }
 
     pub(crate) fn service_cluster(&self) -> &str {
@@ -84,7 +92,7 @@ impl State {
     }
 
     /// Envoy's word for the state.
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn phase(&self) -> &'static str {
         if self.0.draining.load(Relaxed) || self.0.failing.load(Relaxed) {
             "DRAINING"
         } else if self.0.initialised.load(Relaxed) {

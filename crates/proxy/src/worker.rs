@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use serin_traffic::balance;
 use tokio::sync::Notify;
 
+use crate::spans::Spans;
 use crate::snapshot::{ListenerRuntime, Snapshot};
 use crate::state::State;
 use crate::upstream::Pools;
@@ -68,6 +69,7 @@ pub(crate) struct Worker {
     connections: Arc<AtomicUsize>,
     /// Whether this proxy serves.
     pub(crate) state: State,
+    pub(crate) spans: Spans,
 }
 
 impl Worker {
@@ -84,6 +86,7 @@ impl Worker {
             wake: Notify::new(),
             connections: shared.connections,
             state: shared.state,
+            spans: shared.spans,
         }
     }
 
@@ -140,6 +143,7 @@ pub(crate) struct Shared {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) connections: Arc<AtomicUsize>,
     pub(crate) state: State,
+    pub(crate) spans: Spans,
 }
 
 /// Counts a connection in and, however it ends, out.

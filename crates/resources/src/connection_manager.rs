@@ -13,6 +13,7 @@ use crate::convert;
 use crate::http_filter::HttpFilter;
 use crate::network::Network;
 use crate::route::RouteConfiguration;
+use crate::tracing::Tracing;
 use crate::{Audit, Error, Path};
 
 /// How HTTP is spoken on a listener.
@@ -52,6 +53,8 @@ pub struct HttpConnectionManager {
     pub suppress_envoy_headers: bool,
     /// Whether `Upgrade: websocket` is passed on.
     pub websocket: bool,
+    /// Which requests are traced, if any.
+    pub tracing: Option<Tracing>,
 }
 
 /// What clients may speak.
@@ -167,6 +170,7 @@ impl HttpConnectionManager {
             via: String::new(),
             suppress_envoy_headers: false,
             websocket: false,
+            tracing: None,
         }
     }
 
@@ -177,8 +181,8 @@ impl HttpConnectionManager {
                 request_headers_timeout, access_log, use_remote_address, generate_request_id, upgrade_configs,
                 normalize_path, merge_slashes, route_specifier, strip_matching_host_port, strip_trailing_host_dot,
                 strip_port_mode, xff_num_trusted_hops, skip_xff_append, via, preserve_external_request_id,
-                always_set_request_id_in_response, internal_address_config;
-            ignored: add_user_agent, tracing, http1_safe_max_connection_duration, http3_protocol_options,
+                always_set_request_id_in_response, internal_address_config, tracing;
+            ignored: add_user_agent, http1_safe_max_connection_duration, http3_protocol_options,
                 scheme_header_transformation, max_request_headers_kb, stream_flush_timeout, drain_timeout,
                 drain_timeout_jitter, delayed_close_timeout, access_log_flush_interval, flush_access_log_on_new_request,
                 access_log_options, set_current_client_cert_details, proxy_100_continue,
@@ -217,6 +221,8 @@ impl HttpConnectionManager {
         manager.trust = trust(value, &path.field("internal_address_config"))?;
         manager.request_id_in_response = value.always_set_request_id_in_response;
         manager.via = value.via.clone();
+        let tracing = value.tracing.as_ref().map(|t| Tracing::decode(t, audit, &path.field("tracing")));
+        manager.tracing = tracing.transpose()?;
         manager.server_name = match value.server_header_transformation {
             2 => None,
             _ if value.server_name.is_empty() => Some("serin".to_owned()),

@@ -31,6 +31,7 @@ pub mod retry;
 pub mod route;
 pub mod substitution;
 pub mod tcp_proxy;
+pub mod tracing;
 pub mod type_url;
 
 pub use audit::Audit;

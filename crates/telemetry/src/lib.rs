@@ -8,6 +8,7 @@ mod counters;
 mod exposition;
 mod histogram;
 pub mod istio;
+pub mod otlp;
 
 pub use counters::Counters;
 pub use exposition::{Filter, Sample, Timing, json, prometheus, text};

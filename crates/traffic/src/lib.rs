@@ -20,3 +20,4 @@ pub mod rewrite;
 pub mod router;
 pub mod split;
 pub mod timeout;
+pub mod trace;

@@ -126,7 +126,7 @@ pub(super) async fn server_info(Extract(admin): Extract<Admin>) -> Response {
     let uptime = format!("{}s", admin.state.uptime().as_secs());
     as_json(&json!({
         "version": format!("serin/{}", env!("CARGO_PKG_VERSION")),
-        "state": admin.state.name(),
+        "state": admin.state.phase(),
         "uptime_current_epoch": uptime,
         "uptime_all_epochs": uptime,
         "hot_restart_version": "disabled",

@@ -1,12 +1,14 @@
 //! Every number there is, under Envoy's names.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 use serin_resources::type_url;
 use serin_telemetry::{Sample, Timing};
 
 use super::Admin;
 use crate::metric;
+use crate::spans;
 
 /// How long requests took, by cluster and by connection manager.
 pub(super) fn timings(admin: &Admin) -> Vec<Timing> {
@@ -82,9 +84,11 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
     push("cluster_manager", None, "active_clusters", current.clusters.len() as u64, true);
     push("listener_manager", None, "total_listeners_active", current.listeners.len() as u64, true);
     push("control_plane", None, "connected_state", u64::from(admin.state.is_connected()), true);
-    push("server", None, "live", u64::from(admin.state.name() == "LIVE"), true);
+    push("server", None, "live", u64::from(admin.state.phase() == "LIVE"), true);
     push("server", None, "uptime", admin.state.uptime().as_secs(), true);
     push("server", None, "concurrency", admin.workers as u64, true);
     push("server", None, "access_log_lines_dropped", store.sockets.dropped_lines(), false);
+    push("tracing.opentelemetry", None, "spans_sent", spans::SENT.load(Relaxed), false);
+    push("tracing.opentelemetry", None, "spans_dropped", spans::DROPPED.load(Relaxed), false);
     samples
 }

@@ -14,7 +14,9 @@ use serin_traffic::header_edit::{Facts, Known};
 use tokio::time::Instant;
 
 use super::ConnectionContext;
+use super::trace::Traced;
 use crate::metric;
+use crate::spans;
 use crate::worker::{LocalCluster, View, Worker};
 
 /// What is remembered of a request.
@@ -49,6 +51,8 @@ pub(crate) struct Record {
     /// Kept only when something is logged.
     request: Option<RequestHead>,
     response: Option<ResponseHead>,
+    /// Its span, when it is traced.
+    pub(super) span: Option<Box<Traced>>,
 }
 
 /// Who is asked for an answer.
@@ -88,6 +92,7 @@ impl Record {
             attempts: 0,
             request: None,
             response: None,
+            span: None,
         }
     }
 
@@ -115,7 +120,11 @@ impl Record {
     }
 
     fn logged(&self) -> bool {
-        !self.view.listener.logs.is_empty()
+        !self.view.listener.logs.is_empty() || self.span.is_some()
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.version
     }
 
     /// Remembers the request as it came.
@@ -237,6 +246,10 @@ impl Drop for Record {
         }
         self.tally(took);
         self.first_attempt(took);
+        if let (Some(span), Some(tracing)) = (&self.span, self.manager().and_then(|m| m.tracing.as_ref())) {
+            let span = span.end(tracing, self.view.listener.config.direction, self);
+            spans::tell(&self.context.worker.spans, &tracing.provider, span);
+        }
         for (format, writer) in &self.view.listener.logs {
             let mut line = String::with_capacity(256);
             match format {

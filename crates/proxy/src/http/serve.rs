@@ -23,7 +23,7 @@ use super::local_reply::LocalReply;
 use super::request::Asked;
 use super::respond::{self, Responder, Served};
 use super::stage::{Forwarded, Here, Place, Stages};
-use super::{ConnectionContext, attempts, follow, mirror, request};
+use super::{ConnectionContext, attempts, follow, mirror, request, trace};
 use crate::metric;
 use crate::worker::{LocalCluster, View};
 
@@ -59,6 +59,9 @@ pub(crate) async fn serve(
         }
     };
     record.client = Some(asked.client);
+    if let Some(tracing) = &http.tracing {
+        trace::begin(tracing, head, &asked, &mut record);
+    }
     record.request(head);
     let mut redirects = 0;
     let served = loop {
