@@ -1,5 +1,6 @@
 //! A client's connection and the requests on it.
 
+mod alter;
 mod attempt;
 mod attempts;
 mod body;

@@ -120,6 +120,7 @@ metrics! {
     RQ_DIRECT_RESPONSE = "rq_direct_response",
     DELAYS_INJECTED = "fault.delays_injected",
     ABORTS_INJECTED = "fault.aborts_injected",
+    RATES_INJECTED = "fault.response_rl_injected",
     FAULTS_OVERFLOW = "fault.faults_overflow",
     CORS_VALID = "cors.origin_valid",
     CORS_INVALID = "cors.origin_invalid",

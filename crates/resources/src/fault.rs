@@ -53,13 +53,28 @@ pub struct Fault {
     pub asked_delay: Option<u32>,
     /// Share of requests whose headers may ask for an abort.
     pub asked_abort: Option<u32>,
+    /// Answers that come slowly.
+    pub slow: Option<Slow>,
+    /// Share of requests whose headers may ask for a slow answer.
+    pub asked_slow: Option<u32>,
+}
+
+/// A slow answer for a share of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slow {
+    /// Bytes a second.
+    pub rate: u64,
+    /// Share of requests, in parts of a million.
+    pub share: u32,
 }
 
 impl Fault {
     /// Whether it does nothing to anybody.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.delay.is_none() && self.abort.is_none() && self.asked_delay.is_none() && self.asked_abort.is_none()
+        let fixed = self.delay.is_some() || self.abort.is_some() || self.slow.is_some();
+        let asked = self.asked_delay.is_some() || self.asked_abort.is_some() || self.asked_slow.is_some();
+        !fixed && !asked
     }
 }
 
@@ -69,11 +84,11 @@ pub const FILTER: &str = "envoy.filters.http.fault";
 impl Fault {
     pub(crate) fn decode(value: &pb::HttpFault, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb::HttpFault as pb::HttpFault, audit, path;
-            supported: delay, abort, headers, upstream_cluster, max_active_faults;
+            supported: delay, abort, headers, upstream_cluster, max_active_faults, response_rate_limit;
             ignored: delay_percent_runtime, abort_percent_runtime, delay_duration_runtime, abort_http_status_runtime,
                 max_active_faults_runtime, response_rate_limit_percent_runtime, abort_grpc_status_runtime,
                 disable_downstream_cluster_stats, filter_metadata;
-            refused: downstream_nodes, response_rate_limit);
+            refused: downstream_nodes);
         use pb::fault_abort::ErrorType as E;
         use pbc::fault_delay::FaultDelaySecifier as S;
         let (delay_path, abort_path) = (path.field("delay"), path.field("abort"));
@@ -99,6 +114,18 @@ impl Fault {
             }
             Some(a) => fault.abort = Some(decode_abort(a, &abort_path)?),
             None => {}
+        }
+        if let Some(limit) = &value.response_rate_limit {
+            use pbc::fault_rate_limit::LimitType;
+            let path = path.field("response_rate_limit");
+            let share = share(&limit.percentage, &path)?;
+            match &limit.limit_type {
+                Some(LimitType::FixedLimit(fixed)) if fixed.limit_kbps > 0 => {
+                    fault.slow = Some(Slow { rate: fixed.limit_kbps.saturating_mul(1024), share });
+                }
+                Some(LimitType::HeaderLimit(_)) => fault.asked_slow = Some(share),
+                _ => return Err(path.error("needs header_limit or a fixed_limit of at least 1 kbps")),
+            }
         }
         Ok(fault)
     }

@@ -1,6 +1,7 @@
 //! HTTP filters: what stands between a listener and its routes, in the configured order, and how a route changes that.
 
 mod access;
+mod compress;
 mod edit;
 mod limit;
 
@@ -17,6 +18,7 @@ use crate::fault::{self, Fault};
 use crate::{Audit, Error, Path};
 
 pub use access::{Cors, Csrf, Rbac, RbacAction, RbacPolicy, RbacRule, RbacRules};
+pub use compress::Compressor;
 pub use edit::{HealthAnswer, Mutations};
 pub use limit::{AdaptiveConcurrency, AdmissionControl, RateLimit, Share};
 
@@ -46,6 +48,8 @@ pub enum FilterConfig {
     Buffer(u64),
     /// Answers health checks.
     HealthCheck(HealthAnswer),
+    /// Compresses answers.
+    Compressor(Compressor),
     /// Changes headers.
     HeaderMutation(Mutations),
     /// Lets in who may come in.
@@ -116,7 +120,7 @@ impl HttpFilter {
 fn unknown(name: &str, any: &Any, path: &Path<'_>) -> Error {
     path.error(format!(
         "filter '{name}' ({}) is not supported; supported are fault, cors, csrf, local_ratelimit, buffer, health_check, \
-         header_mutation, rbac, adaptive_concurrency and admission_control, then router last",
+         header_mutation, compressor, rbac, adaptive_concurrency and admission_control, then router last",
         any.type_url
     ))
 }
@@ -147,6 +151,9 @@ impl FilterConfig {
         });
         decode_as!(any, path, pb::health_check::v3::HealthCheck, |v| {
             HealthAnswer::decode(v, audit, path).map(Self::HealthCheck)
+        });
+        decode_as!(any, path, pb::compressor::v3::Compressor, |v| {
+            Compressor::decode(v, audit, path).map(Self::Compressor)
         });
         decode_as!(any, path, pb::header_mutation::v3::HeaderMutation, |v| {
             Mutations::decode_filter(v, audit, path).map(Self::HeaderMutation)
@@ -218,6 +225,15 @@ fn per_route(name: &str, any: &Any, audit: &mut Audit, path: &Path<'_>) -> Resul
                 Ok(Some(PerRoute::Config(FilterConfig::Buffer(most))))
             }
             _ => Err(path.error("needs disabled or buffer")),
+        };
+    }
+    if any.type_url == pb::compressor::v3::CompressorPerRoute::type_url() {
+        use pb::compressor::v3::compressor_per_route::Override;
+        let value: pb::compressor::v3::CompressorPerRoute = convert::from_any(any, path)?;
+        return match &value.r#override {
+            Some(Override::Disabled(true)) => Ok(Some(PerRoute::Off)),
+            Some(Override::Overrides(_)) => Err(Audit::refuse(path, "overrides")),
+            _ => Err(path.error("needs disabled")),
         };
     }
     if any.type_url == pb::rbac::v3::RbacPerRoute::type_url() {

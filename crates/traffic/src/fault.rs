@@ -15,11 +15,13 @@ pub struct Injection {
     pub delay: Option<Duration>,
     /// Then answer this.
     pub abort: Option<AbortStatus>,
+    /// Let the answer come at so many bytes a second.
+    pub rate: Option<u64>,
 }
 
-/// Decides by two uniform 64-bit random numbers.
+/// Decides by three uniform 64-bit random numbers.
 #[must_use]
-pub fn decide(fault: &Fault, head: &RequestHead, (first, second): (u64, u64)) -> Injection {
+pub fn decide(fault: &Fault, head: &RequestHead, (first, second, third): (u64, u64, u64)) -> Injection {
     if !fault.headers.is_empty() && !matches_headers(&fault.headers, head) {
         return Injection::default();
     }
@@ -37,7 +39,18 @@ pub fn decide(fault: &Fault, head: &RequestHead, (first, second): (u64, u64)) ->
     let asked_abort = status
         .and_then(|s| u16::try_from(s).ok().filter(|s| (200..600).contains(s)).map(AbortStatus::Http))
         .or_else(|| grpc.and_then(|s| u32::try_from(s).ok()).map(AbortStatus::Grpc));
+    let asked_rate = asked(
+        fault.asked_slow,
+        "x-envoy-fault-throughput-response",
+        "x-envoy-fault-throughput-response-percentage",
+        third,
+    );
     Injection {
+        rate: fault
+            .slow
+            .filter(|s| drawn(s.share, third))
+            .map(|s| s.rate)
+            .or(asked_rate.filter(|kib| *kib > 0).map(|kib| kib.saturating_mul(1024))),
         delay: fault
             .delay
             .filter(|d| drawn(d.share, first))

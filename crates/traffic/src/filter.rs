@@ -5,6 +5,7 @@
 
 mod access;
 mod admission;
+mod compress;
 mod concurrency;
 mod cors;
 mod tokens;
@@ -16,11 +17,12 @@ use serin_http1::RequestHead;
 use serin_resources::fault::Fault;
 use serin_resources::header::HeaderEdits;
 use serin_resources::http_filter::{
-    Cors, Csrf, FilterConfig, HealthAnswer, HttpFilter, Mutations, PerRoute, PerRoutes,
+    Compressor, Cors, Csrf, FilterConfig, HealthAnswer, HttpFilter, Mutations, PerRoute, PerRoutes,
 };
 
 pub use access::{Caller, RbacGate, compile as compile_rbac};
 pub use admission::Admission;
+pub use compress::{compress, prepare as prepare_compression, takes_gzip};
 pub use concurrency::Concurrency;
 pub use cors::{Preflight, answer_headers as cors_answer, origin_allowed, preflight, preflight_headers};
 pub use tokens::Bucket;
@@ -40,6 +42,8 @@ pub enum Filter {
     Buffer(u64),
     /// Answers health checks.
     HealthCheck(HealthAnswer),
+    /// See [`compress`].
+    Compressor(Compressor),
     /// Changes headers.
     HeaderMutation(Mutations),
     /// Lets in who may.
@@ -89,6 +93,7 @@ impl Filter {
             FilterConfig::RateLimit(limit) => Self::RateLimit(Box::new(Bucket::new(limit))),
             FilterConfig::Buffer(most) => Self::Buffer(*most),
             FilterConfig::HealthCheck(answer) => Self::HealthCheck(answer.clone()),
+            FilterConfig::Compressor(config) => Self::Compressor(config.clone()),
             FilterConfig::HeaderMutation(mutations) => Self::HeaderMutation(mutations.clone()),
             FilterConfig::Rbac(rbac) => Self::Rbac(Box::new(compile_rbac(rbac))),
             FilterConfig::AdaptiveConcurrency(config) => Self::AdaptiveConcurrency(Box::new(Concurrency::new(config))),

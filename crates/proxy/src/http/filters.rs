@@ -4,11 +4,11 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use serin_http1::framing::Framing;
+use serin_http1::framing::{Declared, Framing};
 use serin_http1::{RequestHead, ResponseHead};
 use serin_resources::fault::{AbortStatus, Fault};
 use serin_resources::header::HeaderEdits;
-use serin_resources::http_filter::{Cors, HealthAnswer};
+use serin_resources::http_filter::{Compressor, Cors, HealthAnswer};
 use serin_traffic::fault::{self, Injection};
 use serin_traffic::filter::{
     self, Admission, Bucket, Caller, Concurrency, Filter, Link, Overrides, Preflight, RbacGate,
@@ -18,6 +18,7 @@ use serin_traffic::split::drawn;
 use tokio::time::Instant;
 
 use super::ConnectionContext;
+use super::alter::Alter;
 use super::body::{Gathered, RequestBody};
 use super::finish::Record;
 use super::local_reply::LocalReply;
@@ -35,6 +36,12 @@ struct Owed<'a> {
     edits: Vec<&'a HeaderEdits>,
     admissions: Vec<&'a Admission>,
     places: Vec<Place<'a>>,
+    /// Faults that end with the answer.
+    faults: Vec<Active<'a>>,
+    /// Bytes a second at which the answer may come.
+    rate: Option<u64>,
+    /// How the answer is compressed, and whether the client takes that.
+    compress: Option<(&'a Compressor, bool)>,
 }
 
 /// A place among the requests that a filter lets in at once.
@@ -81,6 +88,24 @@ impl<'a> Duties<'a> {
     }
 }
 
+impl Duties<'_> {
+    /// What becomes of an answer's body, after the head has been changed accordingly.
+    pub(crate) fn alter(&mut self, answer: &mut ResponseHead, body: (Framing, Declared)) -> Option<Box<Alter>> {
+        let owed = self.0.as_mut()?;
+        let is_empty = body.0 == Framing::Empty;
+        let length = match body {
+            (Framing::Length(n), _) | (_, Declared::Length(n)) => Some(n),
+            _ => None,
+        };
+        let compressed = |(config, takes): &(&Compressor, bool)| {
+            filter::compress(config, answer, *takes && !is_empty, length)
+        };
+        let level = owed.compress.filter(compressed).map(|c| c.0.level);
+        let altered = !is_empty && (level.is_some() || owed.rate.is_some());
+        altered.then(|| Box::new(Alter::new(level, owed.rate)))
+    }
+}
+
 /// What filters look at.
 pub(crate) struct Passage<'r, 'a> {
     pub(crate) context: &'r Rc<ConnectionContext>,
@@ -108,8 +133,13 @@ impl<'a> Passage<'_, 'a> {
             let Some(filter) = link.under(self.overrides) else { continue };
             match filter {
                 Filter::Fault(config) => {
-                    if let Some((injection, _active)) = self.fault(config, head) {
+                    if let Some((injection, active)) = self.fault(config, head) {
                         Box::pin(self.inject(injection, body)).await?;
+                        if injection.rate.is_some() {
+                            self.record.count(counter::RATES_INJECTED);
+                            duties.owe().rate = injection.rate;
+                            duties.owe().faults.push(active);
+                        }
                     }
                 }
                 Filter::Cors(_) => self.cors(link, head, duties)?,
@@ -117,6 +147,10 @@ impl<'a> Passage<'_, 'a> {
                 Filter::RateLimit(bucket) => self.rate_limit(bucket, head)?,
                 Filter::Buffer(most) => Box::pin(buffer(*most, head, body, framing)).await?,
                 Filter::HealthCheck(config) => self.health_check(config, head)?,
+                Filter::Compressor(config) => {
+                    duties.owe().compress = Some((config, filter::takes_gzip(&head.fields)));
+                    filter::prepare_compression(config, head);
+                }
                 Filter::HeaderMutation(_) => {
                     for edits in filter::mutations(link, self.overrides, |m| &m.request) {
                         header_edit::to_request(edits, head, self.record);
@@ -141,7 +175,7 @@ impl<'a> Passage<'_, 'a> {
         if config.is_empty() || elsewhere {
             return None;
         }
-        let injection = fault::decide(config, head, (self.random(), self.random()));
+        let injection = fault::decide(config, head, (self.random(), self.random(), self.random()));
         if injection == Injection::default() {
             return None;
         }

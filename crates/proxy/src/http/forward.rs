@@ -1,7 +1,9 @@
 //! Moving bodies: the request's to the upstream, the answer's to the client, both at once.
 
 use std::pin::pin;
+use std::time::Duration;
 
+use super::alter::{Alter, Piece};
 use super::attempt::{Answer, AnswerReader, Failure, InFlight};
 use super::body::RequestBody;
 use super::finish::Record;
@@ -115,17 +117,26 @@ pub(crate) enum Moved {
 
 /// Moves the answer's body to the client while the rest of the request still goes up.
 pub(crate) async fn stream(
-    answer: &mut Answer,
+    (answer, mut alter): (&mut Answer, Option<Box<Alter>>),
     body: &mut RequestBody<'_>,
     client: &mut Sink<'_>,
     record: &mut Record,
 ) -> Moved {
     loop {
         let taken = match (answer.exchange.sides().0, &mut *client) {
-            (AnswerReader::H1(reader), Sink::H1(writer)) => reader.pour(writer, &mut record.sent),
+            (AnswerReader::H1(reader), Sink::H1(writer)) if alter.is_none() => reader.pour(writer, &mut record.sent),
             (mut reader, _) => reader.take(),
         };
         match taken {
+            Ok(Take::Frame(frame)) if alter.is_some() => {
+                if let Frame::Trailers(trailers) = &frame {
+                    record.ended_with(trailers);
+                }
+                let Some(pieces) = alter.as_mut().map(|alter| alter.frame(frame)) else { continue };
+                if !altered((answer, pieces), body, client, record).await {
+                    return Moved::ClientGone;
+                }
+            }
             Ok(Take::Frame(frame)) => {
                 match &frame {
                     Frame::Data(data) => record.sent += data.len() as u64,
@@ -142,6 +153,11 @@ pub(crate) async fn stream(
                 body.timers.tick();
             }
             Ok(Take::End) => {
+                if let Some(pieces) = alter.as_mut().map(|alter| alter.end())
+                    && !altered((answer, pieces), body, client, record).await
+                {
+                    return Moved::ClientGone;
+                }
                 client.finish();
                 if !flush(answer, body, client).await {
                     return Moved::ClientGone;
@@ -194,6 +210,48 @@ pub(crate) async fn discard(answer: &mut Answer, body: &mut RequestBody<'_>) -> 
                 }
             }
             Err(_) => return false,
+        }
+    }
+}
+
+/// Sends what became of a part of the answer, each piece after its pause; false when the client is gone.
+async fn altered(
+    (answer, pieces): (&mut Answer, Vec<Piece>),
+    body: &mut RequestBody<'_>,
+    client: &mut Sink<'_>,
+    record: &mut Record,
+) -> bool {
+    for Piece { after, frame } in pieces {
+        if !after.is_zero() && !pause(answer, body, client, after).await {
+            return false;
+        }
+        if let Frame::Data(data) = &frame {
+            record.sent += data.len() as u64;
+        }
+        client.push(frame);
+        if (client.is_full() || !after.is_zero()) && !flush(answer, body, client).await {
+            return false;
+        }
+        body.timers.tick();
+    }
+    true
+}
+
+/// Waits while the rest of the request still goes up; false when the client is gone.
+async fn pause(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>, time: Duration) -> bool {
+    let (_, mut upstream) = answer.exchange.sides();
+    let mut pausing = pin!(tokio::time::sleep(time));
+    loop {
+        tokio::select! {
+            biased;
+            () = pausing.as_mut() => return true,
+            pumped = upload(body, &mut upstream, answer.request_done) => {
+                answer.request_done = true;
+                if pumped.is_err_and(|e| e.side() == Side::Client) {
+                    return false;
+                }
+            }
+            () = client.given_up() => return false,
         }
     }
 }

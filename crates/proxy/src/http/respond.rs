@@ -167,6 +167,11 @@ pub(crate) async fn answer(
     let took = body.timers.tick() - record.started();
     prepare(&mut answer.head, &shape, (took, switching), (record, &cluster.config.name));
     shape.duties.pay(&mut answer.head, shape.request, record);
+    let alter = shape.duties.alter(&mut answer.head, (answer.framing, answer.declared));
+    if alter.as_ref().is_some_and(|a| a.changes_length()) {
+        answer.framing = Framing::Chunked;
+        answer.declared = Declared::AsFramed;
+    }
     cookies.iter().for_each(|cookie| answer.head.fields.append(b"set-cookie", cookie.as_bytes()));
     record.response(&answer.head);
     let grpc = answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok());
@@ -179,7 +184,7 @@ pub(crate) async fn answer(
     }
     let timers = body.timers;
     let moved = {
-        let moving = pin!(forward::stream(&mut answer, body, &mut sink, record));
+        let moving = pin!(forward::stream((&mut answer, alter), body, &mut sink, record));
         timers.until(deadline, moving).await.unwrap_or(Moved::TimedOut)
     };
     drop(permit);

@@ -107,6 +107,9 @@ fn healthz(name: &str, stream: &mut TcpStream) -> bool {
     stream.write_all(format!("HTTP/1.1 {status} Some\r\n{more}content-length: 0\r\n\r\n").as_bytes()).is_ok()
 }
 
+/// How often a backend that answers at length says its name.
+const LONG: usize = 5000;
+
 /// Answers; false when the connection must end.
 fn answer(name: &str, step: &str, more: &str, to_head: bool, stream: &mut TcpStream) -> bool {
     let status = match step {
@@ -122,9 +125,11 @@ fn answer(name: &str, step: &str, more: &str, to_head: bool, stream: &mut TcpStr
         status => status,
     };
     let more: String = more.split('|').filter(|h| !h.is_empty()).map(|h| format!("{}\r\n", h.trim())).collect();
-    let head = format!("HTTP/1.1 {status} Some\r\nx-backend: {name}\r\n{more}content-length: {}\r\n\r\n", name.len());
-    let body = if to_head || status == "204" || status == "304" { "" } else { name };
-    let head = if status == "204" { head.replace(&format!("content-length: {}\r\n", name.len()), "") } else { head };
+    let (status, body) = if status == "long" { ("200", name.repeat(LONG)) } else { (status, name.to_owned()) };
+    let length = format!("content-length: {}\r\n", body.len());
+    let length = if status == "204" { "" } else { &length };
+    let head = format!("HTTP/1.1 {status} Some\r\nx-backend: {name}\r\n{more}{length}\r\n");
+    let body = if to_head || status == "204" || status == "304" { "" } else { &body };
     stream.write_all(format!("{head}{body}").as_bytes()).is_ok()
 }
 

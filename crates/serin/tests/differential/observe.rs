@@ -94,8 +94,21 @@ fn send(client: &mut Client, ask: &Ask, id: &str, n: usize, backends: &Backends)
         // What goes to several at once has no order.
         tries.sort_by(|a, b| a.backend.cmp(&b.backend));
     }
-    let (status, headers, body) = answer.map(|a| (a.status, sorted(&a), a.text())).unwrap_or_default();
+    let (status, headers, body) = answer.map(|a| (a.status, sorted(&a), plain(&a))).unwrap_or_default();
     Seen { status, headers, body, tries }
+}
+
+/// The body, unpacked when it is compressed: the same text can be packed in many ways.
+fn plain(answer: &Response) -> String {
+    let mut text = String::new();
+    match answer.header("content-encoding") {
+        Some("gzip") => {
+            let mut unpacked = flate2::read::GzDecoder::new(answer.body.as_slice());
+            std::io::Read::read_to_string(&mut unpacked, &mut text).unwrap();
+        }
+        _ => text = answer.text(),
+    }
+    text
 }
 
 fn sorted(answer: &Response) -> Vec<(String, String)> {

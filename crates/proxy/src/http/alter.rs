@@ -1,0 +1,114 @@
+//! What becomes of an answer's body on its way: compressed, or held back to a rate.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::wire::Frame;
+
+/// Slow answers come in so many pieces a second (Envoy's `StreamRateLimiter`).
+const PIECES: u64 = 16;
+
+/// A part of a body, and how long to wait before it.
+pub(super) struct Piece {
+    pub(super) after: Duration,
+    pub(super) frame: Frame,
+}
+
+/// What is done to a body.
+pub(crate) struct Alter {
+    encoder: Option<GzEncoder<Vec<u8>>>,
+    /// Bytes of one piece.
+    piece: Option<usize>,
+    /// Whether a piece went out already: the first waits for nothing.
+    begun: bool,
+}
+
+impl Alter {
+    pub(super) fn new(level: Option<u32>, rate: Option<u64>) -> Self {
+        Self {
+            encoder: level.map(|level| GzEncoder::new(Vec::new(), Compression::new(level))),
+            piece: rate.map(|rate| usize::try_from(rate / PIECES).unwrap_or(usize::MAX).max(1)),
+            begun: false,
+        }
+    }
+
+    /// Whether the body's length is not what the upstream said.
+    pub(super) fn changes_length(&self) -> bool {
+        self.encoder.is_some()
+    }
+
+    /// What becomes of a frame.
+    pub(super) fn frame(&mut self, frame: Frame) -> Vec<Piece> {
+        match frame {
+            Frame::Data(data) => {
+                let data = match &mut self.encoder {
+                    // Writing into memory does not fail.
+                    Some(encoder) => {
+                        let _ = encoder.write_all(&data);
+                        std::mem::take(encoder.get_mut()).into()
+                    }
+                    None => data,
+                };
+                self.pieces(data)
+            }
+            trailers @ Frame::Trailers(_) => {
+                let mut pieces = self.end();
+                pieces.push(Piece { after: Duration::ZERO, frame: trailers });
+                pieces
+            }
+        }
+    }
+
+    /// What is left at the end.
+    pub(super) fn end(&mut self) -> Vec<Piece> {
+        let rest = self.encoder.take().and_then(|encoder| encoder.finish().ok()).unwrap_or_default();
+        self.pieces(rest.into())
+    }
+
+    fn pieces(&mut self, mut data: Bytes) -> Vec<Piece> {
+        let most = self.piece.unwrap_or(usize::MAX);
+        let mut pieces = Vec::new();
+        while data.has_remaining() {
+            let part = data.split_to(most.min(data.len()));
+            let wait = self.piece.is_some() && std::mem::replace(&mut self.begun, true);
+            let share = part.len() as f64 / most as f64 / PIECES as f64;
+            let after = if wait { Duration::from_secs_f64(share) } else { Duration::ZERO };
+            pieces.push(Piece { after, frame: Frame::Data(part) });
+        }
+        pieces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_body_comes_in_pieces_with_pauses() {
+        let mut alter = Alter::new(None, Some(1024));
+        let pieces = alter.frame(Frame::Data(vec![b'x'; 160].into()));
+        let waits: Vec<u128> = pieces.iter().map(|p| p.after.as_micros()).collect();
+        assert_eq!(waits, [0, 62_500, 31_250]);
+        assert!(alter.end().is_empty());
+    }
+
+    #[test]
+    fn a_compressed_body_is_one_stream() {
+        let mut alter = Alter::new(Some(6), None);
+        let text = "the same again and again ".repeat(400);
+        let mut packed = Vec::new();
+        for part in text.as_bytes().chunks(1000) {
+            let pieces = alter.frame(Frame::Data(Bytes::copy_from_slice(part)));
+            pieces.into_iter().chain([]).for_each(|p| if let Frame::Data(data) = p.frame { packed.extend_from_slice(&data) });
+        }
+        alter.end().into_iter().for_each(|p| if let Frame::Data(data) = p.frame { packed.extend_from_slice(&data) });
+        let mut plain = String::new();
+        std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut plain).unwrap();
+        assert!(packed.len() < text.len() / 10);
+        assert_eq!(plain, text);
+    }
+}

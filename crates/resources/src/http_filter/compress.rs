@@ -1,0 +1,121 @@
+//! The compressor filter, of answers, with gzip.
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::compression::gzip::compressor::v3 as pb_gzip;
+use envoy_types::pb::envoy::extensions::filters::http::compressor::v3 as pb;
+use pb::compressor::{CommonDirectionConfig, RequestDirectionConfig, ResponseDirectionConfig};
+use prost::Name as _;
+
+use crate::convert;
+use crate::{Audit, Error, Path};
+
+/// Which answers are compressed, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compressor {
+    /// Whether any are.
+    pub enabled: bool,
+    /// Shortest body, in bytes.
+    pub shortest: u64,
+    /// Media types, in lower case.
+    pub types: Vec<String>,
+    /// Whether answers with a strong `etag` are left as they are, instead of losing it.
+    pub not_with_etag: bool,
+    /// Whether a strong `etag` becomes a weak one.
+    pub weaken_etag: bool,
+    /// Whether the upstream does not see `accept-encoding`.
+    pub hide_accepted: bool,
+    /// Statuses whose answers are left as they are.
+    pub except: Vec<u16>,
+    /// From 0 (not at all) to 9 (as small as possible).
+    pub level: u32,
+}
+
+/// What is compressed when nothing is said (Envoy `DefaultContentTypes`).
+const TYPES: [&str; 18] = [
+    "text/html",
+    "text/plain",
+    "text/css",
+    "application/javascript",
+    "application/x-javascript",
+    "text/javascript",
+    "text/x-javascript",
+    "text/ecmascript",
+    "text/js",
+    "text/jscript",
+    "text/x-js",
+    "application/ecmascript",
+    "application/x-json",
+    "application/xml",
+    "application/json",
+    "image/svg+xml",
+    "text/xml",
+    "application/xhtml+xml",
+];
+
+impl Compressor {
+    #[expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
+    pub(super) fn decode(value: &pb::Compressor, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+        audit!(value, pb::Compressor as pb::Compressor, audit, path;
+            supported: content_length, content_type, disable_on_etag_header, remove_accept_encoding_header, runtime_enabled,
+                compressor_library, request_direction_config, response_direction_config;
+            ignored: choose_first; refused: );
+        if let Some(request) = &value.request_direction_config {
+            let here = path.field("request_direction_config");
+            audit!(request, RequestDirectionConfig as RequestDirectionConfig, audit, &here;
+                supported: common_config; ignored: ; refused: );
+            if request.common_config.as_ref().and_then(|c| c.enabled.as_ref()).is_some_and(on) {
+                return Err(here.field("common_config").field("enabled").error("requests cannot be compressed"));
+            }
+        }
+        let mut response = value.response_direction_config.clone().unwrap_or_else(|| ResponseDirectionConfig {
+            disable_on_etag_header: value.disable_on_etag_header,
+            remove_accept_encoding_header: value.remove_accept_encoding_header,
+            common_config: Some(CommonDirectionConfig {
+                enabled: value.runtime_enabled.clone(),
+                min_content_length: value.content_length,
+                content_type: value.content_type.clone(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        let here = path.field("response_direction_config");
+        audit!(&response, ResponseDirectionConfig as ResponseDirectionConfig, audit, &here;
+            supported: common_config, disable_on_etag_header, weaken_etag_on_compress, remove_accept_encoding_header,
+                uncompressible_response_codes;
+            ignored: status_header_enabled; refused: );
+        let common = response.common_config.take().unwrap_or_default();
+        audit!(&common, CommonDirectionConfig as CommonDirectionConfig, audit, &here.field("common_config");
+            supported: enabled, min_content_length, content_type; ignored: ; refused: content_type_matcher);
+        let types = common.content_type.iter().map(|t| t.to_ascii_lowercase()).collect();
+        Ok(Self {
+            enabled: common.enabled.as_ref().is_none_or(on),
+            shortest: common.min_content_length.as_ref().map_or(30, |v| v.value.into()),
+            types: if common.content_type.is_empty() { TYPES.map(str::to_owned).into() } else { types },
+            not_with_etag: response.disable_on_etag_header,
+            weaken_etag: response.weaken_etag_on_compress,
+            hide_accepted: response.remove_accept_encoding_header,
+            except: response.uncompressible_response_codes.iter().filter_map(|c| u16::try_from(*c).ok()).collect(),
+            level: level(value.compressor_library.as_ref(), audit, &path.field("compressor_library"))?,
+        })
+    }
+}
+
+fn on(flag: &core::RuntimeFeatureFlag) -> bool {
+    flag.default_value.as_ref().is_none_or(|v| v.value)
+}
+
+/// How hard the library is to try.
+fn level(library: Option<&core::TypedExtensionConfig>, audit: &mut Audit, path: &Path<'_>) -> Result<u32, Error> {
+    let any = library.and_then(|l| l.typed_config.as_ref()).ok_or_else(|| path.error("is required"))?;
+    let path = path.field("typed_config");
+    if any.type_url != pb_gzip::Gzip::type_url() {
+        return Err(path.error(format!("{} is not supported; supported is gzip", any.type_url)));
+    }
+    let gzip: pb_gzip::Gzip = convert::from_any(any, &path)?;
+    audit!(&gzip, pb_gzip::Gzip as pb_gzip::Gzip, audit, &path;
+        supported: compression_level; ignored: memory_level, compression_strategy, window_bits, chunk_size; refused: );
+    Ok(match gzip.compression_level {
+        level @ 1..=9 => level as u32,
+        _ => 6,
+    })
+}

@@ -1,0 +1,83 @@
+//! Whether an answer is compressed, and what its head then says. Source: Envoy, `CompressorFilter::encodeHeaders`.
+
+use serin_http1::{HeaderBlock, RequestHead, ResponseHead};
+use serin_resources::http_filter::Compressor;
+
+/// Whether a client takes gzip (RFC 9110 §12.5.3): named, or by `*`, and not with a weight of 0.
+#[must_use]
+pub fn takes_gzip(fields: &HeaderBlock) -> bool {
+    let mut any = false;
+    let mut named = None;
+    for part in fields.get_all("accept-encoding").flat_map(|v| v.split(|b| *b == b',')) {
+        let mut parameters = part.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+        let coding = parameters.next().unwrap_or_default();
+        let weight = parameters.find_map(|p| p.strip_prefix(b"q=").or_else(|| p.strip_prefix(b"Q=")));
+        let weight = weight.and_then(|w| std::str::from_utf8(w).ok()?.parse::<f32>().ok()).unwrap_or(1.0);
+        if coding.eq_ignore_ascii_case(b"gzip") {
+            named = Some(weight > 0.0);
+        } else if coding == b"*" {
+            any = weight > 0.0;
+        }
+    }
+    named.unwrap_or(any)
+}
+
+/// Decides about an answer of that length, if it is known, and, when it is compressed, changes its head; true when its body
+/// is to be, if it has one.
+pub fn compress(config: &Compressor, answer: &mut ResponseHead, takes: bool, length: Option<u64>) -> bool {
+    let fields = &answer.fields;
+    let long = length.is_none_or(|length| length >= config.shortest);
+    let kind = fields.get("content-type").map(|v| v.split(|b| *b == b';').next().unwrap_or_default().trim_ascii());
+    let fit = kind.is_none_or(|kind| config.types.iter().any(|t| kind.eq_ignore_ascii_case(t.as_bytes())));
+    let fixed = fields.get_all("cache-control").any(|v| contains(v, b"no-transform"));
+    let tagged = config.not_with_etag && fields.contains("etag");
+    let possible = config.enabled
+        && long
+        && fit
+        && !fixed
+        && !tagged
+        && answer.status != 101
+        && !fields.contains("content-encoding")
+        && !config.except.contains(&answer.status);
+    if possible {
+        vary(&mut answer.fields);
+    }
+    if !possible || !takes {
+        return false;
+    }
+    let fields = &mut answer.fields;
+    if let Some(tag) = fields.get("etag").filter(|tag| !tag.starts_with(b"W/") && !tag.starts_with(b"w/")) {
+        if config.weaken_etag {
+            let weak = [b"W/", tag].concat();
+            fields.set("etag", &weak);
+        } else {
+            fields.remove("etag");
+        }
+    }
+    fields.remove("content-length");
+    fields.set("content-encoding", b"gzip");
+    true
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|w| w.eq_ignore_ascii_case(part))
+}
+
+/// Says that another client might be answered otherwise (RFC 9110 §12.5.5).
+fn vary(fields: &mut HeaderBlock) {
+    match fields.get("vary") {
+        Some(before) if contains(before, b"accept-encoding") || before.trim_ascii() == b"*" => {}
+        Some(before) => {
+            let all = [before, b", Accept-Encoding"].concat();
+            fields.set("vary", &all);
+        }
+        None => fields.append(b"vary", b"Accept-Encoding"),
+    }
+}
+
+/// What the upstream is not told, where the filter says so.
+pub fn prepare(config: &Compressor, request: &mut RequestHead) {
+    if config.hide_accepted {
+        request.fields.remove("accept-encoding");
+    }
+}
