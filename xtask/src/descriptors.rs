@@ -64,12 +64,40 @@ pub(crate) fn run() -> anyhow::Result<()> {
             queue.extend(file.dependency.iter().map(String::as_str));
         }
     }
-    let file = all.file.iter().filter(|f| wanted.contains(f.name())).cloned().map(strip).collect();
+    let known = all.file.iter().filter(|f| wanted.contains(f.name())).cloned().map(strip);
+    let file = known.chain([peak_ewma()]).collect();
     let out = FileDescriptorSet { file }.encode_to_vec();
     ensure!(out.len() < 2 << 20, "the cut set has {} bytes", out.len());
     std::fs::write("crates/proxy/descriptors.bin", &out)?;
     eprintln!("crates/proxy/descriptors.bin: {} files, {} bytes", wanted.len(), out.len());
     Ok(())
+}
+
+/// Envoy's contributed policy of that name, which envoy-types leaves out; the field that Serin reads.
+fn peak_ewma() -> FileDescriptorProto {
+    use prost_types::field_descriptor_proto::{Label, Type};
+    use prost_types::{DescriptorProto, FieldDescriptorProto};
+    let decay = FieldDescriptorProto {
+        name: Some("decay_time".to_owned()),
+        json_name: Some("decayTime".to_owned()),
+        number: Some(1),
+        label: Some(Label::Optional as i32),
+        r#type: Some(Type::Message as i32),
+        type_name: Some(".google.protobuf.Duration".to_owned()),
+        ..Default::default()
+    };
+    FileDescriptorProto {
+        name: Some("envoy/extensions/load_balancing_policies/peak_ewma/v3alpha/peak_ewma.proto".to_owned()),
+        package: Some("envoy.extensions.load_balancing_policies.peak_ewma.v3alpha".to_owned()),
+        dependency: vec!["google/protobuf/duration.proto".to_owned()],
+        message_type: vec![DescriptorProto {
+            name: Some("PeakEwma".to_owned()),
+            field: vec![decay],
+            ..Default::default()
+        }],
+        syntax: Some("proto3".to_owned()),
+        ..Default::default()
+    }
 }
 
 fn strip(mut file: FileDescriptorProto) -> FileDescriptorProto {

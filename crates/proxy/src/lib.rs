@@ -7,6 +7,7 @@
 
 mod admin;
 mod bootstrap;
+mod collector;
 mod discovery;
 mod health;
 mod http;
@@ -26,6 +27,13 @@ mod timer;
 mod upstream;
 mod wire;
 mod worker;
+
+/// What has passed since some instant at the start.
+fn since_start() -> std::time::Duration {
+    use std::sync::OnceLock;
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
+}
 
 pub use options::{ProxyOptions, XdsMode};
 pub use run::run;

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use serin_xds::{client, load};
 use serin_xds::server::Mode;
+use serin_xds::{client, load};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admin::{self, Admin};
 use crate::bootstrap;
+use crate::collector;
 use crate::discovery::{SharedStore, Store, StoreHandler, watch_dns, watch_outliers};
 use crate::health;
 use crate::loads::Loads;
@@ -42,7 +43,8 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     let state = State::new();
     state.name(&bootstrap.node_cluster, &bootstrap.node_id);
     let (spans, told) = spans::channel();
-    let shared = Shared { snapshot: Arc::new(ArcSwap::default()), connections: Arc::default(), state: state.clone(), spans };
+    let shared =
+        Shared { snapshot: Arc::new(ArcSwap::default()), connections: Arc::default(), state: state.clone(), spans };
     let mut commands = Vec::with_capacity(workers);
     for id in 0..workers {
         commands.push(threads::spawn(id, shared.clone()).context("cannot start a worker")?);
@@ -50,6 +52,7 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     let (suspects, judged) = mpsc::unbounded_channel();
     let mut store = Store::new(workers, shared.clone(), commands, (options.access_log.clone(), suspects));
     store.own = Peer::of_node(&bootstrap.node);
+    store.local = (bootstrap.local_cluster, bootstrap.locality);
     let store: SharedStore = Arc::new(Mutex::new(store));
     let admin_address = options.admin.or(bootstrap.admin).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 15000));
     let socket = admin::bind(admin_address)
@@ -65,7 +68,8 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     tokio::spawn(watch_outliers(store.clone(), judged));
     tokio::task::spawn_local(health::watch(store.clone()));
     tokio::spawn(give_back());
-    tokio::spawn(spans::run(store.clone(), told));
+    tokio::spawn(weigh(store.clone()));
+    tokio::spawn(collector::run(store.clone(), told));
     if !bootstrap.loads.is_empty() {
         let loads = Loads::new(store.clone(), state.clone());
         tokio::spawn(load::run(bootstrap.loads, bootstrap.node.clone(), loads));
@@ -101,6 +105,21 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
         () = state.asked_to_quit() => {}
     }
     Ok(())
+}
+
+/// Lets what backends report of their load count, as often as their clusters say.
+async fn weigh(store: SharedStore) {
+    loop {
+        let mut pause = Duration::from_secs(1);
+        let clusters: Vec<_> = lock(&store).clusters_in_use().cloned().collect();
+        for cluster in &clusters {
+            if let Some(reported) = &cluster.config.reported {
+                cluster.weigh();
+                pause = pause.min(reported.update);
+            }
+        }
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// Memory that configuration took and freed stays with the allocator until it looks; on a proxy that has nothing to do

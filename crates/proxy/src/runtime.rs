@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use serin_resources::cluster::{Breakers, Cluster};
+use serin_resources::cluster::{Breakers, Cluster, Reported};
 use serin_resources::endpoint::{Endpoint, Health};
+use serin_resources::orca::OrcaReport;
 use serin_resources::outlier::OutlierDetection;
 use serin_telemetry::istio::Tally;
 use serin_telemetry::{Counters, Histogram};
-use serin_traffic::balance::{self, Balance, Live, Member, Wish};
+use serin_traffic::balance::{self, Balance, Live, Member, Wish, Zones};
 use serin_traffic::explain;
 use serin_traffic::outcome::Outcome;
 use serin_traffic::outlier::{self, Bucket, Cause, Rows, Verdict};
@@ -31,7 +32,25 @@ pub(crate) struct Host {
     pub(crate) standing: Standing,
     /// Made when somebody wants to know.
     first_attempts: OnceLock<FirstAttempts>,
+    /// What it reports of its load, where that counts.
+    reports: OnceLock<Reports>,
     workers: usize,
+}
+
+/// What a host reports of its load.
+#[derive(Debug, Default)]
+struct Reports {
+    /// The weight that counts now, as the bits of a number; 0 for none.
+    weight: AtomicU64,
+    newest: Mutex<Option<Newest>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    weight: f64,
+    /// Since when reports have come.
+    since: Instant,
+    at: Instant,
 }
 
 /// How requests went that were sent to a host first.
@@ -46,12 +65,50 @@ impl Host {
     pub(crate) fn new(address: SocketAddr, workers: usize) -> Self {
         let stats = Counters::new(metric::host::NAMES, workers);
         let standing = Standing { since: Mutex::new(Some(Instant::now())), ..Standing::default() };
-        Self { id: NEXT_ID.fetch_add(1, Relaxed), address, stats, standing, first_attempts: OnceLock::new(), workers }
+        Self {
+            id: NEXT_ID.fetch_add(1, Relaxed),
+            address,
+            stats,
+            standing,
+            first_attempts: OnceLock::new(),
+            reports: OnceLock::new(),
+            workers,
+        }
+    }
+
+    /// Takes note of what it reports.
+    pub(crate) fn reported(&self, config: &Reported, report: &OrcaReport) {
+        let Some(weight) = report.weight(&config.metrics, f64::from(config.penalty) / 1000.0) else { return };
+        let now = Instant::now();
+        let mut newest = locked(&self.reports.get_or_init(Reports::default).newest);
+        let fresh = newest.filter(|n| now.duration_since(n.at) < config.expiration);
+        *newest = Some(Newest { weight, since: fresh.map_or(now, |n| n.since), at: now });
+    }
+
+    /// The weight that follows from its reports, if they have come long enough and still do.
+    fn proven(&self, config: &Reported) -> Option<f64> {
+        let newest = (*locked(&self.reports.get()?.newest))?;
+        let counts = newest.since.elapsed() >= config.blackout && newest.at.elapsed() < config.expiration;
+        counts.then_some(newest.weight)
+    }
+
+    fn weigh(&self, weight: Option<f64>) {
+        if weight.is_some() || self.reports.get().is_some() {
+            let weight = weight.map_or(0, f64::to_bits);
+            self.reports.get_or_init(Reports::default).weight.store(weight, Relaxed);
+        }
+    }
+
+    /// The weight that counts instead of the configured one.
+    fn weight(&self) -> Option<f64> {
+        let bits = self.reports.get()?.weight.load(Relaxed);
+        (bits != 0).then(|| f64::from_bits(bits))
     }
 
     /// Counts a request that was sent here first.
     pub(crate) fn first_attempt(&self, worker: usize, took: Duration, failed: bool) {
-        let new = || FirstAttempts { failed: Counters::new(&["failed"], self.workers), times: Histogram::new(self.workers) };
+        let new =
+            || FirstAttempts { failed: Counters::new(&["failed"], self.workers), times: Histogram::new(self.workers) };
         let attempts = self.first_attempts.get_or_init(new);
         attempts.times.record(worker, took);
         attempts.failed.add(worker, 0, u64::from(failed));
@@ -326,6 +383,11 @@ impl Live for ClusterRuntime {
             _ => 1.0,
         }
     }
+
+    fn reported(&self, member: usize) -> Option<f64> {
+        self.config.reported.as_ref()?;
+        self.members.get(member)?.host.weight()
+    }
 }
 
 impl ClusterRuntime {
@@ -333,10 +395,10 @@ impl ClusterRuntime {
         config: Cluster,
         state: Arc<ClusterState>,
         (members, overprovisioning): (Vec<Choice>, u32),
-        tally: Option<Arc<Tally>>,
+        (tally, zones): (Option<Arc<Tally>>, &Zones),
     ) -> Self {
         let list: Vec<Member> = members.iter().map(|m| m.member(config.hash_hostnames)).collect();
-        let balance = Balance::new(&config, overprovisioning, &list);
+        let balance = Balance::new(&config, overprovisioning, &list, zones);
         Self { config, state, members, tally, balance, balance_id: NEXT_ID.fetch_add(1, Relaxed) }
     }
 
@@ -344,10 +406,20 @@ impl ClusterRuntime {
     pub(crate) fn pick(
         &self,
         state: &mut balance::State,
-        wish: &Wish<'_>,
+        (wish, live): (&Wish<'_>, &impl Live),
         random: &mut impl FnMut() -> u64,
     ) -> Option<usize> {
-        self.balance.pick(self.balance_id, state, (wish, self), random)
+        self.balance.pick(self.balance_id, state, (wish, live), random)
+    }
+
+    /// Lets what backends report count from now on; who reports nothing (yet) gets the middle of the others' weights.
+    pub(crate) fn weigh(&self) {
+        let Some(config) = &self.config.reported else { return };
+        let proven: Vec<Option<f64>> = self.members.iter().map(|m| m.host.proven(config)).collect();
+        let mut known: Vec<f64> = proven.iter().flatten().copied().collect();
+        known.sort_by(f64::total_cmp);
+        let middle = known.get(known.len() / 2).copied();
+        self.members.iter().zip(proven).for_each(|(member, weight)| member.host.weigh(weight.or(middle)));
     }
 
     /// Why an endpoint gets no requests; `None` when it does.

@@ -16,8 +16,8 @@ use arc_swap::ArcSwap;
 use serin_traffic::balance;
 use tokio::sync::Notify;
 
-use crate::spans::Spans;
 use crate::snapshot::{ListenerRuntime, Snapshot};
+use crate::spans::Spans;
 use crate::state::State;
 use crate::upstream::Pools;
 

@@ -2,6 +2,7 @@
 #![expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
 
 mod balancing;
+mod policy;
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::health_check::HealthCheck;
 use crate::outlier::OutlierDetection;
 use crate::{Audit, Error, Path};
 
-pub use balancing::{Balancer, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector};
+pub use balancing::{Balancer, Reported, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector, ZoneAware};
 
 /// One upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,10 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// How one is chosen.
     pub balancer: Balancer,
+    /// How weights follow from reports, where they do.
+    pub reported: Option<Reported>,
+    /// When endpoints of the own zone are preferred.
+    pub zone_aware: Option<ZoneAware>,
     /// Most requests of an endpoint that a hash chooses, in per cent of the average; 0 is without limit.
     pub hash_balance_factor: u32,
     /// Whether host names are hashed instead of addresses.
@@ -127,6 +132,18 @@ pub enum Protocol {
     Downstream,
 }
 
+impl Protocol {
+    /// Whether HTTP/2 is spoken for a client who does or does not.
+    #[must_use]
+    pub fn is_h2(self, client: bool) -> bool {
+        match self {
+            Self::Http1 => false,
+            Self::Http2 => true,
+            Self::Downstream => client,
+        }
+    }
+}
+
 impl Cluster {
     /// A cluster with every setting at its default.
     #[must_use]
@@ -136,6 +153,8 @@ impl Cluster {
             service: String::new(),
             discovery,
             balancer: Balancer::default(),
+            reported: None,
+            zone_aware: None,
             hash_balance_factor: 0,
             hash_hostnames: false,
             locality_weighted: false,
@@ -168,7 +187,7 @@ impl Cluster {
             supported: name, eds_cluster_config, connect_timeout, lb_policy, load_assignment, max_requests_per_connection,
                 circuit_breakers, http2_protocol_options, typed_extension_protocol_options, dns_refresh_rate,
                 common_lb_config, transport_socket, cluster_discovery_type, lb_config, outlier_detection, lb_subset_config, health_checks,
-                metadata;
+                metadata, load_balancing_policy;
             ignored: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes,
                 per_connection_buffer_high_watermark_timeout, http_protocol_options, dns_jitter, dns_failure_refresh_rate,
                 respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
@@ -178,14 +197,28 @@ impl Cluster {
                 queuing_policies;
             refused: transport_socket_matches, transport_socket_matcher, upstream_http_protocol_options,
                 common_http_protocol_options, upstream_bind_config, filters,
-                load_balancing_policy, upstream_config, connection_pool_per_downstream_connection);
+                upstream_config, connection_pool_per_downstream_connection);
         if value.name.is_empty() {
             return Err(path.field("name").error("is required"));
         }
         refuse_tls(value.transport_socket.as_ref(), path)?;
+        let mut older = None;
+        let mut chosen = None;
+        if let Some(policy) = &value.load_balancing_policy {
+            let cluster = older.insert(value.clone());
+            cluster.lb_config = None;
+            chosen = policy::apply(policy, cluster, audit, &path.field("load_balancing_policy"))?;
+            if chosen.is_some() {
+                cluster.set_lb_policy(pb::cluster::LbPolicy::RoundRobin);
+            }
+        }
+        let value = older.as_ref().unwrap_or(value);
         let mut cluster = Self::new(value.name.clone(), discovery(value, audit, path)?);
         cluster.service = convert::service(value.metadata.as_ref());
         cluster.balancer = balancing::balancer(value, audit, path)?;
+        if let Some((balancer, reported)) = chosen {
+            (cluster.balancer, cluster.reported) = (balancer, reported);
+        }
         cluster.slow_start = balancing::slow_start(value, path)?;
         if let Some(subsets) = &value.lb_subset_config {
             cluster.subsets = balancing::subsets(subsets, audit, &path.field("lb_subset_config"))?;

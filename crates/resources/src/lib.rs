@@ -25,6 +25,7 @@ pub mod json_format;
 pub mod listener;
 pub mod matcher;
 pub mod network;
+pub mod orca;
 pub mod outlier;
 pub mod re2;
 pub mod retry;

@@ -59,6 +59,8 @@ pub struct VirtualHost {
     pub response_headers: HeaderEdits,
     /// Policy for routes without one.
     pub retry: Option<RetryPolicy>,
+    /// Whether a try that takes too long goes on beside the next, for routes that do not say.
+    pub hedge: bool,
     /// What filters do for its routes.
     pub filters: PerRoutes,
     /// Whether `x-envoy-attempt-count` is sent upstream.
@@ -156,6 +158,8 @@ pub struct Forward {
     pub idle_timeout: Option<Duration>,
     /// When to try again.
     pub retry: Option<RetryPolicy>,
+    /// Whether a try that takes too long goes on beside the next; `None` is as the virtual host says.
+    pub hedge: Option<bool>,
     /// Path rewrite.
     pub path_rewrite: Option<PathRewrite>,
     /// Authority rewrite.

@@ -144,7 +144,8 @@ impl Provider {
             Some(T::GoogleGrpc(to)) => (String::new(), to.target_uri.trim_start_matches("dns:///").to_owned()),
             None => return Err(grpc.error("needs envoy_grpc or google_grpc")),
         };
-        let service = if config.service_name.is_empty() { "unknown_service:envoy".to_owned() } else { config.service_name };
+        let service =
+            if config.service_name.is_empty() { "unknown_service:envoy".to_owned() } else { config.service_name };
         Ok(Self { service, cluster, address })
     }
 }

@@ -214,7 +214,10 @@ mod tests {
         histogram.record(0, Duration::from_micros(700));
         let later = histogram.read();
         let new: Vec<(f64, u64, f64)> = later.since(&all).coarse().collect();
-        assert!(matches!(new[..], [(above, 1, sum)] if above > 0.7 && above < 0.8 && (sum - 0.7).abs() < 0.01), "{new:?}");
+        assert!(
+            matches!(new[..], [(above, 1, sum)] if above > 0.7 && above < 0.8 && (sum - 0.7).abs() < 0.01),
+            "{new:?}"
+        );
         assert_eq!(all.coarse().map(|(_, count, _)| count).sum::<u64>(), 100_000);
     }
 }

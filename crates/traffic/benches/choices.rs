@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serin_resources::cluster::{Balancer, Cluster, Discovery};
 use serin_resources::endpoint::LoadAssignment;
-use serin_traffic::balance::{Balance, Live, Member, Standing, State, Wish};
+use serin_traffic::balance::{Balance, Live, Member, Standing, State, Wish, Zones};
 use serin_traffic::split::Split;
 
 fn main() {
@@ -48,7 +48,7 @@ fn balance(bencher: divan::Bencher<'_, '_>, balancer: Balancer, endpoints: usize
         standing: Standing::Healthy,
         metadata: BTreeMap::new(),
     };
-    let all = Balance::new(&cluster, 140, &(0..endpoints).map(member).collect::<Vec<_>>());
+    let all = Balance::new(&cluster, 140, &(0..endpoints).map(member).collect::<Vec<_>>(), &Zones::default());
     let (mut state, mut random) = (State::default(), fastrand::Rng::with_seed(1));
     let mut hash = 0u64;
     bencher.bench_local(|| {

@@ -4,10 +4,12 @@
 //! [`Balance`]; what a worker remembers between requests is its own [`State`]. Source: Envoy, "Load balancing".
 
 mod edf;
+mod ewma;
 mod maglev;
 mod priority;
 mod ring_hash;
 mod subset;
+mod zone;
 
 use std::collections::BTreeMap;
 
@@ -17,9 +19,11 @@ use edf::Schedule;
 use maglev::Maglev;
 use ring_hash::Ring;
 
+pub use ewma::Peak;
 pub use maglev::is_prime;
 pub use priority::{Availability, Loads, loads};
 pub use subset::Subsets;
+pub use zone::Zones;
 
 /// Whether an endpoint gets requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,14 @@ pub trait Live {
     fn all_active(&self) -> u64;
     /// How much of its weight counts: 1 but for those that start slowly.
     fn share(&self, member: usize) -> f64;
+    /// The weight that follows from what it reports, if any does.
+    fn reported(&self, _member: usize) -> Option<f64> {
+        None
+    }
+    /// How long its answers take, in seconds; 0 when that is not known.
+    fn seconds(&self, _member: usize) -> f64 {
+        0.0
+    }
 }
 
 /// What a request brings to the choice.
@@ -139,16 +151,16 @@ struct GroupState {
 impl Balance {
     /// Works out what can be known of these endpoints.
     #[must_use]
-    pub fn new(cluster: &Cluster, overprovisioning: u32, members: &[Member]) -> Self {
+    pub fn new(cluster: &Cluster, overprovisioning: u32, members: &[Member], zones: &Zones) -> Self {
         let all: Vec<usize> = (0..members.len()).collect();
-        let mut balance = Self::of(cluster, overprovisioning, (members, &all));
+        let mut balance = Self::of(cluster, overprovisioning, (members, &all), zones);
         balance.subsets = cluster.subsets.as_ref().map(|config| {
-            Subsets::new(config, members, |selected| Self::of(cluster, overprovisioning, (members, selected)))
+            Subsets::new(config, members, |selected| Self::of(cluster, overprovisioning, (members, selected), zones))
         });
         balance
     }
 
-    fn of(cluster: &Cluster, factor: u32, (members, selected): (&[Member], &[usize])) -> Self {
+    fn of(cluster: &Cluster, factor: u32, (members, selected): (&[Member], &[usize]), zones: &Zones) -> Self {
         let highest = selected.iter().filter_map(|i| members.get(*i)).map(|m| m.priority).max();
         let mut availability = Vec::new();
         for priority in 0..highest.map_or(0, |h| h + 1) {
@@ -170,7 +182,8 @@ impl Balance {
                 numbered.filter(|(_, m)| fit(m)).collect::<Vec<_>>()
             };
             let mut tier = |list: Vec<(usize, &Member)>| {
-                let tier = Tier::new(cluster, (factor, selected, members), &list, first);
+                let zones = Some(zones).filter(|_| priority == 0 && !panic);
+                let tier = Tier::new(cluster, (factor, selected, members), &list, (first, zones));
                 first += tier.groups.len();
                 tier
             };
@@ -297,9 +310,10 @@ impl Tier {
         cluster: &Cluster,
         (factor, selected, members): (u32, &[usize], &[Member]),
         list: &[(usize, &Member)],
-        first: usize,
+        (first, zones): (usize, Option<&Zones>),
     ) -> Self {
-        let by_locality = cluster.locality_weighted;
+        let zone_aware = cluster.zone_aware.as_ref().zip(zones).filter(|_| !cluster.locality_weighted);
+        let by_locality = cluster.locality_weighted || zone_aware.is_some();
         let mut groups: Vec<(&str, Vec<(usize, &Member)>)> = Vec::new();
         for (number, member) in list {
             let name = if by_locality { member.locality.as_str() } else { "" };
@@ -310,6 +324,14 @@ impl Tier {
         }
         if matches!(cluster.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. }) {
             return Self { first, groups: Vec::new(), table: Table::new(cluster, &groups, by_locality) };
+        }
+        if let Some((config, zones)) = zone_aware {
+            let counts: Vec<(&str, usize)> = groups.iter().map(|(name, list)| (*name, list.len())).collect();
+            let groups = match zone::shares(config, zones, &counts) {
+                Some(shares) => groups.iter().zip(shares).map(|((_, list), share)| Group::new(list, share)).collect(),
+                None => vec![Group::new(list, 1.0)],
+            };
+            return Self { first, groups, table: None };
         }
         let total = |name: &str, priority: u32| {
             let there = |m: &&Member| m.priority == priority && m.locality == name;
@@ -392,8 +414,9 @@ impl Group {
                 cursor % count
             }
             Balancer::LeastRequest { choices, .. } if equal => self.least(choices, live, random),
-            Balancer::Random if equal => below(random(), count as u64) as usize,
-            Balancer::Random => self.by_weight(live, starting, random()),
+            // Weights do not count here, nor do they in Envoy.
+            Balancer::Random => below(random(), count as u64) as usize,
+            Balancer::PeakEwma { .. } => self.quickest(live, random),
             Balancer::LeastRequest { bias, .. } => {
                 let bias = f64::from(bias) / 1000.0;
                 let weight = |place: usize| self.weight(place, live) / (self.busy(place, live) + 1.0).powf(bias);
@@ -405,8 +428,9 @@ impl Group {
     }
 
     fn weight(&self, place: usize, live: &impl Live) -> f64 {
-        let weight = self.weights.get(place).copied().unwrap_or(1);
-        f64::from(weight) * self.members.get(place).map_or(1.0, |m| live.share(*m))
+        let own = || f64::from(self.weights.get(place).copied().unwrap_or(1));
+        let reported = self.members.get(place).and_then(|m| live.reported(*m));
+        reported.unwrap_or_else(own) * self.members.get(place).map_or(1.0, |m| live.share(*m))
     }
 
     fn busy(&self, place: usize, live: &impl Live) -> f64 {
@@ -427,27 +451,16 @@ impl Group {
         best
     }
 
-    fn by_weight(&self, live: &impl Live, starting: bool, random: u64) -> usize {
-        if starting {
-            let total: f64 = (0..self.members.len()).map(|p| self.weight(p, live)).sum();
-            let mut point = fraction(random) * total;
-            for place in 0..self.members.len() {
-                point -= self.weight(place, live);
-                if point < 0.0 {
-                    return place;
-                }
-            }
-            return 0;
-        }
-        let total: u64 = self.weights.iter().map(|w| u64::from(*w)).sum();
-        let mut point = below(random, total);
-        for (place, weight) in self.weights.iter().enumerate() {
-            match point.checked_sub(u64::from(*weight)) {
-                Some(rest) => point = rest,
-                None => return place,
-            }
-        }
-        0
+    /// The one of two that would answer sooner.
+    fn quickest(&self, live: &impl Live, random: &mut impl FnMut() -> u64) -> usize {
+        let count = self.members.len() as u64;
+        let first = below(random(), count) as usize;
+        let second = (first + 1 + below(random(), count - 1) as usize) % self.members.len();
+        let cost = |place: usize| {
+            let member = self.members.get(place).copied().unwrap_or_default();
+            ewma::cost(live.seconds(member), live.active(member)) / self.weight(place, live).max(f64::MIN_POSITIVE)
+        };
+        if cost(second) < cost(first) { second } else { first }
     }
 
     fn scheduled(

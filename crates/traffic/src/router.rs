@@ -70,6 +70,8 @@ pub struct CompiledRoute {
     pub clusters: Vec<usize>,
     /// Its retry policy, or its virtual host's.
     pub retry: Option<RetryPolicy>,
+    /// Whether a try that takes too long goes on beside the next.
+    pub hedge: bool,
     /// Its mirrors, or its virtual host's, or the table's, with the number of each one's cluster.
     pub mirrors: Vec<(Mirror, usize)>,
     /// The pattern of every hash policy that has one.
@@ -294,6 +296,7 @@ impl CompiledRoute {
                 f.hash.iter().map(pattern).collect()
             }),
             retry: forward.and_then(|f| f.retry.clone()).or_else(|| host.retry.clone()),
+            hedge: forward.and_then(|f| f.hedge).unwrap_or(host.hedge),
             rewrite_pattern: match (&route.action, forward.and_then(|f| f.path_rewrite.as_ref())) {
                 (_, Some(PathRewrite::Regex(regex))) => compiled(&regex.pattern),
                 (Action::Redirect(redirect), _) => match &redirect.path {

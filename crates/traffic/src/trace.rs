@@ -74,7 +74,8 @@ fn w3c(value: &str) -> Option<Context> {
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let known = version.len() == 2 && version.bytes().all(|b| b.is_ascii_hexdigit()) && version != "ff";
     let whole = version != "00" || parts.next().is_none();
-    let flags = u8::from_str_radix(flags, 16).ok().filter(|_| flags.len() == 2)?;
+    let plain = flags.len() == 2 && flags.bytes().all(|b| b.is_ascii_hexdigit());
+    let flags = u8::from_str_radix(flags, 16).ok().filter(|_| plain)?;
     let span = hex(span, &[16])? as u64;
     (known && whole).then_some(Context { trace: hex(trace, &[32])?, span, sampled: flags & 1 == 1 })
 }
@@ -90,7 +91,8 @@ fn b3(value: &str) -> Option<Context> {
 fn b3_fields(fields: &HeaderBlock) -> Option<Context> {
     let trace = hex(fields.get_str("x-b3-traceid")?, &[16, 32])?;
     let span = hex(fields.get_str("x-b3-spanid")?, &[16])? as u64;
-    let sampled = matches!(fields.get_str("x-b3-sampled"), Some("1" | "true")) || fields.get("x-b3-flags") == Some(b"1");
+    let sampled =
+        matches!(fields.get_str("x-b3-sampled"), Some("1" | "true")) || fields.get("x-b3-flags") == Some(b"1");
     Some(Context { trace, span, sampled })
 }
 

@@ -10,7 +10,7 @@ use serin_resources::endpoint::LoadAssignment;
 use serin_resources::health_check::{HealthCheck, Probe};
 use serin_resources::outlier::{Consecutive, OutlierDetection};
 use serin_resources::retry::{RetryOn, RetryPolicy};
-use serin_traffic::balance::{Balance, Live, Member, Standing, State, Wish};
+use serin_traffic::balance::{Balance, Live, Member, Standing, State, Wish, Zones};
 use serin_traffic::health::{Check, Known};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::outlier::{self, Rows};
@@ -51,14 +51,24 @@ impl Live for World {
     fn share(&self, _: usize) -> f64 {
         1.0
     }
+
+    fn reported(&self, member: usize) -> Option<f64> {
+        (!member.is_multiple_of(3)).then_some(1.0 + member as f64)
+    }
+
+    fn seconds(&self, member: usize) -> f64 {
+        member as f64 / 100.0
+    }
 }
 
-const BALANCERS: [Balancer; 5] = [
+const BALANCERS: [Balancer; 7] = [
     Balancer::RoundRobin,
     Balancer::Random,
     Balancer::LeastRequest { choices: 2, bias: 1000 },
     Balancer::RingHash { least: 64, most: 1024, murmur: false },
     Balancer::Maglev { size: 251 },
+    Balancer::Reported,
+    Balancer::PeakEwma { decay: Duration::from_secs(10) },
 ];
 const MOST_REQUESTS: u64 = 20;
 const BUDGET: RetryBudget = RetryBudget { share: 200_000, least: 3 };
@@ -134,7 +144,7 @@ impl World {
                 metadata: BTreeMap::new(),
             })
             .collect();
-        (Balance::new(&cluster, 140, &members), standings)
+        (Balance::new(&cluster, 140, &members, &Zones::default()), standings)
     }
 
     /// A request from its admission to its last try.

@@ -13,6 +13,7 @@ use serin_resources::connection_manager::RouteSource;
 use serin_resources::endpoint::LoadAssignment;
 use serin_resources::{Audit, Listener, RouteConfiguration, type_url};
 use serin_telemetry::istio::{Tallies, Tally};
+use serin_traffic::balance::{Standing, Zones};
 use serin_traffic::router::RouteTable;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -70,6 +71,8 @@ pub(crate) struct Store {
     pub(crate) tallies: Tallies,
     /// Counts what was published.
     generation: u64,
+    /// The cluster of proxies like this one, and where this one is.
+    pub(crate) local: (String, String),
 }
 
 impl Store {
@@ -101,6 +104,7 @@ impl Store {
             own: Peer::default(),
             tallies: Tallies::default(),
             generation: 0,
+            local: Default::default(),
         }
     }
 
@@ -353,8 +357,16 @@ impl Store {
         });
         let unknown = tally((&self.tallies, &self.own, workers), &held.value, "");
         let members = (members, assignment.overprovisioning);
-        let runtime = ClusterRuntime::new(held.value.clone(), state.clone(), members, unknown);
+        let zones = zones(&self.local, &self.built_clusters);
+        let runtime = ClusterRuntime::new(held.value.clone(), state.clone(), members, (unknown, &zones));
         self.built_clusters.insert(name.to_owned(), Arc::new(runtime));
+        if name == self.local.0 {
+            // Who prefers the own zone does so by where its neighbours are.
+            let aware = |c: &&Arc<ClusterRuntime>| c.config.zone_aware.is_some() && c.config.name != name;
+            let others: Vec<String> =
+                self.built_clusters.values().filter(aware).map(|c| c.config.name.clone()).collect();
+            others.iter().for_each(|other| self.rebuild_cluster(other));
+        }
     }
 
     /// Takes a change in the health of a cluster's endpoints into use.
@@ -427,6 +439,16 @@ fn held<T>(value: T, version: &str, body: Bytes, fixed: bool, ignored: Vec<Strin
         tracing::debug!("{field} is set and has no effect");
     }
     Held { value, version: version.to_owned(), body, since: SystemTime::now(), fixed, ignored }
+}
+
+/// Where the members of the own cluster are.
+fn zones((cluster, own): &(String, String), built: &HashMap<String, Arc<ClusterRuntime>>) -> Zones {
+    let mut zones = Zones { own: own.clone(), members: BTreeMap::new() };
+    let members = built.get(cluster).map(|c| c.members.as_slice()).unwrap_or_default();
+    for member in members.iter().filter(|m| m.standing() == Standing::Healthy) {
+        *zones.members.entry(member.endpoint.locality.clone()).or_default() += 1;
+    }
+    zones
 }
 
 /// The tally of requests to an endpoint of a cluster, in a mesh.

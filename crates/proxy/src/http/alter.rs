@@ -103,9 +103,17 @@ mod tests {
         let mut packed = Vec::new();
         for part in text.as_bytes().chunks(1000) {
             let pieces = alter.frame(Frame::Data(Bytes::copy_from_slice(part)));
-            pieces.into_iter().chain([]).for_each(|p| if let Frame::Data(data) = p.frame { packed.extend_from_slice(&data) });
+            pieces.into_iter().chain([]).for_each(|p| {
+                if let Frame::Data(data) = p.frame {
+                    packed.extend_from_slice(&data)
+                }
+            });
         }
-        alter.end().into_iter().for_each(|p| if let Frame::Data(data) = p.frame { packed.extend_from_slice(&data) });
+        alter.end().into_iter().for_each(|p| {
+            if let Frame::Data(data) = p.frame {
+                packed.extend_from_slice(&data)
+            }
+        });
         let mut plain = String::new();
         std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut plain).unwrap();
         assert!(packed.len() < text.len() / 10);

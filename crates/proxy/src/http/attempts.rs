@@ -1,5 +1,7 @@
 //! Tries of a request until an answer is acceptable, the policy is exhausted or the time is up.
 
+mod hedge;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
@@ -8,12 +10,12 @@ use std::time::{Duration, SystemTime};
 
 use serin_http1::encode::decimal;
 use serin_http1::{RequestHead, Version};
-use serin_resources::cluster::Protocol;
 use serin_resources::retry::RetryPolicy;
 use serin_resources::route::{Forward, HostRewrite};
 use serin_traffic::balance::Wish;
 use serin_traffic::outcome::Outcome;
 use serin_traffic::{retry, timeout};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::attempt::{Answer, Attempt, Failure, choose};
@@ -67,32 +69,36 @@ pub(super) async fn run(
     (cluster, destination, deadlines): (&Rc<LocalCluster>, &Target<'_>, Deadlines),
     record: &mut Record,
 ) -> Result<Answer, Option<LocalReply>> {
+    let hedged = hedges(stages, head);
     let policy = policy(stages, head);
     let policy = policy.as_deref();
     let deadline = deadlines.first();
-    let mut tries = Tries { stages, forward, cluster, deadlines, policy, retries: 0, tried: Vec::new() };
+    let tries = Tries { stages, forward, cluster, deadlines, policy, retries: 0, tried: Vec::new(), hedged: false };
     if policy.is_some() || head.is_idempotent() || forward.internal_redirect.is_some() {
         body.keep();
     }
-    let h2 = match cluster.config.protocol {
-        Protocol::Http1 => false,
-        Protocol::Http2 => true,
-        Protocol::Downstream => head.version == Version::Http2,
-    };
+    let h2 = cluster.config.protocol.is_h2(head.version == Version::Http2);
+    if let Some(per_try) = policy.and_then(|p| p.per_try_timeout).filter(|_| hedged && !stages.asked.websocket)
+        && hedge::is_whole(stages.framing, body).await
+    {
+        let (running, permits) = (JoinSet::new(), Vec::new());
+        let tries = Tries { hedged: true, ..tries };
+        let race = hedge::Race { tries, target: destination, per_try, h2, running, next: None, permits };
+        return Box::pin(race.run(head, body, record)).await;
+    }
+    let mut tries = tries;
     let worker = &stages.context.worker;
     let (high, idle) = (forward.high_priority, policy.and_then(|p| p.per_try_idle_timeout));
     let mut repeating: Option<Permit> = None;
     let mut priorities = Vec::new();
     loop {
-        let draws =
-            policy.filter(|p| p.avoid_previous_hosts).map_or(1, |p| p.host_selection_attempts.saturating_add(1));
         let wish = Wish {
             hash: destination.hash,
             metadata: destination.metadata.as_deref(),
             without: &priorities,
             ..Wish::default()
         };
-        let Some(choice) = choose(worker, cluster, &wish, &tries.tried, draws) else {
+        let Some(choice) = choose(worker, cluster, &wish, &tries.tried, tries.draws()) else {
             cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
             return Err(Some(LocalReply::new(503, "no healthy upstream", "UH")));
         };
@@ -111,7 +117,9 @@ pub(super) async fn run(
         };
         let per_try = policy.and_then(|p| p.per_try_timeout).map(|d| body.timers.last() + d);
         let timers = body.timers;
+        let began = cluster.clock();
         let (result, whole) = bounded(timers, pin!(attempt.run(choice, body)), per_try, deadline).await;
+        cluster.took(choice, began);
         drop(repeating.take());
         let outcome = match &result {
             Some(Ok(answer)) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
@@ -141,6 +149,15 @@ pub(super) async fn run(
     }
 }
 
+/// Whether a try that takes too long goes on beside the next.
+fn hedges(stages: &Stages<'_>, head: &RequestHead) -> bool {
+    match head.fields.get("x-envoy-hedge-on-per-try-timeout") {
+        Some(b"true") if stages.asked.internal => true,
+        Some(b"false") if stages.asked.internal => false,
+        _ => stages.place.route.hedge,
+    }
+}
+
 /// The route's policy, with what an internal client asks for.
 fn policy<'a>(stages: &Stages<'a>, head: &mut RequestHead) -> Option<Cow<'a, RetryPolicy>> {
     let own = stages.place.route.retry.as_ref();
@@ -161,6 +178,8 @@ struct Tries<'a> {
     policy: Option<&'a RetryPolicy>,
     retries: u32,
     tried: Vec<u64>,
+    /// Whether a try that takes too long goes on.
+    hedged: bool,
 }
 
 impl Tries<'_> {
@@ -175,7 +194,7 @@ impl Tries<'_> {
             head.fields.set("x-envoy-attempt-count", decimal(attempt.into(), &mut digits));
         }
         if !self.stages.http.suppress_envoy_headers {
-            let per_try = self.policy.and_then(|p| p.per_try_timeout);
+            let per_try = self.policy.filter(|_| !self.hedged).and_then(|p| p.per_try_timeout);
             let left = self.deadlines.answer.map(|d| d.saturating_duration_since(now));
             let expected = [per_try, left].into_iter().flatten().min();
             if let Some(expected) = expected {
@@ -230,6 +249,21 @@ impl Tries<'_> {
         let kind = if asked.is_some() { metric::cluster::RQ_RETRY_LIMITED } else { metric::cluster::RQ_RETRY_BACKOFF };
         stats.add(self.worker(), kind, 1);
         Some((permit, asked.unwrap_or_else(|| retry::back_off(policy, self.retries, random))))
+    }
+
+    /// How often an endpoint is drawn at most, to find one that was not tried.
+    fn draws(&self) -> u32 {
+        let avoiding = self.policy.filter(|p| p.avoid_previous_hosts);
+        avoiding.map_or(1, |p| p.host_selection_attempts.saturating_add(1))
+    }
+
+    /// Whether the policy would like another try after this.
+    fn is_bad(&self, result: &Option<Result<Answer, Failure>>, outcome: Outcome) -> bool {
+        let head = match result {
+            Some(Ok(answer)) => Some(&answer.head),
+            _ => None,
+        };
+        self.policy.is_none_or(|policy| retry::wanted(policy, outcome, head))
     }
 
     /// Priorities that are avoided from now on.

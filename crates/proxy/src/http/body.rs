@@ -75,7 +75,7 @@ pub(crate) enum Gathered {
 }
 
 /// Longest body that is kept for another try (Envoy's default buffer is 1 MiB; its edge advice 32 KiB).
-const KEEP: usize = 64 * 1024;
+pub(super) const KEEP: usize = 64 * 1024;
 
 impl<'a> RequestBody<'a> {
     pub(crate) fn new(source: Source<'a>, timers: &'a Timers) -> Self {
@@ -190,6 +190,20 @@ impl<'a> RequestBody<'a> {
         BodyCopy(shared)
     }
 
+    /// A copy of all of it; only for a body that was received whole.
+    pub(crate) fn whole_copy(&self) -> BodyCopy {
+        let shared = Rc::new(Shared::default());
+        shared.state.set(Copied::Whole);
+        shared.queued.set(self.kept_bytes);
+        shared.queue.borrow_mut().extend(self.kept.iter().cloned());
+        BodyCopy(shared)
+    }
+
+    /// Whether all of it was taken.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     /// Receives the whole body, if it is not longer than that, and keeps it.
     pub(crate) async fn gather(&mut self, most: u64) -> Gathered {
         self.keeping = true;
@@ -198,10 +212,10 @@ impl<'a> RequestBody<'a> {
                 Ok(Take::Frame(Frame::Data(bytes))) => {
                     self.received += bytes.len() as u64;
                     self.kept_bytes += bytes.len();
+                    self.kept.push(bytes);
                     if self.kept_bytes as u64 > most {
                         return Gathered::TooLong;
                     }
-                    self.kept.push(bytes);
                 }
                 Ok(Take::Frame(Frame::Trailers(_))) => self.lost = true,
                 Ok(Take::End) => {

@@ -24,6 +24,7 @@ use super::finish::Record;
 use super::local_reply::LocalReply;
 use super::request::Asked;
 use crate::metric::http as counter;
+use crate::since_start;
 use crate::worker::View;
 
 /// What filters that let a request through still owe to its answer; mostly nothing, so it takes no room.
@@ -55,13 +56,6 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.control.end(self.answered, since_start());
     }
-}
-
-/// What has passed since some instant at the start.
-fn since_start() -> Duration {
-    use std::sync::OnceLock;
-    static START: OnceLock<std::time::Instant> = OnceLock::new();
-    START.get_or_init(std::time::Instant::now).elapsed()
 }
 
 impl<'a> Duties<'a> {
@@ -97,9 +91,8 @@ impl Duties<'_> {
             (Framing::Length(n), _) | (_, Declared::Length(n)) => Some(n),
             _ => None,
         };
-        let compressed = |(config, takes): &(&Compressor, bool)| {
-            filter::compress(config, answer, *takes && !is_empty, length)
-        };
+        let compressed =
+            |(config, takes): &(&Compressor, bool)| filter::compress(config, answer, *takes && !is_empty, length);
         let level = owed.compress.filter(compressed).map(|c| c.0.level);
         let altered = !is_empty && (level.is_some() || owed.rate.is_some());
         altered.then(|| Box::new(Alter::new(level, owed.rate)))

@@ -8,13 +8,16 @@ use serin_http1::{HeaderBlock, RequestHead, ResponseHead, Version};
 use serin_resources::access_log::LogFormat;
 use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::listener::Filter;
+use serin_resources::orca::OrcaReport;
 use serin_resources::substitution::{self, Format};
+use serin_resources::tracing::Tracing;
 use serin_telemetry::istio::Ending;
 use serin_traffic::header_edit::{Facts, Known};
 use tokio::time::Instant;
 
 use super::ConnectionContext;
-use super::trace::Traced;
+use super::request::Asked as Normalised;
+use super::trace::{self, Traced};
 use crate::metric;
 use crate::spans;
 use crate::worker::{LocalCluster, View, Worker};
@@ -135,9 +138,18 @@ impl Record {
         }
     }
 
+    /// Remembers the request as it is routed, and begins its span.
+    pub(super) fn asked(&mut self, asked: &Normalised, head: &mut RequestHead, tracing: Option<&Tracing>) {
+        self.client = Some(asked.client);
+        if let Some(tracing) = tracing {
+            self.span = trace::begin(tracing, head, asked.internal, self.worker());
+        }
+        self.request(head);
+    }
+
     /// Remembers where it goes.
     pub(crate) fn cluster(&mut self, cluster: &Rc<LocalCluster>) {
-        if cluster.tally.is_some() || self.context.worker.state.reports_loads() {
+        if cluster.tally.is_some() || cluster.config.reported.is_some() || self.context.worker.state.reports_loads() {
             self.peer = Some(Asked { cluster: cluster.clone(), first: None, last: None, again: false });
         }
         if self.logged() {
@@ -152,6 +164,14 @@ impl Record {
         if let Some(asked) = &mut self.peer {
             asked.again = asked.first.is_some();
             asked.first = asked.first.or(Some(choice));
+            asked.last = Some(choice);
+        }
+    }
+
+    /// Remembers which of several that were asked gave the answer.
+    pub(super) fn settled(&mut self, choice: usize, address: SocketAddr) {
+        self.upstream = Some(address);
+        if let Some(asked) = &mut self.peer {
             asked.last = Some(choice);
         }
     }
@@ -196,8 +216,18 @@ impl Record {
 
     /// Remembers the status of gRPC, which stands in trailers or in a head without more.
     pub(crate) fn ended_with(&mut self, fields: &HeaderBlock) {
+        self.load_report(fields);
         if self.is_grpc {
             self.grpc_status = fields.get_str("grpc-status").and_then(|code| code.parse().ok());
+        }
+    }
+
+    /// What the backend says of its load, in its head or its trailers.
+    fn load_report(&self, fields: &HeaderBlock) {
+        let Some(Asked { cluster, last: Some(last), .. }) = &self.peer else { return };
+        let (Some(config), Some(local)) = (&cluster.config.reported, cluster.hosts.get(*last)) else { return };
+        if let Some(report) = OrcaReport::read(fields) {
+            local.host.reported(config, &report);
         }
     }
 

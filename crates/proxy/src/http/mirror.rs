@@ -7,7 +7,6 @@ use std::time::Duration;
 use serin_http1::encode::decimal;
 use serin_http1::framing::Framing;
 use serin_http1::{RequestHead, Version};
-use serin_resources::cluster::Protocol;
 use serin_resources::route::{Action, Mirror};
 use serin_traffic::balance::Wish;
 use serin_traffic::header_edit::{self, Facts};
@@ -90,11 +89,7 @@ async fn exchange(
     body: BodyCopy,
 ) {
     let Some(_permit) = cluster.permit_request(false) else { return };
-    let h2 = match cluster.config.protocol {
-        Protocol::Http1 => false,
-        Protocol::Http2 => true,
-        Protocol::Downstream => head.version == Version::Http2,
-    };
+    let h2 = cluster.config.protocol.is_h2(head.version == Version::Http2);
     let Some(choice) = choose(worker, cluster, &Wish::default(), &[], 1) else { return };
     let timers = Timers::new();
     let mut body = RequestBody::new(Source::Copy(body), &timers);

@@ -23,7 +23,7 @@ use super::local_reply::LocalReply;
 use super::request::Asked;
 use super::respond::{self, Responder, Served};
 use super::stage::{Forwarded, Here, Place, Stages};
-use super::{ConnectionContext, attempts, follow, mirror, request, trace};
+use super::{ConnectionContext, attempts, follow, mirror, request};
 use crate::metric;
 use crate::worker::{LocalCluster, View};
 
@@ -58,11 +58,7 @@ pub(crate) async fn serve(
             return respond::local(reply, (head, &body), responder, &mut record).await;
         }
     };
-    record.client = Some(asked.client);
-    if let Some(tracing) = &http.tracing {
-        trace::begin(tracing, head, &asked, &mut record);
-    }
-    record.request(head);
+    record.asked(&asked, head, http.tracing.as_ref());
     let mut redirects = 0;
     let served = loop {
         let place = find(&view.table, head, context.worker.random());

@@ -10,7 +10,7 @@ use serin_telemetry::otlp::Span;
 use serin_traffic::trace::{Carrier, Context, decide};
 
 use super::finish::Record;
-use super::request::Asked;
+use crate::worker::Worker;
 
 /// The span of a request that is traced.
 pub(super) struct Traced {
@@ -21,10 +21,9 @@ pub(super) struct Traced {
 }
 
 /// Decides whether a request is traced, and tells the next one. A trace that came with it goes on as its caller decided.
-pub(super) fn begin(tracing: &Tracing, head: &mut RequestHead, asked: &Asked, record: &mut Record) {
-    let decided = decide(tracing, head, asked.internal);
+pub(super) fn begin(tracing: &Tracing, head: &mut RequestHead, internal: bool, worker: &Worker) -> Option<Box<Traced>> {
+    let decided = decide(tracing, head, internal);
     let parent = Context::extract(&head.fields);
-    let worker = record.worker();
     let context = Context {
         trace: parent.map_or_else(
             || (u128::from(worker.random()) << 64) | u128::from(worker.random().max(1)),
@@ -36,10 +35,8 @@ pub(super) fn begin(tracing: &Tracing, head: &mut RequestHead, asked: &Asked, re
     if tracing.propagate {
         context.inject(parent, &mut head.fields);
     }
-    if context.sampled {
-        let agent = head.fields.get_str("user-agent").unwrap_or_default().to_owned();
-        record.span = Some(Box::new(Traced { context, parent, began: SystemTime::now(), agent }));
-    }
+    let agent = || head.fields.get_str("user-agent").unwrap_or_default().to_owned();
+    context.sampled.then(|| Box::new(Traced { context, parent, began: SystemTime::now(), agent: agent() }))
 }
 
 impl Traced {

@@ -1,9 +1,11 @@
 //! Idle connections by endpoint, of one worker. The newest is used first, so that surplus ones grow old and close.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use serin_traffic::balance::Peak;
 
 use super::connect::{H1Connection, H2Connection, Upstream};
 
@@ -16,6 +18,8 @@ pub(crate) struct HostPool {
     #[expect(clippy::vec_box, reason = "a connection stays in its box while it is used")]
     http1: RefCell<Vec<Box<H1Connection>>>,
     http2: RefCell<Vec<H2Connection>>,
+    /// How long its answers take, where that counts.
+    pub(crate) peak: Cell<Peak>,
 }
 
 impl HostPool {

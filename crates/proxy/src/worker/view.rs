@@ -9,12 +9,15 @@ use std::cell::{OnceCell, RefCell};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use serin_traffic::balance;
+use serin_resources::cluster::Balancer;
+use serin_traffic::balance::{self, Live};
 use serin_traffic::router::RouteTable;
 
 use super::Worker;
 use crate::runtime::{ClusterRuntime, Host};
+use crate::since_start;
 use crate::snapshot::{ListenerRuntime, Snapshot};
 use crate::upstream::HostPool;
 
@@ -72,6 +75,46 @@ impl LocalCluster {
         let hosts = runtime.members.iter().map(|member| host(&member.host)).collect();
         let balancer = worker.balancers.borrow_mut().entry(runtime.state.id).or_default().clone();
         Self { runtime, hosts, balancer }
+    }
+}
+
+impl Live for LocalCluster {
+    fn active(&self, member: usize) -> u64 {
+        self.runtime.active(member)
+    }
+
+    fn all_active(&self) -> u64 {
+        self.runtime.all_active()
+    }
+
+    fn share(&self, member: usize) -> f64 {
+        self.runtime.share(member)
+    }
+
+    fn reported(&self, member: usize) -> Option<f64> {
+        self.runtime.reported(member)
+    }
+
+    fn seconds(&self, member: usize) -> f64 {
+        match (self.config.balancer, self.hosts.get(member)) {
+            (Balancer::PeakEwma { decay }, Some(local)) => local.pool.peak.get().at(since_start(), decay),
+            _ => 0.0,
+        }
+    }
+}
+
+impl LocalCluster {
+    /// When a try begins, where it counts how long it takes.
+    pub(crate) fn clock(&self) -> Option<Duration> {
+        matches!(self.config.balancer, Balancer::PeakEwma { .. }).then(since_start)
+    }
+
+    /// Takes note of how long an endpoint took for a try that began then.
+    pub(crate) fn took(&self, member: usize, began: Option<Duration>) {
+        let (Balancer::PeakEwma { decay }, Some(began)) = (self.config.balancer, began) else { return };
+        let Some(local) = self.hosts.get(member) else { return };
+        let now = since_start();
+        local.pool.peak.set(local.pool.peak.get().after(now.saturating_sub(began), now, decay));
     }
 }
 

@@ -18,7 +18,7 @@ pub enum Balancer {
     /// One after the other, by weight.
     #[default]
     RoundRobin,
-    /// At random, by weight.
+    /// At random, whatever the weights.
     Random,
     /// The least busy of so many random ones.
     LeastRequest {
@@ -41,6 +41,37 @@ pub enum Balancer {
         /// Its size, a prime.
         size: u64,
     },
+    /// One after the other, by weights that follow from what backends report of their load.
+    Reported,
+    /// The one of two that answered quickest, requests in flight counted: our own extra.
+    PeakEwma {
+        /// How long a measurement counts.
+        decay: Duration,
+    },
+}
+
+/// How weights follow from what backends report (Envoy, `ClientSideWeightedRoundRobin`; gRPC A58).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// How long reports must have come before they count.
+    pub blackout: Duration,
+    /// How long the last one counts.
+    pub expiration: Duration,
+    /// How much an error counts as load, in thousandths.
+    pub penalty: u32,
+    /// Metrics that say how busy a backend is, the greatest counts.
+    pub metrics: Vec<String>,
+    /// How often weights change.
+    pub update: Duration,
+}
+
+/// When endpoints of the own zone are preferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ZoneAware {
+    /// For which share of requests, in parts of a million.
+    pub enabled: u32,
+    /// Endpoints that there must be.
+    pub smallest: u64,
 }
 
 /// How an endpoint that is new gets its share.
@@ -180,7 +211,7 @@ pub(super) fn common(
     audit: &mut Audit,
     path: &Path<'_>,
 ) -> Result<(), Error> {
-    use pbc::common_lb_config::{ConsistentHashingLbConfig, LocalityConfigSpecifier as L};
+    use pbc::common_lb_config::{ConsistentHashingLbConfig, LocalityConfigSpecifier as L, ZoneAwareLbConfig};
     audit!(value, pbc::CommonLbConfig as pbc::CommonLbConfig, audit, path;
         supported: healthy_panic_threshold, consistent_hashing_lb_config, locality_config_specifier;
         ignored: update_merge_window, ignore_new_hosts_until_first_hc, close_connections_on_host_set_change,
@@ -197,8 +228,17 @@ pub(super) fn common(
     }
     match &value.locality_config_specifier {
         Some(L::LocalityWeightedLbConfig(_)) => cluster.locality_weighted = true,
-        // Zone-aware routing needs to know the cluster that this proxy is part of; without it Envoy does nothing either.
-        Some(L::ZoneAwareLbConfig(_)) => audit.ignore(path, "zone_aware_lb_config"),
+        Some(L::ZoneAwareLbConfig(zone)) => {
+            let here = path.field("zone_aware_lb_config");
+            audit!(zone, ZoneAwareLbConfig as ZoneAwareLbConfig, audit, &here;
+                supported: routing_enabled, min_cluster_size;
+                ignored: ; refused: fail_traffic_on_panic);
+            let percent = zone.routing_enabled.as_ref().map_or(100.0, |p| p.value.clamp(0.0, 100.0));
+            cluster.zone_aware = Some(ZoneAware {
+                enabled: (percent * 10_000.0) as u32,
+                smallest: zone.min_cluster_size.as_ref().map_or(6, |v| v.value),
+            });
+        }
         None => {}
     }
     Ok(())
@@ -269,7 +309,8 @@ pub(super) fn encode(cluster: &Cluster) -> (pbc::LbPolicy, Option<pbc::LbConfig>
             LbPolicy::RoundRobin,
             slow.map(|s| LbConfig::RoundRobinLbConfig(pbc::RoundRobinLbConfig { slow_start_config: Some(s) })),
         ),
-        Balancer::Random => (LbPolicy::Random, None),
+        // Serin's pilot asks for neither of the last two.
+        Balancer::Random | Balancer::Reported | Balancer::PeakEwma { .. } => (LbPolicy::Random, None),
         Balancer::LeastRequest { choices, .. } => (
             LbPolicy::LeastRequest,
             (choices != 2 || slow.is_some()).then(|| {

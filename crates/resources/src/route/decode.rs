@@ -74,10 +74,10 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
     audit!(value, pb::VirtualHost as pb::VirtualHost, audit, path;
         supported: name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove,
             response_headers_to_add, response_headers_to_remove, typed_per_filter_config, retry_policy,
-            include_request_attempt_count, include_attempt_count_in_response, request_mirror_policies;
+            include_request_attempt_count, include_attempt_count_in_response, request_mirror_policies, hedge_policy;
         ignored: virtual_clusters, rate_limits, include_is_timeout_retry_header,
             per_request_buffer_limit_bytes, request_body_buffer_limit, metadata;
-        refused: matcher, cors, retry_policy_typed_config, hedge_policy, route_specifiers);
+        refused: matcher, cors, retry_policy_typed_config, route_specifiers);
     let routes_path = path.field("routes");
     let mut routes = Vec::with_capacity(value.routes.len());
     for (i, r) in value.routes.iter().enumerate() {
@@ -92,6 +92,7 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
         request_headers: edits(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,
         response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
         retry: value.retry_policy.as_ref().map(|r| RetryPolicy::decode(r, audit, &retry_path)).transpose()?,
+        hedge: hedge(value.hedge_policy.as_ref(), audit, path)?.unwrap_or_default(),
         filters: http_filter::decode_per_route(&value.typed_per_filter_config, audit, path)?,
         include_attempt_count: value.include_request_attempt_count,
         include_attempt_count_in_response: value.include_attempt_count_in_response,
@@ -160,9 +161,10 @@ fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resul
     audit!(value, pb::RouteAction as pb::RouteAction, audit, path;
         supported: cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout,
             idle_timeout, retry_policy, upgrade_configs, cluster_specifier, host_rewrite_specifier, hash_policy,
-            request_mirror_policies, metadata_match, internal_redirect_policy, max_stream_duration, priority;
+            request_mirror_policies, metadata_match, internal_redirect_policy, max_stream_duration, priority,
+            hedge_policy;
         ignored: flush_timeout, early_data_policy, rate_limits, include_vh_rate_limits;
-        refused: hedge_policy, path_rewrite_policy, path_rewrite, retry_policy_typed_config, cors, internal_redirect_action,
+        refused: path_rewrite_policy, path_rewrite, retry_policy_typed_config, cors, internal_redirect_action,
             max_internal_redirects, max_grpc_timeout, grpc_timeout_offset);
     let retry_path = path.field("retry_policy");
     let prefix = (!value.prefix_rewrite.is_empty()).then(|| PathRewrite::Prefix(value.prefix_rewrite.clone()));
@@ -194,6 +196,7 @@ fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resul
             .unwrap_or(Duration::from_secs(15)),
         idle_timeout: convert::optional_duration(value.idle_timeout.as_ref(), &path.field("idle_timeout"))?,
         retry: value.retry_policy.as_ref().map(|r| RetryPolicy::decode(r, audit, &retry_path)).transpose()?,
+        hedge: hedge(value.hedge_policy.as_ref(), audit, path)?,
         path_rewrite: prefix.or(pattern.transpose()?.map(PathRewrite::Regex)),
         host_rewrite: host_rewrite(value, path)?,
         append_x_forwarded_host: value.append_x_forwarded_host,
@@ -205,6 +208,15 @@ fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resul
         },
         websocket: websocket.map(|u| u.enabled.as_ref().is_none_or(|e| e.value)),
     })
+}
+
+/// Whether tries go on beside the next. Of what else the policy can say Envoy does nothing either.
+fn hedge(value: Option<&pb::HedgePolicy>, audit: &mut Audit, path: &Path<'_>) -> Result<Option<bool>, Error> {
+    let Some(value) = value else { return Ok(None) };
+    let path = path.field("hedge_policy");
+    audit!(value, pb::HedgePolicy as pb::HedgePolicy, audit, &path;
+        supported: hedge_on_per_try_timeout; ignored: initial_requests; refused: additional_request_chance);
+    Ok(Some(value.hedge_on_per_try_timeout))
 }
 
 fn host_rewrite(value: &pb::RouteAction, path: &Path<'_>) -> Result<Option<HostRewrite>, Error> {

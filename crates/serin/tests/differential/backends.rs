@@ -125,6 +125,8 @@ fn answer(name: &str, step: &str, more: &str, to_head: bool, stream: &mut TcpStr
         status => status,
     };
     let more: String = more.split('|').filter(|h| !h.is_empty()).map(|h| format!("{}\r\n", h.trim())).collect();
+    let number: String = name.chars().filter(char::is_ascii_digit).collect();
+    let more = more.replace("{number}", &number);
     let (status, body) = if status == "long" { ("200", name.repeat(LONG)) } else { (status, name.to_owned()) };
     let length = format!("content-length: {}\r\n", body.len());
     let length = if status == "204" { "" } else { &length };

@@ -9,7 +9,8 @@
 //! A request is `METHOD PATH -> STATUS BACKEND BACKEND…`: the answer, and where every try went. As a map it has `ask` and may
 //! have `headers`, `body`, `times` (asked so often, `{n}` in a header counts), `exact` (every single answer must be the
 //! same, not only the shares), `apart` (of statuses and backends, expect nothing), `pause` (milliseconds before looking at
-//! the backends). Headers speak to the backends: `x-answer` holds, by try, a status, `reset`, `hang`, `slow` (300 ms) or `long` (5,000 times its name).
+//! the backends). Headers speak to the backends: `x-answer` holds, by try, a status, `reset`, `hang`, `slow` (300 ms) or `long` (5,000 times its name);
+//! in `x-answer-headers`, `{number}` stands for the digits of the backend's name.
 
 use std::path::PathBuf;
 

@@ -23,7 +23,8 @@ pub(super) fn to_message(load: Load, endpoints: bool) -> pb::ClusterStats {
     };
     for part in load.parts {
         let locality = locality(&part.locality);
-        let of = |l: &&mut pb::UpstreamLocalityStats| l.priority == part.priority && l.locality == Some(locality.clone());
+        let of =
+            |l: &&mut pb::UpstreamLocalityStats| l.priority == part.priority && l.locality == Some(locality.clone());
         let group = match stats.upstream_locality_stats.iter_mut().find(of) {
             Some(group) => group,
             None => {
