@@ -57,6 +57,7 @@ pub(crate) async fn serve(socket: tokio::net::TcpListener, admin: Admin) {
         .route("/server_info", get(pages::server_info))
         .route("/config_dump", get(config_dump::page))
         .route("/quitquitquit", post(quit))
+        .route("/mirrors", get(pages::mirrors))
         .route("/healthcheck/fail", post(|admin: Extract<Admin>| health(admin, true)))
         .route("/healthcheck/ok", post(|admin: Extract<Admin>| health(admin, false)))
         .route("/drain_listeners", post(drain_listeners))
@@ -74,6 +75,7 @@ async fn index() -> &'static str {
      POST /healthcheck/fail: cause the server to fail health checks\n  \
      POST /healthcheck/ok: cause the server to pass health checks\n  \
      /listeners: print listener info\n  \
+     /mirrors: how mirrors' answers compare with those that clients got\n  \
      POST /quitquitquit: exit the server\n  \
      /explain: say what would be done with a request, and why (url, listener, method, header, draw)\n  \
      /ready: print server state, return 200 if LIVE, otherwise return 503\n  \

@@ -4,6 +4,7 @@ mod alter;
 mod attempt;
 mod attempts;
 mod body;
+mod compare;
 mod connection_h1;
 mod connection_h2;
 mod date;

@@ -13,6 +13,7 @@ mod health;
 mod http;
 mod loads;
 mod metric;
+mod mirrors;
 mod options;
 mod peers;
 mod run;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
+use crate::mirrors::Mirrors;
+
 /// Shared flags.
 #[derive(Clone)]
 pub(crate) struct State(Arc<Flags>);
@@ -14,6 +16,7 @@ struct Flags {
     draining: AtomicBool,
     connected: AtomicBool,
     reports_loads: AtomicBool,
+    mirrors: Mirrors,
     started: Instant,
     quit: tokio::sync::Notify,
     /// The node's cluster, as the bootstrap names it.
@@ -29,6 +32,7 @@ impl State {
             draining: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             reports_loads: AtomicBool::new(false),
+            mirrors: Mirrors::default(),
             started: Instant::now(),
             quit: tokio::sync::Notify::new(),
             service_cluster: std::sync::OnceLock::new(),
@@ -69,6 +73,11 @@ impl State {
     pub(crate) fn name(&self, cluster: &str, id: &str) {
         let _ = self.0.service_cluster.set(cluster.to_owned());
         let _ = self.0.node_id.set(id.to_owned());
+    }
+
+    /// What mirrors answered.
+    pub(crate) fn mirrors(&self) -> &Mirrors {
+        &self.0.mirrors
     }
 
     pub(crate) fn node_id(&self) -> &str {

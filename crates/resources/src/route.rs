@@ -144,6 +144,8 @@ pub struct Forward {
     pub hash: Vec<HashPolicy>,
     /// Copies of requests.
     pub mirrors: Vec<Mirror>,
+    /// How mirrors' answers are compared with the client's, if they are.
+    pub comparison: Option<Comparison>,
     /// Metadata that endpoints must have, by key.
     pub metadata: BTreeMap<String, String>,
     /// Time for the whole request, tries and all; zero is none.
@@ -170,6 +172,16 @@ pub struct Forward {
     pub cluster_not_found_status: u16,
     /// Whether `Upgrade: websocket` is passed on; `None` takes the connection manager's.
     pub websocket: Option<bool>,
+}
+
+/// How answers of mirrors are compared: Serin's own, in a route's metadata under `serin.mirror` as `compare: true`, with
+/// `headers` and `ignore_json_paths` as lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// Headers that must be the same, in lower case.
+    pub headers: Vec<String>,
+    /// JSON paths that are left out, with everything below.
+    pub ignored: Vec<String>,
 }
 
 /// A cluster and its part of the requests.

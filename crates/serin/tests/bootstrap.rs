@@ -25,6 +25,8 @@ mod hostile_responses;
 mod http2;
 #[path = "proxy/leaving.rs"]
 mod leaving;
+#[path = "proxy/mirrors.rs"]
+mod mirrors;
 #[path = "proxy/outliers.rs"]
 mod outliers;
 #[path = "proxy/slow.rs"]

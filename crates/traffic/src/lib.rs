@@ -4,6 +4,7 @@
 //! can run under simulation. The rules are Envoy's; each file names its source.
 
 pub mod balance;
+pub mod compare;
 pub mod cookie;
 pub mod explain;
 pub mod fault;

@@ -10,6 +10,7 @@ use serin_resources::endpoint::Health;
 
 use super::{Admin, Parameters};
 use crate::metric;
+use crate::mirrors::{Compared, Example};
 use crate::runtime::{Choice, ClusterRuntime};
 
 pub(super) fn as_json(value: &Value) -> Response {
@@ -133,4 +134,22 @@ pub(super) async fn server_info(Extract(admin): Extract<Admin>) -> Response {
         "command_line_options": {"concurrency": admin.workers},
         "node": {"id": admin.node},
     }))
+}
+
+pub(super) async fn mirrors(Extract(admin): Extract<Admin>) -> Response {
+    let example = |e: &Example| {
+        let differences =
+            e.differences.iter().map(|d| json!({"place": d.place, "client": d.values[0], "mirror": d.values[1]}));
+        json!({"request": e.request, "differences": differences.collect::<Vec<_>>()})
+    };
+    let of = |(cluster, compared): (&String, &Compared)| {
+        json!({
+            "cluster": cluster,
+            "same": compared.same,
+            "different": compared.different,
+            "places": compared.places,
+            "newest": compared.newest.iter().map(example).collect::<Vec<_>>(),
+        })
+    };
+    as_json(&json!(admin.state.mirrors().all().iter().map(of).collect::<Vec<_>>()))
 }

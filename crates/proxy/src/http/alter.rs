@@ -1,12 +1,14 @@
 //! What becomes of an answer's body on its way: compressed, or held back to a rate.
 
 use std::io::Write as _;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::compare::Tap;
 use crate::wire::Frame;
 
 /// Slow answers come in so many pieces a second (Envoy's `StreamRateLimiter`).
@@ -25,6 +27,8 @@ pub(crate) struct Alter {
     piece: Option<usize>,
     /// Whether a piece went out already: the first waits for nothing.
     begun: bool,
+    /// Where the body passes by as it came.
+    tap: Option<Rc<Tap>>,
 }
 
 impl Alter {
@@ -33,7 +37,14 @@ impl Alter {
             encoder: level.map(|level| GzEncoder::new(Vec::new(), Compression::new(level))),
             piece: rate.map(|rate| usize::try_from(rate / PIECES).unwrap_or(usize::MAX).max(1)),
             begun: false,
+            tap: None,
         }
+    }
+
+    /// Lets the body pass by there.
+    pub(super) fn tapped(mut self, tap: &Rc<Tap>) -> Self {
+        self.tap = Some(tap.clone());
+        self
     }
 
     /// Whether the body's length is not what the upstream said.
@@ -45,6 +56,9 @@ impl Alter {
     pub(super) fn frame(&mut self, frame: Frame) -> Vec<Piece> {
         match frame {
             Frame::Data(data) => {
+                if let Some(tap) = &self.tap {
+                    tap.put(&data);
+                }
                 let data = match &mut self.encoder {
                     // Writing into memory does not fail.
                     Some(encoder) => {

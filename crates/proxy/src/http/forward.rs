@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::alter::{Alter, Piece};
 use super::attempt::{Answer, AnswerReader, Failure, InFlight};
 use super::body::RequestBody;
+use super::compare::Tap;
 use super::finish::Record;
 use crate::wire::{BodyError, Frame, Sink, Take};
 
@@ -186,11 +187,12 @@ pub(crate) async fn stream(
     }
 }
 
-/// Reads an answer to its end and throws it away, while the rest of the request still goes up; false when it breaks off.
-pub(crate) async fn discard(answer: &mut Answer, body: &mut RequestBody<'_>) -> bool {
+/// Reads an answer to its end past a tap and throws it away, while the rest of the request still goes up; false when it breaks off.
+pub(super) async fn discard(answer: &mut Answer, body: &mut RequestBody<'_>, tap: Option<&Tap>) -> bool {
     loop {
         match answer.exchange.sides().0.take() {
-            Ok(Take::Frame(_)) => {}
+            Ok(Take::Frame(Frame::Data(data))) => tap.into_iter().for_each(|tap| tap.put(&data)),
+            Ok(Take::Frame(Frame::Trailers(_))) => {}
             Ok(Take::End) => return answer.request_done,
             Ok(Take::Wait) => {
                 let (mut reader, mut upstream) = answer.exchange.sides();

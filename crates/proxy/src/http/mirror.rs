@@ -15,6 +15,7 @@ use serin_traffic::split::drawn;
 
 use super::attempt::{Attempt, choose};
 use super::body::{BodyCopy, RequestBody, Source};
+use super::compare::{Pair, Tap};
 use super::stage::Stages;
 use super::{forward, request, respond};
 use crate::timer::Timers;
@@ -29,8 +30,10 @@ impl Facts for Nothing {
     }
 }
 
-/// Sends the copies that the route asks for; their bodies follow as the request's is received.
-pub(super) fn start(stages: &Stages<'_>, head: &RequestHead, body: &mut RequestBody<'_>) {
+/// Sends the copies that the route asks for; their bodies follow as the request's is received. What is returned waits for the
+/// client's answer, to be compared.
+pub(super) fn start(stages: &Stages<'_>, head: &RequestHead, body: &mut RequestBody<'_>) -> Vec<Rc<Pair>> {
+    let mut pairs = Vec::new();
     let worker = &stages.context.worker;
     for (mirror, number) in &stages.place.route.mirrors {
         if !drawn(mirror.share, worker.random()) {
@@ -45,16 +48,19 @@ pub(super) fn start(stages: &Stages<'_>, head: &RequestHead, body: &mut RequestB
                 Action::Forward(forward) if !forward.timeout.is_zero() => forward.timeout,
                 _ => Duration::from_secs(15),
             };
-            send(stages, (mirror, cluster), head, body, limit);
+            let pair = stages.comparison().map(|config| Pair::new(worker, config, &cluster.config.name, head));
+            pairs.extend(pair.clone());
+            send(stages, (mirror, cluster), head, (body, pair), limit);
         }
     }
+    pairs
 }
 
 fn send(
     stages: &Stages<'_>,
     (mirror, cluster): (&Mirror, Rc<LocalCluster>),
     head: &RequestHead,
-    body: &mut RequestBody<'_>,
+    (body, pair): (&mut RequestBody<'_>, Option<Rc<Pair>>),
     limit: Duration,
 ) {
     let mut copy = head.clone();
@@ -75,15 +81,16 @@ fn send(
     }
     header_edit::to_request(&mirror.headers, &mut copy, &Nothing);
     let (context, framing, body) = (stages.context.clone(), stages.framing, body.copy());
+    let of = (cluster, pair);
     tokio::task::spawn_local(async move {
-        let _ = tokio::time::timeout(limit, exchange(&context.worker, &cluster, &copy, framing, body)).await;
+        let _ = tokio::time::timeout(limit, exchange(&context.worker, &of, &copy, framing, body)).await;
     });
 }
 
-/// Makes the request and throws the answer away.
+/// Makes the request and throws the answer away, once it was compared.
 async fn exchange(
     worker: &Rc<Worker>,
-    cluster: &Rc<LocalCluster>,
+    (cluster, pair): &(Rc<LocalCluster>, Option<Rc<Pair>>),
     head: &RequestHead,
     framing: Framing,
     body: BodyCopy,
@@ -96,7 +103,12 @@ async fn exchange(
     let attempt = Attempt { worker, cluster, head, framing, websocket: false, h2, high: false, idle: None };
     let Ok(mut answer) = attempt.run(choice, &mut body).await else { return };
     answer.in_flight.outcome(Outcome::Response { status: answer.head.status, grpc: None });
-    if forward::discard(&mut answer, &mut body).await {
+    let tap = Tap::default();
+    let seen = pair.as_ref().map(|pair| pair.head(&answer.head));
+    if forward::discard(&mut answer, &mut body, pair.is_some().then_some(&tap)).await {
+        if let Some((pair, seen)) = pair.as_ref().zip(seen) {
+            pair.complete(true, seen, &tap);
+        }
         respond::recycle(answer, cluster, timers.tick());
     }
 }

@@ -13,8 +13,10 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+use super::alter::Alter;
 use super::attempt::{Answer, Exchange};
 use super::body::RequestBody;
+use super::compare::Tap;
 use super::date;
 use super::filters::Duties;
 use super::finish::Record;
@@ -162,15 +164,21 @@ pub(crate) async fn answer(
     body: &mut RequestBody<'_>,
     (responder, record): (Responder<'_>, &mut Record),
 ) -> Served {
-    let Forwarded { mut answer, cluster, deadline, permit, cookies, .. } = forwarded;
+    let Forwarded { mut answer, cluster, deadline, permit, cookies, pairs, .. } = forwarded;
+    let compared: Vec<_> = pairs.iter().map(|pair| (pair, pair.head(&answer.head))).collect();
     let switching = answer.head.status == 101;
     let took = body.timers.tick() - record.started();
     prepare(&mut answer.head, &shape, (took, switching), (record, &cluster.config.name));
     shape.duties.pay(&mut answer.head, shape.request, record);
-    let alter = shape.duties.alter(&mut answer.head, (answer.framing, answer.declared));
+    let mut alter = shape.duties.alter(&mut answer.head, (answer.framing, answer.declared));
     if alter.as_ref().is_some_and(|a| a.changes_length()) {
         answer.framing = Framing::Chunked;
         answer.declared = Declared::AsFramed;
+    }
+    let tap = (!pairs.is_empty()).then(Rc::<Tap>::default);
+    if let Some(tap) = &tap {
+        let plain = || Box::new(Alter::new(None, None));
+        alter = Some(Box::new(alter.unwrap_or_else(plain).tapped(tap)));
     }
     cookies.iter().for_each(|cookie| answer.head.fields.append(b"set-cookie", cookie.as_bytes()));
     record.response(&answer.head);
@@ -193,6 +201,9 @@ pub(crate) async fn answer(
     cluster.state.times.record(record.worker().id, took);
     match moved {
         Moved::Complete => {
+            for ((pair, seen), tap) in compared.into_iter().zip(tap.iter().cycle()) {
+                pair.complete(false, seen, tap);
+            }
             recycle(answer, &cluster, timers.last());
             if keep { Served::Keep } else { Served::Close }
         }

@@ -210,9 +210,8 @@ impl<'a> Stages<'a> {
         }
         self.edit_request(head, forward, (weighted, &cluster.config.name), record);
         let permit = attempts::admit(&cluster, forward.high_priority, self.context.worker.id)?;
-        if !self.place.route.mirrors.is_empty() {
-            mirror::start(self, head, body);
-        }
+        let mirrored = !self.place.route.mirrors.is_empty();
+        let pairs = if mirrored { mirror::start(self, head, body) } else { Vec::new() };
         let deadlines = Deadlines::of(self, forward, head, body.timers.last());
         let target = Target { hash: hashed.value, metadata: metadata(forward, weighted) };
         let answer = attempts::run(self, forward, (head, body), (&cluster, &target, deadlines), record).await?;
@@ -223,6 +222,7 @@ impl<'a> Stages<'a> {
             deadline: deadlines.first(),
             permit,
             cookies: hashed.cookies,
+            pairs,
         })
     }
 

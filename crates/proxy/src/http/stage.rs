@@ -5,13 +5,14 @@ use std::rc::Rc;
 use serin_http1::RequestHead;
 use serin_http1::framing::Framing;
 use serin_resources::connection_manager::HttpConnectionManager;
-use serin_resources::route::{Forward, HostRewrite, WeightedCluster};
+use serin_resources::route::{Action, Comparison, Forward, HostRewrite, WeightedCluster};
 use serin_traffic::header_edit::Facts;
 use serin_traffic::router::{CompiledHost, CompiledRoute};
 use tokio::time::Instant;
 
 use super::ConnectionContext;
 use super::attempt::Answer;
+use super::compare::Pair;
 use super::finish::Record;
 use super::request::Asked;
 use crate::runtime::Permit;
@@ -33,6 +34,8 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) permit: Permit,
     /// Cookies to issue.
     pub(crate) cookies: Vec<String>,
+    /// Mirrors whose answers are compared with this one.
+    pub(crate) pairs: Vec<Rc<Pair>>,
 }
 
 /// The stages after routing, with what all of them look at.
@@ -65,6 +68,14 @@ impl Facts for Here<'_> {
 }
 
 impl Stages<'_> {
+    /// How mirrors' answers are compared, if they are.
+    pub(crate) fn comparison(&self) -> Option<&Comparison> {
+        match &self.place.route.config.action {
+            Action::Forward(forward) => forward.comparison.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The cluster of a mirror, by its number in the route table.
     pub(crate) fn cluster(&self, number: usize) -> Option<Rc<LocalCluster>> {
         self.view.cluster(number, &self.context.worker).cloned()

@@ -103,12 +103,16 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
 fn route(value: &pb::Route, audit: &mut Audit, path: &Path<'_>) -> Result<Route, Error> {
     audit!(value, pb::Route as pb::Route, audit, path;
         supported: name, r#match, typed_per_filter_config, request_headers_to_add, request_headers_to_remove,
-            response_headers_to_add, response_headers_to_remove, action;
-        ignored: metadata, decorator, tracing, per_request_buffer_limit_bytes, stat_prefix, request_body_buffer_limit;
+            response_headers_to_add, response_headers_to_remove, action, metadata;
+        ignored: decorator, tracing, per_request_buffer_limit_bytes, stat_prefix, request_body_buffer_limit;
         refused: route_specifiers);
     let matches = value.r#match.as_ref().ok_or_else(|| path.field("match").error("is required"))?;
     let action = match &value.action {
-        Some(pb::route::Action::Route(r)) => Action::Forward(Box::new(forward(r, audit, &path.field("route"))?)),
+        Some(pb::route::Action::Route(r)) => {
+            let mut forward = forward(r, audit, &path.field("route"))?;
+            forward.comparison = comparison(value.metadata.as_ref());
+            Action::Forward(Box::new(forward))
+        }
         Some(pb::route::Action::Redirect(r)) => Action::Redirect(redirect(r, audit, &path.field("redirect"))?),
         Some(pb::route::Action::DirectResponse(r)) => {
             Action::Respond(respond(r, audit, &path.field("direct_response"))?)
@@ -125,6 +129,26 @@ fn route(value: &pb::Route, audit: &mut Audit, path: &Path<'_>) -> Result<Route,
         response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
         filters: http_filter::decode_per_route(&value.typed_per_filter_config, audit, path)?,
     })
+}
+
+/// How mirrors' answers are compared. Metadata of other names is nobody's here, as it is in Envoy.
+fn comparison(metadata: Option<&core::Metadata>) -> Option<Comparison> {
+    use envoy_types::pb::google::protobuf::value::Kind;
+    let config = metadata?.filter_metadata.get("serin.mirror")?;
+    let kind = |key: &str| config.fields.get(key).and_then(|v| v.kind.as_ref());
+    let list = |key: &str| match kind(key) {
+        Some(Kind::ListValue(list)) => {
+            let text = |v: &envoy_types::pb::google::protobuf::Value| match &v.kind {
+                Some(Kind::StringValue(text)) => Some(text.clone()),
+                _ => None,
+            };
+            list.values.iter().filter_map(text).collect()
+        }
+        _ => Vec::new(),
+    };
+    let headers = list("headers").iter().map(|name| name.to_ascii_lowercase()).collect();
+    matches!(kind("compare"), Some(Kind::BoolValue(true)))
+        .then(|| Comparison { headers, ignored: list("ignore_json_paths") })
 }
 
 fn route_match(value: &pb::RouteMatch, audit: &mut Audit, path: &Path<'_>) -> Result<RouteMatch, Error> {
@@ -197,6 +221,7 @@ fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resul
         idle_timeout: convert::optional_duration(value.idle_timeout.as_ref(), &path.field("idle_timeout"))?,
         retry: value.retry_policy.as_ref().map(|r| RetryPolicy::decode(r, audit, &retry_path)).transpose()?,
         hedge: hedge(value.hedge_policy.as_ref(), audit, path)?,
+        comparison: None,
         path_rewrite: prefix.or(pattern.transpose()?.map(PathRewrite::Regex)),
         host_rewrite: host_rewrite(value, path)?,
         append_x_forwarded_host: value.append_x_forwarded_host,
