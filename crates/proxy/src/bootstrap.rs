@@ -10,8 +10,8 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage};
-use serin_resources::Audit;
 use serin_resources::bootstrap::{Ads, Bootstrap};
+use serin_resources::{Audit, Runtime};
 
 use crate::options::{ProxyOptions, XdsMode};
 
@@ -84,6 +84,7 @@ fn from_options(options: &ProxyOptions) -> Bootstrap {
         ads: Some(Ads { delta: options.xds_mode == XdsMode::Delta, servers: options.xds.clone() }),
         admin: None,
         loads: options.xds.clone(),
+        runtime: Runtime::default(),
         local_cluster: String::new(),
         locality: String::new(),
     }

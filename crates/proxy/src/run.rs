@@ -52,6 +52,7 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     let (suspects, judged) = mpsc::unbounded_channel();
     let mut store = Store::new(workers, shared.clone(), commands, (options.access_log.clone(), suspects));
     store.own = Peer::of_node(&bootstrap.node);
+    store.runtime = bootstrap.runtime;
     store.local = (bootstrap.local_cluster, bootstrap.locality);
     let store: SharedStore = Arc::new(Mutex::new(store));
     let admin_address = options.admin.or(bootstrap.admin).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 15000));

@@ -364,8 +364,8 @@ pub(crate) struct ClusterRuntime {
     /// Requests that found no endpoint, in a mesh.
     pub(crate) tally: Option<Arc<Tally>>,
     balance: Balance,
-    /// Tells the balance from those before it.
-    balance_id: u64,
+    /// Tells the balance, and the weights that count in it, from those before.
+    balance_id: AtomicU64,
 }
 
 impl Live for ClusterRuntime {
@@ -399,7 +399,7 @@ impl ClusterRuntime {
     ) -> Self {
         let list: Vec<Member> = members.iter().map(|m| m.member(config.hash_hostnames)).collect();
         let balance = Balance::new(&config, overprovisioning, &list, zones);
-        Self { config, state, members, tally, balance, balance_id: NEXT_ID.fetch_add(1, Relaxed) }
+        Self { config, state, members, tally, balance, balance_id: NEXT_ID.fetch_add(1, Relaxed).into() }
     }
 
     /// The number of an endpoint for a request.
@@ -409,7 +409,7 @@ impl ClusterRuntime {
         (wish, live): (&Wish<'_>, &impl Live),
         random: &mut impl FnMut() -> u64,
     ) -> Option<usize> {
-        self.balance.pick(self.balance_id, state, (wish, live), random)
+        self.balance.pick(self.balance_id.load(Relaxed), state, (wish, live), random)
     }
 
     /// Lets what backends report count from now on; who reports nothing (yet) gets the middle of the others' weights.
@@ -420,6 +420,8 @@ impl ClusterRuntime {
         known.sort_by(f64::total_cmp);
         let middle = known.get(known.len() / 2).copied();
         self.members.iter().zip(proven).for_each(|(member, weight)| member.host.weigh(weight.or(middle)));
+        // A schedule by other weights says nothing about these.
+        self.balance_id.store(NEXT_ID.fetch_add(1, Relaxed), Relaxed);
     }
 
     /// Why an endpoint gets no requests; `None` when it does.

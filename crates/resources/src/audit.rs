@@ -1,5 +1,8 @@
 //! The decision about every field of every message, checked by the compiler.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::{Error, Path};
 
 /// What a decode run over a resource found but did not use.
@@ -7,7 +10,12 @@ use crate::{Error, Path};
 pub struct Audit {
     /// Paths of fields that are set and have no effect here.
     pub ignored: Vec<String>,
+    /// Values that the bootstrap's runtime has, by key.
+    pub runtime: Runtime,
 }
+
+/// Shares by runtime key, in parts of a million, shared by all decoders of a process.
+pub type Runtime = Arc<BTreeMap<String, u32>>;
 
 impl Audit {
     /// Notes a field that is set and has no effect.

@@ -1,5 +1,6 @@
 //! Envoy's bootstrap: who the proxy is, what it runs by itself, and where the rest comes from.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
@@ -9,7 +10,7 @@ use prost::Message as _;
 use crate::cluster::{Cluster, Discovery};
 use crate::convert;
 use crate::listener::Listener;
-use crate::{Audit, Error, Path};
+use crate::{Audit, Error, Path, Runtime};
 
 /// A decoded bootstrap.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +33,8 @@ pub struct Bootstrap {
     pub loads: Vec<String>,
     /// The cluster of proxies like this one, for zone awareness; may be empty.
     pub local_cluster: String,
+    /// Values that stand in its runtime layers, later layers first.
+    pub runtime: Runtime,
     /// The node's locality: region, zone and sub-zone joined by slashes; empty when unknown.
     pub locality: String,
 }
@@ -55,9 +58,9 @@ impl Bootstrap {
         let path = Path::root("Bootstrap");
         let value = pb::Bootstrap::decode(bytes).map_err(|e| path.error(e.to_string()))?;
         audit!(&value, pb::Bootstrap as pb::Bootstrap, audit, &path;
-            supported: node, static_resources, dynamic_resources, admin, cluster_manager;
+            supported: node, static_resources, dynamic_resources, admin, cluster_manager, layered_runtime;
             ignored: node_context_params, flags_path, stats_sinks, deferred_stat_options, stats_config,
-                stats_flush_interval, watchdog, watchdogs, tracing, layered_runtime, enable_dispatcher_stats,
+                stats_flush_interval, watchdog, watchdogs, tracing, enable_dispatcher_stats,
                 stats_server_version_override, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config,
                 fatal_actions, default_regex_engine, xds_config_tracker_extension, listener_manager,
                 application_log_config, grpc_async_client_manager_config, memory_allocator_manager,
@@ -65,6 +68,7 @@ impl Bootstrap {
                 bootstrap_extensions;
             refused: hds_config, overload_manager, header_prefix, config_sources, default_config_source,
                 default_socket_interface, certificate_provider_instances, xds_delegate_extension);
+        audit.runtime = runtime(value.layered_runtime.as_ref(), &path.field("layered_runtime"))?;
         let resources = value.static_resources.clone().unwrap_or_default();
         let static_path = path.field("static_resources");
         let mut clusters = Vec::new();
@@ -97,6 +101,7 @@ impl Bootstrap {
         let node = value.node.clone().unwrap_or_default();
         Ok(Self {
             loads,
+            runtime: audit.runtime.clone(),
             local_cluster: manager.local_cluster_name,
             locality: node.locality.as_ref().map(convert::locality).unwrap_or_default(),
             node: node.encode_to_vec(),
@@ -111,6 +116,50 @@ impl Bootstrap {
             listeners,
         })
     }
+}
+
+/// Shares in static layers: whole numbers are per cent, others say their denominator. A layer for the admin page stays empty,
+/// because there is none; layers from elsewhere would change what is decided here.
+fn runtime(value: Option<&pb::LayeredRuntime>, path: &Path<'_>) -> Result<Runtime, Error> {
+    use envoy_types::pb::google::protobuf::{Struct, value::Kind};
+    use pb::runtime_layer::LayerSpecifier as L;
+    fn put(prefix: &str, fields: &Struct, found: &mut BTreeMap<String, u32>) {
+        let number = |fields: &Struct, key: &str| match fields.fields.get(key).and_then(|v| v.kind.as_ref()) {
+            Some(Kind::NumberValue(number)) => Some(*number),
+            _ => None,
+        };
+        for (key, value) in &fields.fields {
+            let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match &value.kind {
+                Some(Kind::NumberValue(percent)) => {
+                    found.insert(name, (percent.clamp(0.0, 100.0) * 10_000.0) as u32);
+                }
+                Some(Kind::StructValue(inner)) => match number(inner, "numerator") {
+                    Some(numerator) => {
+                        let scale = match inner.fields.get("denominator").and_then(|v| v.kind.as_ref()) {
+                            Some(Kind::StringValue(d)) if d == "TEN_THOUSAND" => 100.0,
+                            Some(Kind::StringValue(d)) if d == "MILLION" => 1.0,
+                            _ => 10_000.0,
+                        };
+                        found.insert(name, (numerator * scale).clamp(0.0, 1_000_000.0) as u32);
+                    }
+                    None => put(&name, inner, found),
+                },
+                _ => {}
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    let layers = value.map(|v| v.layers.as_slice()).unwrap_or_default();
+    for (i, layer) in layers.iter().enumerate() {
+        match &layer.layer_specifier {
+            Some(L::StaticLayer(fields)) => put("", fields, &mut found),
+            Some(L::AdminLayer(_)) | None => {}
+            Some(L::DiskLayer(_)) => return Err(Audit::refuse(&path.field("layers").index(i), "disk_layer")),
+            Some(L::RtdsLayer(_)) => return Err(Audit::refuse(&path.field("layers").index(i), "rtds_layer")),
+        }
+    }
+    Ok(found.into())
 }
 
 fn ads(

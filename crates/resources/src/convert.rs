@@ -213,6 +213,18 @@ pub(crate) fn parts_per_million(
     Ok(value.numerator.saturating_mul(scale).min(1_000_000))
 }
 
+/// A share that the runtime may have another value for.
+pub(crate) fn runtime_share(
+    value: &core::RuntimeFractionalPercent,
+    audit: &Audit,
+    path: &Path<'_>,
+) -> Result<u32, Error> {
+    match audit.runtime.get(&value.runtime_key) {
+        Some(share) => Ok(*share),
+        None => parts_per_million(value.default_value.as_ref(), path),
+    }
+}
+
 pub(crate) fn proto_fraction(parts: u32) -> envoy_types::pb::envoy::r#type::v3::FractionalPercent {
     envoy_types::pb::envoy::r#type::v3::FractionalPercent { numerator: parts, denominator: 2 }
 }

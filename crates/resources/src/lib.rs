@@ -35,7 +35,7 @@ pub mod tcp_proxy;
 pub mod tracing;
 pub mod type_url;
 
-pub use audit::Audit;
+pub use audit::{Audit, Runtime};
 pub use cluster::Cluster;
 pub use connection_manager::HttpConnectionManager;
 pub use endpoint::LoadAssignment;

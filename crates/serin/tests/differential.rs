@@ -14,6 +14,8 @@ mod case;
 mod compare;
 #[path = "differential/observe.rs"]
 mod observe;
+#[path = "differential/over_h2.rs"]
+mod over_h2;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serin_resources::cluster::{Cluster, Discovery};
 use serin_resources::connection_manager::RouteSource;
 use serin_resources::endpoint::LoadAssignment;
-use serin_resources::{Audit, Listener, RouteConfiguration, type_url};
+use serin_resources::{Audit, Listener, RouteConfiguration, Runtime, type_url};
 use serin_telemetry::istio::{Tallies, Tally};
 use serin_traffic::balance::{Standing, Zones};
 use serin_traffic::router::RouteTable;
@@ -73,6 +73,8 @@ pub(crate) struct Store {
     generation: u64,
     /// The cluster of proxies like this one, and where this one is.
     pub(crate) local: (String, String),
+    /// What decoders look up in the bootstrap's runtime.
+    pub(crate) runtime: Runtime,
 }
 
 impl Store {
@@ -105,6 +107,7 @@ impl Store {
             tallies: Tallies::default(),
             generation: 0,
             local: Default::default(),
+            runtime: Runtime::default(),
         }
     }
 
@@ -126,7 +129,7 @@ impl Store {
 
     /// Takes one resource in.
     pub(crate) fn put(&mut self, type_url: &str, version: &str, body: &Bytes) -> Result<String, String> {
-        let mut audit = Audit::default();
+        let mut audit = Audit { runtime: self.runtime.clone(), ..Audit::default() };
         match type_url {
             type_url::CLUSTER => {
                 let cluster = Cluster::decode(body, &mut audit).map_err(|e| e.to_string())?;

@@ -206,6 +206,21 @@ impl<'a> RequestBody<'a> {
 
     /// Receives the whole body, if it is not longer than that, and keeps it.
     pub(crate) async fn gather(&mut self, most: u64) -> Gathered {
+        loop {
+            if let Some(gathered) = self.gather_ready(most) {
+                return gathered;
+            }
+            let (timers, idle) = (self.timers, self.idle);
+            match timers.within(idle, pin!(self.fill())).await {
+                Some(Ok(())) => {}
+                Some(Err(_)) => return Gathered::Gone,
+                None => return Gathered::Silent,
+            }
+        }
+    }
+
+    /// Keeps what is there of a body, without waiting; `None` when more is to come.
+    pub(crate) fn gather_ready(&mut self, most: u64) -> Option<Gathered> {
         self.keeping = true;
         loop {
             match self.source.take() {
@@ -214,25 +229,18 @@ impl<'a> RequestBody<'a> {
                     self.kept_bytes += bytes.len();
                     self.kept.push(bytes);
                     if self.kept_bytes as u64 > most {
-                        return Gathered::TooLong;
+                        return Some(Gathered::TooLong);
                     }
                 }
                 Ok(Take::Frame(Frame::Trailers(_))) => self.lost = true,
                 Ok(Take::End) => {
                     self.finished = true;
                     self.position = 0;
-                    return Gathered::Whole(self.kept_bytes as u64);
+                    return Some(Gathered::Whole(self.kept_bytes as u64));
                 }
-                Ok(Take::Wait) => {
-                    let (timers, idle) = (self.timers, self.idle);
-                    match timers.within(idle, pin!(self.fill())).await {
-                        Some(Ok(())) => {}
-                        Some(Err(_)) => return Gathered::Gone,
-                        None => return Gathered::Silent,
-                    }
-                }
-                Err(BodyError::Malformed) => return Gathered::Malformed,
-                Err(BodyError::Aborted) => return Gathered::Gone,
+                Ok(Take::Wait) => return None,
+                Err(BodyError::Malformed) => return Some(Gathered::Malformed),
+                Err(BodyError::Aborted) => return Some(Gathered::Gone),
             }
         }
     }

@@ -74,7 +74,7 @@ impl Cors {
             credentials: value.allow_credentials.as_ref().map(|v| v.value),
             private_network: value.allow_private_network_access.as_ref().map(|v| v.value),
             forward_others: value.forward_not_matching_preflights.as_ref().map(|v| v.value),
-            enabled: enabled(value.filter_enabled.as_ref(), path)?,
+            enabled: enabled(value.filter_enabled.as_ref(), audit, path)?,
         })
     }
 
@@ -93,10 +93,10 @@ impl Cors {
 }
 
 /// A share; all when nothing is said.
-fn enabled(value: Option<&core::RuntimeFractionalPercent>, path: &Path<'_>) -> Result<u32, Error> {
+fn enabled(value: Option<&core::RuntimeFractionalPercent>, audit: &Audit, path: &Path<'_>) -> Result<u32, Error> {
     match value {
         None => Ok(1_000_000),
-        Some(f) => convert::parts_per_million(f.default_value.as_ref(), &path.field("filter_enabled")),
+        Some(f) => convert::runtime_share(f, audit, &path.field("filter_enabled")),
     }
 }
 
@@ -120,7 +120,7 @@ impl Csrf {
         let list = path.field("additional_origins");
         let origins = value.additional_origins.iter().enumerate();
         Ok(Self {
-            enabled: enabled(value.filter_enabled.as_ref(), path)?,
+            enabled: enabled(value.filter_enabled.as_ref(), audit, path)?,
             origins: origins.map(|(i, m)| StringMatcher::decode(m, &list.index(i))).collect::<Result<_, _>>()?,
         })
     }

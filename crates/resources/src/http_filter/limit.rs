@@ -54,7 +54,7 @@ impl RateLimit {
                 enable_x_ratelimit_headers, rate_limits, enable_retry_after_header);
         let share = |v: Option<&core::RuntimeFractionalPercent>, field: &'static str| match v {
             None => Ok(0),
-            Some(f) => convert::parts_per_million(f.default_value.as_ref(), &path.field(field)),
+            Some(f) => convert::runtime_share(f, audit, &path.field(field)),
         };
         let bucket_path = path.field("token_bucket");
         let bucket = value.token_bucket.as_ref();

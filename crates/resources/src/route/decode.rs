@@ -166,10 +166,8 @@ fn route_match(value: &pb::RouteMatch, audit: &mut Audit, path: &Path<'_>) -> Re
         Some(P::PathMatchPolicy(_)) => return Err(Audit::refuse(path, "path_match_policy")),
         None => return Err(path.error("needs a path specifier")),
     };
-    let fraction = value
-        .runtime_fraction
-        .as_ref()
-        .map(|f| convert::parts_per_million(f.default_value.as_ref(), &path.field("runtime_fraction")));
+    let fraction =
+        value.runtime_fraction.as_ref().map(|f| convert::runtime_share(f, audit, &path.field("runtime_fraction")));
     Ok(RouteMatch {
         path: path_match,
         case_sensitive: value.case_sensitive.as_ref().is_none_or(|v| v.value),

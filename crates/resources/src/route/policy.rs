@@ -131,7 +131,7 @@ impl Mirror {
             ignored: trace_sampled;
             refused: );
         let share = match &value.runtime_fraction {
-            Some(f) => convert::parts_per_million(f.default_value.as_ref(), &path.field("runtime_fraction"))?,
+            Some(f) => convert::runtime_share(f, audit, &path.field("runtime_fraction"))?,
             None => 1_000_000,
         };
         if value.cluster.is_empty() == value.cluster_header.is_empty() {

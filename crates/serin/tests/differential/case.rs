@@ -3,7 +3,7 @@
 //! A case has `case` (its name), `routes` (of one virtual host for every domain) or `hosts` (virtual hosts), and may have
 //! `route_config`, `manager`, `cluster` (fields of every cluster), `clusters` (by name: fields, or `endpoints` as names or
 //! groups), `filters` (HTTP filters before the router), `bootstrap`, `stats` (counters that must be equal afterwards),
-//! `refused` (the bootstrap must not be accepted) and `requests`. Clusters `a`, `b` and `c` are always there, with one
+//! `http1_only` (requests are not asked again over HTTP/2), `refused` (the bootstrap must not be accepted) and `requests`. Clusters `a`, `b` and `c` are always there, with one
 //! backend each, named like the cluster. In `@type` the common beginning may be left out.
 //!
 //! A request is `METHOD PATH -> STATUS BACKEND BACKEND…`: the answer, and where every try went. As a map it has `ask` and may

@@ -44,6 +44,11 @@ pub fn with_each_other(case: &Case, serin: &Observed, envoy: &Observed) -> Resul
             }
         }
     }
+    let once = case.requests().into_iter().filter(|ask| ask.times == 1);
+    for ((ask, ours), theirs) in once.zip(&serin.over_h2).zip(&envoy.over_h2) {
+        let here = format!("over HTTP/2: {} {} {:?}", ask.method, ask.path, ask.headers);
+        exactly(&here, ours, theirs, &mut differences);
+    }
     for ((name, ours), (_, theirs)) in serin.stats.iter().zip(&envoy.stats) {
         if ours != theirs {
             let _ = writeln!(differences, "{name}: Serin {ours}, Envoy {theirs}");

@@ -8,6 +8,7 @@ use serin_testkit::proxy::Proxy;
 
 use super::backends::{Backends, Try};
 use super::case::{Ask, Case};
+use super::over_h2;
 
 /// What one request came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Observed {
     /// By kind of request.
     pub seen: Vec<Vec<Seen>>,
     pub stats: Vec<(String, u64)>,
+    /// The same requests over HTTP/2, those that are asked once.
+    pub over_h2: Vec<Seen>,
 }
 
 pub fn serin(case: &Case, backends: &Backends) -> Result<Observed, String> {
@@ -55,7 +58,7 @@ fn observe(
         Ok(proxy) => proxy,
         Err(error) => {
             let why: String = format!("{error:#}").chars().take(600).collect();
-            return Ok(Observed { refusal: Some(why), seen: Vec::new(), stats: Vec::new() });
+            return Ok(Observed { refusal: Some(why), seen: Vec::new(), stats: Vec::new(), over_h2: Vec::new() });
         }
     };
     let address = match proxy.listener("main") {
@@ -63,21 +66,33 @@ fn observe(
         // It may say that it is ready before it has read everything.
         Err(_) if proxy.process.has_ended() => {
             let refusal = Some(proxy.process.stderr().join("\n"));
-            return Ok(Observed { refusal, seen: Vec::new(), stats: Vec::new() });
+            return Ok(Observed { refusal, seen: Vec::new(), stats: Vec::new(), over_h2: Vec::new() });
         }
         Err(error) => return Err(format!("{error:#}")),
     };
     let mut seen = Vec::new();
     for (number, ask) in case.requests().iter().enumerate() {
-        let mut client = Client::new(address);
+        let mut client = Over::Http1(Client::new(address));
         let answers = (0..ask.times).map(|n| send(&mut client, ask, &format!("{number}-{n}"), n, backends));
         seen.push(answers.collect());
     }
     let stats = case.stats().into_iter().map(|name| (name.clone(), proxy.stat(&name))).collect();
-    Ok(Observed { refusal: None, seen, stats })
+    let mut over_h2 = Vec::new();
+    if !case.is("http1_only") {
+        for (number, ask) in case.requests().iter().enumerate().filter(|(_, ask)| ask.times == 1) {
+            over_h2.push(send(&mut Over::Http2(address), ask, &format!("h2-{number}"), 0, backends));
+        }
+    }
+    Ok(Observed { refusal: None, seen, stats, over_h2 })
 }
 
-fn send(client: &mut Client, ask: &Ask, id: &str, n: usize, backends: &Backends) -> Seen {
+/// How a client speaks.
+enum Over {
+    Http1(Client),
+    Http2(std::net::SocketAddr),
+}
+
+fn send(client: &mut Over, ask: &Ask, id: &str, n: usize, backends: &Backends) -> Seen {
     let mut headers: Vec<(String, String)> =
         ask.headers.iter().map(|(name, value)| (name.clone(), value.replace("{n}", &n.to_string()))).collect();
     headers.push(("x-case-id".to_owned(), id.to_owned()));
@@ -86,7 +101,10 @@ fn send(client: &mut Client, ask: &Ask, id: &str, n: usize, backends: &Backends)
     }
     let borrowed: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let path = ask.path.replace("{n}", &n.to_string());
-    let answer = client.request(&ask.method, &path, &borrowed, ask.body.as_bytes()).ok();
+    let answer = match client {
+        Over::Http1(client) => client.request(&ask.method, &path, &borrowed, ask.body.as_bytes()).ok(),
+        Over::Http2(address) => over_h2::ask(*address, (&ask.method, &path), &borrowed, &ask.body),
+    };
     std::thread::sleep(Duration::from_millis(ask.pause));
     let mut tries = backends.tries(id);
     tries.iter_mut().for_each(|t| t.headers.iter_mut().for_each(mask));

@@ -1,7 +1,7 @@
 //! Tries beside each other: one that takes longer than it may goes on, another begins, and the first good answer wins.
 //!
-//! Source: Envoy, `HedgePolicy.hedge_on_per_try_timeout`. The whole body is received first; one whose length is not
-//! known, or more than can be sent again, is not hedged.
+//! Source: Envoy, `HedgePolicy.hedge_on_per_try_timeout`. The whole body is received first; one that is longer than
+//! can be sent again, or of unknown length and not there yet, is not hedged.
 
 use std::time::Duration;
 
@@ -35,15 +35,19 @@ pub(super) struct Race<'a, 'b> {
     pub(super) permits: Vec<Permit>,
 }
 
-/// Receives a body that is short for certain; whether all of it is there to be sent several times.
+/// Receives a body that is short for certain, or that has come already; whether all of it is there to be sent several times.
 pub(super) async fn is_whole(framing: Framing, body: &mut RequestBody<'_>) -> bool {
     use crate::http::body::Gathered;
-    let short = match framing {
-        Framing::Empty => true,
-        Framing::Length(length) => length <= KEEP as u64,
-        Framing::Chunked | Framing::UntilClose => false,
+    let gathered = match framing {
+        Framing::Length(length) if length > KEEP as u64 => return false,
+        Framing::Empty | Framing::Length(_) => body.gather(KEEP as u64).await,
+        // A stream may wait for its answer before it ends.
+        Framing::Chunked | Framing::UntilClose => match body.gather_ready(KEEP as u64) {
+            Some(gathered) => gathered,
+            None => return false,
+        },
     };
-    short && matches!(body.gather(KEEP as u64).await, Gathered::Whole(_)) && body.is_repeatable()
+    matches!(gathered, Gathered::Whole(_)) && body.is_repeatable()
 }
 
 impl Race<'_, '_> {
