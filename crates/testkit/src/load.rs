@@ -13,6 +13,8 @@ use crate::client::Client;
 pub struct Answer {
     /// When the request was sent.
     pub at: Instant,
+    /// How long the answer took, to its last byte.
+    pub took: Duration,
     /// Status and what `classify` made of the body, or why there was none.
     pub outcome: Result<(u16, String), String>,
 }
@@ -41,8 +43,9 @@ impl Load {
                     next += interval;
                     let at = Instant::now();
                     let outcome = client.get(&path, &[]);
+                    let took = at.elapsed();
                     let outcome = outcome.map(|r| (r.status, classify(&r.text()))).map_err(|e| format!("{e:#}"));
-                    answers.lock().unwrap_or_else(PoisonError::into_inner).push(Answer { at, outcome });
+                    answers.lock().unwrap_or_else(PoisonError::into_inner).push(Answer { at, took, outcome });
                 }
             })
         };
@@ -103,7 +106,12 @@ pub fn burst(address: SocketAddr, path: &str, count: usize, classify: fn(&str) -
             let one = |_| {
                 let at = Instant::now();
                 let outcome = client.get(&path, &[]);
-                Answer { at, outcome: outcome.map(|r| (r.status, classify(&r.text()))).map_err(|e| format!("{e:#}")) }
+                let took = at.elapsed();
+                Answer {
+                    at,
+                    took,
+                    outcome: outcome.map(|r| (r.status, classify(&r.text()))).map_err(|e| format!("{e:#}")),
+                }
             };
             (0..share).map(one).collect::<Vec<_>>()
         })

@@ -66,7 +66,7 @@ fn the_load_finds_itself_in_istios_metrics() {
     let demo = Builder::serin(env!("CARGO_BIN_EXE_serin"), &examples()).unwrap().start().unwrap();
     demo.save("reviews.yaml", &reviews(false, &[("v1", 80), ("v3", 20)], "")).unwrap();
     let gateway = demo.read("bookinfo-gateway.yaml").unwrap();
-    let faulty = "\n    fault: {abort: {percentage: {value: 25}, httpStatus: 500}}\n    route:";
+    let faulty = "\n    fault: {abort: {percentage: {value: 25}, httpStatus: 500}, delay: {percentage: {value: 20}, fixedDelay: 0.13s}}\n    route:";
     demo.save("bookinfo-gateway.yaml", &gateway.replace("\n    route:", faulty)).unwrap();
     std::thread::sleep(Duration::from_millis(500));
     demo.wait_synced(PATIENCE).unwrap();
@@ -84,6 +84,7 @@ fn the_load_finds_itself_in_istios_metrics() {
     assert!(seen.iter().all(|counts| counts.len() == 2), "{seen:?}");
     if let Some(prometheus) = prometheus {
         prometheus.agrees(&now, &seen);
+        prometheus.agrees_on_time(&answers);
     }
     demo.end().unwrap();
 }
@@ -156,6 +157,30 @@ impl Prometheus {
         let flagger = "reporter=\"destination\",destination_workload_namespace=\"default\",\
                        destination_workload=~\"reviews-v3.*\"";
         assert_eq!(self.success_rate(flagger), Some(100.0));
+    }
+
+    /// Buckets lose what is between their borders: the load's own times are put into the same ones.
+    fn agrees_on_time(&self, answers: &[Answer]) {
+        let good = answers.iter().filter(|a| matches!(a.outcome, Ok((200, _))));
+        let mut times: Vec<f64> = good.map(|a| a.took.as_secs_f64() * 1000.0).collect();
+        times.sort_by(f64::total_cmp);
+        let borders = [0.0, 0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
+        let below = |border: f64| times.iter().filter(|t| **t <= border).count() as f64;
+        let rank = 0.99 * times.len() as f64;
+        let bucket = borders.windows(2).find(|pair| below(pair[1]) >= rank).unwrap();
+        let share = (rank - below(bucket[0])) / (below(bucket[1]) - below(bucket[0]));
+        let expected = bucket[0] + (bucket[1] - bucket[0]) * share;
+        let query = format!(
+            "histogram_quantile(0.99, sum by (le) (rate(istio_request_duration_milliseconds_bucket{{{},\
+             destination_version=\"v1\"}}[1m])))",
+            of(PAGE)
+        );
+        let p99 = self.ask(&query).unwrap();
+        let exact = times[rank as usize];
+        eprintln!(
+            "p99 of the page {p99:.1} ms, the load saw {expected:.1} ms in the same buckets ({exact:.1} ms without)"
+        );
+        assert!((p99 - expected).abs() < expected * 0.1, "p99 {p99} ms instead of {expected} ms");
     }
 
     fn success_rate(&self, of: &str) -> Option<f64> {
