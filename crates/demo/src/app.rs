@@ -50,6 +50,12 @@ pub struct AppOptions {
     /// Where it listens
     #[arg(long)]
     listen: SocketAddr,
+    /// Share of requests that it fails
+    #[arg(long, default_value_t = 0.0)]
+    fail: f64,
+    /// Time that it waits before it answers
+    #[arg(long, value_parser = crate::duration, default_value = "0s")]
+    delay: Duration,
     /// Its own proxy's outbound listener
     #[arg(long, required_unless_present = "direct")]
     mesh: Option<SocketAddr>,
@@ -117,12 +123,39 @@ async fn serve(options: &AppOptions) -> anyhow::Result<()> {
         Service::Reviews => reviews::router(),
         Service::Ratings => ratings::router(),
     };
+    let faults = Faults { fail: options.fail, delay: options.delay, turn: Arc::default() };
+    let router = router.layer(axum::middleware::from_fn_with_state(faults, faulty));
     let router: Router = router.route("/health", axum::routing::get(|| async { "ok" })).with_state(app);
     let socket = tokio::net::TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
     axum::serve(socket, router).await?;
     Ok(())
+}
+
+/// What an application does wrong on purpose.
+#[derive(Clone)]
+struct Faults {
+    fail: f64,
+    delay: Duration,
+    turn: Arc<AtomicUsize>,
+}
+
+/// Waits and fails as it is told to: of every hundred requests so many, spread evenly.
+async fn faulty(
+    axum::extract::State(faults): axum::extract::State<Faults>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    use axum::response::IntoResponse as _;
+    if !faults.delay.is_zero() {
+        tokio::time::sleep(faults.delay).await;
+    }
+    let turn = faults.turn.fetch_add(1, Relaxed) as f64;
+    if ((turn + 1.0) * faults.fail).floor() > (turn * faults.fail).floor() {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "it fails on purpose\n").into_response();
+    }
+    next.run(request).await
 }
 
 impl App {

@@ -5,6 +5,7 @@ mod options;
 mod plan;
 mod processes;
 mod ready;
+mod release;
 mod report;
 mod supervise;
 
@@ -39,17 +40,29 @@ async fn play(options: &DemoOptions) -> anyhow::Result<ExitCode> {
         let places = ready::places(&plan).await;
         report::ready(&plan, &processes, &places, options.json)?;
         let limit = options.duration;
+        let story = async {
+            match options.release {
+                Some(scenario) => release::play(scenario, &plan, &places, options.json).await,
+                None => std::future::pending().await,
+            }
+        };
         let supervised = supervise::run(&plan, &mut processes);
+        let played = async {
+            tokio::select! {
+                supervised = supervised => supervised.map(|()| true),
+                told = story => told,
+            }
+        };
         match limit {
-            None => supervised.await,
-            Some(limit) => tokio::time::timeout(limit, supervised).await.unwrap_or(Ok(())),
+            None => played.await,
+            Some(limit) => tokio::time::timeout(limit, played).await.unwrap_or(Ok(options.release.is_none())),
         }
     };
     let outcome = tokio::select! {
         outcome = played => outcome,
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(true),
+        _ = interrupt.recv() => Ok(true),
     };
     processes.end_all().await;
-    outcome.map(|()| ExitCode::SUCCESS)
+    outcome.map(|right| if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

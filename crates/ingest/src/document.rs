@@ -8,7 +8,7 @@ use crate::cursor::{Context, Cursor, is_slip};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::node::{self, Node, Position};
 use crate::reference::Reference;
-use crate::{istio, kubernetes};
+use crate::{istio, kubernetes, release};
 
 /// Largest file that is read: beyond any set of rules, and small enough to parse in a moment.
 pub const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
@@ -164,10 +164,12 @@ fn read_spec(kind: Kind, spec: &Cursor<'_>, name: &ObjectName) -> Option<Object>
         Kind::Sidecar => istio::sidecar::read(spec, name),
         Kind::Service => kubernetes::service(spec, name),
         Kind::EndpointSlice => None,
+        Kind::Release => release::read(spec, name),
     }
 }
 
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
+    "Release",
     "VirtualService",
     "DestinationRule",
     "Gateway",
@@ -188,6 +190,7 @@ fn known_kind(version: &str, kind: &str) -> Option<Kind> {
         (_, "ServiceEntry") if istio => Kind::ServiceEntry,
         (_, "WorkloadEntry") if istio => Kind::WorkloadEntry,
         (_, "Sidecar") if istio => Kind::Sidecar,
+        ("serin.dev/v1alpha1", "Release") => Kind::Release,
         ("v1", "Service") => Kind::Service,
         ("discovery.k8s.io/v1", "EndpointSlice") => Kind::EndpointSlice,
         _ => return None,

@@ -13,6 +13,7 @@ mod istio;
 mod kubernetes;
 mod node;
 mod reference;
+mod release;
 mod render;
 
 pub use check::{Checked, check};

@@ -1,4 +1,4 @@
-//! What the mesh *is*: services, endpoints, subsets, routes, policies and gateways as validated plain values,
+//! What the mesh *is*: services, endpoints, subsets, routes, policies, gateways and releases as validated plain values,
 //! and an immutable snapshot of them all.
 //!
 //! Values here are already parsed and in their canonical form: host names are fully qualified and lower-case,
@@ -9,6 +9,7 @@ mod gateway;
 mod name;
 mod object;
 mod policy;
+mod release;
 mod route;
 mod service;
 mod share;
@@ -21,6 +22,9 @@ pub use object::{Kind, Object, ObjectKey};
 pub use policy::{
     Balancer, ConnectionPool, ConsistentHash, DestinationRule, HashKey, HashTable, OutlierDetection, RetryBudget,
     Subset, TrafficPolicy, Warmup,
+};
+pub use release::{
+    Alert, AlertForm, Analysis, Approval, Bake, Hook, HookCall, OnDeadline, Overlay, Release, Step, Supersede,
 };
 pub use route::{
     Abort, AbortStatus, Action, CorsPolicy, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers,

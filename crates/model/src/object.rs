@@ -5,6 +5,7 @@ use std::fmt;
 use crate::gateway::Gateway;
 use crate::name::ObjectName;
 use crate::policy::DestinationRule;
+use crate::release::Release;
 use crate::route::VirtualService;
 use crate::service::{EndpointSlice, Service, Workload};
 use crate::sidecar::Sidecar;
@@ -28,6 +29,8 @@ pub enum Kind {
     Service,
     /// Kubernetes EndpointSlice.
     EndpointSlice,
+    /// `serin.dev` Release.
+    Release,
 }
 
 impl fmt::Display for Kind {
@@ -68,4 +71,6 @@ pub enum Object {
     EndpointSlice(EndpointSlice),
     /// What one workload's proxy listens to.
     Sidecar(Sidecar),
+    /// A new version on its way.
+    Release(Box<Release>),
 }

@@ -16,6 +16,21 @@ impl Share {
         ((0.0..=100.0).contains(&percent) && fine_enough).then_some(Self(parts as u32))
     }
 
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+
+    /// From parts of a million; more than all of them is all.
+    #[must_use]
+    pub fn from_parts(parts: u32) -> Self {
+        Self(parts.min(1_000_000))
+    }
+
+    /// In per cent.
+    #[must_use]
+    pub fn percent(self) -> f64 {
+        f64::from(self.0) / 10_000.0
+    }
+
     /// Parts of a million.
     #[must_use]
     pub fn parts(self) -> u32 {

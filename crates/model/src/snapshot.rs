@@ -10,6 +10,7 @@ use crate::gateway::Gateway;
 use crate::name::{Hostname, Labels, selects};
 use crate::object::{Object, ObjectKey};
 use crate::policy::DestinationRule;
+use crate::release::{Overlay, Release};
 use crate::route::VirtualService;
 use crate::service::{Endpoint, Port, Service};
 use crate::sidecar::Sidecar;
@@ -20,6 +21,7 @@ pub struct MeshSnapshot {
     objects: BTreeMap<ObjectKey, Arc<Object>>,
     services: BTreeMap<Hostname, (ObjectKey, usize)>,
     endpoints: BTreeMap<Hostname, Vec<Endpoint>>,
+    overlays: BTreeMap<Hostname, Overlay>,
 }
 
 impl MeshSnapshot {
@@ -38,7 +40,28 @@ impl MeshSnapshot {
                 endpoints.insert(service.host.clone(), resolve(service, &objects));
             }
         }
-        Self { objects, services, endpoints }
+        Self { objects, services, endpoints, overlays: BTreeMap::new() }
+    }
+
+    /// The same mesh with what releases make of the routes to their hosts.
+    #[must_use]
+    pub fn with_overlays(mut self, overlays: BTreeMap<Hostname, Overlay>) -> Self {
+        self.overlays = overlays;
+        self
+    }
+
+    /// What a release makes of the routes to a host, if one does.
+    #[must_use]
+    pub fn overlay(&self, host: &Hostname) -> Option<&Overlay> {
+        self.overlays.get(host)
+    }
+
+    /// The releases.
+    pub fn releases(&self) -> impl Iterator<Item = &Release> {
+        self.objects.values().filter_map(|o| match o.as_ref() {
+            Object::Release(r) => Some(r.as_ref()),
+            _ => None,
+        })
     }
 
     /// The services, by host.

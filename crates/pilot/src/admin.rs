@@ -23,7 +23,7 @@ pub(crate) struct Admin {
 }
 
 /// Serves until the process ends.
-pub(crate) async fn serve(socket: tokio::net::TcpListener, admin: Admin) {
+pub(crate) async fn serve(socket: tokio::net::TcpListener, admin: Admin, more: Router) {
     let router = Router::new()
         .route("/", get(|| async { INDEX }))
         .route("/ready", get(|| async { (StatusCode::OK, "LIVE\n") }))
@@ -31,7 +31,8 @@ pub(crate) async fn serve(socket: tokio::net::TcpListener, admin: Admin) {
         .route("/debug/configz", get(configz))
         .route("/debug/diagnosticz", get(diagnosticz))
         .route("/debug/loadz", get(loadz))
-        .with_state(admin);
+        .with_state(admin)
+        .merge(more);
     if let Err(error) = axum::serve(socket, router).await {
         tracing::error!(%error, "admin interface ended");
     }
@@ -42,6 +43,7 @@ const INDEX: &str = "serin pilot\n  \
     /debug/syncz: proxies, and how each stands with what it should have\n  \
     /debug/configz: objects in force\n  \
     /debug/diagnosticz: findings about documents\n  \
+    /api/v1/releases: releases and what can be done with them\n  \
     /debug/loadz: requests that proxies report, by endpoint\n";
 
 async fn syncz(Extract(admin): Extract<Admin>) -> Json<Value> {

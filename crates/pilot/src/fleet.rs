@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serin_delivery::Applied;
 use serin_model::{MeshSnapshot, ProxyIdentity};
 use serin_resources::{Audit, Cluster, Listener, LoadAssignment, RouteConfiguration, type_url};
 use serin_translator::{ResourceSet, translate};
-use serin_xds::server::{Control, Feed, TypeStatus};
+use serin_xds::server::{Control, Feed, TypeState, TypeStatus};
 use serin_xds::{Node, Resource, ResourceMap};
 use tokio::sync::watch;
 use xxhash_rust::xxh64::xxh64;
@@ -36,6 +37,8 @@ pub(crate) struct Client {
     pub(crate) agent: String,
     pub(crate) peer: String,
     pub(crate) status: Vec<TypeStatus>,
+    /// What its session knew when it told that.
+    known: String,
     sender: watch::Sender<Arc<ResourceMap>>,
 }
 
@@ -60,6 +63,27 @@ impl Fleet {
         }
     }
 
+    /// The mesh as it was published last.
+    pub(crate) fn mesh(&self) -> Arc<MeshSnapshot> {
+        self.lock().mesh.clone()
+    }
+
+    /// Who has confirmed everything that was published last.
+    pub(crate) fn applied(&self) -> Applied {
+        let state = self.lock();
+        let mut applied = Applied { of: state.clients.len(), ..Applied::default() };
+        for client in state.clients.values() {
+            let newest = client.sender.borrow().version.clone();
+            let synced = client.status.iter().all(|s| s.state == TypeState::Synced);
+            if client.known == newest && synced && !client.status.is_empty() {
+                applied.done += 1;
+            } else {
+                applied.laggards.push(client.identity.name.to_string());
+            }
+        }
+        applied
+    }
+
     /// Looks at every client.
     pub(crate) fn each<T>(&self, mut look: impl FnMut(u64, &Client) -> T) -> Vec<T> {
         self.lock().clients.iter().map(|(id, client)| look(*id, client)).collect()
@@ -80,6 +104,7 @@ impl Control for Fleet {
             agent: node.user_agent.clone(),
             peer: peer.to_owned(),
             status: Vec::new(),
+            known: String::new(),
             sender,
         };
         tracing::info!("{} connected from {peer}", client.identity.name);
@@ -87,7 +112,7 @@ impl Control for Fleet {
         Ok(Feed { resources, stream })
     }
 
-    fn status(&self, stream: u64, status: Vec<TypeStatus>) {
+    fn status(&self, stream: u64, known: &str, status: Vec<TypeStatus>) {
         if let Some(client) = self.lock().clients.get_mut(&stream) {
             for new in status.iter().filter(|s| s.error.is_some()) {
                 if !client.status.iter().any(|old| old.error == new.error) {
@@ -96,6 +121,7 @@ impl Control for Fleet {
                 }
             }
             client.status = status;
+            known.clone_into(&mut client.known);
         }
     }
 

@@ -7,6 +7,7 @@ mod admin;
 mod fleet;
 mod loads;
 mod options;
+mod releases;
 mod run;
 mod source;
 mod store;

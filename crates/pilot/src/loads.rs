@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serin_delivery::Arm;
 use serin_xds::Node;
 use serin_xds::load::{Collect, Load, Part, Wanted};
 
@@ -52,6 +53,14 @@ impl Loads {
 }
 
 impl Sum {
+    /// As one version's requests. Serin's proxies tell first attempts from retries, and times; others tell neither.
+    pub(crate) fn arm(&self) -> Arm {
+        if self.first > 0 {
+            return Arm { requests: self.first, failed: self.first_failed, times: self.times.clone() };
+        }
+        Arm { requests: self.succeeded + self.failed, failed: self.failed, times: BTreeMap::new() }
+    }
+
     fn add(&mut self, part: &Part) {
         self.issued += part.issued;
         self.succeeded += part.succeeded;

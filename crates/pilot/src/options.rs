@@ -20,6 +20,12 @@ pub struct PilotOptions {
     /// Address of the admin interface
     #[arg(long, value_name = "HOST:PORT", default_value_t = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 15014))]
     pub admin: SocketAddr,
+    /// File in which the state of releases is kept, with an audit log beside it
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// File with a line TOKEN NAME ROLE for each person who may use the API (roles: viewer, releaser, admin)
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
     /// End when the process that started this one ends
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,

@@ -18,6 +18,7 @@ use crate::admin::{self, Admin};
 use crate::fleet::Fleet;
 use crate::loads::Loads;
 use crate::options::PilotOptions;
+use crate::releases::{self, Outside, Releases, Tokens};
 use crate::source::Source;
 use crate::store::{Built, Store};
 
@@ -39,14 +40,17 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     let source = Source::open(&options.config)?;
     let fleet = Arc::new(Fleet::default());
     let store = Arc::new(Mutex::new(Store::default()));
-    refresh(&source, &store, &fleet);
+    let releases = Arc::new(Releases::open(options.state.as_deref())?);
+    let tokens = Tokens::read(options.tokens.as_deref())?;
+    refresh(&source, &store, (&fleet, &releases));
     let xds = bind(options.xds, "--xds")?;
     let admin_socket = bind(options.admin, "--admin")?;
     tracing::info!("serving proxies on {}, admin on {}", xds.local_addr()?, admin_socket.local_addr()?);
     let loads = Arc::new(Loads::default());
     let admin = Admin { fleet: fleet.clone(), store: store.clone(), loads: loads.clone() };
-    tokio::spawn(admin::serve(admin_socket, admin));
-    tokio::spawn(watch(source, store, fleet.clone()));
+    tokio::spawn(admin::serve(admin_socket, admin, releases::routes(releases.clone(), tokens)));
+    tokio::spawn(deliver((store.clone(), fleet.clone(), loads.clone()), releases.clone()));
+    tokio::spawn(watch(source, store, (fleet.clone(), releases)));
     let server = tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
@@ -73,15 +77,37 @@ fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     open().with_context(|| format!("cannot listen on {address}: choose another address with {flag}"))
 }
 
-async fn watch(mut source: Source, store: Arc<Mutex<Store>>, fleet: Arc<Fleet>) {
+async fn watch(mut source: Source, store: Arc<Mutex<Store>>, (fleet, releases): (Arc<Fleet>, Arc<Releases>)) {
     loop {
         source.changed().await;
-        refresh(&source, &store, &fleet);
+        refresh(&source, &store, (&fleet, &releases));
+    }
+}
+
+/// Moves releases on for ever.
+async fn deliver((store, fleet, loads): (Arc<Mutex<Store>>, Arc<Fleet>, Arc<Loads>), releases: Arc<Releases>) {
+    let outside = Outside::new();
+    let mut published = releases.overlays();
+    let mut publish = || {
+        let overlays = releases.overlays();
+        if overlays != published {
+            published = overlays.clone();
+            let mesh = store.lock().unwrap_or_else(PoisonError::into_inner).mesh();
+            fleet.publish(mesh.with_overlays(overlays));
+        }
+    };
+    loop {
+        // What people said takes effect at once.
+        let _ = tokio::time::timeout(releases::LOOK, releases.spoken()).await;
+        publish();
+        let due = releases.look(&fleet.mesh(), &fleet, &loads);
+        publish();
+        due.into_iter().for_each(|due| outside.act(due, &releases));
     }
 }
 
 /// Reads what changed, says what is wrong with it, pushes what is right.
-fn refresh(source: &Source, store: &Mutex<Store>, fleet: &Fleet) {
+fn refresh(source: &Source, store: &Mutex<Store>, (fleet, releases): (&Fleet, &Releases)) {
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(Built { snapshot, news, objects }) = store.update(source.read()) else { return };
     let color = std::io::stderr().is_terminal();
@@ -89,5 +115,6 @@ fn refresh(source: &Source, store: &Mutex<Store>, fleet: &Fleet) {
         eprintln!("{}", render_text(diagnostic, store.text(&diagnostic.file), color));
     }
     tracing::info!(target: "serin_applied", "{objects} objects in force; {}", summary(store.diagnostics()));
-    fleet.publish(snapshot);
+    releases.sync(&snapshot);
+    fleet.publish(snapshot.with_overlays(releases.overlays()));
 }

@@ -70,6 +70,11 @@ impl Store {
         self.files.get(file).and_then(|f| f.text.as_deref().ok())
     }
 
+    /// The mesh that they make.
+    pub(crate) fn mesh(&self) -> MeshSnapshot {
+        MeshSnapshot::build(self.good.iter().map(|(key, document)| (key.clone(), document.object.clone())).collect())
+    }
+
     /// The objects in force.
     pub(crate) fn objects(&self) -> impl Iterator<Item = &Document> {
         self.good.values()
@@ -104,8 +109,7 @@ impl Store {
         self.good = candidates;
         let news = diagnostics.iter().filter(|d| !self.diagnostics.contains(d)).cloned().collect();
         self.diagnostics = diagnostics;
-        let objects = self.good.iter().map(|(key, document)| (key.clone(), document.object.clone())).collect();
-        Built { snapshot: MeshSnapshot::build(objects), news, objects: self.good.len() }
+        Built { snapshot: self.mesh(), news, objects: self.good.len() }
     }
 }
 

@@ -8,7 +8,7 @@ use serin_resources::cluster::{Balancer, Breakers, Cluster, Discovery, Protocol 
 use serin_resources::endpoint::{Endpoint, Health, LoadAssignment};
 use serin_resources::outlier::{Compared, Consecutive, OutlierDetection};
 
-use crate::{ResourceSet, naming, scope};
+use crate::{ResourceSet, naming, release, scope};
 
 /// Adds the clusters towards these services, with their endpoints.
 pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, services: &[&Service], set: &mut ResourceSet) {
@@ -26,6 +26,9 @@ pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, services: &[&
                 seen.push(&subset.name);
                 let narrow = subset.policy.for_port(port.number).over(&wide);
                 push(mesh, (service, port), (&subset.name, &subset.labels), &narrow, set);
+            }
+            for (name, labels) in release::subsets(mesh, proxy, service) {
+                push(mesh, (service, port), (&name, &labels), &wide, set);
             }
         }
     }

@@ -8,6 +8,7 @@ mod cluster;
 mod gateway;
 mod naming;
 mod policy;
+mod release;
 mod route;
 mod scope;
 mod sidecar;

@@ -14,7 +14,7 @@ use serin_resources::route::{
     WeightedCluster,
 };
 
-use crate::{naming, policy, scope};
+use crate::{naming, policy, release, scope};
 
 /// Where routes will be used, which decides which of them are.
 pub(crate) struct Place<'a> {
@@ -32,11 +32,11 @@ pub(crate) fn routes(rule: &VirtualService, place: &Place<'_>) -> Vec<Route> {
     for http in &rule.http {
         if http.matches.is_empty() {
             if rule.gateways.contains(place.gateway) {
-                routes.push(route(http, None, place));
+                routes.extend(route(http, None, place));
             }
         } else {
             let reachable = http.matches.iter().filter(|m| reaches(m, rule, place));
-            routes.extend(reachable.map(|m| route(http, Some(m), place)));
+            routes.extend(reachable.flat_map(|m| route(http, Some(m), place)));
         }
         if let Some(last) = routes.iter().position(|r| r.matches.is_catch_all()) {
             routes.truncate(last + 1);
@@ -84,7 +84,13 @@ fn reaches(condition: &HttpMatch, rule: &VirtualService, place: &Place<'_>) -> b
     }
 }
 
-fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> Route {
+/// Whether a cohort can come this way: what is known of callers when routes are made.
+pub(crate) fn reaches_here(cohort: &HttpMatch, place: &Place<'_>) -> bool {
+    let namespace = cohort.source_namespace.as_ref().is_none_or(|n| *n == place.proxy.name.namespace);
+    cohort.port.is_none_or(|p| p == place.port) && namespace && selects(&cohort.source_labels, &place.proxy.labels)
+}
+
+fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> Vec<Route> {
     let matches = condition.map_or_else(|| RouteMatch::path(PathMatch::Prefix("/".to_owned())), route_match);
     let part = condition.map(|m| m.name.as_str()).filter(|n| !n.is_empty());
     let name =
@@ -93,7 +99,7 @@ fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> 
         Action::Forward { fault, .. } => policy::fault(fault.as_ref()),
         _ => None,
     };
-    Route {
+    let route = Route {
         name,
         action: action(http, &matches, place),
         matches,
@@ -105,6 +111,10 @@ fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> 
             .chain(http.cors.as_ref().map(|c| (CORS.to_owned(), FilterConfig::Cors(policy::cors(c)))))
             .map(|(name, config)| (name, PerRoute::Config(config)))
             .collect(),
+    };
+    match &http.action {
+        Action::Forward { destinations, .. } => release::applied(route, destinations, place),
+        _ => vec![route],
     }
 }
 
@@ -182,11 +192,21 @@ pub(crate) fn hash_policy(
 }
 
 fn cluster(destination: &Destination, place: &Place<'_>) -> WeightedCluster {
+    cluster_of(destination, place, destination.subset.as_deref(), destination.weight)
+}
+
+/// The cluster of a subset of a destination, with its part of the requests.
+pub(crate) fn cluster_of(
+    destination: &Destination,
+    place: &Place<'_>,
+    subset: Option<&str>,
+    weight: u32,
+) -> WeightedCluster {
     let Headers { request, response } = &destination.headers;
-    let subset = destination.subset.as_deref().unwrap_or_default();
+    let subset = subset.unwrap_or_default();
     WeightedCluster {
         name: naming::outbound(destination_port(destination, place), subset, &destination.host),
-        weight: destination.weight,
+        weight,
         request_headers: policy::headers(request),
         response_headers: policy::headers(response),
         host_rewrite: policy::authority(request),
@@ -220,7 +240,7 @@ fn path_rewrite(rewrite: &Rewrite, matches: &RouteMatch) -> Option<PathRewrite> 
     }
 }
 
-fn route_match(condition: &HttpMatch) -> RouteMatch {
+pub(crate) fn route_match(condition: &HttpMatch) -> RouteMatch {
     let path = match &condition.uri {
         None | Some(StringMatch::Present) => PathMatch::Prefix("/".to_owned()),
         Some(StringMatch::Exact(p)) => PathMatch::Exact(p.clone()),

@@ -6,7 +6,7 @@ use serin_model::{GatewayRef, MeshSnapshot, ProxyIdentity, Service};
 use serin_resources::route::{Action, Respond, VirtualHost};
 
 use crate::route::{self, Place};
-use crate::{naming, scope};
+use crate::{naming, release, scope};
 
 /// Which services a listener serves, and by which port.
 #[derive(Clone, Copy)]
@@ -59,7 +59,10 @@ fn service_host(
     let rule = scope::mesh_rule(mesh, proxy, &service.host);
     let routes = rule.map(|r| route::routes(r, &place)).unwrap_or_default();
     let hash = route::hash_policy(mesh, proxy, (service, port), None);
-    let routes = if rule.is_some() { routes } else { vec![route::default_route(&service.host, port, hash)] };
+    let routes = match rule {
+        Some(_) => routes,
+        None => release::without_rule(service, port, route::default_route(&service.host, port, hash), &place),
+    };
     VirtualHost { name: format!("{}:{port}", service.host), domains, routes, ..VirtualHost::default() }
 }
 

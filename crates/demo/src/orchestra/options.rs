@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 
+use super::release::{self, Scenario};
+
 /// Which program runs as every proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DataPlane {
@@ -18,7 +20,7 @@ pub enum DataPlane {
 /// Options of `serin demo`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  serin demo\n  serin demo --config ./rules --free-ports --json\n  serin demo --data-plane envoy --envoy /usr/local/bin/envoy"
+    after_help = "Examples:\n  serin demo\n  serin demo --config ./rules --free-ports --json\n  serin demo --release bad\n  serin demo --data-plane envoy --envoy /usr/local/bin/envoy"
 )]
 pub struct DemoOptions {
     /// Folder of rules to use and watch; default is examples/bookinfo, or a copy of it when that is not here
@@ -37,8 +39,11 @@ pub struct DemoOptions {
     #[arg(long)]
     pub free_ports: bool,
     /// End after this time
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = crate::duration)]
     pub duration: Option<Duration>,
+    /// Play a release of reviews v3 under load, then end: 0 when it ends as it should
+    #[arg(long, value_enum, conflicts_with = "config")]
+    pub release: Option<Scenario>,
     /// Print one JSON line when everything is ready
     #[arg(long)]
     pub json: bool,
@@ -59,30 +64,15 @@ impl DemoOptions {
             return folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()));
         }
         let here = Path::new("examples/bookinfo");
-        if here.is_dir() {
+        if here.is_dir() && self.release.is_none() {
             return here.canonicalize().context("cannot read examples/bookinfo");
         }
         let copy = scratch.join("rules");
         std::fs::create_dir_all(&copy)?;
         for (name, text) in BUILT_IN {
+            let text = if self.release.is_some() { release::rules(text) } else { text.to_owned() };
             std::fs::write(copy.join(name), text)?;
         }
         Ok(copy)
     }
-}
-
-/// `30s`, `5m`, `1h`, `500ms`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is not a duration such as 30s, 5m or 1h");
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let factor = match unit {
-        "ms" => 0.001,
-        "s" | "" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(wrong()),
-    };
-    Ok(Duration::from_secs_f64(number * factor))
 }

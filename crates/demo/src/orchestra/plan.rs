@@ -8,10 +8,13 @@ use anyhow::{bail, ensure};
 
 use super::options::{DataPlane, DemoOptions};
 use super::processes::Part;
+use super::release::Scenario;
 
 /// Everything that is decided before the start.
 pub(super) struct Plan {
     pub(super) data_plane: DataPlane,
+    /// What a release of reviews v3 is like.
+    pub(super) scenario: Option<Scenario>,
     pub(super) envoy: PathBuf,
     pub(super) pilot_xds: SocketAddr,
     pub(super) pilot_admin: SocketAddr,
@@ -61,7 +64,7 @@ impl Instance {
     }
 }
 
-/// Services with their versions; two instances of each.
+/// Services with their versions.
 const SERVICES: [(&str, &str); 6] = [
     ("productpage", "v1"),
     ("details", "v1"),
@@ -70,7 +73,6 @@ const SERVICES: [(&str, &str); 6] = [
     ("reviews", "v2"),
     ("reviews", "v3"),
 ];
-const COPIES: usize = 2;
 
 impl Plan {
     /// A part's name for people.
@@ -98,8 +100,12 @@ impl Plan {
         let pilot_xds = ports.take(15010, "the pilot's xDS")?;
         let pilot_admin = ports.take(15014, "the pilot's admin interface")?;
         let mut instances = Vec::new();
-        for (index, (service, version)) in SERVICES.iter().flat_map(|s| std::iter::repeat_n(s, COPIES)).enumerate() {
-            let name = format!("{service}-{version}-{}", index % COPIES);
+        let copies = |s: &(&'static str, &'static str)| {
+            let (service, version) = *s;
+            (0..Scenario::copies(options.release, service, version)).map(move |copy| (service, version, copy))
+        };
+        for (index, (service, version, copy)) in SERVICES.iter().flat_map(copies).enumerate() {
+            let name = format!("{service}-{version}-{copy}");
             let number = index as u16;
             let app = ports.take(19100 + number, &format!("application {name}"))?;
             let proxy = if options.without_proxy.iter().any(|s| s == service) {
@@ -125,6 +131,7 @@ impl Plan {
         std::fs::create_dir_all(&registry)?;
         Ok(Self {
             data_plane: options.data_plane,
+            scenario: options.release,
             envoy: options.envoy.clone(),
             pilot_xds,
             pilot_admin,

@@ -128,6 +128,7 @@ fn describe(command: &mut Command, plan: &Plan, part: Part) {
             command.arg("pilot").arg("--exit-with-parent");
             command.arg("--config").arg(&plan.registry).arg("--config").arg(&plan.rules);
             command.args(["--xds", &plan.pilot_xds.to_string(), "--admin", &plan.pilot_admin.to_string()]);
+            command.arg("--state").arg(plan.scratch.join("releases.json"));
         }
         Part::App(index) => describe_app(command, plan, index),
         Part::Proxy(index) => {
@@ -150,6 +151,7 @@ fn describe_app(command: &mut Command, plan: &Plan, index: usize) {
     let Some(instance) = plan.instances.get(index) else { return };
     command.arg("demo-app").args(["--service", instance.service, "--version", instance.version]);
     command.args(["--name", &instance.name, "--listen", &instance.app.to_string()]);
+    command.args(plan.scenario.map(|s| s.faults(instance)).unwrap_or_default());
     match &instance.proxy {
         Some(proxy) => {
             command.args(["--mesh", &proxy.outbound.to_string()]);

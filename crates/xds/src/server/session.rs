@@ -172,6 +172,12 @@ impl Session {
 
     /// How the client stands, by type.
     #[must_use]
+    pub fn version(&self) -> &str {
+        &self.resources.version
+    }
+
+    /// How the client stands, by type.
+    #[must_use]
     pub fn status(&self) -> Vec<TypeStatus> {
         let of = |(type_url, s): (&String, &Subscription)| TypeStatus {
             type_url: type_url.clone(),

@@ -29,8 +29,8 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// A sentence for the client's operator when it cannot be served, such as a malformed node id.
     fn connect(&self, node: &Node, peer: &str) -> Result<Feed, String>;
-    /// Tells how a client stands, after every exchange.
-    fn status(&self, stream: u64, status: Vec<TypeStatus>);
+    /// Tells how a client stands with the resources of the version `known`, after every exchange.
+    fn status(&self, stream: u64, known: &str, status: Vec<TypeStatus>);
     /// A stream ended.
     fn disconnect(&self, stream: u64);
 }
@@ -102,7 +102,7 @@ impl<C: Control, R: From<Response> + Send + 'static> StreamTask<C, R> {
                     return;
                 }
             }
-            self.control.status(feed.stream, self.session.status());
+            self.control.status(feed.stream, self.session.version(), self.session.status());
             let wait = self.session.deadline();
             tokio::select! {
                 request = requests.next() => match request {

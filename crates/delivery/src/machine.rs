@@ -1,0 +1,505 @@
+//! The states of a release: what comes next, given what was asked for, what is known, and the time.
+//!
+//! Traffic goes back before anything else: a regression, a failed hook, an expired consent or a word of a person leads to
+//! `RollingBack` from every state, at once. Nothing moves forward while there is no evidence, while not every proxy has
+//! confirmed the last change, while it is paused, or in a freeze.
+
+use serin_model::{HttpMatch, OnDeadline, Overlay, Release, Share, Step};
+
+use crate::status::{Event, EventKind, Millis, Phase, Status, Target};
+use crate::verdict::{Evidence, Expected, Verdict};
+
+/// Something to be done outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Run a hook and report by [`Command::Hooked`].
+    Hook {
+        /// The step.
+        step: usize,
+        /// Whether it stands before the step.
+        before: bool,
+        /// Its number in the list.
+        number: usize,
+    },
+}
+
+/// What people, and hooks, say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Begin.
+    Start,
+    /// Go no further.
+    Pause(String),
+    /// Go on.
+    Resume,
+    /// Consent to the step at hand.
+    Approve(String),
+    /// Go on to the next step, whatever the evidence; `all` goes to the end.
+    Promote {
+        /// To the end.
+        all: bool,
+    },
+    /// Back to the stable version.
+    Abort(String),
+    /// Back to the stable version, though it was promoted.
+    Undo(String),
+    /// A hook has ended; the text says how.
+    Hooked(Result<(), String>),
+}
+
+/// How long proxies may take to confirm that traffic went back; then those that have not are named.
+const ABORT_PATIENCE: Millis = 5_000;
+
+/// What the release makes of routes for now; `None` leaves the documents alone.
+#[must_use]
+pub fn overlay(spec: &Release, status: &Status) -> Option<Overlay> {
+    let (weight, cohorts, mirror) = traffic(spec, status.target)?;
+    Some(Overlay {
+        release: spec.name.clone(),
+        stable: spec.stable.clone(),
+        candidate: spec.candidate.clone(),
+        baseline: spec.baseline.clone().filter(|_| weight.parts() <= 500_000),
+        weight,
+        cohorts,
+        mirror,
+        stickiness: spec.stickiness.clone(),
+    })
+}
+
+fn traffic(spec: &Release, target: Target) -> Option<(Share, Vec<HttpMatch>, Share)> {
+    match target {
+        Target::Documents => None,
+        Target::Stable => Some((Share::NONE, Vec::new(), Share::NONE)),
+        Target::Candidate => Some((Share::ALL, Vec::new(), Share::NONE)),
+        Target::Step(step) => {
+            let until = spec.steps.get(..=step).unwrap_or(&spec.steps);
+            let weight = until.iter().rev().find_map(|s| s.weight).unwrap_or(Share::NONE);
+            let cohorts = until.iter().rev().find_map(|s| s.cohorts.clone()).unwrap_or_default();
+            let mirror = until.last().and_then(|s| s.mirror).unwrap_or(Share::NONE);
+            Some((weight, cohorts, mirror))
+        }
+    }
+}
+
+/// One look at a release: what happened, and what is to be done.
+pub fn advance(spec: &Release, status: &mut Status, evidence: &Evidence, now: Millis) -> (Vec<Event>, Vec<Action>) {
+    let mut run = Run { spec, status, evidence, now, events: Vec::new(), actions: Vec::new() };
+    run.look();
+    // States that last no time pass in one go.
+    for _ in 0..8 {
+        if !run.next() {
+            break;
+        }
+    }
+    (run.events, run.actions)
+}
+
+/// Does what somebody says; `who` is for the record.
+///
+/// # Errors
+/// When that makes no sense in this state.
+pub fn command(
+    spec: &Release,
+    status: &mut Status,
+    (who, command): (&str, Command),
+    now: Millis,
+) -> Result<Vec<Event>, String> {
+    let none = Evidence::default();
+    let phase = status.phase;
+    let mut run = Run { spec, status, evidence: &none, now, events: Vec::new(), actions: Vec::new() };
+    let over = || Err(format!("the release is over ({phase:?})"));
+    let says = |run: &mut Run<'_>, text: String| run.note(EventKind::Action, &text);
+    match command {
+        Command::Undo(why) => {
+            if phase == Phase::Pending || phase == Phase::RolledBack {
+                return Err("there is nothing to undo".to_owned());
+            }
+            says(&mut run, format!("{who} undoes it: {why}"));
+            run.roll_back(&format!("{who} undid it: {why}"));
+        }
+        _ if phase.is_final() => return over(),
+        Command::Start => {
+            run.status.go = true;
+            says(&mut run, format!("{who} starts it"));
+        }
+        Command::Pause(why) => {
+            run.status.paused = Some(format!("{who}: {why}"));
+            says(&mut run, format!("{who} pauses it: {why}"));
+        }
+        Command::Resume => {
+            run.status.paused = None;
+            says(&mut run, format!("{who} resumes it"));
+        }
+        Command::Approve(comment) => {
+            if phase != Phase::AwaitingApproval {
+                return Err(format!("no consent is waited for ({phase:?})"));
+            }
+            says(&mut run, format!("{who} approves: {comment}"));
+            run.status.approved = Some((who.to_owned(), comment));
+        }
+        Command::Promote { all } => {
+            if phase == Phase::RollingBack {
+                return Err("traffic is going back".to_owned());
+            }
+            run.status.paused = None;
+            run.status.go = true;
+            says(&mut run, format!("{who} promotes it{}", if all { " to the end" } else { "" }));
+            match phase {
+                Phase::Promoting | Phase::Guarding => {}
+                _ if all => run.promote(),
+                Phase::Pending => {}
+                _ => run.end_step(),
+            }
+        }
+        Command::Abort(why) => {
+            says(&mut run, format!("{who} aborts it: {why}"));
+            if phase != Phase::RollingBack {
+                run.roll_back(&format!("{who} aborted it: {why}"));
+            }
+        }
+        Command::Hooked(result) => {
+            let Some(number) = run.status.hook else { return Err("no hook is at work".to_owned()) };
+            match result {
+                Ok(()) => run.status.hook = Some(number + 1),
+                Err(why) => run.roll_back(&format!("a hook failed: {why}")),
+            }
+        }
+    }
+    Ok(run.events)
+}
+
+struct Run<'a> {
+    spec: &'a Release,
+    status: &'a mut Status,
+    evidence: &'a Evidence,
+    now: Millis,
+    events: Vec<Event>,
+    actions: Vec<Action>,
+}
+
+impl Run<'_> {
+    fn note(&mut self, kind: EventKind, reason: &str) {
+        let event = self.status.note(self.now, kind, reason);
+        self.events.push(event);
+    }
+
+    fn enter(&mut self, phase: Phase, reason: &str) {
+        self.status.phase = phase;
+        self.status.since = self.now;
+        reason.clone_into(&mut self.status.reason);
+        self.note(if phase.is_final() { EventKind::Done } else { EventKind::Phase }, reason);
+    }
+
+    fn elapsed(&self) -> Millis {
+        self.now.saturating_sub(self.status.since)
+    }
+
+    fn step(&self) -> Option<&Step> {
+        self.spec.steps.get(self.status.step)
+    }
+
+    /// Whether every proxy that there is has confirmed the traffic.
+    fn is_applied(&self) -> bool {
+        self.evidence.applied.done == self.evidence.applied.of
+    }
+
+    fn expected(&self) -> Expected {
+        let (weight, cohorts, _) =
+            traffic(self.spec, self.status.target).unwrap_or((Share::NONE, Vec::new(), Share::NONE));
+        let weight = f64::from(weight.parts()) / 1e6;
+        let compared = self.spec.baseline.is_some() && weight <= 0.5 && weight > 0.0;
+        let drawn = self.spec.stickiness.is_none() && cohorts.is_empty();
+        Expected { share: if compared { 0.5 } else { weight }, drawn }
+    }
+
+    /// Takes in what is new, and rolls back when it says so.
+    fn look(&mut self) {
+        let (proxies, weights) = (&self.evidence.applied, self.status.weights);
+        self.status.proxies = (proxies.done, proxies.of);
+        self.status.laggards.clone_from(&proxies.laggards);
+        if self.is_applied() {
+            self.status.weights.applied = weights.configured;
+        }
+        match self.status.phase {
+            Phase::Pending | Phase::Promoted | Phase::RolledBack | Phase::RollingBack | Phase::Before => {}
+            Phase::Shifting | Phase::WarmingUp | Phase::Promoting => self.status.judgement.skip(self.evidence),
+            Phase::Baking | Phase::AwaitingApproval | Phase::After | Phase::Guarding => self.judge(),
+        }
+    }
+
+    fn judge(&mut self) {
+        let expected = self.expected();
+        let analysis = &self.spec.analysis;
+        let news = self.status.judgement.take(self.evidence, analysis, expected);
+        let verdict = self.status.judgement.verdict(analysis, expected, self.evidence);
+        if news {
+            let counts = self.status.judgement.steps.last().map(|s| (s.candidate.0, s.candidate.0 + s.stable.0));
+            let share = counts.filter(|(_, all)| *all > 0).map(|(own, all)| own as f64 / all as f64);
+            self.status.weights.observed = share.map(|s| s * 100.0);
+            let text = match &verdict {
+                Verdict::NoEvidence => "no request reached the candidate yet".to_owned(),
+                Verdict::NotEnough(text) | Verdict::NoWorse(text) | Verdict::Regression(text) | Verdict::Void(text) => {
+                    text.clone()
+                }
+            };
+            self.note(EventKind::Evidence, &text);
+        }
+        let said = std::mem::discriminant(&self.status.verdict) != std::mem::discriminant(&verdict);
+        self.status.verdict = verdict.clone();
+        match verdict {
+            Verdict::Regression(reason) => {
+                self.note(EventKind::Verdict, &reason);
+                self.roll_back(&reason);
+            }
+            Verdict::NoWorse(reason) | Verdict::Void(reason) if said => self.note(EventKind::Verdict, &reason),
+            _ => {}
+        }
+    }
+
+    fn roll_back(&mut self, reason: &str) {
+        self.status.target = Target::Stable;
+        self.status.weights.configured = 0.0;
+        self.status.hook = None;
+        self.status.held = false;
+        self.enter(Phase::RollingBack, reason);
+    }
+
+    /// What is in the way of going forward.
+    fn obstacle(&self) -> Option<String> {
+        if let Some(why) = &self.status.paused {
+            return Some(format!("paused by {why}"));
+        }
+        let minute = (self.now / 60_000 + 3 * 24 * 60) % (7 * 24 * 60);
+        let within = |(from, to): &(u32, u32)| {
+            let (from, to) = (u64::from(*from), u64::from(*to));
+            if from <= to { (from..to).contains(&minute) } else { minute >= from || minute < to }
+        };
+        self.spec.freezes.iter().any(within).then(|| "it is a time of freeze".to_owned())
+    }
+
+    /// Goes on when it may; true when it did.
+    fn next(&mut self) -> bool {
+        match self.status.phase {
+            Phase::Promoted | Phase::RolledBack => return false,
+            Phase::RollingBack => return self.went_back(),
+            _ => {}
+        }
+        if let Some(why) = self.obstacle() {
+            self.status.reason = why;
+            return false;
+        }
+        match self.status.phase {
+            Phase::Pending => self.begin(),
+            Phase::Before => self.hooks(true),
+            Phase::Shifting => self.shifted(Phase::WarmingUp),
+            Phase::WarmingUp => {
+                let over = self.elapsed() >= self.spec.analysis.warmup.as_millis() as u64;
+                if over {
+                    self.status.judgement.reshare();
+                    self.status.judgement.begin(self.status.step);
+                    self.enter(Phase::Baking, "evidence gathers");
+                }
+                over
+            }
+            Phase::Baking => self.baked(),
+            Phase::AwaitingApproval => self.approved(),
+            Phase::After => self.hooks(false),
+            Phase::Promoting => self.shifted(Phase::Guarding),
+            Phase::Guarding => {
+                let over = self.elapsed() >= self.spec.guard.as_millis() as u64;
+                if over {
+                    self.enter(Phase::Promoted, "the candidate has all the traffic");
+                }
+                over
+            }
+            Phase::Promoted | Phase::RolledBack | Phase::RollingBack => false,
+        }
+    }
+
+    fn went_back(&mut self) -> bool {
+        let late = self.elapsed() >= ABORT_PATIENCE;
+        // What is known at first is about the traffic before.
+        if self.elapsed() == 0 || (!self.is_applied() && !late) {
+            return false;
+        }
+        let why = self.status.reason.clone();
+        let why = match self.evidence.applied.laggards.as_slice() {
+            [] => why,
+            late => format!("{why} (not confirmed by {})", late.join(", ")),
+        };
+        self.enter(Phase::RolledBack, &why);
+        true
+    }
+
+    fn begin(&mut self) -> bool {
+        let waits = self.spec.waits_for_start && !self.status.go;
+        let reason = match self.evidence {
+            _ if waits => "it waits to be started",
+            e if e.candidate_ready == 0 => "no instance of the candidate is ready",
+            e if e.stable_ready == 0 => "no instance of the stable version is ready",
+            _ => "",
+        };
+        if !reason.is_empty() {
+            reason.clone_into(&mut self.status.reason);
+            return false;
+        }
+        self.status.started = self.now;
+        self.status.judgement.skip(self.evidence);
+        self.start_step(0);
+        true
+    }
+
+    fn start_step(&mut self, step: usize) {
+        self.status.step = step;
+        self.status.held = false;
+        self.status.approved = None;
+        self.status.hook = Some(0);
+        self.note(EventKind::Step, &format!("step {} of {}", step + 1, self.spec.steps.len()));
+        self.enter(Phase::Before, "");
+    }
+
+    /// Runs the hooks at hand, one after the other.
+    fn hooks(&mut self, before: bool) -> bool {
+        let count = self.step().map_or(0, |s| if before { s.before.len() } else { s.after.len() });
+        let number = self.status.hook.unwrap_or(0);
+        if number < count {
+            self.status.hook = Some(number);
+            self.status.reason = format!("hook {} of {count}", number + 1);
+            self.actions.push(Action::Hook { step: self.status.step, before, number });
+            return false;
+        }
+        self.status.hook = None;
+        if before {
+            self.shift();
+        } else {
+            self.next_step();
+        }
+        true
+    }
+
+    fn shift(&mut self) {
+        self.status.target = Target::Step(self.status.step);
+        let (weight, ..) = traffic(self.spec, self.status.target).unwrap_or((Share::NONE, Vec::new(), Share::NONE));
+        self.status.weights.configured = weight.percent();
+        // What is known of proxies is about the traffic before: the next look tells.
+        self.enter(Phase::Shifting, "proxies take the new weights");
+    }
+
+    fn shifted(&mut self, then: Phase) -> bool {
+        if self.elapsed() == 0 {
+            return false;
+        }
+        if !self.is_applied() {
+            let (done, of) = self.status.proxies;
+            self.status.reason =
+                format!("{done} of {of} proxies have confirmed; not yet {}", self.status.laggards.join(", "));
+            return false;
+        }
+        self.status.weights.applied = self.status.weights.configured;
+        self.note(EventKind::Applied, &format!("all {} proxies have confirmed", self.evidence.applied.of));
+        self.enter(then, "");
+        true
+    }
+
+    fn baked(&mut self) -> bool {
+        let Some(step) = self.step() else { return false };
+        let (min, max) = (step.bake.min.as_millis() as u64, step.bake.max.as_millis() as u64);
+        let elapsed = self.elapsed();
+        if elapsed < min {
+            return false;
+        }
+        let share = self.expected().share;
+        let compares = share > 0.0 && share < 1.0;
+        let enough = match &self.status.verdict {
+            Verdict::NoWorse(_) => true,
+            Verdict::Regression(_) | Verdict::Void(_) => false,
+            // A cohort or a mirror alone is there to be looked at: its time is enough.
+            Verdict::NoEvidence | Verdict::NotEnough(_) => !compares,
+        };
+        if enough {
+            self.end_step();
+            return true;
+        }
+        let why = match &self.status.verdict {
+            Verdict::NoEvidence => "no request reached the candidate".to_owned(),
+            Verdict::NotEnough(text) | Verdict::Void(text) | Verdict::NoWorse(text) | Verdict::Regression(text) => {
+                text.clone()
+            }
+        };
+        if elapsed < max.max(min) {
+            self.status.reason = why;
+            return false;
+        }
+        match self.spec.analysis.on_deadline {
+            OnDeadline::Promote if !matches!(self.status.verdict, Verdict::Void(_)) => {
+                self.note(EventKind::Verdict, &format!("the time is up, and it goes on all the same: {why}"));
+                self.end_step();
+                true
+            }
+            OnDeadline::Abort => {
+                self.roll_back(&format!("the time is up: {why}"));
+                true
+            }
+            OnDeadline::Hold | OnDeadline::Promote => {
+                self.status.reason = format!("it waits for a person: {why}");
+                if !std::mem::replace(&mut self.status.held, true) {
+                    let reason = self.status.reason.clone();
+                    self.note(EventKind::Done, &reason);
+                }
+                false
+            }
+        }
+    }
+
+    /// The step's evidence is complete, or somebody says so.
+    fn end_step(&mut self) {
+        self.status.held = false;
+        match self.status.phase {
+            Phase::Before | Phase::Shifting | Phase::WarmingUp | Phase::Baking
+                if self.step().is_some_and(|s| s.approval.is_some()) =>
+            {
+                self.enter(Phase::AwaitingApproval, "somebody must approve");
+            }
+            Phase::After => self.next_step(),
+            _ => {
+                self.status.hook = Some(0);
+                self.enter(Phase::After, "");
+            }
+        }
+    }
+
+    fn approved(&mut self) -> bool {
+        if self.status.approved.is_some() {
+            self.status.hook = Some(0);
+            self.enter(Phase::After, "");
+            return true;
+        }
+        let expires = self.step().and_then(|s| s.approval.as_ref()).and_then(|a| a.expires);
+        if expires.is_some_and(|e| self.elapsed() >= e.as_millis() as u64) {
+            self.roll_back("nobody approved in time");
+            return true;
+        }
+        false
+    }
+
+    fn next_step(&mut self) {
+        let next = self.status.step + 1;
+        if next < self.spec.steps.len() {
+            self.start_step(next);
+        } else {
+            self.promote();
+        }
+    }
+
+    fn promote(&mut self) {
+        self.status.target = Target::Candidate;
+        self.status.weights.configured = 100.0;
+        self.status.hook = None;
+        self.status.held = false;
+        self.enter(Phase::Promoting, "the candidate gets all the traffic");
+    }
+}
+
+#[cfg(test)]
+#[path = "machine/tests.rs"]
+mod tests;

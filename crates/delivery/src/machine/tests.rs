@@ -1,0 +1,273 @@
+//! Releases from beginning to end, under time and evidence of the tests' own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serin_model::{Analysis, Approval, Bake, Hook, HookCall, Hostname, Labels, ObjectName, Supersede};
+
+use super::*;
+use crate::verdict::{Applied, Arm};
+
+fn spec(weights: &[f64]) -> Release {
+    let labels = |v: &str| Labels::from([("version".to_owned(), v.to_owned())]);
+    let bake = Bake { min: Duration::from_secs(10), max: Duration::from_secs(60) };
+    let step = |w: &f64| Step { weight: Share::from_percent(*w), bake, ..Step::default() };
+    Release {
+        name: ObjectName { namespace: "default".to_owned(), name: "r".to_owned() },
+        host: Hostname::parse("reviews.default.svc.cluster.local").unwrap(),
+        stable: labels("v1"),
+        candidate: labels("v3"),
+        baseline: None,
+        stickiness: None,
+        steps: weights.iter().map(step).collect(),
+        analysis: Analysis { error_rate: Some(0.05), warmup: Duration::from_secs(1), ..Analysis::default() },
+        guard: Duration::from_secs(5),
+        freezes: Vec::new(),
+        waits_for_start: false,
+        supersede: Supersede::Queue,
+        alerts: Vec::new(),
+    }
+}
+
+/// A world in which requests come evenly and proxies confirm at once.
+struct World {
+    evidence: Evidence,
+    now: Millis,
+    /// Share of requests that fail, of both versions.
+    failing: [f64; 2],
+    /// Requests a second.
+    rate: f64,
+    rng: fastrand::Rng,
+    hook: Option<Result<(), String>>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let ready = Evidence {
+            stable_ready: 2,
+            candidate_ready: 2,
+            applied: Applied { done: 3, of: 3, laggards: Vec::new() },
+            ..Evidence::default()
+        };
+        Self {
+            evidence: ready,
+            now: 1_000_000,
+            failing: [0.0, 0.0],
+            rate: 200.0,
+            rng: fastrand::Rng::with_seed(seed),
+            hook: None,
+        }
+    }
+
+    fn requests(&mut self, share: f64, millis: u64) {
+        for _ in 0..(self.rate * millis as f64 / 1000.0) as u64 {
+            let candidate = self.rng.f64() < share;
+            let failed = self.rng.f64() < self.failing[usize::from(candidate)];
+            let arm = if candidate { &mut self.evidence.candidate } else { &mut self.evidence.stable };
+            arm.requests += 1;
+            arm.failed += u64::from(failed);
+            *arm.times.entry(1000 + self.rng.u64(..20) * 500).or_default() += 1;
+        }
+    }
+
+    /// Half a second goes by.
+    fn tick(&mut self, spec: &Release, status: &mut Status) -> Vec<Event> {
+        let share = overlay(spec, status).map_or(0.0, |o| o.weight.percent() / 100.0);
+        self.requests(share, 500);
+        self.now += 500;
+        let (mut events, actions) = advance(spec, status, &self.evidence, self.now);
+        if let (Some(result), false) = (self.hook.clone(), actions.is_empty()) {
+            events.extend(command(spec, status, ("hook", Command::Hooked(result)), self.now).unwrap());
+        }
+        let (weight, weights) = (overlay(spec, status).map(|o| o.weight), status.weights);
+        assert!((0.0..=100.0).contains(&weights.configured) && weights.applied <= 100.0);
+        if let Some(weight) = weight {
+            let planned = spec.steps.iter().filter_map(|s| s.weight).chain([Share::NONE, Share::ALL]);
+            assert!(planned.into_iter().any(|w| w == weight), "{weight:?} is not in the plan");
+        }
+        events
+    }
+
+    fn run(&mut self, spec: &Release, status: &mut Status, most: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        for _ in 0..most {
+            events.extend(self.tick(spec, status));
+            if status.phase.is_final() || status.held {
+                break;
+            }
+        }
+        events
+    }
+}
+
+#[test]
+fn a_sound_candidate_gets_everything_step_by_step() {
+    let (spec, mut status, mut world) = (spec(&[5.0, 25.0, 50.0]), Status::default(), World::new(1));
+    let events = world.run(&spec, &mut status, 2000);
+    assert_eq!(status.phase, Phase::Promoted, "{}", status.reason);
+    assert_eq!(overlay(&spec, &status).unwrap().weight, Share::ALL);
+    let steps: Vec<usize> = events.iter().filter(|e| e.event == EventKind::Step).map(|e| e.step).collect();
+    assert_eq!(steps, [0, 1, 2]);
+    assert!(status.weights.observed.is_some());
+}
+
+#[test]
+fn a_bad_candidate_goes_back_and_at_once() {
+    let (spec, mut status, mut world) = (spec(&[5.0, 50.0]), Status::default(), World::new(2));
+    world.failing = [0.001, 0.3];
+    let events = world.run(&spec, &mut status, 2000);
+    assert_eq!(status.phase, Phase::RolledBack);
+    assert_eq!(overlay(&spec, &status).unwrap().weight, Share::NONE);
+    assert!(status.reason.contains("worse"), "{}", status.reason);
+    let verdict = events.iter().find(|e| e.event == EventKind::Verdict).unwrap();
+    let back = events.iter().find(|e| e.phase == Phase::RollingBack).unwrap();
+    assert_eq!(verdict.at, back.at, "nothing is between the verdict and the way back");
+    assert!(world.evidence.candidate.requests < 1500, "{}", world.evidence.candidate.requests);
+}
+
+#[test]
+fn without_requests_nothing_moves_and_a_person_is_asked() {
+    let (spec, mut status, mut world) = (spec(&[5.0]), Status::default(), World::new(3));
+    world.rate = 0.0;
+    let events = world.run(&spec, &mut status, 2000);
+    assert!(status.held && status.phase == Phase::Baking, "{:?}", status.phase);
+    assert_eq!(events.last().unwrap().outcome, Some(crate::Outcome::Held));
+    command(&spec, &mut status, ("ann", Command::Promote { all: true }), world.now).unwrap();
+    world.run(&spec, &mut status, 100);
+    assert_eq!(status.phase, Phase::Promoted);
+}
+
+#[test]
+fn a_step_waits_for_every_proxy_but_the_way_back_does_not() {
+    let (spec, mut status, mut world) = (spec(&[5.0]), Status::default(), World::new(4));
+    world.evidence.applied = Applied { done: 2, of: 3, laggards: vec!["slow".to_owned()] };
+    world.run(&spec, &mut status, 300);
+    assert_eq!((status.phase, status.weights.applied), (Phase::Shifting, 0.0));
+    assert!(status.reason.contains("slow"), "{}", status.reason);
+    command(&spec, &mut status, ("ann", Command::Abort("enough".to_owned())), world.now).unwrap();
+    assert_eq!(overlay(&spec, &status).unwrap().weight, Share::NONE, "at once");
+    world.run(&spec, &mut status, 20);
+    assert_eq!(status.phase, Phase::RolledBack);
+    assert!(status.reason.contains("not confirmed by slow"), "{}", status.reason);
+}
+
+#[test]
+fn consent_hooks_pauses_and_freezes() {
+    let mut spec = spec(&[50.0]);
+    spec.steps[0].approval = Some(Approval { role: String::new(), expires: Some(Duration::from_secs(100)) });
+    spec.steps[0].before =
+        vec![Hook { call: HookCall::Command(vec!["true".to_owned()]), timeout: Duration::from_secs(1) }];
+    let (mut status, mut world) = (Status::default(), World::new(5));
+    world.tick(&spec, &mut status);
+    assert_eq!((status.phase, status.hook), (Phase::Before, Some(0)), "a hook is at work");
+    world.hook = Some(Ok(()));
+    for _ in 0..400 {
+        world.tick(&spec, &mut status);
+        if status.phase == Phase::AwaitingApproval {
+            break;
+        }
+    }
+    assert_eq!(status.phase, Phase::AwaitingApproval, "{}", status.reason);
+    assert!(command(&spec, &mut status, ("ann", Command::Pause("lunch".to_owned())), world.now).is_ok());
+    command(&spec, &mut status, ("bob", Command::Approve("looks good".to_owned())), world.now).unwrap();
+    world.run(&spec, &mut status, 10);
+    assert_eq!(status.phase, Phase::AwaitingApproval, "paused");
+    command(&spec, &mut status, ("ann", Command::Resume), world.now).unwrap();
+    world.run(&spec, &mut status, 200);
+    assert_eq!(status.phase, Phase::Promoted);
+    assert!(command(&spec, &mut status, ("ann", Command::Start), world.now).is_err());
+    command(&spec, &mut status, ("ann", Command::Undo("no".to_owned())), world.now).unwrap();
+    world.run(&spec, &mut status, 20);
+    assert_eq!(status.phase, Phase::RolledBack);
+
+    let frozen = Release { freezes: vec![(0, 7 * 24 * 60)], ..spec.clone() };
+    let mut status = Status::default();
+    world.run(&frozen, &mut status, 20);
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Pending, "it is a time of freeze"));
+
+    let mut status = Status::default();
+    world.hook = Some(Err("exit 1".to_owned()));
+    world.run(&spec, &mut status, 20);
+    assert_eq!(status.phase, Phase::RolledBack);
+}
+
+#[test]
+fn the_instance_that_fails_is_named() {
+    let (spec, mut status, mut world) = (spec(&[50.0]), Status::default(), World::new(6));
+    world.failing = [0.0, 0.1];
+    for _ in 0..2000 {
+        let failed = world.evidence.candidate.failed;
+        let part = |failed, requests| Arm { failed, requests, times: BTreeMap::new() };
+        world.evidence.instances =
+            (0..10).map(|i| (format!("10.0.0.{i}:80"), part(if i == 3 { failed } else { 0 }, 100))).collect();
+        world.tick(&spec, &mut status);
+        if status.phase.is_final() {
+            break;
+        }
+    }
+    assert_eq!(status.phase, Phase::RolledBack);
+    assert!(status.reason.contains("10.0.0.3:80"), "{}", status.reason);
+}
+
+/// Whatever happens when, the status is all that counts: written and read again between any two looks, nothing changes.
+#[test]
+fn a_release_that_is_interrupted_anywhere_ends_the_same() {
+    let spec = spec(&[5.0, 25.0]);
+    for seed in 0..20 {
+        let bad = seed % 2 == 1;
+        let play = |interrupted: bool| {
+            let (mut status, mut world) = (Status::default(), World::new(seed));
+            world.failing = [0.002, if bad { 0.2 } else { 0.002 }];
+            for _ in 0..3000 {
+                world.tick(&spec, &mut status);
+                if interrupted {
+                    let text = serde_json::to_string(&status).unwrap();
+                    status = serde_json::from_str(&text).unwrap();
+                }
+                if status.phase.is_final() || status.held {
+                    break;
+                }
+            }
+            (status.phase, world.now, status.judgement.candidate.requests)
+        };
+        assert_eq!(play(true), play(false), "seed {seed}");
+    }
+}
+
+#[test]
+fn whatever_people_do_weights_stay_in_the_plan_and_an_abort_always_works() {
+    let mut spec = spec(&[1.0, 10.0]);
+    spec.steps[1].approval = Some(Approval::default());
+    for seed in 0..200 {
+        let (mut status, mut world) = (Status::default(), World::new(seed));
+        let mut rng = fastrand::Rng::with_seed(seed);
+        world.failing = [0.01, rng.f64() * 0.05];
+        for _ in 0..rng.usize(1..400) {
+            let says = match rng.u32(..40) {
+                0 => Some(Command::Pause("x".to_owned())),
+                1 => Some(Command::Resume),
+                2 => Some(Command::Approve("x".to_owned())),
+                3 => Some(Command::Promote { all: false }),
+                4 => Some(Command::Start),
+                5 => {
+                    world.evidence.applied.done = rng.usize(..=3);
+                    None
+                }
+                _ => None,
+            };
+            if let Some(says) = says {
+                let _ = command(&spec, &mut status, ("x", says), world.now);
+            }
+            world.tick(&spec, &mut status);
+        }
+        let over = status.phase.is_final();
+        let aborted = command(&spec, &mut status, ("x", Command::Abort("x".to_owned())), world.now);
+        assert_eq!(aborted.is_ok(), !over, "seed {seed}");
+        if !over {
+            assert_eq!(overlay(&spec, &status).unwrap().weight, Share::NONE, "seed {seed}");
+            world.evidence.applied.done = 0;
+            world.run(&spec, &mut status, 20);
+            assert_eq!(status.phase, Phase::RolledBack, "seed {seed}");
+        }
+    }
+}

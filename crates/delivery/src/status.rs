@@ -1,0 +1,190 @@
+//! What is known of a release: all of it is kept, and shown.
+
+use serde::{Deserialize, Serialize};
+
+use crate::verdict::{Judgement, Verdict};
+
+/// Milliseconds of the calendar (since 1970).
+pub type Millis = u64;
+
+/// Where a release stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// It has not begun.
+    #[default]
+    Pending,
+    /// Something is done before a step.
+    Before,
+    /// Traffic moves; not every proxy has confirmed it.
+    Shifting,
+    /// Traffic has moved, and what comes now is not judged.
+    WarmingUp,
+    /// Evidence gathers.
+    Baking,
+    /// A person must say go.
+    AwaitingApproval,
+    /// Something is done after a step.
+    After,
+    /// The candidate gets everything; not every proxy has confirmed it.
+    Promoting,
+    /// It has everything, and the old version is ready still.
+    Guarding,
+    /// Traffic goes back; not every proxy has confirmed it.
+    RollingBack,
+    /// Done: the candidate has the traffic.
+    Promoted,
+    /// Done: the stable version has the traffic.
+    RolledBack,
+}
+
+impl Phase {
+    /// Whether nothing happens any more.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Promoted | Self::RolledBack)
+    }
+}
+
+/// Whose traffic is in force.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// The documents'.
+    #[default]
+    Documents,
+    /// That of a step.
+    Step(usize),
+    /// Everything to the candidate.
+    Candidate,
+    /// Everything to the stable version.
+    Stable,
+}
+
+/// The three weights of the candidate, in per cent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Weights {
+    /// What is asked for.
+    pub configured: f64,
+    /// What every proxy has confirmed.
+    pub applied: f64,
+    /// What its requests make; none when there are none.
+    pub observed: Option<f64>,
+}
+
+/// What came of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// The candidate has the traffic.
+    Promoted,
+    /// The stable version has it again.
+    RolledBack,
+    /// There is not enough evidence, and a person must decide.
+    Held,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EventKind {
+    /// Another phase began.
+    Phase,
+    /// Another step began.
+    Step,
+    /// Every proxy has confirmed the traffic.
+    Applied,
+    /// There is new evidence.
+    Evidence,
+    /// The evidence says something new.
+    Verdict,
+    /// Somebody did something.
+    Action,
+    /// It is over, or waits for a person.
+    Done,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at: Millis,
+    /// What.
+    pub event: EventKind,
+    /// The phase then.
+    pub phase: Phase,
+    /// The step then.
+    pub step: usize,
+    /// The weights then.
+    pub weights: Weights,
+    /// Why.
+    pub reason: String,
+    /// What came of it, when it is over.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub outcome: Option<Outcome>,
+}
+
+/// All that is known of a release.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    /// Where it stands.
+    pub phase: Phase,
+    /// Its step, from 0.
+    pub step: usize,
+    /// Why it stands there.
+    pub reason: String,
+    /// Since when.
+    pub since: Millis,
+    /// When it began; 0 before.
+    pub started: Millis,
+    /// Whose traffic is in force.
+    pub target: Target,
+    /// The candidate's weights.
+    pub weights: Weights,
+    /// Proxies that have confirmed the traffic, and all that should.
+    pub proxies: (usize, usize),
+    /// Those that have not.
+    pub laggards: Vec<String>,
+    /// Somebody stopped it, and why.
+    pub paused: Option<String>,
+    /// It waits for a person because there is not enough evidence.
+    pub held: bool,
+    /// Somebody started it.
+    pub go: bool,
+    /// Who consented to the step at hand, and with which words.
+    pub approved: Option<(String, String)>,
+    /// The hook that is at work, by its number in the list.
+    pub hook: Option<usize>,
+    /// What the evidence says.
+    pub verdict: Verdict,
+    /// The evidence.
+    pub judgement: Judgement,
+    /// A fingerprint of what was asked for, so that a change is noticed.
+    pub spec: String,
+    /// What happened, the newest last.
+    pub history: Vec<Event>,
+}
+
+/// Events that are kept in the status; the audit log has all.
+const HISTORY: usize = 100;
+
+impl Status {
+    /// Takes note of something that happened.
+    pub fn note(&mut self, at: Millis, event: EventKind, reason: impl Into<String>) -> Event {
+        let outcome = match (event, self.phase) {
+            (EventKind::Done, Phase::Promoted) => Some(Outcome::Promoted),
+            (EventKind::Done, Phase::RolledBack) => Some(Outcome::RolledBack),
+            (EventKind::Done, _) => Some(Outcome::Held),
+            _ => None,
+        };
+        let weights = self.weights;
+        let event = Event { at, event, phase: self.phase, step: self.step, weights, reason: reason.into(), outcome };
+        if event.event != EventKind::Evidence {
+            self.history.push(event.clone());
+            let surplus = self.history.len().saturating_sub(HISTORY);
+            self.history.drain(..surplus);
+        }
+        event
+    }
+}

@@ -1,0 +1,459 @@
+//! What the evidence says of a release: worse, no worse, not enough, or nothing at all.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serin_model::Analysis;
+
+use crate::judge::{
+    Estimate, NoWorse, Regression, Window, boundaries, clean_requests, estimate, events_until_promotion,
+};
+
+/// Requests to one version, since somebody began to count.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// All by their times: upper bounds in microseconds, and how many were at most that long and longer than the bound before.
+    pub times: BTreeMap<u64, u64>,
+}
+
+impl Arm {
+    /// Requests that took longer than that.
+    fn slower(&self, micros: u64) -> u64 {
+        self.times.iter().filter(|(bound, _)| **bound > micros).map(|(_, count)| count).sum()
+    }
+
+    fn timed(&self) -> u64 {
+        self.times.values().sum()
+    }
+
+    /// The bound below which this share of the requests is.
+    fn quantile(&self, share: f64) -> Option<u64> {
+        let rank = (self.timed() as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        self.times
+            .iter()
+            .find(|(_, count)| {
+                seen += **count;
+                seen >= rank
+            })
+            .map(|(bound, _)| *bound)
+    }
+
+    /// What came since `before`; a count that fell began anew.
+    fn since(&self, before: &Self) -> Self {
+        if self.requests < before.requests {
+            return self.clone();
+        }
+        let new = |bound: &u64, count: &u64| count.saturating_sub(before.times.get(bound).copied().unwrap_or(0));
+        Self {
+            requests: self.requests - before.requests,
+            failed: self.failed.saturating_sub(before.failed).min(self.requests - before.requests),
+            times: self.times.iter().map(|(b, c)| (*b, new(b, c))).filter(|(_, c)| *c > 0).collect(),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.failed += other.failed;
+        other.times.iter().for_each(|(bound, count)| *self.times.entry(*bound).or_default() += count);
+    }
+}
+
+/// Proxies that have confirmed the traffic in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// How many.
+    pub done: usize,
+    /// Of how many.
+    pub of: usize,
+    /// Who has not.
+    pub laggards: Vec<String>,
+}
+
+/// What is seen of a release at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evidence {
+    /// The old version, or its baseline.
+    pub stable: Arm,
+    /// The new one.
+    pub candidate: Arm,
+    /// The new one's instances, by their address.
+    pub instances: BTreeMap<String, Arm>,
+    /// Who has confirmed the traffic.
+    pub applied: Applied,
+    /// Instances that are ready.
+    pub stable_ready: usize,
+    /// See above.
+    pub candidate_ready: usize,
+}
+
+/// What the evidence says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "says", content = "reason")]
+pub enum Verdict {
+    /// No request reached the candidate.
+    #[default]
+    NoEvidence,
+    /// Too few did.
+    NotEnough(String),
+    /// It is no worse.
+    NoWorse(String),
+    /// It is worse.
+    Regression(String),
+    /// Requests are not shared as they should be, so nothing can be said.
+    Void(String),
+}
+
+/// Requests of a step, both versions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepCounts {
+    /// The step.
+    pub step: usize,
+    /// The old version's requests and failures.
+    pub stable: (u64, u64),
+    /// The new one's.
+    pub candidate: (u64, u64),
+    /// The failures, for the estimate.
+    pub errors: Window,
+}
+
+/// A threshold of times, with what is known about requests that exceed it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Slower {
+    /// In microseconds.
+    pub than: u64,
+    /// The share of the stable version's requests that were at most that long when it was set.
+    pub quantile: f64,
+    /// Evidence over the whole release.
+    pub regression: Regression,
+    /// Evidence of the step.
+    pub no_worse: NoWorse,
+}
+
+/// All evidence of a release.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Judgement {
+    /// What was seen last, of both versions.
+    seen: [Arm; 2],
+    /// What the stable version did since the release began, until the thresholds are set.
+    calibration: Arm,
+    /// The candidate, as far as it was judged.
+    pub candidate: Arm,
+    /// Failures.
+    pub errors: Regression,
+    /// Failures of the step.
+    pub errors_no_worse: NoWorse,
+    /// Times.
+    pub slower: Vec<Slower>,
+    /// By step.
+    pub steps: Vec<StepCounts>,
+    /// The candidate's requests and failures in the step.
+    pub step: (u64, u64),
+    /// Those that took longer than the limit.
+    pub over_limit: (u64, u64),
+    /// Evidence that requests are not shared as they should be.
+    pub mismatch: f64,
+    mismatch_prior: Option<[f64; 2]>,
+    /// ln of all evidence for a rollback, and what it takes.
+    pub ln_evidence: f64,
+    /// See above.
+    pub ln_needed: f64,
+    /// How many times the stable version's failures the candidate has.
+    pub estimate: Option<Estimate>,
+    /// The instance that has more than its share of the failures, if one has.
+    pub suspect: Option<String>,
+}
+
+/// Quantiles of the stable version's times that become thresholds.
+const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
+
+/// Requests of the stable version that the thresholds need.
+const CALIBRATED: u64 = 200;
+
+/// ln of the evidence by which shares of requests are found wrong.
+const LN_MISMATCH: f64 = 9.2;
+
+/// How requests are expected to be shared.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Expected {
+    /// The candidate's share of the requests.
+    pub share: f64,
+    /// Whether requests are drawn one by one, so that their numbers must fit the share.
+    pub drawn: bool,
+}
+
+/// The margin for a share when none is given.
+#[must_use]
+pub fn margin(analysis: &Analysis, share: f64) -> f64 {
+    analysis.margin.unwrap_or(match share {
+        s if s <= 0.05 => 2.0,
+        s if s <= 0.25 => 1.5,
+        _ => 1.25,
+    })
+}
+
+impl Judgement {
+    /// Takes new evidence in without judging it: after a change of traffic.
+    pub fn skip(&mut self, evidence: &Evidence) {
+        let before = std::mem::replace(&mut self.seen, [evidence.stable.clone(), evidence.candidate.clone()]);
+        let [stable, _] = &self.seen;
+        self.calibration.add(&stable.since(&before[0]));
+        self.calibrate();
+    }
+
+    /// Begins a step.
+    pub fn begin(&mut self, step: usize) {
+        self.errors_no_worse = NoWorse::default();
+        self.slower.iter_mut().for_each(|s| s.no_worse = NoWorse::default());
+        self.step = (0, 0);
+        self.steps.push(StepCounts { step, ..StepCounts::default() });
+    }
+
+    /// Sets the thresholds once enough is known of the stable version.
+    fn calibrate(&mut self) {
+        if !self.slower.is_empty() || self.calibration.timed() < CALIBRATED {
+            return;
+        }
+        let threshold =
+            |quantile: f64| Some(Slower { than: self.calibration.quantile(quantile)?, quantile, ..Slower::default() });
+        self.slower = QUANTILES.iter().filter_map(|q| threshold(*q)).collect();
+    }
+
+    /// Takes new evidence in; true when there was some.
+    pub fn take(&mut self, evidence: &Evidence, analysis: &Analysis, expected: Expected) -> bool {
+        let now = [evidence.stable.clone(), evidence.candidate.clone()];
+        let [stable, candidate] = &now;
+        let (others, own) = (stable.since(&self.seen[0]), candidate.since(&self.seen[1]));
+        self.seen = now;
+        if self.slower.is_empty() {
+            self.calibration.add(&others);
+        }
+        if own.requests + others.requests == 0 {
+            return false;
+        }
+        self.candidate.add(&own);
+        self.step.0 += own.requests;
+        self.step.1 += own.failed;
+        if let Some((_, most)) = analysis.latency {
+            self.over_limit.0 += own.timed();
+            self.over_limit.1 += own.slower(most.as_micros() as u64);
+        }
+        let share = own.requests as f64 / (own.requests + others.requests) as f64;
+        let margin = margin(analysis, expected.share);
+        let window = |c: u64, b: u64, share: f64| Window { candidate: c as f64, others: b as f64, share };
+        let errors = window(own.failed, others.failed, share);
+        self.errors.add(errors);
+        self.errors_no_worse.add(errors, margin);
+        if analysis.compare_latency {
+            let timed = own.timed() as f64 / (own.timed() + others.timed()).max(1) as f64;
+            for slower in &mut self.slower {
+                let events = window(own.slower(slower.than), others.slower(slower.than), timed);
+                slower.regression.add(events);
+                slower.no_worse.add(events, margin);
+            }
+        }
+        if expected.drawn && expected.share > 0.0 && expected.share < 1.0 {
+            let shares = [expected.share, 1.0 - expected.share];
+            let prior = self.mismatch_prior.get_or_insert(shares.map(|s| s * 10_000.0));
+            self.mismatch += boundaries::ratio_mismatch(&[own.requests as f64, others.requests as f64], &shares, prior);
+        }
+        self.count(&own, &others);
+        self.calibrate();
+        true
+    }
+
+    fn count(&mut self, own: &Arm, others: &Arm) {
+        let Some(step) = self.steps.last_mut() else { return };
+        step.stable.0 += others.requests;
+        step.stable.1 += others.failed;
+        step.candidate.0 += own.requests;
+        step.candidate.1 += own.failed;
+        let all = step.candidate.0 + step.stable.0;
+        step.errors = Window {
+            candidate: step.candidate.1 as f64,
+            others: step.stable.1 as f64,
+            share: step.candidate.0 as f64 / all.max(1) as f64,
+        };
+    }
+
+    /// Forgets how requests were shared: with another weight it begins anew.
+    pub fn reshare(&mut self) {
+        self.mismatch = 0.0;
+        self.mismatch_prior = None;
+    }
+
+    /// What all of it says.
+    pub fn verdict(&mut self, analysis: &Analysis, expected: Expected, evidence: &Evidence) -> Verdict {
+        self.weigh(analysis);
+        let windows: Vec<Window> = self.steps.iter().map(|s| s.errors).collect();
+        self.estimate = estimate(&windows, 0.05);
+        self.suspect = suspect(&evidence.instances);
+        if self.ln_evidence >= self.ln_needed {
+            return Verdict::Regression(self.worse(analysis));
+        }
+        if self.mismatch >= LN_MISMATCH {
+            return Verdict::Void(format!(
+                "requests are not shared as configured ({:.3} % for the candidate): is a route missing, or are users sticky?",
+                expected.share * 100.0
+            ));
+        }
+        if self.candidate.requests == 0 {
+            return Verdict::NoEvidence;
+        }
+        match self.missing(analysis, expected) {
+            None => Verdict::NoWorse(self.summary()),
+            Some(missing) => Verdict::NotEnough(missing),
+        }
+    }
+
+    /// The mean of the evidence of all metrics, which is evidence again.
+    fn weigh(&mut self, analysis: &Analysis) {
+        let mut metrics = vec![self.errors.ln_evidence()];
+        if analysis.compare_latency && !self.slower.is_empty() {
+            metrics.push(mean(self.slower.iter().map(|s| s.regression.ln_evidence())));
+        }
+        metrics.extend(self.over(analysis).into_iter().flatten());
+        self.ln_evidence = mean(metrics.into_iter());
+        self.ln_needed = (1.0 / analysis.rollback_alpha).ln();
+    }
+
+    /// ln of the evidence that the limits are exceeded: of failures, and of times.
+    fn over(&self, analysis: &Analysis) -> [Option<f64>; 2] {
+        let exceeded = |(n, k): (u64, u64), most: f64| {
+            let (n, k) = (n as f64, k as f64);
+            let rho = boundaries::tuned(200.0 * most * (1.0 - most), analysis.rollback_alpha, true);
+            let s = k - n * most;
+            if n == 0.0 || s <= 0.0 {
+                return 0.0;
+            }
+            boundaries::beta_binomial(s, n * most * (1.0 - most), rho, (most, 1.0 - most), true)
+        };
+        let failures = analysis.error_rate.map(|most| exceeded((self.candidate.requests, self.candidate.failed), most));
+        let times = analysis.latency.map(|(quantile, _)| exceeded(self.over_limit, 1.0 - quantile));
+        [failures, times]
+    }
+
+    fn worse(&self, analysis: &Analysis) -> String {
+        let [failures, times] = self.over(analysis);
+        let slow = self.slower.iter().map(|s| (s, s.regression.ln_evidence())).max_by(|a, b| a.1.total_cmp(&b.1));
+        let candidates = [
+            (self.errors.ln_evidence(), self.failing()),
+            (failures.unwrap_or(f64::MIN), format!("more failures than the limit: {}", self.failing())),
+            (times.unwrap_or(f64::MIN), "more slow requests than the limit".to_owned()),
+            slow.filter(|_| analysis.compare_latency).map_or((f64::MIN, String::new()), |(s, ln)| {
+                let text = format!(
+                    "slower: more requests above {:.1} ms, the stable version's p{:.0}",
+                    s.than as f64 / 1000.0,
+                    s.quantile * 100.0
+                );
+                (ln, text)
+            }),
+        ];
+        let (_, what) = candidates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
+        let suspect = self.suspect.as_ref().map_or(String::new(), |s| format!("; most of it is of one instance, {s}"));
+        format!(
+            "the candidate is worse ({what}; evidence {:.0}, needed {:.0}){suspect}",
+            self.ln_evidence.exp(),
+            self.ln_needed.exp()
+        )
+    }
+
+    fn failing(&self) -> String {
+        let rate = |(n, k): (u64, u64)| format!("{k} of {n}");
+        let sum =
+            |of: fn(&StepCounts) -> (u64, u64)| self.steps.iter().map(of).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let ratio = self.estimate.map_or(String::new(), |e| match e.ratio {
+            ratio if ratio > 1000.0 => format!(", at least {:.1} times the rate", e.low),
+            ratio => format!(", {ratio:.1} times the rate, at least {:.1}", e.low),
+        });
+        format!(
+            "{} requests failed against {} of the stable version{ratio}",
+            rate(sum(|s| s.candidate)),
+            rate(sum(|s| s.stable))
+        )
+    }
+
+    fn summary(&self) -> String {
+        let (n, k) = self.step;
+        let ratio = self.estimate.map_or(String::new(), |e| {
+            format!("; failures {:.2} times the stable version's, {:.2} to {:.2}", e.ratio, e.low, e.high)
+        });
+        format!("no worse after {n} requests with {k} failures{ratio}")
+    }
+
+    /// What the step lacks; `None` when it lacks nothing.
+    fn missing(&self, analysis: &Analysis, expected: Expected) -> Option<String> {
+        let needed = (1.0 / analysis.promote_alpha).ln();
+        let margin = margin(analysis, expected.share);
+        let within = analysis.error_rate.map(|most| below(self.step, most));
+        if self.errors_no_worse.ln_evidence() < needed && within.is_none_or(|ln| ln < needed) {
+            let (n, k) = self.step;
+            let wanted = match (analysis.error_rate, k) {
+                (Some(most), 0) => {
+                    format!("about {:.0} requests without a failure", clean_requests(most, analysis.promote_alpha))
+                }
+                _ => format!(
+                    "about {:.0} failures of both versions, or a limit (analysis.limits.errorRate) that so few stay below",
+                    events_until_promotion(margin, expected.share.clamp(1e-6, 0.999_999), analysis.promote_alpha)
+                ),
+            };
+            return Some(format!("{n} requests and {k} failures of the candidate are not enough: it takes {wanted}"));
+        }
+        if let Some((quantile, most)) = analysis.latency
+            && below(self.over_limit, 1.0 - quantile) < needed
+        {
+            return Some(format!(
+                "it is not certain yet that {:.1} % are quicker than {} ms ({} of {} were slower)",
+                quantile * 100.0,
+                most.as_millis(),
+                self.over_limit.1,
+                self.over_limit.0
+            ));
+        }
+        if analysis.compare_latency {
+            if self.slower.is_empty() {
+                return Some(format!("{CALIBRATED} requests of the stable version are needed to know its times"));
+            }
+            let open = self.slower.iter().find(|s| s.quantile < 0.95 && s.no_worse.ln_evidence() < needed);
+            if let Some(slower) = open {
+                return Some(format!(
+                    "it is not certain yet that the candidate's p{:.0} is no worse ({:.0} % of the evidence)",
+                    slower.quantile * 100.0,
+                    (slower.no_worse.ln_evidence() / needed * 100.0).clamp(0.0, 99.0)
+                ));
+            }
+        }
+        None
+    }
+}
+
+fn mean(logs: impl Iterator<Item = f64> + Clone) -> f64 {
+    crate::judge::ln_mean_exp(logs)
+}
+
+/// ln of the evidence that a rate is below `most`: bets on none, a tenth, a quarter and half of it.
+fn below((n, k): (u64, u64), most: f64) -> f64 {
+    let (hits, misses) = (k as f64, (n - k.min(n)) as f64);
+    let bet = |part: f64| {
+        let rate = most * part;
+        let hit = if k == 0 { 0.0 } else { hits * (rate / most).ln() };
+        hit + misses * ((1.0 - rate) / (1.0 - most)).ln()
+    };
+    mean([0.0, 0.1, 0.25, 0.5].map(bet).into_iter())
+}
+
+/// The instance without which the failures would be a third of what they are or less.
+fn suspect(instances: &BTreeMap<String, Arm>) -> Option<String> {
+    let all: u64 = instances.values().map(|a| a.failed).sum();
+    let requests: u64 = instances.values().map(|a| a.requests).sum();
+    let (name, worst) = instances.iter().max_by_key(|(_, a)| a.failed)?;
+    let much = worst.failed * 3 >= all * 2 && worst.requests * 2 < requests.max(1);
+    (instances.len() > 1 && all >= 3 && much).then(|| name.clone())
+}

@@ -1,0 +1,201 @@
+//! A release of reviews v3 under load, as one of several stories.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use super::plan::{Instance, Plan};
+use super::ready::Places;
+use crate::client::Client;
+
+/// What becomes of the new version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// It is as good as the old one, and gets everything.
+    Good,
+    /// It fails, and goes back.
+    Bad,
+    /// It is slow, and goes back.
+    Slow,
+    /// One of its ten instances fails, and it goes back.
+    Flaky,
+    /// Hardly anybody comes, and a person must decide.
+    LowTraffic,
+}
+
+impl Scenario {
+    /// How it should end.
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::Good => "promoted",
+            Self::Bad | Self::Slow | Self::Flaky => "rolledBack",
+            Self::LowTraffic => "held",
+        }
+    }
+
+    /// Requests a second.
+    fn rate(self) -> u32 {
+        if self == Self::LowTraffic { 2 } else { 120 }
+    }
+
+    /// Instances of a version.
+    pub(super) fn copies(scenario: Option<Self>, service: &str, version: &str) -> usize {
+        if scenario == Some(Self::Flaky) && (service, version) == ("reviews", "v3") { 10 } else { 2 }
+    }
+
+    /// What an instance does wrong.
+    pub(super) fn faults(self, instance: &Instance) -> Vec<String> {
+        if (instance.service, instance.version) != ("reviews", "v3") {
+            return Vec::new();
+        }
+        let words: &[&str] = match self {
+            Self::Good | Self::LowTraffic => &[],
+            Self::Bad => &["--fail", "0.3"],
+            Self::Slow => &["--delay", "400ms"],
+            Self::Flaky if instance.name.ends_with("-0") => &["--fail", "1"],
+            Self::Flaky => &[],
+        };
+        words.iter().map(|w| (*w).to_owned()).collect()
+    }
+}
+
+/// The rules of a story: everybody is with v2 before it begins.
+pub(super) fn rules(text: &str) -> String {
+    text.replace("subset: v1\n      weight: 100", "subset: v2\n      weight: 100")
+}
+
+/// The release; its plan is quick.
+const RELEASE: &str = "\
+apiVersion: serin.dev/v1alpha1
+kind: Release
+metadata: {name: reviews-v3, namespace: default}
+spec:
+  host: reviews
+  stable: {labels: {version: v2}}
+  candidate: {labels: {version: v3}}
+  steps:
+  - {weight: 5%, bake: {min: 3s, max: 25s}}
+  - {weight: 25%, bake: {min: 3s, max: 20s}}
+  - {weight: 50%, bake: {min: 3s, max: 20s}}
+  analysis:
+    warmup: 1s
+    compareLatency: false
+    limits: {errorRate: 5%, latency: {quantile: 0.9, max: 300ms}}
+  guard: 3s
+";
+
+/// Plays a story to its end; true when it ends as it should.
+pub(super) async fn play(scenario: Scenario, plan: &Plan, places: &Places, as_json: bool) -> anyhow::Result<bool> {
+    let url = places.gateway.clone().context("no gateway to send load to")?;
+    let load = Load::start(&format!("{url}/api/v1/products/0/reviews"), scenario.rate());
+    // The old version has its traffic before the new one comes.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    std::fs::write(plan.rules.join("release.yaml"), RELEASE).context("cannot write the release")?;
+    if !as_json {
+        println!("Release reviews-v3 begins, under {} requests a second.\n", scenario.rate());
+    }
+    let client = Client::new();
+    let mut after = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let Some(events) = events(&client, plan.pilot_admin, after).await else { continue };
+        for event in events {
+            after = event["number"].as_u64().unwrap_or(after);
+            let line = line(&event);
+            tell(&line, as_json)?;
+            if line["event"] == "done" {
+                let (sent, failed) = load.stop();
+                let found = line["outcome"].as_str().unwrap_or_default();
+                if !as_json {
+                    println!("\n{found} after {sent} requests, of which {failed} failed.");
+                }
+                return Ok(found == scenario.outcome());
+            }
+        }
+    }
+}
+
+async fn events(client: &Client, pilot: SocketAddr, after: u64) -> Option<Vec<Value>> {
+    let url = format!("http://{pilot}/api/v1/events?after={after}");
+    let (_, body) = client.get(&url, Duration::from_secs(2)).await.ok()?;
+    let value: Value = serde_json::from_slice(&body).ok()?;
+    value["events"].as_array().cloned()
+}
+
+/// An event as the demo's line.
+fn line(event: &Value) -> Value {
+    let inner = &event["event"];
+    let at = inner["at"].as_u64().unwrap_or_default();
+    let mut line = json!({
+        "time": rfc3339(at),
+        "release": event["release"],
+        "event": inner["event"],
+        "phase": inner["phase"],
+        "step": inner["step"],
+        "weights": inner["weights"],
+        "reason": inner["reason"],
+    });
+    if inner["outcome"].is_string() {
+        line["outcome"] = inner["outcome"].clone();
+    }
+    line
+}
+
+fn rfc3339(millis: u64) -> String {
+    let millis = i64::try_from(millis).unwrap_or_default();
+    jiff::Timestamp::from_millisecond(millis).map(|t| format!("{t:.3}")).unwrap_or_default()
+}
+
+fn tell(line: &Value, as_json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if as_json {
+        writeln!(out, "{line}")?;
+    } else if line["event"] != "evidence" {
+        let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let weight = line["weights"]["configured"].as_f64().unwrap_or_default();
+        writeln!(out, "  {:<9} {:<16} {weight:>5} %  {}", text("event"), text("phase"), text("reason"))?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Requests at an even pace, however long each takes.
+struct Load {
+    sent: Arc<AtomicU64>,
+    failed: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Load {
+    fn start(url: &str, rate: u32) -> Self {
+        let (sent, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (url, counts) = (url.to_owned(), (sent.clone(), failed.clone()));
+        let task = tokio::spawn(async move {
+            let client = Client::new();
+            let mut pace = tokio::time::interval(Duration::from_secs(1) / rate);
+            loop {
+                pace.tick().await;
+                let (client, url, (sent, failed)) = (client.clone(), url.clone(), counts.clone());
+                tokio::spawn(async move {
+                    let answer = client.get(&url, Duration::from_secs(8)).await;
+                    sent.fetch_add(1, Relaxed);
+                    if !matches!(answer, Ok((status, _)) if status.is_success()) {
+                        failed.fetch_add(1, Relaxed);
+                    }
+                });
+            }
+        });
+        Self { sent, failed, task }
+    }
+
+    fn stop(&self) -> (u64, u64) {
+        self.task.abort();
+        (self.sent.load(Relaxed), self.failed.load(Relaxed))
+    }
+}

@@ -1,0 +1,343 @@
+//! Releases at work: documents in, evidence in, traffic out. `serin-delivery` decides; here it is given what it asks for.
+//!
+//! A look every [`LOOK`]: what proxies reported and confirmed since the last one. What is decided is written to the state file
+//! before it is done, so that a pilot that is killed goes on where it was.
+
+mod api;
+mod audit;
+mod outside;
+mod state;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serin_delivery::{
+    Action, Arm, Command, Event, EventKind, Evidence, Phase, Status, Target, advance, command, overlay,
+};
+use serin_model::{Hostname, Labels, MeshSnapshot, ObjectName, Overlay, Release, Supersede, selects};
+use tokio::sync::Notify;
+
+use crate::fleet::Fleet;
+use crate::loads::Loads;
+use audit::Audit;
+use state::StateFile;
+
+pub(crate) use api::{Tokens, routes};
+pub(crate) use outside::Outside;
+
+/// How often releases are looked at.
+pub(crate) const LOOK: Duration = Duration::from_millis(200);
+
+/// Events that are kept for those who ask.
+const EVENTS: usize = 4096;
+
+/// A release with its status.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) spec: Release,
+    pub(crate) status: Status,
+}
+
+/// Something that happened to a release, numbered.
+#[derive(Debug, Clone)]
+pub(crate) struct Happened {
+    pub(crate) number: u64,
+    pub(crate) release: ObjectName,
+    pub(crate) event: Event,
+}
+
+/// All releases.
+pub(crate) struct Releases {
+    inner: Mutex<Inner>,
+    spoken: Notify,
+}
+
+struct Inner {
+    entries: BTreeMap<ObjectName, Entry>,
+    /// What was known of the status of releases whose documents have not been read yet.
+    remembered: BTreeMap<ObjectName, Status>,
+    /// Labels of instances, those that are gone too: their requests count still.
+    known: HashMap<SocketAddr, Labels>,
+    events: VecDeque<Happened>,
+    number: u64,
+    state: Option<StateFile>,
+    audit: Audit,
+}
+
+/// What is to be done outside after a look.
+pub(crate) struct Due {
+    pub(crate) release: Release,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Releases {
+    /// Releases whose status is kept in that file.
+    pub(crate) fn open(state: Option<&Path>) -> anyhow::Result<Self> {
+        let (file, remembered) = match state {
+            Some(path) => {
+                let (file, remembered) = StateFile::open(path)?;
+                (Some(file), remembered)
+            }
+            None => (None, BTreeMap::new()),
+        };
+        let audit = Audit::open(state.map(|path| path.with_extension("audit.jsonl")))?;
+        let inner = Inner {
+            entries: BTreeMap::new(),
+            remembered,
+            known: HashMap::new(),
+            events: VecDeque::new(),
+            number: 0,
+            state: file,
+            audit,
+        };
+        Ok(Self { inner: Mutex::new(inner), spoken: Notify::new() })
+    }
+
+    /// Waits until somebody says something.
+    pub(crate) async fn spoken(&self) {
+        self.spoken.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the documents in: new releases, changed ones, those that are gone.
+    pub(crate) fn sync(&self, mesh: &MeshSnapshot) {
+        let mut inner = self.lock();
+        let documents: BTreeMap<ObjectName, Release> = mesh.releases().map(|r| (r.name.clone(), r.clone())).collect();
+        let gone: Vec<ObjectName> = inner.entries.keys().filter(|n| !documents.contains_key(n)).cloned().collect();
+        for name in gone {
+            inner.entries.remove(&name);
+            inner.audit.write(now(), "the documents", &name, "its document is gone", &serde_json::Value::Null);
+        }
+        for (name, spec) in documents {
+            let print = format!("{:016x}", xxhash_rust::xxh64::xxh64(format!("{spec:?}").as_bytes(), 0));
+            match inner.entries.get_mut(&name) {
+                Some(entry) if entry.status.spec == print => {}
+                Some(entry) => {
+                    entry.spec = spec;
+                    if entry.status.phase.is_final() {
+                        entry.status = Status { spec: print, ..Status::default() };
+                    } else {
+                        entry.status.spec = print;
+                        entry.status.step = entry.status.step.min(entry.spec.steps.len().saturating_sub(1));
+                        let event = entry.status.note(now(), EventKind::Action, "its document has changed");
+                        inner.happened(&name, &[event]);
+                    }
+                }
+                None => {
+                    let kept = inner.remembered.remove(&name).filter(|s| s.spec == print || !s.phase.is_final());
+                    let status = Status { spec: print, ..kept.unwrap_or_default() };
+                    inner.entries.insert(name, Entry { spec, status });
+                }
+            }
+        }
+        inner.save();
+    }
+
+    /// What releases make of the routes to their hosts; of several of one host the one that began last counts.
+    pub(crate) fn overlays(&self) -> BTreeMap<Hostname, Overlay> {
+        let inner = self.lock();
+        let mut found: BTreeMap<Hostname, (u64, Overlay)> = BTreeMap::new();
+        for entry in inner.entries.values() {
+            let Some(overlay) = overlay(&entry.spec, &entry.status) else { continue };
+            let started = entry.status.started;
+            if found.get(&entry.spec.host).is_none_or(|(before, _)| *before <= started) {
+                found.insert(entry.spec.host.clone(), (started, overlay));
+            }
+        }
+        found.into_iter().map(|(host, (_, overlay))| (host, overlay)).collect()
+    }
+
+    /// Looks at every release.
+    pub(crate) fn look(&self, mesh: &MeshSnapshot, fleet: &Fleet, loads: &Loads) -> Vec<Due> {
+        let mut inner = self.lock();
+        inner.learn(mesh);
+        let names: Vec<ObjectName> = inner.entries.keys().cloned().collect();
+        let mut due = Vec::new();
+        for name in names {
+            inner.make_way(&name);
+            let waits = inner.waits_for(&name);
+            let Some(entry) = inner.entries.get(&name) else { continue };
+            if entry.status.phase.is_final() {
+                continue;
+            }
+            let evidence = inner.evidence(&entry.spec, mesh, fleet, loads);
+            let mut entry = entry.clone();
+            if let Some(other) = waits {
+                entry.status.reason = other;
+                inner.entries.insert(name, entry);
+                continue;
+            }
+            let before = entry.status.clone();
+            let (events, actions) = advance(&entry.spec, &mut entry.status, &evidence, now());
+            if entry.status != before || !events.is_empty() {
+                inner.audit_events(&name, &before, &entry.status, &events);
+                inner.entries.insert(name.clone(), entry.clone());
+                inner.happened(&name, &events);
+            }
+            if !events.is_empty() || !actions.is_empty() {
+                due.push(Due { release: entry.spec, actions, events });
+            }
+        }
+        inner.save();
+        due
+    }
+
+    /// Does what somebody says.
+    pub(crate) fn command(&self, name: &ObjectName, who: &str, says: Command) -> Result<Status, String> {
+        let mut inner = self.lock();
+        let mut entry = inner.entries.get(name).cloned().ok_or_else(|| format!("there is no release {name}"))?;
+        let before = entry.status.clone();
+        let text = format!("{says:?}");
+        let events = command(&entry.spec, &mut entry.status, (who, says), now())?;
+        let value =
+            serde_json::json!({"before": before.phase, "after": entry.status.phase, "target": entry.status.target});
+        inner.audit.write(now(), who, name, &text, &value);
+        inner.happened(name, &events);
+        inner.entries.insert(name.clone(), entry.clone());
+        inner.save();
+        self.spoken.notify_one();
+        Ok(entry.status)
+    }
+
+    /// Looks at one or all of them.
+    pub(crate) fn each(&self, name: Option<&ObjectName>) -> Vec<Entry> {
+        let inner = self.lock();
+        inner.entries.iter().filter(|(n, _)| name.is_none_or(|wanted| *n == wanted)).map(|(_, e)| e.clone()).collect()
+    }
+
+    /// What happened after that number.
+    pub(crate) fn events(&self, after: u64) -> Vec<Happened> {
+        self.lock().events.iter().filter(|h| h.number > after).cloned().collect()
+    }
+
+    /// Whether the audit log is whole: how many entries it has.
+    pub(crate) fn audited(&self) -> Result<(u64, String), String> {
+        self.lock().audit.verify()
+    }
+}
+
+impl Inner {
+    fn happened(&mut self, name: &ObjectName, events: &[Event]) {
+        for event in events {
+            self.number += 1;
+            self.events.push_back(Happened { number: self.number, release: name.clone(), event: event.clone() });
+        }
+        let surplus = self.events.len().saturating_sub(EVENTS);
+        self.events.drain(..surplus);
+    }
+
+    fn audit_events(&mut self, name: &ObjectName, before: &Status, after: &Status, events: &[Event]) {
+        for event in events.iter().filter(|e| e.event != EventKind::Evidence) {
+            let value = serde_json::json!({
+                "event": event.event,
+                "phase": event.phase,
+                "step": event.step,
+                "before": {"phase": before.phase, "step": before.step, "weights": before.weights},
+                "weights": after.weights,
+                "evidence": after.judgement.steps.last(),
+                "lnEvidence": after.judgement.ln_evidence,
+            });
+            self.audit.write(event.at, "serin", name, &event.reason, &value);
+        }
+    }
+
+    fn save(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        let all = self.entries.iter().map(|(name, entry)| (name, &entry.status)).chain(&self.remembered);
+        if let Err(error) = state.save(all) {
+            tracing::error!("cannot keep the state of releases: {error:#}");
+        }
+    }
+
+    /// Remembers which instance has which labels.
+    fn learn(&mut self, mesh: &MeshSnapshot) {
+        for entry in self.entries.values() {
+            let Some(service) = mesh.service(&entry.spec.host) else { continue };
+            for endpoint in mesh.instances(&entry.spec.host) {
+                for port in service.ports.iter().filter_map(|p| endpoint.port(p)) {
+                    if let Ok(ip) = endpoint.address.parse() {
+                        self.known.insert(SocketAddr::new(ip, port), endpoint.labels.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Another release of the same host that is under way.
+    fn running(&self, name: &ObjectName) -> Option<&ObjectName> {
+        let host = &self.entries.get(name)?.spec.host;
+        let runs = |s: &Status| s.phase != Phase::Pending && !s.phase.is_final();
+        let mut others = self.entries.iter().filter(|(n, e)| *n != name && e.spec.host == *host && runs(&e.status));
+        others.next().map(|(n, _)| n)
+    }
+
+    /// Why a release that has not begun cannot, because of another.
+    fn waits_for(&self, name: &ObjectName) -> Option<String> {
+        let entry = self.entries.get(name).filter(|e| e.status.phase == Phase::Pending)?;
+        let other = self.running(name)?;
+        Some(match entry.spec.supersede {
+            Supersede::Refuse => format!("refused: release {other} of the same host is under way"),
+            Supersede::Queue | Supersede::Replace => format!("it waits for release {other} of the same host"),
+        })
+    }
+
+    /// Ends what a new release replaces.
+    fn make_way(&mut self, name: &ObjectName) {
+        let replaces = |e: &Entry| e.status.phase == Phase::Pending && e.spec.supersede == Supersede::Replace;
+        if !self.entries.get(name).is_some_and(replaces) {
+            return;
+        }
+        let Some(other) = self.running(name).cloned() else { return };
+        let Some(mut entry) = self.entries.get(&other).cloned() else { return };
+        if entry.status.target != Target::Stable {
+            let says = Command::Abort(format!("release {name} takes its place"));
+            if let Ok(events) = command(&entry.spec, &mut entry.status, ("serin", says), now()) {
+                self.happened(&other, &events);
+                self.entries.insert(other, entry);
+            }
+        }
+    }
+
+    fn evidence(&self, spec: &Release, mesh: &MeshSnapshot, fleet: &Fleet, loads: &Loads) -> Evidence {
+        let mut evidence = Evidence { applied: fleet.applied(), ..Evidence::default() };
+        let compared = spec.baseline.as_ref().unwrap_or(&spec.stable);
+        let host = spec.host.as_str();
+        loads.each(|way, sum| {
+            let mut parts = way.cluster.split('|');
+            let outbound = parts.next() == Some("outbound") && parts.nth(2) == Some(host);
+            let Some(address) = way.endpoint.filter(|_| outbound) else { return };
+            let Some(labels) = self.known.get(&address) else { return };
+            let arm = sum.arm();
+            if selects(&spec.candidate, labels) {
+                add(evidence.instances.entry(address.to_string()).or_default(), &arm);
+                add(&mut evidence.candidate, &arm);
+            } else if selects(compared, labels) {
+                add(&mut evidence.stable, &arm);
+            }
+        });
+        let ready = |labels: &Labels| {
+            mesh.instances(&spec.host).iter().filter(|e| e.ready && selects(labels, &e.labels)).count()
+        };
+        evidence.stable_ready = ready(&spec.stable);
+        evidence.candidate_ready = ready(&spec.candidate);
+        evidence
+    }
+}
+
+fn add(sum: &mut Arm, arm: &Arm) {
+    sum.requests += arm.requests;
+    sum.failed += arm.failed;
+    arm.times.iter().for_each(|(bound, count)| *sum.times.entry(*bound).or_default() += count);
+}
+
+/// The calendar, in milliseconds.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}

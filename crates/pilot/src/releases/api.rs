@@ -1,0 +1,202 @@
+//! The API for releases, version 1: what `serin release` and CI ask. docs/openapi.yaml describes it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use axum::Router;
+use axum::extract::{Path as Part, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use serin_delivery::{Command, Status};
+use serin_model::{ObjectName, Release};
+
+use super::{Entry, Releases};
+
+/// What somebody may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// Look.
+    Viewer,
+    /// Move releases.
+    Releaser,
+    /// Everything.
+    Admin,
+}
+
+/// Who may do what: by token, name and role. Without any, everybody who reaches the interface is an admin.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens(BTreeMap<String, (String, Role)>);
+
+impl Tokens {
+    /// Reads `TOKEN NAME ROLE` from each line of a file.
+    pub(crate) fn read(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read --tokens {}", path.display()))?;
+        let mut tokens = BTreeMap::new();
+        for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#')) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let wrong = format!("--tokens {}:{}: write TOKEN NAME ROLE", path.display(), number + 1);
+            ensure!(words.len() == 3, wrong);
+            let role = match words[2] {
+                "viewer" => Role::Viewer,
+                "releaser" => Role::Releaser,
+                "admin" => Role::Admin,
+                other => anyhow::bail!("{wrong}: '{other}' is no role (viewer, releaser, admin)"),
+            };
+            tokens.insert(words[0].to_owned(), (words[1].to_owned(), role));
+        }
+        ensure!(!tokens.is_empty(), "--tokens {}: no token in it", path.display());
+        Ok(Self(tokens))
+    }
+
+    fn who(&self, headers: &HeaderMap, wanted: Role) -> Result<(String, Role), Failure> {
+        let given = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        if self.0.is_empty() {
+            let name = headers.get("x-serin-user").and_then(|v| v.to_str().ok()).unwrap_or("somebody");
+            return Ok((name.to_owned(), Role::Admin));
+        }
+        let known = given.and_then(|g| g.strip_prefix("Bearer ")).and_then(|token| self.0.get(token.trim()));
+        match known {
+            None => Err(Failure(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer TOKEN".to_owned())),
+            Some((name, role)) if *role < wanted => {
+                Err(Failure(StatusCode::FORBIDDEN, format!("{name} may not do this: it takes the role {wanted:?}")))
+            }
+            Some((name, role)) => Ok((name.clone(), *role)),
+        }
+    }
+}
+
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({"error": self.1}))).into_response()
+    }
+}
+
+#[derive(Clone)]
+struct Api {
+    releases: Arc<Releases>,
+    tokens: Arc<Tokens>,
+}
+
+/// The paths of the API.
+pub(crate) fn routes(releases: Arc<Releases>, tokens: Tokens) -> Router {
+    Router::new()
+        .route("/api/v1/releases", get(list))
+        .route("/api/v1/releases/{namespace}/{name}", get(one))
+        .route("/api/v1/releases/{namespace}/{name}/{action}", post(act))
+        .route("/api/v1/events", get(events))
+        .route("/api/v1/audit", get(audit))
+        .with_state(Api { releases, tokens: Arc::new(tokens) })
+}
+
+/// A release as a document with its whole status.
+pub(crate) fn document(entry: &Entry) -> Value {
+    let Release { name, host, stable, candidate, steps, .. } = &entry.spec;
+    let step = |s: &serin_model::Step| {
+        json!({
+            "weight": s.weight.map(serin_model::Share::percent),
+            "match": s.cohorts.as_ref().map(Vec::len),
+            "mirror": s.mirror.map(serin_model::Share::percent),
+            "bake": {"min": s.bake.min.as_secs_f64(), "max": s.bake.max.as_secs_f64()},
+            "approval": s.approval.is_some(),
+        })
+    };
+    json!({
+        "apiVersion": "serin.dev/v1alpha1",
+        "kind": "Release",
+        "metadata": {"name": name.name, "namespace": name.namespace},
+        "spec": {
+            "host": host.to_string(),
+            "stable": {"labels": stable},
+            "candidate": {"labels": candidate},
+            "steps": steps.iter().map(step).collect::<Vec<_>>(),
+        },
+        "status": entry.status,
+    })
+}
+
+async fn list(State(api): State<Api>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
+    api.tokens.who(&headers, Role::Viewer)?;
+    let items: Vec<Value> = api.releases.each(None).iter().map(document).collect();
+    Ok(Json(json!({"items": items})))
+}
+
+async fn one(
+    State(api): State<Api>,
+    Part((namespace, name)): Part<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Failure> {
+    api.tokens.who(&headers, Role::Viewer)?;
+    let name = ObjectName { namespace, name };
+    let entry = api.releases.each(Some(&name)).pop();
+    let missing = || Failure(StatusCode::NOT_FOUND, format!("there is no release {name}"));
+    Ok(Json(document(&entry.ok_or_else(missing)?)))
+}
+
+async fn act(
+    State(api): State<Api>,
+    Part((namespace, name, action)): Part<(String, String, String)>,
+    headers: HeaderMap,
+    body: String,
+) -> Result<Json<Value>, Failure> {
+    let (who, role) = api.tokens.who(&headers, Role::Releaser)?;
+    let body: Value = serde_json::from_str(if body.is_empty() { "{}" } else { &body })
+        .map_err(|e| Failure(StatusCode::BAD_REQUEST, format!("the body is no JSON: {e}")))?;
+    let text = body["comment"].as_str().unwrap_or_default().to_owned();
+    let name = ObjectName { namespace, name };
+    let says = match action.as_str() {
+        "start" => Command::Start,
+        "pause" => Command::Pause(text),
+        "resume" => Command::Resume,
+        "approve" => {
+            approves(&api, &name, role)?;
+            Command::Approve(text)
+        }
+        "promote" => Command::Promote { all: body["full"] == json!(true) },
+        "abort" => Command::Abort(text),
+        "undo" => Command::Undo(text),
+        other => return Err(Failure(StatusCode::NOT_FOUND, format!("'{other}' is no action"))),
+    };
+    if api.releases.each(Some(&name)).is_empty() {
+        return Err(Failure(StatusCode::NOT_FOUND, format!("there is no release {name}")));
+    }
+    let status: Status = api.releases.command(&name, &who, says).map_err(|e| Failure(StatusCode::CONFLICT, e))?;
+    Ok(Json(json!({"status": status})))
+}
+
+/// Whether a role is what the step at hand asks for.
+fn approves(api: &Api, name: &ObjectName, role: Role) -> Result<(), Failure> {
+    let Some(entry) = api.releases.each(Some(name)).pop() else { return Ok(()) };
+    let asked = entry.spec.steps.get(entry.status.step).and_then(|s| s.approval.as_ref()).map(|a| a.role.as_str());
+    if asked == Some("admin") && role < Role::Admin {
+        return Err(Failure(StatusCode::FORBIDDEN, "this step is approved by an admin only".to_owned()));
+    }
+    Ok(())
+}
+
+async fn events(
+    State(api): State<Api>,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Failure> {
+    api.tokens.who(&headers, Role::Viewer)?;
+    let after = query.get("after").and_then(|a| a.parse().ok()).unwrap_or(0);
+    let list = api.releases.events(after).into_iter().map(
+        |h| json!({"number": h.number, "namespace": h.release.namespace, "release": h.release.name, "event": h.event}),
+    );
+    Ok(Json(json!({"events": list.collect::<Vec<_>>()})))
+}
+
+async fn audit(State(api): State<Api>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
+    api.tokens.who(&headers, Role::Viewer)?;
+    Ok(Json(match api.releases.audited() {
+        Ok((entries, hash)) => json!({"whole": true, "entries": entries, "hash": hash}),
+        Err(why) => json!({"whole": false, "reason": why}),
+    }))
+}

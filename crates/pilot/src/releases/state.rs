@@ -1,0 +1,61 @@
+//! The status of releases in a file: written whole beside it and put in its place, so that there is always a whole one.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::{Map, Value};
+use serin_delivery::{Phase, Status};
+use serin_model::ObjectName;
+
+/// The file.
+pub(super) struct StateFile {
+    path: PathBuf,
+    written: String,
+    /// Phases that are safely on the disk.
+    synced: Vec<(Phase, usize)>,
+}
+
+impl StateFile {
+    /// Reads what is there.
+    pub(super) fn open(path: &Path) -> anyhow::Result<(Self, BTreeMap<ObjectName, Status>)> {
+        let mut found = BTreeMap::new();
+        if path.exists() {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read --state {}", path.display()))?;
+            let all: BTreeMap<String, Status> = serde_json::from_str(&text)
+                .with_context(|| format!("--state {}: not a state file; move it away to begin anew", path.display()))?;
+            for (name, status) in all {
+                let (namespace, name) = name.split_once('/').unwrap_or(("default", &name));
+                found.insert(ObjectName { namespace: namespace.to_owned(), name: name.to_owned() }, status);
+            }
+        }
+        Ok((Self { path: path.to_path_buf(), written: String::new(), synced: Vec::new() }, found))
+    }
+
+    /// Writes all of it, when it has changed.
+    pub(super) fn save<'a>(&mut self, all: impl Iterator<Item = (&'a ObjectName, &'a Status)>) -> anyhow::Result<()> {
+        let mut map = Map::new();
+        let mut phases = Vec::new();
+        for (name, status) in all {
+            phases.push((status.phase, status.step));
+            map.insert(format!("{}/{}", name.namespace, name.name), serde_json::to_value(status)?);
+        }
+        let text = Value::Object(map).to_string();
+        if text == self.written {
+            return Ok(());
+        }
+        let beside = self.path.with_extension("new");
+        let mut file = std::fs::File::create(&beside)?;
+        file.write_all(text.as_bytes())?;
+        // Evidence that is lost with the machine's power is measured again; a decision must not be.
+        if phases != self.synced {
+            file.sync_all()?;
+        }
+        std::fs::rename(&beside, &self.path)?;
+        self.synced = phases;
+        self.written = text;
+        Ok(())
+    }
+}
