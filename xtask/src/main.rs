@@ -3,6 +3,7 @@
 mod descriptors;
 mod fields;
 mod interop;
+mod judge;
 mod profile;
 mod tidy;
 
@@ -14,7 +15,8 @@ cargo xtask COMMAND
   interop      run the mesh's acceptance with real peers, which it installs under target/
   profile      instructions of a request by function (needs valgrind and h2load; takes the options of the bench)
   descriptors  rebuild crates/proxy/descriptors.bin from the envoy-types crate
-  fields       rebuild docs/envoy-fields.md from the decoders";
+  fields       rebuild docs/envoy-fields.md from the decoders
+  judge        rebuild docs/judge.md: how often the judge of releases is wrong (best with --release)";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,6 +26,7 @@ fn main() -> anyhow::Result<()> {
         Some("profile") => profile::run(arguments.get(1..).unwrap_or_default()),
         Some("descriptors") => descriptors::run(),
         Some("fields") => fields::run(),
+        Some("judge") => judge::run(),
         _ => bail!("{HELP}"),
     }
 }

@@ -3,5 +3,8 @@
 //! Every command returns an exit code; what it found goes to standard output, what went wrong to standard error.
 
 mod analyze;
+mod pilot;
+mod release;
 
 pub use analyze::{AnalyzeOptions, analyze};
+pub use release::{ReleaseOptions, release};

@@ -52,8 +52,8 @@ pub(crate) fn ln_mean_exp(logs: impl Iterator<Item = f64> + Clone) -> f64 {
 pub struct Regression {
     /// By ratio, the logarithm of what a bet on it has become.
     bets: [f64; 7],
-    /// The logarithm of a bet on windows instead of events, which clusters of events cannot fool.
-    windows: f64,
+    /// The same for bets on windows instead of events.
+    windows: [f64; 7],
 }
 
 impl Regression {
@@ -63,12 +63,14 @@ impl Regression {
             return;
         }
         let Window { candidate, others, share } = window;
-        for (bet, ratio) in self.bets.iter_mut().zip(RATIOS) {
+        let part = candidate / (candidate + others);
+        for ((bet, window), ratio) in self.bets.iter_mut().zip(&mut self.windows).zip(RATIOS) {
             let expected = shifted(ratio, share);
             *bet += candidate * (expected / share).ln() + others * ((1.0 - expected) / (1.0 - share)).ln();
+            // Of a window with one event this makes the same; of one with many, what they have in common.
+            let lambda = (ratio - 1.0) / (share * (ratio - 1.0) + 1.0);
+            *window += robust(part, share, lambda).ln();
         }
-        let part = candidate / (candidate + others);
-        self.windows += robust(part, share, 0.5 / share).ln();
     }
 
     /// ln E of the events alone.
@@ -77,10 +79,11 @@ impl Regression {
         ln_mean_exp(self.bets.iter().copied())
     }
 
-    /// ln E: the mean of both bets, which is one again.
+    /// ln E of the windows: what decides. Failures come in clusters, of one user or one second, and a cluster that falls on the
+    /// candidate whole is one piece of bad luck, not many; bets on single events would take it for many.
     #[must_use]
     pub fn ln_evidence(&self) -> f64 {
-        ln_mean_exp([self.ln_events(), self.windows].into_iter())
+        ln_mean_exp(self.windows.iter().copied())
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) async fn serve(socket: tokio::net::TcpListener, admin: Admin, more: R
         .route("/debug/configz", get(configz))
         .route("/debug/diagnosticz", get(diagnosticz))
         .route("/debug/loadz", get(loadz))
+        .route("/debug/processz", get(|| async { Json(json!({"pid": std::process::id()})) }))
         .with_state(admin)
         .merge(more);
     if let Err(error) = axum::serve(socket, router).await {
@@ -44,6 +45,7 @@ const INDEX: &str = "serin pilot\n  \
     /debug/configz: objects in force\n  \
     /debug/diagnosticz: findings about documents\n  \
     /api/v1/releases: releases and what can be done with them\n  \
+    /debug/processz: the process\n  \
     /debug/loadz: requests that proxies report, by endpoint\n";
 
 async fn syncz(Extract(admin): Extract<Admin>) -> Json<Value> {

@@ -113,7 +113,7 @@ impl Releases {
         let gone: Vec<ObjectName> = inner.entries.keys().filter(|n| !documents.contains_key(n)).cloned().collect();
         for name in gone {
             inner.entries.remove(&name);
-            inner.audit.write(now(), "the documents", &name, "its document is gone", &serde_json::Value::Null);
+            inner.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
         }
         for (name, spec) in documents {
             let print = format!("{:016x}", xxhash_rust::xxh64::xxh64(format!("{spec:?}").as_bytes(), 0));
@@ -198,7 +198,7 @@ impl Releases {
         let events = command(&entry.spec, &mut entry.status, (who, says), now())?;
         let value =
             serde_json::json!({"before": before.phase, "after": entry.status.phase, "target": entry.status.target});
-        inner.audit.write(now(), who, name, &text, &value);
+        inner.audit.write((now(), who), name, &text, &value);
         inner.happened(name, &events);
         inner.entries.insert(name.clone(), entry.clone());
         inner.save();
@@ -244,7 +244,7 @@ impl Inner {
                 "evidence": after.judgement.steps.last(),
                 "lnEvidence": after.judgement.ln_evidence,
             });
-            self.audit.write(event.at, "serin", name, &event.reason, &value);
+            self.audit.write((event.at, "serin"), name, &event.reason, &value);
         }
     }
 

@@ -27,6 +27,8 @@ enum Command {
     Proxy(serin_proxy::ProxyOptions),
     /// Check documents without a pilot
     Analyze(serin_console::AnalyzeOptions),
+    /// Look at releases and move them
+    Release(serin_console::ReleaseOptions),
     /// Run one of Bookinfo's applications
     #[command(hide = true)]
     DemoApp(serin_demo::AppOptions),
@@ -61,6 +63,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
             serin_proxy::run(options).map(done)
         }
         Command::Analyze(options) => serin_console::analyze(options),
+        Command::Release(options) => serin_console::release(options),
         Command::DemoApp(options) => {
             exit_with_parent(true)?;
             serin_demo::app(options).map(done)

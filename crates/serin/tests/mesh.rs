@@ -16,6 +16,8 @@ mod loads;
 mod metrics;
 #[path = "mesh/page.rs"]
 mod page;
+#[path = "mesh/releases.rs"]
+mod releases;
 #[path = "mesh/weights.rs"]
 mod weights;
 

@@ -11,7 +11,7 @@ use serin_resources::connection_manager::RouteSource;
 use serin_resources::listener::{Direction, Filter, Listener};
 use serin_resources::route::{Route, RouteConfiguration, VirtualHost};
 
-use crate::route::Place;
+use crate::destination::Place;
 use crate::{ResourceSet, cluster, naming, route, scope, sidecar};
 
 pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceSet {

@@ -5,7 +5,9 @@
 //! Precedence is decided here: proxies take the first matching route and nothing is left for them to choose.
 
 mod cluster;
+mod destination;
 mod gateway;
+mod matches;
 mod naming;
 mod policy;
 mod release;

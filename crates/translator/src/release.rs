@@ -10,7 +10,8 @@ use serin_resources::route::{
     WeightedCluster,
 };
 
-use crate::route::{self, Place};
+use crate::destination::{self, Place};
+use crate::matches::route_match;
 use crate::scope;
 
 /// Everything, in the parts that weights are divided into.
@@ -87,7 +88,7 @@ pub(crate) fn applied(mut route: Route, destinations: &[Destination], place: &Pl
     }
     let mut routes = Vec::new();
     for cohort in parts.iter().filter_map(|(_, c)| c.as_ref()).flat_map(|c| &c.overlay.cohorts) {
-        if !route::reaches_here(cohort, place) {
+        if !destination::reaches_here(cohort, place) {
             continue;
         }
         let ahead = split(forward, &parts, place, true);
@@ -117,18 +118,18 @@ fn split(
         let weight = if single { 1 } else { destination.weight };
         let part = |parts: u32| (u64::from(weight) * u64::from(scale) * u64::from(parts) / u64::from(ALL)) as u32;
         let Some(Concerned { overlay, arms }) = concerned else {
-            rest.push(route::cluster_of(destination, place, None, part(ALL)));
+            rest.push(destination::cluster_of(destination, place, None, part(ALL)));
             continue;
         };
         let share = if ahead { ALL } else { overlay.weight.parts() };
         let compared = if ahead || arms.baseline.is_none() { 0 } else { share.min(ALL - share) };
-        first.push(route::cluster_of(destination, place, Some(&arms.candidate), part(share)));
+        first.push(destination::cluster_of(destination, place, Some(&arms.candidate), part(share)));
         if let Some(baseline) = &arms.baseline {
-            rest.push(route::cluster_of(destination, place, Some(baseline), part(compared)));
+            rest.push(destination::cluster_of(destination, place, Some(baseline), part(compared)));
         }
-        rest.push(route::cluster_of(destination, place, Some(&arms.stable), part(ALL - share - compared)));
+        rest.push(destination::cluster_of(destination, place, Some(&arms.stable), part(ALL - share - compared)));
         if overlay.mirror.parts() > 0 && !ahead {
-            let cluster = route::cluster_of(destination, place, Some(&arms.candidate), 1).name;
+            let cluster = destination::cluster_of(destination, place, Some(&arms.candidate), 1).name;
             mirrors.push(Mirror { cluster, share: overlay.mirror.parts(), ..Mirror::default() });
         }
         sticky = sticky.or(overlay.stickiness.as_ref());
@@ -160,7 +161,7 @@ fn source(key: &HashKey) -> HashSource {
 
 /// What must hold of the route and of the cohort.
 fn both(own: &RouteMatch, cohort: &HttpMatch) -> RouteMatch {
-    let other = route::route_match(cohort);
+    let other = route_match(cohort);
     let mut both = own.clone();
     both.headers.extend(other.headers.clone());
     both.query.extend(other.query.clone());

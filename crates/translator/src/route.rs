@@ -1,30 +1,20 @@
 //! Rules of a VirtualService as routes, in order, for one proxy.
 
 use serin_model::{
-    Action, Destination, GatewayRef, HashKey, Headers, HttpMatch, HttpRoute, MeshSnapshot, PathRedirect, ProxyIdentity,
-    Rewrite, Service, StringMatch, VirtualService, selects,
+    Action, Destination, HashKey, HttpMatch, HttpRoute, MeshSnapshot, PathRedirect, ProxyIdentity, Rewrite, Service,
+    VirtualService, selects,
 };
 use serin_resources::fault::FILTER as FAULT;
 use serin_resources::http_filter::{CORS, FilterConfig, PerRoute, PerRoutes};
-use serin_resources::matcher::{
-    HeaderMatcher, HeaderPredicate, QueryMatcher, QueryPredicate, RegexRewrite, StringMatch as Pattern, StringMatcher,
-};
+use serin_resources::matcher::RegexRewrite;
 use serin_resources::route::{
     self, Forward, HashCookie, HashPolicy, HashSource, HostRewrite, Mirror, PathMatch, PathRewrite, Route, RouteMatch,
     WeightedCluster,
 };
 
+use crate::destination::{self, Place};
+use crate::matches::route_match;
 use crate::{naming, policy, release, scope};
-
-/// Where routes will be used, which decides which of them are.
-pub(crate) struct Place<'a> {
-    pub(crate) mesh: &'a MeshSnapshot,
-    pub(crate) proxy: &'a ProxyIdentity,
-    /// Port that callers used.
-    pub(crate) port: u16,
-    /// The mesh, or one gateway.
-    pub(crate) gateway: &'a GatewayRef,
-}
 
 /// The routes of a rule in this place; nothing follows a route that matches everything.
 pub(crate) fn routes(rule: &VirtualService, place: &Place<'_>) -> Vec<Route> {
@@ -82,12 +72,6 @@ fn reaches(condition: &HttpMatch, rule: &VirtualService, place: &Place<'_>) -> b
             rule.gateways.contains(place.gateway) && namespace && selects(&condition.source_labels, &place.proxy.labels)
         }
     }
-}
-
-/// Whether a cohort can come this way: what is known of callers when routes are made.
-pub(crate) fn reaches_here(cohort: &HttpMatch, place: &Place<'_>) -> bool {
-    let namespace = cohort.source_namespace.as_ref().is_none_or(|n| *n == place.proxy.name.namespace);
-    cohort.port.is_none_or(|p| p == place.port) && namespace && selects(&cohort.source_labels, &place.proxy.labels)
 }
 
 fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> Vec<Route> {
@@ -164,7 +148,7 @@ fn mirror(mirror: &serin_model::Mirror, place: &Place<'_>) -> Mirror {
 /// What requests to a destination are hashed by, when its rule chooses instances so.
 fn hash(destination: &Destination, place: &Place<'_>) -> Option<HashPolicy> {
     let service = place.mesh.service(&destination.host)?;
-    let port = destination_port(destination, place);
+    let port = destination::port_of(destination, place);
     hash_policy(place.mesh, place.proxy, (service, port), destination.subset.as_deref())
 }
 
@@ -192,39 +176,7 @@ pub(crate) fn hash_policy(
 }
 
 fn cluster(destination: &Destination, place: &Place<'_>) -> WeightedCluster {
-    cluster_of(destination, place, destination.subset.as_deref(), destination.weight)
-}
-
-/// The cluster of a subset of a destination, with its part of the requests.
-pub(crate) fn cluster_of(
-    destination: &Destination,
-    place: &Place<'_>,
-    subset: Option<&str>,
-    weight: u32,
-) -> WeightedCluster {
-    let Headers { request, response } = &destination.headers;
-    let subset = subset.unwrap_or_default();
-    WeightedCluster {
-        name: naming::outbound(destination_port(destination, place), subset, &destination.host),
-        weight,
-        request_headers: policy::headers(request),
-        response_headers: policy::headers(response),
-        host_rewrite: policy::authority(request),
-        ..WeightedCluster::default()
-    }
-}
-
-/// The port a destination means: its own, the service's only one, the caller's, or the service's first.
-fn destination_port(destination: &Destination, place: &Place<'_>) -> u16 {
-    if let Some(port) = destination.port {
-        return port;
-    }
-    let Some(service) = place.mesh.service(&destination.host) else { return place.port };
-    match service.ports.as_slice() {
-        [only] => only.number,
-        _ if service.port(place.port).is_some() => place.port,
-        ports => ports.iter().find(|p| p.protocol.is_http()).map_or(place.port, |p| p.number),
-    }
+    destination::cluster_of(destination, place, destination.subset.as_deref(), destination.weight)
 }
 
 fn path_rewrite(rewrite: &Rewrite, matches: &RouteMatch) -> Option<PathRewrite> {
@@ -238,51 +190,4 @@ fn path_rewrite(rewrite: &Rewrite, matches: &RouteMatch) -> Option<PathRewrite> 
         }
         _ => Some(PathRewrite::Prefix(uri.clone())),
     }
-}
-
-pub(crate) fn route_match(condition: &HttpMatch) -> RouteMatch {
-    let path = match &condition.uri {
-        None | Some(StringMatch::Present) => PathMatch::Prefix("/".to_owned()),
-        Some(StringMatch::Exact(p)) => PathMatch::Exact(p.clone()),
-        Some(StringMatch::Prefix(p)) => PathMatch::Prefix(p.clone()),
-        Some(StringMatch::Regex(r)) => PathMatch::Regex(r.clone()),
-    };
-    let mut headers: Vec<HeaderMatcher> = Vec::new();
-    for (name, value) in
-        [(":method", &condition.method), (":authority", &condition.authority), (":scheme", &condition.scheme)]
-    {
-        headers.extend(value.as_ref().map(|v| header_match(name, v, false)));
-    }
-    headers.extend(condition.headers.iter().map(|(name, value)| header_match(name, value, false)));
-    headers.extend(condition.without_headers.iter().map(|(name, value)| header_match(name, value, true)));
-    let query = condition.query.iter().map(|(name, value)| QueryMatcher {
-        name: name.clone(),
-        value: pattern(value).map_or(QueryPredicate::Present(true), QueryPredicate::Value),
-    });
-    RouteMatch {
-        path,
-        case_sensitive: !condition.ignore_uri_case,
-        headers,
-        query: query.collect(),
-        cookies: Vec::new(),
-        grpc: false,
-        share: None,
-    }
-}
-
-fn header_match(name: &str, value: &StringMatch, invert: bool) -> HeaderMatcher {
-    let predicate = pattern(value).map_or(HeaderPredicate::Present(true), HeaderPredicate::Value);
-    let missing_is_empty = invert && predicate != HeaderPredicate::Present(true);
-    HeaderMatcher { name: name.to_owned(), predicate, invert, missing_is_empty }
-}
-
-fn pattern(value: &StringMatch) -> Option<StringMatcher> {
-    let pattern = match value {
-        StringMatch::Exact(s) => Pattern::Exact(s.clone()),
-        StringMatch::Prefix(s) if s.is_empty() => return None,
-        StringMatch::Prefix(s) => Pattern::Prefix(s.clone()),
-        StringMatch::Regex(s) => Pattern::Regex(s.clone()),
-        StringMatch::Present => return None,
-    };
-    Some(StringMatcher::new(pattern))
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serin_model::{GatewayRef, MeshSnapshot, ProxyIdentity, Service};
 use serin_resources::route::{Action, Respond, VirtualHost};
 
-use crate::route::{self, Place};
+use crate::destination::Place;
+use crate::route;
 use crate::{naming, release, scope};
 
 /// Which services a listener serves, and by which port.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A crate, what it may use, and which outside crates are forbidden to it.
-const EDGES: [(&str, &[&str]); 16] = [
+const EDGES: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("http1", &[]),
     ("http2", &["http1"]),
@@ -14,6 +14,7 @@ const EDGES: [(&str, &[&str]); 16] = [
     ("ingest", &["model"]),
     ("translator", &["model", "resources"]),
     ("traffic", &["resources", "http1"]),
+    ("delivery", &["model"]),
     ("proxy", &["resources", "traffic", "xds", "http1", "http2", "telemetry"]),
     ("pilot", &["model", "ingest", "translator", "resources", "delivery", "xds", "telemetry"]),
     ("console", &["model", "ingest", "translator", "resources", "traffic", "delivery", "telemetry"]),

@@ -85,6 +85,14 @@ fn steps_of_different_shares_add_up() {
 fn windows_are_bet_on_too() {
     let bets = [0.2, 0.5, 0.3].map(|part| robust(part, 0.1, 5.0));
     near(bets.iter().product(), 9.0, 1e-12);
+    let mut single = Regression::default();
+    for event in [window(1.0, 0.0, 0.1), window(0.0, 1.0, 0.1), window(1.0, 0.0, 0.1)] {
+        single.add(event);
+    }
+    near(single.ln_evidence(), single.ln_events(), 1e-12);
+    let mut cluster = Regression::default();
+    cluster.add(window(20.0, 0.0, 0.05));
+    assert!(cluster.ln_evidence() < 3.0 && cluster.ln_events() > 40.0, "one cluster is one piece of bad luck");
     let mut none = Regression::default();
     none.add(window(0.0, 0.0, 0.1));
     none.add(window(5.0, 0.0, 1.0));

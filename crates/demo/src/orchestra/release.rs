@@ -98,7 +98,8 @@ pub(super) async fn play(scenario: Scenario, plan: &Plan, places: &Places, as_js
     tokio::time::sleep(Duration::from_secs(2)).await;
     std::fs::write(plan.rules.join("release.yaml"), RELEASE).context("cannot write the release")?;
     if !as_json {
-        println!("Release reviews-v3 begins, under {} requests a second.\n", scenario.rate());
+        let rate = scenario.rate();
+        writeln!(std::io::stdout(), "Release reviews-v3 begins, under {rate} requests a second.\n")?;
     }
     let client = Client::new();
     let mut after = 0;
@@ -113,7 +114,7 @@ pub(super) async fn play(scenario: Scenario, plan: &Plan, places: &Places, as_js
                 let (sent, failed) = load.stop();
                 let found = line["outcome"].as_str().unwrap_or_default();
                 if !as_json {
-                    println!("\n{found} after {sent} requests, of which {failed} failed.");
+                    writeln!(std::io::stdout(), "\n{found} after {sent} requests, of which {failed} failed.")?;
                 }
                 return Ok(found == scenario.outcome());
             }

@@ -42,7 +42,7 @@ impl Audit {
     }
 
     /// Adds a line.
-    pub(super) fn write(&mut self, at: u64, who: &str, release: &ObjectName, what: &str, value: &Value) {
+    pub(super) fn write(&mut self, (at, who): (u64, &str), release: &ObjectName, what: &str, value: &Value) {
         self.count += 1;
         let mut line = json!({
             "number": self.count,
@@ -112,7 +112,7 @@ mod tests {
         let mut audit = Audit::open(None).unwrap();
         let name = ObjectName { namespace: "default".to_owned(), name: "r".to_owned() };
         for n in 0..5 {
-            audit.write(n, "ann", &name, "pause", &json!({"n": n}));
+            audit.write((n, "ann"), &name, "pause", &json!({"n": n}));
         }
         assert_eq!(audit.verify().unwrap().0, 5);
         let whole = audit.lines.concat();

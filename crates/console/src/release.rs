@@ -1,0 +1,283 @@
+//! `serin release`: looking at releases and moving them.
+
+mod import;
+mod plan;
+mod show;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::pilot::Pilot;
+
+/// Options of `serin release`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  serin release list\n  serin release watch reviews-v3\n  serin release approve reviews-v3 -m 'looks good'\n  \
+    serin release status reviews-v3 --wait --timeout 30m\n  serin release lint release.yaml --rps 50"
+)]
+pub struct ReleaseOptions {
+    #[command(subcommand)]
+    command: Command,
+    /// The pilot's admin address
+    #[arg(long, global = true, env = "SERIN_PILOT", value_name = "HOST:PORT", default_value = "127.0.0.1:15014")]
+    pilot: String,
+    /// Who asks, where the pilot wants to know
+    #[arg(long, global = true, env = "SERIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Namespace of the release
+    #[arg(short, long, global = true, default_value = "default")]
+    namespace: String,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Command {
+    /// All releases
+    List(OutputOptions),
+    /// One release with its status
+    Get(NamedOutput),
+    /// One release, drawn anew while it moves
+    Watch(Named),
+    /// How a release ends: 0 promoted, 1 rolled back, 2 cannot say, 3 still under way
+    Status(StatusOptions),
+    /// Begin a release that waits for it
+    Start(Said),
+    /// Go no further for now
+    Pause(Said),
+    /// Go on
+    Resume(Said),
+    /// Consent to the step at hand
+    Approve(Said),
+    /// Go on to the next step, whatever the evidence
+    Promote(PromoteOptions),
+    /// Back to the stable version, at once
+    Abort(Said),
+    /// Back to the stable version after a promotion
+    Undo(Said),
+    /// Check releases in files: what they can see, and how long it takes
+    Lint(plan::LintOptions),
+    /// Play a release with made-up traffic
+    Simulate(plan::SimulateOptions),
+    /// The audit log: whether it is whole
+    Audit(AuditOptions),
+    /// Turn a Flagger Canary or an Argo Rollout into a Release
+    Import(ImportOptions),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+#[derive(Debug, Clone, Args)]
+struct OutputOptions {
+    /// How it is shown
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Args)]
+struct NamedOutput {
+    name: String,
+    /// How it is shown
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Args)]
+struct Named {
+    name: String,
+}
+
+#[derive(Debug, Clone, Args)]
+struct Said {
+    name: String,
+    /// Why, for the record
+    #[arg(short = 'm', long, default_value = "")]
+    comment: String,
+}
+
+#[derive(Debug, Clone, Args)]
+struct PromoteOptions {
+    name: String,
+    /// To the end, not only to the next step
+    #[arg(long)]
+    full: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+struct StatusOptions {
+    name: String,
+    /// Wait until it has ended
+    #[arg(long)]
+    wait: bool,
+    /// Wait at most so long
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = plan::duration)]
+    timeout: Duration,
+}
+
+#[derive(Debug, Clone, Args)]
+struct AuditOptions {
+    /// Follow the chain of hashes from its beginning
+    #[arg(long)]
+    verify: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+struct ImportOptions {
+    /// Files with Canary, Rollout and AnalysisTemplate documents
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the pilot cannot be reached, does not know the release, or refuses; when a file cannot be read.
+pub fn release(options: &ReleaseOptions) -> anyhow::Result<ExitCode> {
+    let asker = Asker { options, pilot: Pilot::new(&options.pilot, options.token.clone())? };
+    match &options.command {
+        Command::List(o) => asker.list(o.output),
+        Command::Get(o) => asker.get(&o.name, o.output),
+        Command::Watch(o) => asker.watch(&o.name),
+        Command::Status(o) => asker.status(o),
+        Command::Start(o) => asker.act("start", o),
+        Command::Pause(o) => asker.act("pause", o),
+        Command::Resume(o) => asker.act("resume", o),
+        Command::Approve(o) => asker.act("approve", o),
+        Command::Abort(o) => asker.act("abort", o),
+        Command::Undo(o) => asker.act("undo", o),
+        Command::Promote(o) => asker.says(&o.name, "promote", &json!({"full": o.full})),
+        Command::Lint(o) => plan::lint(o),
+        Command::Simulate(o) => plan::simulate(o),
+        Command::Audit(o) => asker.audit(o),
+        Command::Import(o) => import::run(&o.files),
+    }
+}
+
+struct Asker<'a> {
+    options: &'a ReleaseOptions,
+    pilot: Pilot,
+}
+
+impl Asker<'_> {
+    fn path(&self, name: &str) -> String {
+        format!("/api/v1/releases/{}/{name}", self.options.namespace)
+    }
+
+    fn list(&self, output: Output) -> anyhow::Result<ExitCode> {
+        let all = self.pilot.get("/api/v1/releases")?;
+        match output {
+            Output::Table => print(&show::table(all["items"].as_array().map(Vec::as_slice).unwrap_or_default()))?,
+            _ => print(&formatted(&all, output)?)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn get(&self, name: &str, output: Output) -> anyhow::Result<ExitCode> {
+        let one = self.pilot.get(&self.path(name))?;
+        match output {
+            Output::Table => {
+                let proxies = self.pilot.get("/debug/syncz").unwrap_or_default();
+                print(&show::tree(&one, &proxies))?;
+            }
+            _ => print(&formatted(&one, output)?)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn watch(&self, name: &str) -> anyhow::Result<ExitCode> {
+        let drawn = std::io::stdout().is_terminal();
+        let mut before = String::new();
+        loop {
+            let one = self.pilot.get(&self.path(name))?;
+            let proxies = self.pilot.get("/debug/syncz").unwrap_or_default();
+            let text = show::tree(&one, &proxies);
+            if text != before {
+                // On a terminal the picture is drawn in place.
+                print(&format!("{}{text}", if drawn { "\u{1b}[H\u{1b}[J" } else { "" }))?;
+                before = text;
+            }
+            if let Some(code) = ending(&one["status"]) {
+                return Ok(code);
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    fn status(&self, options: &StatusOptions) -> anyhow::Result<ExitCode> {
+        let started = Instant::now();
+        loop {
+            let one = self.pilot.get(&self.path(&options.name))?;
+            let status = &one["status"];
+            let over = ending(status);
+            let late = !options.wait || started.elapsed() >= options.timeout;
+            if over.is_some() || late {
+                let word = |key: &str| status[key].as_str().unwrap_or_default().to_owned();
+                print(&format!("{}: {}\n", word("phase"), word("reason")))?;
+                return Ok(over.unwrap_or(ExitCode::from(3)));
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    fn act(&self, action: &str, said: &Said) -> anyhow::Result<ExitCode> {
+        self.says(&said.name, action, &json!({"comment": said.comment}))
+    }
+
+    fn says(&self, name: &str, action: &str, body: &Value) -> anyhow::Result<ExitCode> {
+        let answer = self.pilot.post(&format!("{}/{action}", self.path(name)), body)?;
+        let status = &answer["status"];
+        print(&format!("{name}: {}\n", status["phase"].as_str().unwrap_or_default()))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn audit(&self, options: &AuditOptions) -> anyhow::Result<ExitCode> {
+        let answer = self.pilot.get("/api/v1/audit")?;
+        if answer["whole"] == json!(true) {
+            let hash = answer["hash"].as_str().unwrap_or_default();
+            print(&format!(
+                "{} entries{}, last {hash}\n",
+                answer["entries"],
+                if options.verify { ", whole" } else { "" }
+            ))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        eprintln!("error: the audit log is not whole: {}", answer["reason"].as_str().unwrap_or_default());
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+/// How a release ended; `None` while it has not. One that waits for a person cannot say.
+fn ending(status: &Value) -> Option<ExitCode> {
+    match status["phase"].as_str() {
+        Some("promoted") => Some(ExitCode::SUCCESS),
+        Some("rolledBack") => Some(ExitCode::from(1)),
+        _ if status["held"] == json!(true) => Some(ExitCode::from(2)),
+        _ => None,
+    }
+}
+
+fn formatted(value: &Value, output: Output) -> anyhow::Result<String> {
+    Ok(match output {
+        Output::Yaml => serde_saphyr::to_string(value)?,
+        _ => serde_json::to_string_pretty(value)? + "\n",
+    })
+}
+
+/// Writes to standard output; whoever has seen enough may go.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

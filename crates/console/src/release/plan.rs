@@ -1,0 +1,246 @@
+//! `serin release lint` and `simulate`: what a plan can see, and how it would go.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serin_delivery::judge::{clean_requests, events_until_promotion, events_until_rollback};
+use serin_delivery::verdict::margin;
+use serin_delivery::{Applied, Arm, Command, EventKind, Evidence, Phase, Status, advance, command, overlay};
+use serin_model::{Object, Release, Share};
+
+/// `30s`, `5m`, `1h`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let wrong = || format!("'{text}' is not a duration such as 30s, 5m or 1h");
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let factor = match unit {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    Ok(Duration::from_secs_f64(number * factor))
+}
+
+/// Options of `lint`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct LintOptions {
+    /// Files with Release documents
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Requests a second that the service has
+    #[arg(long, default_value_t = 10.0)]
+    rps: f64,
+    /// Share of them that fail today, in per cent
+    #[arg(long, default_value_t = 0.1)]
+    error_rate: f64,
+}
+
+/// Options of `simulate`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SimulateOptions {
+    /// File with a Release document
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Requests a second that the service has
+    #[arg(long, default_value_t = 50.0)]
+    rps: f64,
+    /// Share of the stable version's requests that fail, in per cent
+    #[arg(long, default_value_t = 0.1)]
+    error_rate: f64,
+    /// Share of the candidate's requests that fail, in per cent; default is the same
+    #[arg(long)]
+    candidate_error_rate: Option<f64>,
+    /// How much slower the candidate's requests are
+    #[arg(long, default_value_t = 1.0)]
+    slower: f64,
+    /// Another one is another traffic
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// The releases in a file; what is wrong with it goes to standard error.
+fn releases(file: &Path) -> anyhow::Result<(Vec<Release>, bool)> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let parsed = serin_ingest::parse(&file.display().to_string(), &text);
+    for diagnostic in &parsed.diagnostics {
+        eprintln!("{}", serin_ingest::render_text(diagnostic, Some(&text), false));
+    }
+    let broken = !parsed.broken.is_empty() || parsed.unreadable || parsed.nameless;
+    let found = parsed.documents.iter().filter_map(|d| match d.object.as_ref() {
+        Object::Release(release) => Some(release.as_ref().clone()),
+        _ => None,
+    });
+    Ok((found.collect(), broken))
+}
+
+pub(super) fn lint(options: &LintOptions) -> anyhow::Result<ExitCode> {
+    let mut failed = false;
+    let mut out = String::new();
+    for file in &options.files {
+        let (releases, broken) = releases(file)?;
+        failed |= broken;
+        for release in &releases {
+            power(release, options, &mut out);
+        }
+        if releases.is_empty() && !broken {
+            let _ = writeln!(out, "{}: no Release in it", file.display());
+        }
+    }
+    super::print(&out)?;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What each step can see, and in which time.
+fn power(release: &Release, options: &LintOptions, out: &mut String) {
+    let rate = options.error_rate / 100.0;
+    let _ = writeln!(
+        out,
+        "Release {}: at {} requests a second, of which {} % fail",
+        release.name, options.rps, options.error_rate
+    );
+    let mut weight = Share::NONE;
+    for (number, step) in release.steps.iter().enumerate() {
+        weight = step.weight.unwrap_or(weight);
+        let share = weight.percent() / 100.0;
+        if share <= 0.0 || share >= 1.0 {
+            let _ = writeln!(
+                out,
+                "  step {}: no weight, nothing is compared; it lasts {}",
+                number + 1,
+                time(step.bake.min.as_secs_f64())
+            );
+            continue;
+        }
+        let analysis = &release.analysis;
+        let failures = |ratio: f64| options.rps * rate * (share * ratio + 1.0 - share);
+        let detect = |ratio: f64| events_until_rollback(ratio, share, analysis.rollback_alpha) / failures(ratio);
+        let relative = events_until_promotion(margin(analysis, share), share, analysis.promote_alpha) / failures(1.0);
+        let limit = analysis.error_rate.filter(|limit| *limit > rate * 2.0);
+        let absolute = limit.map(|limit| clean_requests(limit, analysis.promote_alpha) * 1.6 / (options.rps * share));
+        let promote = absolute.map_or(relative, |a| a.min(relative)).max(step.bake.min.as_secs_f64());
+        let _ = writeln!(
+            out,
+            "  step {}: {weight} % — advances after {}, sees 2 times the failures after {}, 10 times after {}",
+            number + 1,
+            time(promote),
+            time(detect(2.0)),
+            time(detect(10.0)),
+            weight = weight.percent()
+        );
+        let most = step.bake.max.as_secs_f64();
+        if promote > most {
+            let what = match analysis.on_deadline {
+                serin_model::OnDeadline::Hold => "it will wait for a person",
+                serin_model::OnDeadline::Promote => "it will go on without evidence",
+                serin_model::OnDeadline::Abort => "it will be rolled back",
+            };
+            let _ = writeln!(out, "    warning: {} are not enough for that: {what}", time(most));
+        }
+        if detect(2.0) > most {
+            let _ = writeln!(
+                out,
+                "    warning: at {} requests a second this step cannot see a doubling of failures in {}",
+                options.rps,
+                time(most)
+            );
+        }
+    }
+}
+
+fn time(seconds: f64) -> String {
+    match seconds {
+        s if !s.is_finite() || s > 1e7 => "for ever".to_owned(),
+        s if s >= 7200.0 => format!("{:.1} h", s / 3600.0),
+        s if s >= 120.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{s:.0} s"),
+    }
+}
+
+pub(super) fn simulate(options: &SimulateOptions) -> anyhow::Result<ExitCode> {
+    let (releases, broken) = releases(&options.file)?;
+    let Some(release) = releases.first().filter(|_| !broken) else {
+        bail!("{}: no sound Release in it", options.file.display());
+    };
+    let mut traffic = Traffic::new(options);
+    let mut status = Status::default();
+    let mut out = format!("{:>8}  {:<18} {:>8}  {}\n", "TIME", "PHASE", "WEIGHT", "WHAT");
+    const LIMIT: u64 = 30 * 24 * 3600;
+    let (mut now, mut answered) = (0u64, 0);
+    while now < LIMIT * 1000 {
+        let share = overlay(release, &status).map_or(0.0, |o| o.weight.percent() / 100.0);
+        traffic.second(share);
+        now += 1000;
+        let (mut events, actions) = advance(release, &mut status, &traffic.evidence, now);
+        for _ in actions {
+            events
+                .extend(command(release, &mut status, ("simulated", Command::Hooked(Ok(()))), now).unwrap_or_default());
+        }
+        if status.phase == Phase::AwaitingApproval && answered != status.since {
+            answered = status.since;
+            let says = Command::Approve("in the simulation".to_owned());
+            events.extend(command(release, &mut status, ("simulated", says), now).unwrap_or_default());
+        }
+        for event in events.iter().filter(|e| e.event != EventKind::Evidence && !e.reason.is_empty()) {
+            let phase = format!("{:?}", event.phase);
+            let _ = writeln!(
+                out,
+                "{:>8}  {phase:<18} {:>6} %  {}",
+                time(now as f64 / 1000.0),
+                event.weights.configured,
+                event.reason
+            );
+        }
+        if status.phase.is_final() || status.held {
+            break;
+        }
+    }
+    let candidate = &traffic.evidence.candidate;
+    let _ = writeln!(out, "\n{} requests reached the candidate, {} failed.", candidate.requests, candidate.failed);
+    super::print(&out)?;
+    Ok(match status.phase {
+        Phase::Promoted => ExitCode::SUCCESS,
+        Phase::RolledBack => ExitCode::from(1),
+        _ => ExitCode::from(2),
+    })
+}
+
+/// Made-up requests.
+struct Traffic<'a> {
+    options: &'a SimulateOptions,
+    evidence: Evidence,
+    rng: fastrand::Rng,
+    owed: f64,
+}
+
+impl<'a> Traffic<'a> {
+    fn new(options: &'a SimulateOptions) -> Self {
+        let applied = Applied { done: 1, of: 1, laggards: Vec::new() };
+        let evidence = Evidence { applied, stable_ready: 1, candidate_ready: 1, ..Evidence::default() };
+        Self { options, evidence, rng: fastrand::Rng::with_seed(options.seed), owed: 0.0 }
+    }
+
+    fn second(&mut self, share: f64) {
+        self.owed += self.options.rps;
+        let worse = self.options.candidate_error_rate.unwrap_or(self.options.error_rate);
+        while self.owed >= 1.0 {
+            self.owed -= 1.0;
+            let candidate = self.rng.f64() < share;
+            let rate = if candidate { worse } else { self.options.error_rate } / 100.0;
+            let failed = self.rng.f64() < rate;
+            // Times as they are: a long tail above some tens of milliseconds.
+            let slower = if candidate { self.options.slower } else { 1.0 };
+            let millis = 20.0 * slower * (-(1.0 - self.rng.f64()).ln()).powf(1.5) + 5.0;
+            let arm: &mut Arm = if candidate { &mut self.evidence.candidate } else { &mut self.evidence.stable };
+            arm.requests += 1;
+            arm.failed += u64::from(failed);
+            let bound = 2f64.powf(((millis * 1000.0).log2() * 8.0).ceil() / 8.0) as u64;
+            *arm.times.entry(bound).or_default() += 1;
+        }
+    }
+}

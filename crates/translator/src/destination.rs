@@ -1,0 +1,54 @@
+//! Where requests go: destinations as clusters, and where the routes to them are used.
+
+use serin_model::{Destination, GatewayRef, Headers, HttpMatch, MeshSnapshot, ProxyIdentity, selects};
+use serin_resources::route::WeightedCluster;
+
+use crate::{naming, policy};
+
+/// Where routes will be used, which decides which of them are.
+pub(crate) struct Place<'a> {
+    pub(crate) mesh: &'a MeshSnapshot,
+    pub(crate) proxy: &'a ProxyIdentity,
+    /// Port that callers used.
+    pub(crate) port: u16,
+    /// The mesh, or one gateway.
+    pub(crate) gateway: &'a GatewayRef,
+}
+
+/// Whether a cohort can come this way: what is known of callers when routes are made.
+pub(crate) fn reaches_here(cohort: &HttpMatch, place: &Place<'_>) -> bool {
+    let namespace = cohort.source_namespace.as_ref().is_none_or(|n| *n == place.proxy.name.namespace);
+    cohort.port.is_none_or(|p| p == place.port) && namespace && selects(&cohort.source_labels, &place.proxy.labels)
+}
+
+/// The cluster of a subset of a destination, with its part of the requests.
+pub(crate) fn cluster_of(
+    destination: &Destination,
+    place: &Place<'_>,
+    subset: Option<&str>,
+    weight: u32,
+) -> WeightedCluster {
+    let Headers { request, response } = &destination.headers;
+    let subset = subset.unwrap_or_default();
+    WeightedCluster {
+        name: naming::outbound(port_of(destination, place), subset, &destination.host),
+        weight,
+        request_headers: policy::headers(request),
+        response_headers: policy::headers(response),
+        host_rewrite: policy::authority(request),
+        ..WeightedCluster::default()
+    }
+}
+
+/// The port a destination means: its own, the service's only one, the caller's, or the service's first.
+pub(crate) fn port_of(destination: &Destination, place: &Place<'_>) -> u16 {
+    if let Some(port) = destination.port {
+        return port;
+    }
+    let Some(service) = place.mesh.service(&destination.host) else { return place.port };
+    match service.ports.as_slice() {
+        [only] => only.number,
+        _ if service.port(place.port).is_some() => place.port,
+        ports => ports.iter().find(|p| p.protocol.is_http()).map_or(place.port, |p| p.number),
+    }
+}
