@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serin_delivery::Arm;
 use serin_xds::Node;
-use serin_xds::load::{Collect, Load, Part, Wanted};
+use serin_xds::load::{Clocked, Collect, Load, Part, Times, Wanted};
 
 /// How often proxies report: what a release is judged by must not be old.
 const EVERY: Duration = Duration::from_millis(500);
@@ -39,11 +39,21 @@ pub(crate) struct Sum {
 
 /// All sums.
 #[derive(Debug, Default)]
-pub(crate) struct Loads(Mutex<BTreeMap<Way, Sum>>);
+pub(crate) struct Loads {
+    sums: Mutex<BTreeMap<Way, Sum>>,
+    /// How long requests took, by node and cluster, of proxies that tell it another way.
+    times: Mutex<BTreeMap<(String, String), BTreeMap<u64, u64>>>,
+}
 
 impl Loads {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Way, Sum>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the times of every cluster that were told another way: upper bounds in microseconds.
+    pub(crate) fn each_clock(&self, mut look: impl FnMut(&str, &BTreeMap<u64, u64>)) {
+        let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.iter().for_each(|((_, cluster), times)| look(cluster, times));
     }
 
     /// Looks at every sum.
@@ -75,6 +85,21 @@ impl Sum {
             {
                 *self.times.entry((millis * 1000.0) as u64).or_default() += named.count;
             }
+        }
+    }
+}
+
+impl Clocked for Loads {
+    fn times(&self, node: &Node, all: Vec<Times>) {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        for Times { cluster, buckets } in all {
+            let mut before = 0;
+            let own = buckets.into_iter().map(|(bound, count)| {
+                let new = count.saturating_sub(before);
+                before = count;
+                ((bound * 1000.0) as u64, new)
+            });
+            times.insert((node.id.clone(), cluster), own.filter(|(_, count)| *count > 0).collect());
         }
     }
 }

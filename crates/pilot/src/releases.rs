@@ -322,12 +322,37 @@ impl Inner {
                 add(&mut evidence.stable, &arm);
             }
         });
+        loads.each_clock(|cluster, times| {
+            let mut parts = cluster.split('|');
+            let outbound = parts.next() == Some("outbound");
+            let (Some(subset), Some(at)) = (parts.nth(1), parts.next()) else { return };
+            let Some(labels) = labels_of(mesh, spec, subset).filter(|_| outbound && at == host) else { return };
+            let arm = Arm { times: times.clone(), ..Arm::default() };
+            if labels == spec.candidate {
+                add(&mut evidence.candidate, &arm);
+            } else if labels == *compared {
+                add(&mut evidence.stable, &arm);
+            }
+        });
         let ready = |labels: &Labels| {
             mesh.instances(&spec.host).iter().filter(|e| e.ready && selects(labels, &e.labels)).count()
         };
         evidence.stable_ready = ready(&spec.stable);
         evidence.candidate_ready = ready(&spec.candidate);
         evidence
+    }
+}
+
+/// The labels of a subset: of a rule, or one that the release made.
+fn labels_of(mesh: &MeshSnapshot, spec: &Release, subset: &str) -> Option<Labels> {
+    match subset {
+        "release-stable" => Some(spec.stable.clone()),
+        "release-candidate" => Some(spec.candidate.clone()),
+        "release-baseline" => spec.baseline.clone(),
+        name => {
+            let rules = mesh.destination_rules().filter(|r| r.host.covers(&spec.host));
+            rules.flat_map(|r| &r.subsets).find(|s| s.name == name).map(|s| s.labels.clone())
+        }
     }
 }
 

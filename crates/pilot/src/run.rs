@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serin_ingest::{render_text, summary};
 use serin_resources::type_url;
-use serin_xds::load::Collector;
+use serin_xds::load::{Clock, Collector};
 use serin_xds::server::Discovery;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,7 +56,8 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(Discovery::service(fleet, &ORDER))
-        .add_service(Collector::service(loads))
+        .add_service(Collector::service(loads.clone()))
+        .add_service(Clock::service(loads))
         .serve_with_incoming(TcpListenerStream::new(xds));
     tokio::select! {
         served = server => served.context("the discovery service failed"),

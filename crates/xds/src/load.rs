@@ -4,6 +4,7 @@
 //! is of the moment. Times travel as named metrics of an endpoint, see [`Named`].
 
 mod collector;
+mod metrics;
 mod reporter;
 mod wire;
 
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use collector::{Collect, Collector};
+pub use metrics::{Clock, Clocked, Times};
 pub use reporter::{Measure, run};
 
 /// What was sent to one cluster.

@@ -120,6 +120,13 @@ fn bootstrap(
             "metadata": {"LABELS": labels, "NAMESPACE": namespace},
         },
         "admin": {"address": socket(admin)},
+        // Load reports of Envoy tell no times: its metrics do.
+        "stats_flush_interval": "1s",
+        "stats_sinks": [{"name": "envoy.stat_sinks.metrics_service", "typed_config": {
+            "@type": "type.googleapis.com/envoy.config.metrics.v3.MetricsServiceConfig",
+            "transport_api_version": "V3",
+            "grpc_service": {"envoy_grpc": {"cluster_name": "pilot"}},
+        }}],
         "cluster_manager": {"load_stats_config": {
             "api_type": "GRPC",
             "transport_api_version": "V3",
