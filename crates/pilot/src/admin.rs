@@ -44,6 +44,8 @@ const INDEX: &str = "serin pilot\n  \
     /debug/syncz: proxies, and how each stands with what it should have\n  \
     /debug/configz: objects in force\n  \
     /debug/diagnosticz: findings about documents\n  \
+    /releases: releases, for a browser\n  \
+    /metrics: releases, for Prometheus\n  \
     /api/v1/releases: releases and what can be done with them\n  \
     /debug/processz: the process\n  \
     /debug/loadz: requests that proxies report, by endpoint\n";

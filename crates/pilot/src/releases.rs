@@ -6,6 +6,7 @@
 mod api;
 mod audit;
 mod outside;
+mod page;
 mod state;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

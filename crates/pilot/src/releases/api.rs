@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use serin_delivery::{Command, Status};
 use serin_model::{ObjectName, Release};
 
-use super::{Entry, Releases};
+use super::{Entry, Releases, page};
 
 /// What somebody may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,6 +92,8 @@ pub(crate) fn routes(releases: Arc<Releases>, tokens: Tokens) -> Router {
         .route("/api/v1/releases/{namespace}/{name}/{action}", post(act))
         .route("/api/v1/events", get(events))
         .route("/api/v1/audit", get(audit))
+        .route("/releases", get(|| async { axum::response::Html(page::PAGE) }))
+        .route("/metrics", get(metrics))
         .with_state(Api { releases, tokens: Arc::new(tokens) })
 }
 
@@ -191,6 +193,11 @@ async fn events(
         |h| json!({"number": h.number, "namespace": h.release.namespace, "release": h.release.name, "event": h.event}),
     );
     Ok(Json(json!({"events": list.collect::<Vec<_>>()})))
+}
+
+async fn metrics(State(api): State<Api>) -> Response {
+    let text = page::metrics(&api.releases.each(None), &api.releases.events(0));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=UTF-8")], text).into_response()
 }
 
 async fn audit(State(api): State<Api>, headers: HeaderMap) -> Result<Json<Value>, Failure> {

@@ -1,0 +1,82 @@
+//! What a browser sees of releases, and what Prometheus does.
+
+use std::fmt::Write as _;
+
+use serin_delivery::{EventKind, Outcome};
+
+use super::{Entry, Happened, now};
+
+/// The page; it asks the API every second and draws what it says. It loads nothing from elsewhere.
+pub(super) const PAGE: &str = include_str!("page.html");
+
+/// Lines of a family: labels and a value.
+type Lines = Vec<(String, f64)>;
+
+/// Releases in Prometheus's text format.
+pub(super) fn metrics(entries: &[Entry], events: &[Happened]) -> String {
+    let each = |value: &dyn Fn(&Entry) -> f64| -> Lines { entries.iter().map(|e| (labels(e), value(e))).collect() };
+    let phases = entries.iter().map(|e| (format!("{},phase=\"{}\"", labels(e), word(&e.status.phase)), 1.0));
+    let weights = entries.iter().flat_map(|e| {
+        let w = e.status.weights;
+        let all = [("configured", Some(w.configured)), ("applied", Some(w.applied)), ("observed", w.observed)];
+        let line = move |(kind, value): (&str, Option<f64>)| Some((format!("{},weight=\"{kind}\"", labels(e)), value?));
+        all.into_iter().filter_map(line)
+    });
+    let duration = |e: &Entry| {
+        let until = if e.status.phase.is_final() { e.status.since } else { now() };
+        if e.status.started == 0 { 0.0 } else { until.saturating_sub(e.status.started) as f64 / 1000.0 }
+    };
+    let flag = |on: bool| f64::from(u8::from(on));
+    let families: [(&str, &str, Lines); 9] = [
+        ("phase", "The phase a release is in.", phases.collect()),
+        ("step", "The step a release is at, from 1.", each(&|e| e.status.step as f64 + 1.0)),
+        ("weight_percent", "The candidate's share of the traffic.", weights.collect()),
+        (
+            "evidence",
+            "Evidence for a rollback; 1 over alpha is enough.",
+            each(&|e| e.status.judgement.ln_evidence.exp()),
+        ),
+        ("paused", "Whether somebody paused it.", each(&|e| flag(e.status.paused.is_some()))),
+        ("held", "Whether it waits for a person.", each(&|e| flag(e.status.held))),
+        ("duration_seconds", "How long it has been under way, or was.", each(&duration)),
+        ("rollback_info", "Why releases went back.", rollbacks(events)),
+        ("ended_total", "Releases that ended, or were left to a person, since this pilot began.", ended(events)),
+    ];
+    let mut out = String::new();
+    for (name, help, lines) in families {
+        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+        let _ = writeln!(out, "# HELP serin_release_{name} {help}\n# TYPE serin_release_{name} {kind}");
+        for (labels, value) in lines {
+            let _ = writeln!(out, "serin_release_{name}{{{labels}}} {value}");
+        }
+    }
+    out
+}
+
+fn labels(entry: &Entry) -> String {
+    let name = &entry.spec.name;
+    format!("namespace=\"{}\",release=\"{}\",host=\"{}\"", name.namespace, name.name, entry.spec.host)
+}
+
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::json!(value).as_str().unwrap_or_default().to_owned()
+}
+
+fn ended(events: &[Happened]) -> Lines {
+    let of = |outcome: Outcome| {
+        let count =
+            events.iter().filter(|h| h.event.event == EventKind::Done && h.event.outcome == Some(outcome)).count();
+        (format!("outcome=\"{}\"", word(&outcome)), count as f64)
+    };
+    [Outcome::Promoted, Outcome::RolledBack, Outcome::Held].map(of).into()
+}
+
+fn rollbacks(events: &[Happened]) -> Lines {
+    let line = |h: &Happened| {
+        let plain = |c: char| if matches!(c, '"' | '\\' | '\n') { '\'' } else { c };
+        let reason: String = h.event.reason.chars().take(120).map(plain).collect();
+        let (namespace, name) = (&h.release.namespace, &h.release.name);
+        (format!("namespace=\"{namespace}\",release=\"{name}\",number=\"{}\",reason=\"{reason}\"", h.number), 1.0)
+    };
+    events.iter().filter(|h| h.event.outcome == Some(Outcome::RolledBack)).map(line).collect()
+}
