@@ -33,24 +33,33 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     }
     let strategy = object.get("strategy").and_then(|s| one_of(&s, &["canary", "blueGreen", "mirrorFirst"]));
     let steps = steps(&object, strategy.as_deref().unwrap_or("canary"));
+    // Everything is read before anything is missed, so that all that is wrong is said at once.
+    let baseline = object.get("baseline").and_then(|b| arm(&b));
+    let stickiness = object.get("stickiness").and_then(|s| stickiness(&s));
+    let analysis = object.get("analysis").map(|a| analysis(&a)).unwrap_or_default();
+    let guard = object.get("guard").and_then(|g| g.duration()).unwrap_or(Duration::from_secs(600));
+    let freezes = object.get("freeze").map(|f| f.list()).unwrap_or_default().iter().filter_map(freeze).collect();
+    let start = object.get("start").and_then(|s| one_of(&s, &["auto", "manual"]));
+    let supersede = object.get("supersede").and_then(|s| one_of(&s, &["queue", "replace", "refuse"]));
+    let alerts = object.get("alerts").map(|a| a.list()).unwrap_or_default().iter().filter_map(alert).collect();
     let release = Release {
         name: name.clone(),
         host: host?,
         stable: stable?,
         candidate: candidate?,
-        baseline: object.get("baseline").and_then(|b| arm(&b)),
-        stickiness: object.get("stickiness").and_then(|s| stickiness(&s)),
+        baseline,
+        stickiness,
         steps,
-        analysis: object.get("analysis").map(|a| analysis(&a)).unwrap_or_default(),
-        guard: object.get("guard").and_then(|g| g.duration()).unwrap_or(Duration::from_secs(600)),
-        freezes: object.get("freeze").map(|f| f.list()).unwrap_or_default().iter().filter_map(freeze).collect(),
-        waits_for_start: object.get("start").and_then(|s| one_of(&s, &["auto", "manual"])).as_deref() == Some("manual"),
-        supersede: match object.get("supersede").and_then(|s| one_of(&s, &["queue", "replace", "refuse"])).as_deref() {
+        analysis,
+        guard,
+        freezes,
+        waits_for_start: start.as_deref() == Some("manual"),
+        supersede: match supersede.as_deref() {
             Some("replace") => Supersede::Replace,
             Some("refuse") => Supersede::Refuse,
             _ => Supersede::Queue,
         },
-        alerts: object.get("alerts").map(|a| a.list()).unwrap_or_default().iter().filter_map(alert).collect(),
+        alerts,
     };
     Some(Object::Release(Box::new(release)))
 }
@@ -181,7 +190,7 @@ fn step(cursor: &Cursor<'_>) -> Option<Step> {
     let approves = object.has("approval") || cursor.peek("approval").is_some();
     let step =
         if approves && step.approval.is_none() { Step { approval: Some(Approval::default()), ..step } } else { step };
-    let empty = step.weight.is_none() && step.cohorts.is_none() && step.mirror.is_none() && step.approval.is_none();
+    let empty = !["weight", "match", "mirror"].iter().any(|field| object.has(field)) && step.approval.is_none();
     if empty && step.before.is_empty() && step.after.is_empty() {
         cursor.invalid("a step needs weight, match, mirror or approval", "");
         return None;

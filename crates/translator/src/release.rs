@@ -118,7 +118,12 @@ fn split(
         let weight = if single { 1 } else { destination.weight };
         let part = |parts: u32| (u64::from(weight) * u64::from(scale) * u64::from(parts) / u64::from(ALL)) as u32;
         let Some(Concerned { overlay, arms }) = concerned else {
-            rest.push(destination::cluster_of(destination, place, None, part(ALL)));
+            // A cohort gets the candidate, whatever the rule shares with other versions of the same host.
+            let same = parts.iter().any(|(d, c)| c.is_some() && d.host == destination.host);
+            if !(ahead && same) {
+                let subset = destination.subset.as_deref();
+                rest.push(destination::cluster_of(destination, place, subset, part(ALL)));
+            }
             continue;
         };
         let share = if ahead { ALL } else { overlay.weight.parts() };
@@ -137,6 +142,9 @@ fn split(
     // The candidate stands first: whoever has it keeps it when its weight rises.
     first.extend(rest);
     first.retain(|c: &WeightedCluster| c.weight > 0);
+    if let [only] = first.as_mut_slice() {
+        only.weight = 1;
+    }
     let mut forward = Forward { clusters: first, mirrors, ..forward.clone() };
     if let Some(key) = sticky.filter(|_| forward.clusters.len() > 1) {
         forward.hash = vec![HashPolicy { source: source(key), terminal: false }];

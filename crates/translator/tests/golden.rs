@@ -1,6 +1,6 @@
 //! Documents in, resources and diagnostics out: every folder of `golden/` is a case.
 //!
-//! `in.yaml` names the proxies to translate for in comments (`# proxy: NODE-ID KEY=VALUE,...`). The outputs are
+//! `in.yaml` names the proxies to translate for in comments (`# proxy: NODE-ID KEY=VALUE,...`), and the step that releases are at. The outputs are
 //! protobuf JSON. `UPDATE=1 cargo test -p serin-translator` rewrites them. With `SERIN_TEST_ENVOY` every output is also
 //! put to real Envoy's `--mode validate`.
 
@@ -12,8 +12,9 @@ use std::process::Command;
 
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
+use serin_delivery::{Status, Target, overlay};
 use serin_ingest::{check, parse};
-use serin_model::{Labels, MeshSnapshot, ProxyIdentity};
+use serin_model::{Hostname, Labels, MeshSnapshot, Overlay, ProxyIdentity};
 use serin_resources::{Audit, Cluster, Listener, LoadAssignment, RouteConfiguration};
 use serin_translator::{ResourceSet, translate};
 
@@ -39,6 +40,8 @@ fn run(case: &Path, pool: &DescriptorPool, differences: &mut Vec<String>) {
     compare(&case.join("diagnostics.txt"), &format!("{}\n", found.join("\n")), differences);
     let sound = parsed.documents.iter().filter(|d| !checked.dangling.contains(&d.key));
     let mesh = MeshSnapshot::build(sound.map(|d| (d.key.clone(), d.object.clone())).collect());
+    let overlays = overlays(&mesh, &text);
+    let mesh = mesh.with_overlays(overlays);
     for (name, identity) in proxies(&text) {
         let set = translate(&mesh, &identity);
         assert_decodes(&set);
@@ -51,6 +54,14 @@ fn run(case: &Path, pool: &DescriptorPool, differences: &mut Vec<String>) {
             validate(Path::new(&envoy), case, &json);
         }
     }
+}
+
+/// What releases make of routes at the step that the case is about (`# release at step: N`, from 1).
+fn overlays(mesh: &MeshSnapshot, text: &str) -> BTreeMap<Hostname, Overlay> {
+    let Some(step) = text.lines().find_map(|l| l.strip_prefix("# release at step: ")) else { return BTreeMap::new() };
+    let target = Target::Step(step.parse::<usize>().unwrap() - 1);
+    let status = Status { target, ..Status::default() };
+    mesh.releases().filter_map(|r| Some((r.host.clone(), overlay(r, &status)?))).collect()
 }
 
 fn compare(file: &Path, actual: &str, differences: &mut Vec<String>) {
