@@ -55,7 +55,7 @@ fn errors(page: &mut String) {
          traffic between 1 and 100 requests a second (sinusoidal, a period of 20 minutes), 0.5 % failures. Rollback at alpha = {ALPHA}; \
          alpha and three standard errors are {:.2} %. Flagger: five failed checks in all (success below 99 %, checks of a minute). Argo Rollouts: \
          one failed measurement of ten a step (`failureLimit: 0`).\n\n\
-         | trouble | Serin, windows | looked at after every failure | Flagger's rule | Argo's rule |\n|---|---|---|---|---|",
+         | trouble | Serin, windows | bets on every failure | Flagger's rule | Argo's rule |\n|---|---|---|---|---|",
         (ALPHA + 3.0 * sigma) * 100.0
     );
     for (name, trouble) in [
@@ -83,8 +83,8 @@ fn errors(page: &mut String) {
         );
     }
     page.push_str(
-        "\nLooks after every failure are as good as windows while failures are independent, and no longer where they come in \
-         bursts. The last line is what it is: the burst is real, and it is the candidate's or it is not.\n\n",
+        "\nSerin looks as often as anybody likes: what it looks at changes when a window closes. Bets on every single failure are as good \
+         while failures are independent, and no longer where they come in bursts. The last line is what it is: the burst is real, and it is the candidate's or it is not.\n\n",
     );
 }
 

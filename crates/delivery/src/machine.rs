@@ -204,11 +204,12 @@ impl Run<'_> {
     }
 
     fn expected(&self) -> Expected {
-        let (weight, cohorts, _) =
+        let (weight, cohorts, mirror) =
             traffic(self.spec, self.status.target).unwrap_or((Share::NONE, Vec::new(), Share::NONE));
         let weight = f64::from(weight.parts()) / 1e6;
         let compared = self.spec.baseline.is_some() && weight <= 0.5 && weight > 0.0;
-        let drawn = self.spec.stickiness.is_none() && cohorts.is_empty();
+        // Mirrored requests come on top of the candidate's own.
+        let drawn = self.spec.stickiness.is_none() && cohorts.is_empty() && mirror == Share::NONE;
         Expected { share: if compared { 0.5 } else { weight }, drawn }
     }
 

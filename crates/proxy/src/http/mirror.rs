@@ -2,7 +2,7 @@
 //! Source: Envoy, "Traffic shadowing": the copy's authority gets `-shadow`, ports kept.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serin_http1::encode::decimal;
 use serin_http1::framing::Framing;
@@ -101,7 +101,14 @@ async fn exchange(
     let timers = Timers::new();
     let mut body = RequestBody::new(Source::Copy(body), &timers);
     let attempt = Attempt { worker, cluster, head, framing, websocket: false, h2, high: false, idle: None };
-    let Ok(mut answer) = attempt.run(choice, &mut body).await else { return };
+    let began = worker.state.reports_loads().then(Instant::now);
+    let answer = attempt.run(choice, &mut body).await;
+    // Who mirrors to a new version wants to know how it does.
+    if let (Some(began), Some(local)) = (began, cluster.hosts.get(choice)) {
+        let failed = answer.as_ref().map_or(true, |a| a.head.status >= 500);
+        local.host.first_attempt(worker.id, began.elapsed(), failed);
+    }
+    let Ok(mut answer) = answer else { return };
     answer.in_flight.outcome(Outcome::Response { status: answer.head.status, grpc: None });
     let tap = Tap::default();
     let seen = pair.as_ref().map(|pair| pair.head(&answer.head));
