@@ -15,7 +15,6 @@ use crate::reference::Reference;
 /// Reads a `spec`.
 pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let object = spec.object()?;
-    object.not_supported(&["train"]);
     let host = object.required("host").and_then(|h| {
         let host = host(&h)?;
         let at = (h.at(), h.path().to_owned());
@@ -41,6 +40,10 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let freezes = object.get("freeze").map(|f| f.list()).unwrap_or_default().iter().filter_map(freeze).collect();
     let start = object.get("start").and_then(|s| one_of(&s, &["auto", "manual"]));
     let supersede = object.get("supersede").and_then(|s| one_of(&s, &["queue", "replace", "refuse"]));
+    let train = object.get("train").and_then(|t| {
+        let train = t.object()?;
+        Some((train.required("name")?.text()?, train.required("order")?.bounded(0, 1000)?))
+    });
     let alerts = object.get("alerts").map(|a| a.list()).unwrap_or_default().iter().filter_map(alert).collect();
     let release = Release {
         name: name.clone(),
@@ -59,6 +62,7 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
             Some("refuse") => Supersede::Refuse,
             _ => Supersede::Queue,
         },
+        train,
         alerts,
     };
     Some(Object::Release(Box::new(release)))

@@ -34,6 +34,9 @@ pub struct Release {
     pub waits_for_start: bool,
     /// What becomes of it while another of the same host runs.
     pub supersede: Supersede,
+    /// The train that it is part of, and its place in it: it begins when those before it have all the traffic, and when one goes
+    /// back, all do.
+    pub train: Option<(String, u32)>,
     /// Whom to tell.
     pub alerts: Vec<Alert>,
 }

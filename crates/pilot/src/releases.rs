@@ -170,8 +170,14 @@ impl Releases {
             }
             let evidence = inner.evidence(&entry.spec, mesh, fleet, loads);
             let mut entry = entry.clone();
-            if let Some(other) = waits {
-                entry.status.reason = other;
+            if let Some(why) = waits {
+                entry.status.reason.clone_from(&why);
+                if entry.spec.supersede == Supersede::Refuse && inner.running(&name).is_some() {
+                    // It never began: until its document changes it is over.
+                    entry.status.phase = Phase::RolledBack;
+                    let event = entry.status.note(now(), EventKind::Done, why);
+                    inner.happened(&name, &[event]);
+                }
                 inner.entries.insert(name, entry);
                 continue;
             }
@@ -186,6 +192,7 @@ impl Releases {
                 due.push(Due { release: entry.spec, actions, events });
             }
         }
+        inner.joint_rollback();
         inner.save();
         due
     }
@@ -279,9 +286,51 @@ impl Inner {
         others.next().map(|(n, _)| n)
     }
 
+    /// The others of a release's train.
+    fn train(&self, name: &ObjectName) -> impl Iterator<Item = (&ObjectName, &Entry)> {
+        let train = self.entries.get(name).and_then(|e| e.spec.train.as_ref());
+        let same = move |other: &ObjectName, e: &Entry| {
+            let theirs = e.spec.train.as_ref().map(|(train, _)| train);
+            train.is_some() && theirs == train.map(|(train, _)| train) && other.namespace == name.namespace
+        };
+        self.entries.iter().filter(move |(other, e)| *other != name && same(other, e))
+    }
+
+    /// When one of a train goes back, those that have traffic go back too.
+    fn joint_rollback(&mut self) {
+        let went_back = |s: &Status| matches!(s.phase, Phase::RollingBack | Phase::RolledBack);
+        let back: Vec<ObjectName> =
+            self.entries.iter().filter(|(_, e)| went_back(&e.status)).map(|(n, _)| n.clone()).collect();
+        for name in back {
+            let with_traffic = |e: &Entry| e.status.phase != Phase::Pending && !went_back(&e.status);
+            let others: Vec<ObjectName> =
+                self.train(&name).filter(|(_, e)| with_traffic(e)).map(|(n, _)| n.clone()).collect();
+            for other in others {
+                let Some(mut entry) = self.entries.get(&other).cloned() else { continue };
+                let says = Command::Undo(format!("release {name} of the same train went back"));
+                if let Ok(events) = command(&entry.spec, &mut entry.status, ("serin", says), now()) {
+                    self.happened(&other, &events);
+                    self.entries.insert(other, entry);
+                }
+            }
+        }
+    }
+
     /// Why a release that has not begun cannot, because of another.
     fn waits_for(&self, name: &ObjectName) -> Option<String> {
         let entry = self.entries.get(name).filter(|e| e.status.phase == Phase::Pending)?;
+        let place = entry.spec.train.as_ref().map_or(0, |(_, place)| *place);
+        for (other, e) in self.train(name) {
+            let before = e.spec.train.as_ref().is_some_and(|(_, theirs)| *theirs < place);
+            match e.status.phase {
+                Phase::RollingBack | Phase::RolledBack => {
+                    return Some(format!("release {other} of the same train went back"));
+                }
+                Phase::Guarding | Phase::Promoted => {}
+                _ if before => return Some(format!("it waits for release {other}, which is before it in the train")),
+                _ => {}
+            }
+        }
         let other = self.running(name)?;
         Some(match entry.spec.supersede {
             Supersede::Refuse => format!("refused: release {other} of the same host is under way"),
@@ -362,6 +411,10 @@ fn add(sum: &mut Arm, arm: &Arm) {
     sum.failed += arm.failed;
     arm.times.iter().for_each(|(bound, count)| *sum.times.entry(*bound).or_default() += count);
 }
+
+#[cfg(test)]
+#[path = "releases/tests.rs"]
+mod tests;
 
 /// The calendar, in milliseconds.
 pub(crate) fn now() -> u64 {

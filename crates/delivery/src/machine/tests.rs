@@ -25,6 +25,7 @@ fn spec(weights: &[f64]) -> Release {
         freezes: Vec::new(),
         waits_for_start: false,
         supersede: Supersede::Queue,
+        train: None,
         alerts: Vec::new(),
     }
 }

@@ -1,0 +1,137 @@
+//! Several releases beside each other, their state and their log, without proxies.
+
+use std::time::Duration;
+
+use serin_ingest::parse;
+
+use super::*;
+
+const SERVICES: &str = "\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: NAME}
+spec:
+  hosts: [NAME.default.svc.cluster.local]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: 10.0.0.1, labels: {version: v1}}, {address: 10.0.0.2, labels: {version: v2}}]
+---
+";
+
+fn document(name: &str, host: &str, more: &str) -> String {
+    format!(
+        "---\napiVersion: serin.dev/v1alpha1\nkind: Release\nmetadata: {{name: {name}}}\nspec:\n  host: {host}\n  \
+         stable: {{labels: {{version: v1}}}}\n  candidate: {{labels: {{version: v2}}}}\n  guard: 0s\n  \
+         analysis: {{warmup: 0s, onDeadline: promote}}\n  steps: [{{weight: 10%, bake: 0s{more}\n"
+    )
+}
+
+fn mesh(releases: &str) -> MeshSnapshot {
+    let services: String = ["one", "two"].iter().map(|name| SERVICES.replace("NAME", name)).collect();
+    let parsed = parse("t.yaml", &format!("{services}{releases}"));
+    assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
+    MeshSnapshot::build(parsed.documents.iter().map(|d| (d.key.clone(), d.object.clone())).collect())
+}
+
+struct Bench {
+    releases: Releases,
+    mesh: MeshSnapshot,
+    fleet: Fleet,
+    loads: Loads,
+}
+
+impl Bench {
+    fn new(documents: &str, state: Option<&Path>) -> Self {
+        let bench = Self {
+            releases: Releases::open(state).unwrap(),
+            mesh: mesh(documents),
+            fleet: Fleet::default(),
+            loads: Loads::default(),
+        };
+        bench.releases.sync(&bench.mesh);
+        bench
+    }
+
+    /// Looks until it is as it should be.
+    fn until(&self, name: &str, phase: Phase) {
+        for _ in 0..400 {
+            if self.phase(name) == phase {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+            self.releases.look(&self.mesh, &self.fleet, &self.loads);
+        }
+        panic!("{name} is {:?}: {}", self.phase(name), self.entry(name).status.reason);
+    }
+
+    fn entry(&self, name: &str) -> Entry {
+        self.releases.each(Some(&object(name))).pop().unwrap()
+    }
+
+    fn phase(&self, name: &str) -> Phase {
+        self.entry(name).status.phase
+    }
+}
+
+fn object(name: &str) -> ObjectName {
+    ObjectName { namespace: "default".to_owned(), name: name.to_owned() }
+}
+
+#[test]
+fn a_train_goes_in_order_and_back_together() {
+    let approved = ", approval: {}}]\n  train: {name: t, order: 2}";
+    let documents = document("first", "one", "}]\n  train: {name: t, order: 1}") + &document("second", "two", approved);
+    let bench = Bench::new(&documents, None);
+    bench.releases.look(&bench.mesh, &bench.fleet, &bench.loads);
+    assert!(
+        bench.entry("second").status.reason.contains("waits for release default/first"),
+        "{}",
+        bench.entry("second").status.reason
+    );
+    bench.until("first", Phase::Promoted);
+    bench.until("second", Phase::AwaitingApproval);
+    bench.releases.command(&object("second"), "ann", Command::Abort("no".to_owned())).unwrap();
+    bench.until("second", Phase::RolledBack);
+    bench.until("first", Phase::RolledBack);
+    assert!(bench.entry("first").status.reason.contains("same train"), "{}", bench.entry("first").status.reason);
+    assert!(bench.releases.audited().unwrap().0 > 0);
+}
+
+#[test]
+fn of_one_host_one_release_goes_at_a_time() {
+    let waiting = ", approval: {}}]";
+    let queued =
+        document("a", "one", waiting) + &document("b", "one", "}]") + &document("c", "one", "}]\n  supersede: refuse");
+    let bench = Bench::new(&queued, None);
+    bench.until("a", Phase::AwaitingApproval);
+    assert_eq!((bench.phase("b"), bench.phase("c")), (Phase::Pending, Phase::RolledBack));
+    assert!(bench.entry("c").status.reason.contains("refused"), "{}", bench.entry("c").status.reason);
+    let replaced = document("a", "one", waiting) + &document("b", "one", "}]\n  supersede: replace");
+    let bench = Bench::new(&replaced, None);
+    bench.until("a", Phase::RolledBack);
+    bench.until("b", Phase::Promoted);
+    let overlays = bench.releases.overlays();
+    assert_eq!(overlays.values().next().map(|o| (o.release.name.as_str(), o.weight.percent())), Some(("b", 100.0)));
+}
+
+#[test]
+fn the_state_outlives_the_pilot_and_a_release_without_document_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.json");
+    let documents = document("a", "one", ", approval: {}}]");
+    let bench = Bench::new(&documents, Some(&state));
+    bench.until("a", Phase::AwaitingApproval);
+    let before = bench.entry("a").status;
+    drop(bench);
+    let bench = Bench::new(&documents, Some(&state));
+    assert_eq!(bench.entry("a").status, before);
+    bench.releases.command(&object("a"), "ann", Command::Approve("yes".to_owned())).unwrap();
+    bench.until("a", Phase::Promoted);
+    assert_eq!(bench.releases.overlays().len(), 1);
+    bench.releases.sync(&mesh(""));
+    assert!(bench.releases.overlays().is_empty() && bench.releases.each(None).is_empty());
+    let (entries, _) = bench.releases.audited().unwrap();
+    assert!(entries > 5, "{entries}");
+    std::fs::write(&state, "not json").unwrap();
+    assert!(Releases::open(Some(&state)).is_err());
+}
