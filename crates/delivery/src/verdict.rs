@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serin_model::Analysis;
 
 use crate::judge::{
-    Estimate, NoWorse, Regression, Window, boundaries, clean_requests, estimate, events_until_promotion,
+    Estimate, NoWorse, Regression, Window, boundaries, clean_requests, estimate, events_until_promotion, shifted,
 };
 
 /// Requests to one version, since somebody began to count.
@@ -174,6 +174,9 @@ pub struct Judgement {
 /// Quantiles of the stable version's times that become thresholds.
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
+/// How many times the stable version's slow requests the candidate may have before that counts against it.
+const TOLERATED: f64 = 1.25;
+
 /// Requests of the stable version that the thresholds need.
 const CALIBRATED: u64 = 200;
 
@@ -255,7 +258,8 @@ impl Judgement {
             let timed = own.timed() as f64 / (own.timed() + others.timed()).max(1) as f64;
             for slower in &mut self.slower {
                 let events = window(own.slower(slower.than), others.slower(slower.than), timed);
-                slower.regression.add(events);
+                // New instances are colder than old ones: a quarter more slow requests is no regression.
+                slower.regression.add(Window { share: shifted(TOLERATED, timed), ..events });
                 slower.no_worse.add(events, margin);
             }
         }

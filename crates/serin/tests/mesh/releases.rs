@@ -191,7 +191,8 @@ fn a_pilot_that_is_killed_goes_on_where_it_was() {
         let page: Value = serde_json::from_str(&pilot(&demo).get("/debug/processz", &[]).unwrap().text()).unwrap();
         let killed = Command::new("kill").args(["-9", &page["pid"].to_string()]).status().unwrap();
         assert!(killed.success());
-        wait_until(PATIENCE, || status(&demo)).unwrap();
+        let tail = || demo.process.stderr().iter().rev().take(12).rev().cloned().collect::<Vec<_>>().join("\n");
+        wait_until(PATIENCE, || status(&demo)).unwrap_or_else(|e| panic!("after {} kills: {e}\n{}", kill + 1, tail()));
     }
     for _ in 0..3 {
         let waits = || status(&demo).filter(|s| s["phase"] == "awaitingApproval" || s["phase"] == "promoted");
