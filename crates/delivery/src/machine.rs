@@ -6,7 +6,9 @@
 
 use serin_model::{HttpMatch, OnDeadline, Overlay, Release, Share, Step};
 
-use crate::status::{Event, EventKind, Millis, Phase, Status, Target};
+use crate::Millis;
+use crate::queries;
+use crate::status::{Event, EventKind, Phase, Status, Target};
 use crate::verdict::{Evidence, Expected, Verdict};
 
 /// Something to be done outside.
@@ -18,6 +20,11 @@ pub enum Action {
         step: usize,
         /// Whether it stands before the step.
         before: bool,
+        /// Its number in the list.
+        number: usize,
+    },
+    /// Ask a query of the analysis, and put its answer into the evidence.
+    Query {
         /// Its number in the list.
         number: usize,
     },
@@ -114,8 +121,8 @@ pub fn command(
             if phase == Phase::Pending || phase == Phase::RolledBack {
                 return Err("there is nothing to undo".to_owned());
             }
-            says(&mut run, format!("{who} undoes it: {why}"));
-            run.roll_back(&format!("{who} undid it: {why}"));
+            says(&mut run, because(who, "undoes it", &why));
+            run.roll_back(&because(who, "undid it", &why));
         }
         _ if phase.is_final() => return over(),
         Command::Start => {
@@ -124,7 +131,7 @@ pub fn command(
         }
         Command::Pause(why) => {
             run.status.paused = Some(format!("{who}: {why}"));
-            says(&mut run, format!("{who} pauses it: {why}"));
+            says(&mut run, because(who, "pauses it", &why));
         }
         Command::Resume => {
             run.status.paused = None;
@@ -134,7 +141,7 @@ pub fn command(
             if phase != Phase::AwaitingApproval {
                 return Err(format!("no consent is waited for ({phase:?})"));
             }
-            says(&mut run, format!("{who} approves: {comment}"));
+            says(&mut run, because(who, "approves", &comment));
             run.status.approved = Some((who.to_owned(), comment));
         }
         Command::Promote { all } => {
@@ -152,9 +159,9 @@ pub fn command(
             }
         }
         Command::Abort(why) => {
-            says(&mut run, format!("{who} aborts it: {why}"));
+            says(&mut run, because(who, "aborts it", &why));
             if phase != Phase::RollingBack {
-                run.roll_back(&format!("{who} aborted it: {why}"));
+                run.roll_back(&because(who, "aborted it", &why));
             }
         }
         Command::Hooked(result) => {
@@ -166,6 +173,11 @@ pub fn command(
         }
     }
     Ok(run.events)
+}
+
+/// Who did what, and why when that was said.
+fn because(who: &str, did: &str, why: &str) -> String {
+    if why.is_empty() { format!("{who} {did}") } else { format!("{who} {did}: {why}") }
 }
 
 struct Run<'a> {
@@ -231,8 +243,12 @@ impl Run<'_> {
     fn judge(&mut self) {
         let expected = self.expected();
         let analysis = &self.spec.analysis;
+        let due = queries::look(&analysis.queries, &mut self.status.queries, &self.evidence.readings, self.now);
+        self.actions.extend(due.into_iter().map(|number| Action::Query { number }));
         let news = self.status.judgement.take(self.evidence, analysis, expected);
         let verdict = self.status.judgement.verdict(analysis, expected, self.evidence);
+        let outside = queries::regression(&analysis.queries, &self.status.queries);
+        let verdict = outside.map_or(verdict, Verdict::Regression);
         if news {
             let counts = self.status.judgement.steps.last().map(|s| (s.candidate.0, s.candidate.0 + s.stable.0));
             let share = counts.filter(|(_, all)| *all > 0).map(|(own, all)| own as f64 / all as f64);
@@ -355,6 +371,7 @@ impl Run<'_> {
         self.status.held = false;
         self.status.approved = None;
         self.status.hook = Some(0);
+        self.status.queries.clear();
         self.note(EventKind::Step, &format!("step {} of {}", step + 1, self.spec.steps.len()));
         self.enter(Phase::Before, "");
     }
@@ -417,11 +434,13 @@ impl Run<'_> {
             // A cohort or a mirror alone is there to be looked at: its time is enough.
             Verdict::NoEvidence | Verdict::NotEnough(_) => !compares,
         };
-        if enough {
+        let missing = queries::missing(&self.spec.analysis.queries, &self.status.queries);
+        if enough && missing.is_none() {
             self.end_step();
             return true;
         }
         let why = match &self.status.verdict {
+            _ if enough => missing.unwrap_or_default(),
             Verdict::NoEvidence => "no request reached the candidate".to_owned(),
             Verdict::NotEnough(text) | Verdict::Void(text) | Verdict::NoWorse(text) | Verdict::Regression(text) => {
                 text.clone()

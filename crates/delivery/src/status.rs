@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Millis;
+use crate::queries::All;
 use crate::verdict::{Judgement, Verdict};
-
-/// Milliseconds of the calendar (since 1970).
-pub type Millis = u64;
 
 /// Where a release stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,6 +159,8 @@ pub struct Status {
     pub verdict: Verdict,
     /// The evidence.
     pub judgement: Judgement,
+    /// What others measured since the step began to be judged, by the names of the queries.
+    pub queries: All,
     /// A fingerprint of what was asked for, so that a change is noticed.
     pub spec: String,
     /// What happened, the newest last.

@@ -8,6 +8,7 @@ use serin_model::Analysis;
 use crate::judge::{
     Estimate, NoWorse, Regression, Window, boundaries, clean_requests, estimate, events_until_promotion, shifted,
 };
+use crate::queries::Reading;
 
 /// Requests to one version, since somebody began to count.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -89,6 +90,8 @@ pub struct Evidence {
     pub stable_ready: usize,
     /// See above.
     pub candidate_ready: usize,
+    /// The last answers to queries, by their names.
+    pub readings: BTreeMap<String, Reading>,
 }
 
 /// What the evidence says.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serin_model::{
     Alert, AlertForm, Analysis, Approval, Bake, HashKey, Hook, HookCall, HttpMatch, Labels, Object, ObjectName,
-    OnDeadline, Release, Share, Step, Supersede,
+    OnDeadline, Query, Release, Share, Step, Supersede,
 };
 
 use crate::cursor::{Cursor, Object as Fields};
@@ -288,7 +288,54 @@ fn analysis(cursor: &Cursor<'_>) -> Analysis {
             _ => OnDeadline::Hold,
         },
         warmup: object.get("warmup").and_then(|w| w.duration()).unwrap_or(defaults.warmup),
+        queries: queries(&object),
     }
+}
+
+/// `prometheus: URL` and `queries: [{name, query, min, max, interval, failures}]`.
+fn queries(analysis: &Fields<'_>) -> Vec<Query> {
+    let server = analysis.get("prometheus").and_then(|p| {
+        let url = p.text()?;
+        if !url.starts_with("http://") {
+            p.invalid("only http:// is supported", "for example http://127.0.0.1:9090");
+        }
+        Some(url.trim_end_matches('/').to_owned())
+    });
+    let Some(list) = analysis.get("queries") else { return Vec::new() };
+    let Some(server) = server else {
+        list.invalid("nobody is there to be asked", "name the server beside it: prometheus: http://127.0.0.1:9090");
+        return Vec::new();
+    };
+    let queries: Vec<Query> = list.list().iter().filter_map(|q| query(q, &server)).collect();
+    let mut names: Vec<&str> = queries.iter().map(|q| q.name.as_str()).collect();
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair.first() == pair.last()) {
+        list.invalid("two queries have the same name", "");
+    }
+    queries
+}
+
+fn query(cursor: &Cursor<'_>, server: &str) -> Option<Query> {
+    let object = cursor.object()?;
+    let limit = |name: &str| object.get(name).and_then(|l| l.number());
+    let query = Query {
+        name: object.required("name")?.text()?,
+        server: server.to_owned(),
+        expression: object.required("query")?.text()?,
+        min: limit("min"),
+        max: limit("max"),
+        interval: object.get("interval").and_then(|i| i.duration()).unwrap_or(Duration::from_secs(15)),
+        failures: object.get("failures").and_then(|f| f.bounded(1, 1000)).unwrap_or(3),
+    };
+    if query.interval < Duration::from_secs(1) {
+        cursor.invalid("the interval is below a second", "");
+    }
+    match (query.min, query.max) {
+        (None, None) => cursor.invalid("needs min, max or both", "without a limit its value decides nothing"),
+        (Some(min), Some(max)) if min > max => cursor.invalid("min is more than max", ""),
+        _ => {}
+    }
+    Some(query)
 }
 
 /// `{from: Fri 16:00, to: Mon 08:00}`, in UTC.

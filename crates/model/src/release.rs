@@ -126,6 +126,25 @@ pub enum HookCall {
     Command(Vec<String>),
 }
 
+/// A value from outside that is kept within limits while the candidate has traffic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// Its name, for people.
+    pub name: String,
+    /// Where a Prometheus answers, such as `http://127.0.0.1:9090`.
+    pub server: String,
+    /// What it is asked, in its language; the answer must be one number.
+    pub expression: String,
+    /// What the value must be at least.
+    pub min: Option<f64>,
+    /// What it may be at most.
+    pub max: Option<f64>,
+    /// How often it is asked.
+    pub interval: Duration,
+    /// How often in a row it may be outside before the release is rolled back.
+    pub failures: u32,
+}
+
 /// What a release is judged by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
@@ -145,6 +164,8 @@ pub struct Analysis {
     pub on_deadline: OnDeadline,
     /// Time after a change of traffic that is not judged.
     pub warmup: Duration,
+    /// Values from outside that count too.
+    pub queries: Vec<Query>,
 }
 
 impl Default for Analysis {
@@ -158,6 +179,7 @@ impl Default for Analysis {
             compare_latency: true,
             on_deadline: OnDeadline::Hold,
             warmup: Duration::from_secs(20),
+            queries: Vec::new(),
         }
     }
 }

@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serin_delivery::{
-    Action, Arm, Command, Event, EventKind, Evidence, Phase, Status, Target, advance, command, overlay,
+    Action, Arm, Command, Event, EventKind, Evidence, Phase, Reading, Status, Target, advance, command, overlay,
 };
 use serin_model::{Hostname, Labels, MeshSnapshot, ObjectName, Overlay, Release, Supersede, selects};
 use tokio::sync::Notify;
@@ -62,6 +62,8 @@ struct Inner {
     remembered: BTreeMap<ObjectName, Status>,
     /// Labels of instances, those that are gone too: their requests count still.
     known: HashMap<SocketAddr, Labels>,
+    /// The last answers to the queries of releases.
+    readings: BTreeMap<ObjectName, BTreeMap<String, Reading>>,
     events: VecDeque<Happened>,
     number: u64,
     state: Option<StateFile>,
@@ -90,6 +92,7 @@ impl Releases {
             entries: BTreeMap::new(),
             remembered,
             known: HashMap::new(),
+            readings: BTreeMap::new(),
             events: VecDeque::new(),
             number: 0,
             state: file,
@@ -114,6 +117,7 @@ impl Releases {
         let gone: Vec<ObjectName> = inner.entries.keys().filter(|n| !documents.contains_key(n)).cloned().collect();
         for name in gone {
             inner.entries.remove(&name);
+            inner.readings.remove(&name);
             inner.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
         }
         for (name, spec) in documents {
@@ -212,6 +216,13 @@ impl Releases {
         inner.save();
         self.spoken.notify_one();
         Ok(entry.status)
+    }
+
+    /// Takes the answer to a query.
+    pub(crate) fn answered(&self, name: &ObjectName, query: &str, value: Result<f64, String>) {
+        let reading = Reading { at: now(), value };
+        self.lock().readings.entry(name.clone()).or_default().insert(query.to_owned(), reading);
+        self.spoken.notify_one();
     }
 
     /// Looks at one or all of them.
@@ -356,7 +367,8 @@ impl Inner {
     }
 
     fn evidence(&self, spec: &Release, mesh: &MeshSnapshot, fleet: &Fleet, loads: &Loads) -> Evidence {
-        let mut evidence = Evidence { applied: fleet.applied(), ..Evidence::default() };
+        let readings = self.readings.get(&spec.name).cloned().unwrap_or_default();
+        let mut evidence = Evidence { applied: fleet.applied(), readings, ..Evidence::default() };
         let compared = spec.baseline.as_ref().unwrap_or(&spec.stable);
         let host = spec.host.as_str();
         loads.each(|way, sum| {

@@ -52,7 +52,7 @@ impl Builder {
             std::fs::copy(entry.path(), rules.path().join(entry.file_name()))?;
         }
         let mut command = Command::new(binary);
-        command.args(["demo", "--free-ports", "--json", "--for", "10m", "--config"]).arg(rules.path());
+        command.args(["demo", "--free-ports", "--json", "--for", "40m", "--config"]).arg(rules.path());
         Ok(Self { command, rules })
     }
 

@@ -10,7 +10,7 @@ use clap::Args;
 use serin_delivery::judge::{clean_requests, events_until_promotion, events_until_rollback};
 use serin_delivery::verdict::margin;
 use serin_delivery::{Applied, Arm, Command, EventKind, Evidence, Phase, Status, advance, command, overlay};
-use serin_model::{Object, Release, Share};
+use serin_model::{Analysis, Object, Release, Share};
 
 /// `30s`, `5m`, `1h`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -164,9 +164,12 @@ fn time(seconds: f64) -> String {
 
 pub(super) fn simulate(options: &SimulateOptions) -> anyhow::Result<ExitCode> {
     let (releases, broken) = releases(&options.file)?;
-    let Some(release) = releases.first().filter(|_| !broken) else {
+    let Some(release) = releases.into_iter().next().filter(|_| !broken) else {
         bail!("{}: no sound Release in it", options.file.display());
     };
+    // Nobody is there to be asked.
+    let analysis = Analysis { queries: Vec::new(), ..release.analysis.clone() };
+    let release = &Release { analysis, ..release };
     let mut traffic = Traffic::new(options);
     let mut status = Status::default();
     let mut out = format!("{:>8}  {:<18} {:>8}  {}\n", "TIME", "PHASE", "WEIGHT", "WHAT");

@@ -96,6 +96,10 @@ pub(super) fn tree(item: &Value, proxies: &Value) -> String {
     }
     line("Verdict", format!("{} {}", word(&status["verdict"], "says"), word(&status["verdict"], "reason")));
     arms(spec, judgement, &mut out);
+    for (name, query) in status["queries"].as_object().into_iter().flatten() {
+        let value = query["value"].as_f64().map_or("no value yet".to_owned(), |v| v.to_string());
+        let _ = writeln!(out, "├ query      {name}: {value} {}", query["problem"].as_str().unwrap_or_default());
+    }
     confirmed(status, proxies, &mut out);
     let _ = writeln!(out, "└ steps");
     for (number, step) in spec["steps"].as_array().into_iter().flatten().enumerate() {

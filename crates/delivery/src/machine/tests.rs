@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serin_model::{Analysis, Approval, Bake, Hook, HookCall, Hostname, Labels, ObjectName, Supersede};
+use serin_model::{Analysis, Approval, Bake, Hook, HookCall, Hostname, Labels, ObjectName, Query, Supersede};
 
 use super::*;
+use crate::queries::Reading;
 use crate::verdict::{Applied, Arm};
 
 fn spec(weights: &[f64]) -> Release {
@@ -40,6 +41,8 @@ struct World {
     rate: f64,
     rng: fastrand::Rng,
     hook: Option<Result<(), String>>,
+    /// What a query is answered.
+    value: Result<f64, String>,
 }
 
 impl World {
@@ -57,6 +60,7 @@ impl World {
             rate: 200.0,
             rng: fastrand::Rng::with_seed(seed),
             hook: None,
+            value: Ok(1.0),
         }
     }
 
@@ -77,7 +81,13 @@ impl World {
         self.requests(share, 500);
         self.now += 500;
         let (mut events, actions) = advance(spec, status, &self.evidence, self.now);
-        if let (Some(result), false) = (self.hook.clone(), actions.is_empty()) {
+        for action in &actions {
+            let Action::Query { number } = action else { continue };
+            let reading = Reading { at: self.now, value: self.value.clone() };
+            self.evidence.readings.insert(spec.analysis.queries[*number].name.clone(), reading);
+        }
+        let hooks = actions.iter().any(|a| matches!(a, Action::Hook { .. }));
+        if let (Some(result), true) = (self.hook.clone(), hooks) {
             events.extend(command(spec, status, ("hook", Command::Hooked(result)), self.now).unwrap());
         }
         let (weight, weights) = (overlay(spec, status).map(|o| o.weight), status.weights);
@@ -136,6 +146,45 @@ fn without_requests_nothing_moves_and_a_person_is_asked() {
     command(&spec, &mut status, ("ann", Command::Promote { all: true }), world.now).unwrap();
     world.run(&spec, &mut status, 100);
     assert_eq!(status.phase, Phase::Promoted);
+}
+
+#[test]
+fn a_value_from_outside_takes_it_back_and_silence_only_holds_it_up() {
+    let query = Query {
+        name: "orders".to_owned(),
+        server: String::new(),
+        expression: "orders".to_owned(),
+        min: Some(0.5),
+        max: None,
+        interval: Duration::from_secs(2),
+        failures: 3,
+    };
+    let mut spec = spec(&[5.0, 50.0]);
+    spec.analysis.queries = vec![query];
+    let (mut status, mut world) = (Status::default(), World::new(6));
+    world.run(&spec, &mut status, 2000);
+    assert_eq!(status.phase, Phase::Promoted, "{}", status.reason);
+
+    let (mut status, mut world) = (Status::default(), World::new(6));
+    world.value = Err("nobody is there".to_owned());
+    world.run(&spec, &mut status, 2000);
+    assert!(status.held, "{:?}", status.phase);
+    assert!(status.reason.ends_with("orders has no value yet: nobody is there"), "{}", status.reason);
+
+    let (mut status, mut world) = (Status::default(), World::new(6));
+    world.value = Ok(0.4);
+    let before = world.now;
+    world.run(&spec, &mut status, 2000);
+    assert_eq!((status.phase, status.step), (Phase::RolledBack, 0));
+    assert!(status.reason.contains("orders is 0.4, below 0.5, 3 times in a row"), "{}", status.reason);
+    assert!(world.now - before < 15_000, "{} ms", world.now - before);
+    // Twice is not three times in a row.
+    let (mut status, mut world) = (Status::default(), World::new(6));
+    for round in 0..2000 {
+        world.value = Ok(if round % 12 < 6 { 0.4 } else { 0.6 });
+        world.tick(&spec, &mut status);
+    }
+    assert_eq!(status.phase, Phase::Promoted, "{}", status.reason);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What releases do outside: hooks before and after steps, and telling people.
+//! What releases do outside: hooks before and after steps, queries to a Prometheus, and telling people.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use serin_delivery::{Action, Command, Event, EventKind};
-use serin_model::{Alert, AlertForm, Hook, HookCall, Release};
+use serin_model::{Alert, AlertForm, Hook, HookCall, Query, Release};
 
 use super::{Due, Releases};
 
@@ -35,7 +35,13 @@ impl Outside {
     /// Does what a look asks for, without holding it up.
     pub(crate) fn act(&self, due: Due, releases: &Arc<Releases>) {
         for action in &due.actions {
-            let Action::Hook { step, before, number } = *action;
+            let (step, before, number) = match *action {
+                Action::Hook { step, before, number } => (step, before, number),
+                Action::Query { number } => {
+                    self.ask(&due.release, number, releases);
+                    continue;
+                }
+            };
             let hooks = due.release.steps.get(step).map(|s| if before { &s.before } else { &s.after });
             let Some(hook) = hooks.and_then(|h| h.get(number)).cloned() else { continue };
             let key = format!("{} {step} {before} {number}", due.release.name);
@@ -66,6 +72,38 @@ impl Outside {
                 });
             }
         }
+    }
+
+    /// Asks a query without waiting; one that is still being asked is not asked again.
+    fn ask(&self, release: &Release, number: usize, releases: &Arc<Releases>) {
+        let Some(query) = release.analysis.queries.get(number).cloned() else { return };
+        let key = format!("{} query {}", release.name, query.name);
+        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if running.insert(key.clone()) {
+            let (outside, releases, name) = (self.clone(), releases.clone(), release.name.clone());
+            tokio::spawn(async move {
+                let value = outside.query(&query).await;
+                if let Err(why) = &value {
+                    tracing::warn!("query {} of release {name}: {why}", query.name);
+                }
+                releases.answered(&name, &query.name, value);
+                outside.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
+            });
+        }
+    }
+
+    /// Prometheus' instant query (its HTTP API, `/api/v1/query`).
+    async fn query(&self, query: &Query) -> Result<f64, String> {
+        let text: String = form_urlencoded::byte_serialize(query.expression.as_bytes()).collect();
+        let url = format!("{}/api/v1/query?query={text}", query.server);
+        let exchange = async {
+            let uri = url.parse().map_err(|e| format!("{url}: {e}"))?;
+            let response = self.client.get(uri).await.map_err(|e| format!("{}: {e}", query.server))?;
+            let body = response.into_body().collect().await.map_err(|e| format!("{}: {e}", query.server))?;
+            serde_json::from_slice::<Value>(&body.to_bytes()).map_err(|e| format!("{}: {e}", query.server))
+        };
+        let answer = tokio::time::timeout(PATIENCE, exchange).await;
+        one_number(&answer.map_err(|_| format!("{} did not answer in time", query.server))??)
     }
 
     async fn hook(&self, hook: &Hook, release: &Release, step: usize) -> Result<(), String> {
@@ -103,6 +141,23 @@ impl Outside {
         };
         tokio::time::timeout(limit, exchange).await.map_err(|_| format!("{url} did not answer in time"))?
     }
+}
+
+/// The one number of an answer of Prometheus.
+fn one_number(answer: &Value) -> Result<f64, String> {
+    if answer["status"] != "success" {
+        return Err(answer["error"].as_str().unwrap_or("no answer of a Prometheus").to_owned());
+    }
+    let result = &answer["data"]["result"];
+    let value = match (answer["data"]["resultType"].as_str(), result.as_array().map(Vec::as_slice)) {
+        (Some("scalar"), _) => &result[1],
+        (_, Some([one])) => &one["value"][1],
+        (_, Some([])) => return Err("the answer is empty".to_owned()),
+        (_, Some(many)) => return Err(format!("the answer has {} series; aggregate them to one", many.len())),
+        _ => return Err("the answer is neither a vector nor a scalar".to_owned()),
+    };
+    let number = value.as_str().and_then(|v| v.parse().ok()).filter(|v: &f64| v.is_finite());
+    number.ok_or_else(|| format!("{value} is not a number"))
 }
 
 fn message(alert: &Alert, release: &str, event: &Event) -> Value {

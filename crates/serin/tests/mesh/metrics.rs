@@ -85,6 +85,7 @@ fn the_load_finds_itself_in_istios_metrics() {
     if let Some(prometheus) = prometheus {
         prometheus.agrees(&now, &seen);
         prometheus.agrees_on_time(&answers);
+        prometheus.takes_a_release_back(&demo);
     }
     demo.end().unwrap();
 }
@@ -181,6 +182,28 @@ impl Prometheus {
             "p99 of the page {p99:.1} ms, the load saw {expected:.1} ms in the same buckets ({exact:.1} ms without)"
         );
         assert!((p99 - expected).abs() < expected * 0.1, "p99 {p99} ms instead of {expected} ms");
+    }
+
+    /// A release asks it: what it answers is shown, and is outside its limits.
+    fn takes_a_release_back(&self, demo: &Demo) {
+        let release = format!(
+            "apiVersion: serin.dev/v1alpha1\nkind: Release\nmetadata: {{name: asks}}\nspec:\n  host: reviews\n  \
+             stable: {{labels: {{version: v1}}}}\n  candidate: {{labels: {{version: v3}}}}\n  \
+             steps: [{{weight: 20%, bake: 1000s}}]\n  analysis:\n    warmup: 0s\n    prometheus: http://{}\n    queries:\n    \
+             - {{name: up, query: 'sum(up{{job=\"serin\"}})', max: 1, interval: 1s, failures: 2}}\n    \
+             - {{name: nothing, query: absent_metric, min: 1, interval: 1s}}\n",
+            self.address
+        );
+        demo.save("release.yaml", &release).unwrap();
+        let admin = demo.line["pilot"]["admin"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+        let end = wait_until(PATIENCE, || {
+            let answer = Client::new(admin).get("/api/v1/releases/default/asks", &[]).ok()?;
+            let value: Value = serde_json::from_slice(&answer.body).ok()?;
+            (value["status"]["phase"] == "rolledBack").then(|| value["status"].clone())
+        });
+        let end = end.unwrap();
+        assert!(end["reason"].as_str().unwrap().contains("up is 13, above 1, 2 times in a row"), "{end}");
+        assert_eq!(end["queries"]["nothing"]["problem"], "the answer is empty");
     }
 
     fn success_rate(&self, of: &str) -> Option<f64> {

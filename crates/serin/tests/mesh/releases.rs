@@ -1,6 +1,6 @@
 //! Releases for real: pilot, proxies, applications, load; rolled back by themselves, promoted by themselves, interrupted.
 //!
-//! `KILLS=200` kills the pilot that often instead of a few times.
+//! `KILLS=200` kills the pilot that often instead of a few times; `REQUESTS=1000000` asks for that many at each weight.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use serin_testkit::client::Client;
 use serin_testkit::demo::Demo;
 use serin_testkit::load::{self, Load};
-use serin_testkit::process::wait_until;
+use serin_testkit::process::{Signal, kill, signal, wait_until};
 
 use super::*;
 
@@ -120,8 +120,7 @@ fn a_user_never_goes_back_while_weights_rise() {
     let mut client = demo.client().unwrap();
     let mut before: BTreeMap<usize, String> = BTreeMap::new();
     for step in 0..5 {
-        let at = || status(&demo).filter(|s| s["phase"] == "awaitingApproval" && s["step"] == step);
-        wait_until(PATIENCE, at).unwrap_or_else(|e| panic!("step {step}: {e}: {:?}", status(&demo)));
+        wait_step(&demo, step);
         let mut new = 0;
         for user in 0..400 {
             let name = format!("user-{user}");
@@ -137,6 +136,71 @@ fn a_user_never_goes_back_while_weights_rise() {
         assert_eq!(says(&demo, "approve"), 200);
     }
     wait_phase(&demo, "promoted");
+    demo.end().unwrap();
+}
+
+/// Waits until a step awaits approval.
+fn wait_step(demo: &Demo, step: usize) -> Value {
+    let at = || status(demo).filter(|s| s["phase"] == "awaitingApproval" && s["step"] == step);
+    wait_until(PATIENCE, at).unwrap_or_else(|e| panic!("step {step}: {e}: {:?}", status(demo)))
+}
+
+#[test]
+fn each_weight_is_the_share_that_is_observed() {
+    let requests: usize = std::env::var("REQUESTS").ok().and_then(|r| r.parse().ok()).unwrap_or(2_000);
+    let demo = demo().start().unwrap();
+    demo.save("reviews.yaml", &reviews(false, &[("v2", 100)], "")).unwrap();
+    let weights = [0.01, 0.1, 1.0, 10.0, 50.0];
+    demo.save("release.yaml", &release(&weights, "")).unwrap();
+    for (step, weight) in weights.into_iter().enumerate() {
+        wait_step(&demo, step);
+        let answers = load::burst(demo.entrance().unwrap(), REVIEWS, requests, version);
+        assert_eq!(load::failures(&answers), Vec::<String>::new());
+        let new = answers.iter().filter(|a| matches!(&a.outcome, Ok((_, v)) if v == "v3")).count() as f64;
+        let (share, of) = (weight / 100.0, requests as f64);
+        let errors = (new - share * of) / (share * (1.0 - share) * of).sqrt();
+        eprintln!(
+            "{weight} %: {new} of {requests} had the new version, {:.4} %, {errors:.2} standard errors off",
+            100.0 * new / of
+        );
+        // Small counts are not normal: one request more or less proves nothing.
+        let few = 1.0 / (share * of).sqrt().max(0.1);
+        assert!(errors.abs() <= 5.0 + few, "{new} of {requests} at {weight} %");
+        assert_eq!(says(&demo, "approve"), 200);
+    }
+    wait_phase(&demo, "promoted");
+    demo.end().unwrap();
+}
+
+#[test]
+fn an_abort_waits_for_no_proxy_that_hangs_and_no_candidate_that_is_dead() {
+    let demo = demo().start().unwrap();
+    demo.save("reviews.yaml", &reviews(false, &[("v2", 100)], "")).unwrap();
+    demo.save("release.yaml", &release(&[50.0, 60.0], "")).unwrap();
+    wait_step(&demo, 0);
+    let pid = |entry: &Value, field: &str| u32::try_from(entry[field].as_u64().unwrap()).unwrap();
+    let hangs = demo.proxies("details").into_iter().find(|p| p["workload"] == "details-v1-1").unwrap();
+    signal(pid(&hangs, "pid"), Signal::STOP);
+    assert_eq!(says(&demo, "approve"), 200);
+    let named = || status(&demo).filter(|s| s["phase"] == "shifting" && s["laggards"].to_string().contains("details"));
+    let lags = wait_until(PATIENCE, named).unwrap_or_else(|e| panic!("{e}: {:?}", status(&demo)));
+    assert_eq!(lags["laggards"].as_array().map(Vec::len), Some(1), "{lags}");
+    for entry in demo.proxies("reviews").iter().filter(|p| p["workload"].as_str().unwrap().starts_with("reviews-v3")) {
+        kill(pid(entry, "app_pid"));
+    }
+    assert_eq!(says(&demo, "abort"), 200);
+    assert_eq!(status(&demo).unwrap()["weights"]["configured"], 0.0);
+    let entrance = demo.entrance().unwrap();
+    let stable = |count: usize| {
+        let answers = load::burst(entrance, REVIEWS, count, version);
+        answers.iter().all(|a| matches!(&a.outcome, Ok((200, v)) if v == "v2"))
+    };
+    wait_until(PATIENCE, || stable(20).then_some(())).unwrap();
+    assert!(stable(500));
+    let end = wait_phase(&demo, "rolledBack");
+    assert!(end["reason"].as_str().unwrap().contains("not confirmed by default/details-v1-1"), "{end}");
+    signal(pid(&hangs, "pid"), Signal::CONT);
+    demo.wait_synced(PATIENCE).unwrap();
     demo.end().unwrap();
 }
 
