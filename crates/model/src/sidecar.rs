@@ -50,6 +50,8 @@ pub enum ProxyRole {
     Sidecar,
     /// At an entrance.
     Gateway,
+    /// No proxy: a gRPC client that asks for itself.
+    Grpc,
 }
 
 /// Who a proxy is, from its node id and metadata.
@@ -76,7 +78,7 @@ impl ProxyIdentity {
         }
     }
 
-    /// Parses Istio's node id, `sidecar~IP~NAME.NAMESPACE~NAMESPACE.svc.cluster.local` (or `router~…`).
+    /// Parses Istio's node id, `sidecar~IP~NAME.NAMESPACE~NAMESPACE.svc.cluster.local` (or `router~…`, `grpc~…`).
     ///
     /// # Errors
     /// A sentence that says which part is wrong.
@@ -90,8 +92,11 @@ impl ProxyIdentity {
         let role = match *role {
             "sidecar" => ProxyRole::Sidecar,
             "router" => ProxyRole::Gateway,
+            "grpc" => ProxyRole::Grpc,
             other => {
-                return Err(format!("node id '{shown}': unknown proxy type '{other}', use sidecar or router; {form}"));
+                return Err(format!(
+                    "node id '{shown}': unknown proxy type '{other}', use sidecar, router or grpc; {form}"
+                ));
             }
         };
         let ip = ip.parse().map_err(|_| format!("node id '{shown}': '{ip}' is not an IP address; {form}"))?;

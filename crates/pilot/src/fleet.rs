@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serin_delivery::Applied;
-use serin_model::{MeshSnapshot, ProxyIdentity};
-use serin_resources::{Audit, Cluster, Listener, LoadAssignment, RouteConfiguration, type_url};
+use serin_model::{MeshSnapshot, ProxyIdentity, ProxyRole};
+use serin_resources::{ApiListener, Audit, Cluster, Listener, LoadAssignment, RouteConfiguration, type_url};
 use serin_translator::{ResourceSet, translate};
 use serin_xds::server::{Control, Feed, TypeState, TypeStatus};
 use serin_xds::{Node, Resource, ResourceMap};
@@ -92,7 +92,10 @@ impl Fleet {
 
 impl Control for Fleet {
     fn connect(&self, node: &Node, peer: &str) -> Result<Feed, String> {
-        let identity = ProxyIdentity::parse(&node.id, node.labels.clone())?;
+        let mut identity = ProxyIdentity::parse(&node.id, node.labels.clone())?;
+        if node.generator == "grpc" {
+            identity.role = ProxyRole::Grpc;
+        }
         let stream = self.next.fetch_add(1, Relaxed);
         let mut state = self.lock();
         let State { mesh, translated, clients } = &mut *state;
@@ -158,6 +161,7 @@ fn sound(type_url: &str, body: &[u8]) -> Result<(), serin_resources::Error> {
     match type_url {
         type_url::CLUSTER => Cluster::decode(body, audit).map(drop),
         type_url::ENDPOINT => LoadAssignment::decode(body, audit).map(drop),
+        type_url::LISTENER if ApiListener::is_one(body) => Ok(()),
         type_url::LISTENER => Listener::decode(body, audit).map(drop),
         type_url::ROUTE => RouteConfiguration::decode(body, audit).map(drop),
         _ => Ok(()),
@@ -189,6 +193,9 @@ fn encode(set: &ResourceSet, old: Option<&ResourceMap>) -> ResourceMap {
         put(type_url::ENDPOINT, &assignment.cluster, assignment.encode());
     }
     for listener in &set.listeners {
+        put(type_url::LISTENER, &listener.name, listener.encode());
+    }
+    for listener in &set.api_listeners {
         put(type_url::LISTENER, &listener.name, listener.encode());
     }
     for routes in &set.routes {

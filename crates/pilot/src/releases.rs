@@ -372,23 +372,26 @@ impl Inner {
         let compared = spec.baseline.as_ref().unwrap_or(&spec.stable);
         let host = spec.host.as_str();
         loads.each(|way, sum| {
-            let mut parts = way.cluster.split('|');
-            let outbound = parts.next() == Some("outbound") && parts.nth(2) == Some(host);
-            let Some(address) = way.endpoint.filter(|_| outbound) else { return };
-            let Some(labels) = self.known.get(&address) else { return };
+            let Some((subset, _)) = outbound(&way.cluster).filter(|(_, at)| *at == host) else { return };
+            // gRPC clients tell no endpoints apart: the cluster says which version it was.
+            let labels = match way.endpoint {
+                Some(address) => self.known.get(&address).cloned(),
+                None => labels_of(mesh, spec, subset),
+            };
+            let Some(labels) = &labels else { return };
             let arm = sum.arm();
             if selects(&spec.candidate, labels) {
-                add(evidence.instances.entry(address.to_string()).or_default(), &arm);
+                if let Some(address) = way.endpoint {
+                    add(evidence.instances.entry(address.to_string()).or_default(), &arm);
+                }
                 add(&mut evidence.candidate, &arm);
             } else if selects(compared, labels) {
                 add(&mut evidence.stable, &arm);
             }
         });
         loads.each_clock(|cluster, times| {
-            let mut parts = cluster.split('|');
-            let outbound = parts.next() == Some("outbound");
-            let (Some(subset), Some(at)) = (parts.nth(1), parts.next()) else { return };
-            let Some(labels) = labels_of(mesh, spec, subset).filter(|_| outbound && at == host) else { return };
+            let Some((subset, _)) = outbound(cluster).filter(|(_, at)| *at == host) else { return };
+            let Some(labels) = labels_of(mesh, spec, subset) else { return };
             let arm = Arm { times: times.clone(), ..Arm::default() };
             if labels == spec.candidate {
                 add(&mut evidence.candidate, &arm);
@@ -403,6 +406,12 @@ impl Inner {
         evidence.candidate_ready = ready(&spec.candidate);
         evidence
     }
+}
+
+/// Subset and host of an outbound cluster, from its name.
+fn outbound(cluster: &str) -> Option<(&str, &str)> {
+    let mut parts = cluster.strip_prefix("outbound|")?.splitn(3, '|').skip(1);
+    Some((parts.next()?, parts.next()?))
 }
 
 /// The labels of a subset: of a rule, or one that the release made.

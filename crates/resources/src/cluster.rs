@@ -62,6 +62,8 @@ pub struct Cluster {
     pub health_check: Option<HealthCheck>,
     /// When an endpoint is ejected; `None` is never.
     pub outlier: Option<OutlierDetection>,
+    /// Whether its loads are reported to the server that it is from. gRPC asks each cluster; proxies are told elsewhere.
+    pub reports_loads: bool,
 }
 
 /// How much may be in flight before more is refused; `None` is unlimited.
@@ -169,6 +171,7 @@ impl Cluster {
             panic_threshold: 50,
             health_check: None,
             outlier: None,
+            reports_loads: false,
         }
     }
 
@@ -277,6 +280,10 @@ impl Cluster {
                 _ => None,
             },
             load_assignment: assignment,
+            lrs_server: self.reports_loads.then(|| core::ConfigSource {
+                config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Self_(Default::default())),
+                ..Default::default()
+            }),
             lb_policy: policy as i32,
             lb_config,
             connect_timeout: Some(convert::proto_duration(self.connect_timeout)),

@@ -11,6 +11,7 @@
 #[macro_use]
 mod audit;
 pub mod access_log;
+mod api_listener;
 pub mod bootstrap;
 pub mod cluster;
 pub mod connection_manager;
@@ -35,6 +36,7 @@ pub mod tcp_proxy;
 pub mod tracing;
 pub mod type_url;
 
+pub use api_listener::ApiListener;
 pub use audit::{Audit, Runtime};
 pub use cluster::Cluster;
 pub use connection_manager::HttpConnectionManager;

@@ -27,6 +27,8 @@ enum Command {
     Proxy(serin_proxy::ProxyOptions),
     /// Check documents without a pilot
     Analyze(serin_console::AnalyzeOptions),
+    /// Print a bootstrap for a data plane that is not Serin's
+    Bootstrap(serin_console::BootstrapOptions),
     /// Look at releases and move them
     Release(serin_console::ReleaseOptions),
     /// Run one of Bookinfo's applications
@@ -63,6 +65,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
             serin_proxy::run(options).map(done)
         }
         Command::Analyze(options) => serin_console::analyze(options),
+        Command::Bootstrap(options) => serin_console::bootstrap(options),
         Command::Release(options) => serin_console::release(options),
         Command::DemoApp(options) => {
             exit_with_parent(true)?;

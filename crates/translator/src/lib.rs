@@ -7,6 +7,7 @@
 mod cluster;
 mod destination;
 mod gateway;
+mod grpc;
 mod matches;
 mod naming;
 mod policy;
@@ -17,13 +18,15 @@ mod sidecar;
 mod virtual_host;
 
 use serin_model::{MeshSnapshot, ProxyIdentity, ProxyRole};
-use serin_resources::{Cluster, Listener, LoadAssignment, RouteConfiguration};
+use serin_resources::{ApiListener, Cluster, Listener, LoadAssignment, RouteConfiguration};
 
 /// Everything one proxy runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResourceSet {
     /// Listeners, by name.
     pub listeners: Vec<Listener>,
+    /// What gRPC clients ask for instead, by target.
+    pub api_listeners: Vec<ApiListener>,
     /// Route configurations that listeners ask for.
     pub routes: Vec<RouteConfiguration>,
     /// Clusters.
@@ -38,6 +41,7 @@ pub fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceSet {
     let mut set = match proxy.role {
         ProxyRole::Sidecar => sidecar::translate(mesh, proxy),
         ProxyRole::Gateway => gateway::translate(mesh, proxy),
+        ProxyRole::Grpc => grpc::translate(mesh, proxy),
     };
     set.listeners.sort_by(|a, b| a.name.cmp(&b.name));
     set.routes.sort_by(|a, b| a.name.cmp(&b.name));

@@ -41,7 +41,7 @@ fn sidecar_of<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity) -> Option<&'a S
         .max_by_key(|s| (!s.selector.is_empty(), s.selector.len(), std::cmp::Reverse(s.name.name.clone())))
 }
 
-fn all_hosts() -> HostFilter {
+pub(crate) fn all_hosts() -> HostFilter {
     HostFilter { namespace: None, host: Hostname::parse("*").unwrap_or_else(|_| unreachable!("'*' is a host name")) }
 }
 

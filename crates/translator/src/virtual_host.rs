@@ -49,7 +49,8 @@ pub(crate) fn outbound(
     hosts
 }
 
-fn service_host(
+/// The virtual host of one port of a service.
+pub(crate) fn service_host(
     mesh: &MeshSnapshot,
     proxy: &ProxyIdentity,
     service: &Service,

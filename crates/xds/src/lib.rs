@@ -6,6 +6,7 @@
 //! Duties come from Envoy's xDS protocol page: a nonce is per stream and type; a NACK is recognised by its error
 //! detail only; a stale nonce is not answered in state of the world but still changes subscriptions in delta.
 
+pub mod bootstrap;
 pub mod client;
 pub mod load;
 mod message;

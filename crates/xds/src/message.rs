@@ -42,6 +42,8 @@ pub struct Node {
     pub id: String,
     /// `metadata.LABELS`.
     pub labels: BTreeMap<String, String>,
+    /// `metadata.GENERATOR`: by Istio's convention `grpc` of a client that is no proxy.
+    pub generator: String,
     /// Program and version, as far as it says.
     pub user_agent: String,
 }
@@ -60,6 +62,11 @@ impl From<&core::Node> for Node {
                 .collect(),
             _ => BTreeMap::new(),
         };
-        Self { id: node.id.clone(), labels, user_agent: node.user_agent_name.clone() }
+        let generator = node.metadata.as_ref().and_then(|m| m.fields.get("GENERATOR")).and_then(|v| v.kind.as_ref());
+        let generator = match generator {
+            Some(Kind::StringValue(text)) => text.clone(),
+            _ => String::new(),
+        };
+        Self { id: node.id.clone(), labels, generator, user_agent: node.user_agent_name.clone() }
     }
 }

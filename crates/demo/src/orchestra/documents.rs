@@ -1,9 +1,10 @@
 //! What the demo registers: services, instances, and what each proxy listens to; and bootstraps for Envoy.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serin_xds::bootstrap::{self, Client};
 
 use super::options::DataPlane;
 use super::plan::{Instance, Plan, ProxyPlan};
@@ -21,15 +22,26 @@ pub(super) fn write_all(plan: &Plan) -> anyhow::Result<()> {
         for instance in &plan.instances {
             if let Some(proxy) = &instance.proxy {
                 let labels = instance.labels();
-                let text = bootstrap(plan, ("sidecar", "default", &instance.name), &labels, proxy.admin);
+                let text =
+                    bootstrap::envoy(&client(plan, ("sidecar", "default", &instance.name), &labels), proxy.admin);
                 std::fs::write(bootstrap_file(plan, &instance.name), text.to_string())?;
             }
         }
         let labels = [("istio", "ingressgateway")];
-        let text = bootstrap(plan, ("router", GATEWAY_NAMESPACE, GATEWAY_NAME), &labels, plan.gateway.admin);
+        let client = client(plan, ("router", GATEWAY_NAMESPACE, GATEWAY_NAME), &labels);
+        let text = bootstrap::envoy(&client, plan.gateway.admin);
         std::fs::write(bootstrap_file(plan, GATEWAY_NAME), text.to_string())?;
     }
     Ok(())
+}
+
+fn client<'a>(
+    plan: &Plan,
+    (role, namespace, workload): (&'a str, &'a str, &'a str),
+    labels: &[(&'a str, &'a str)],
+) -> Client<'a> {
+    let ip = Ipv4Addr::LOCALHOST.into();
+    Client { role, workload, namespace, ip, labels: labels.to_vec(), xds: plan.pilot_xds }
 }
 
 /// Where the Envoy bootstrap of a proxy stands.
@@ -100,63 +112,4 @@ fn sidecar(instance: &Instance, proxy: &ProxyPlan) -> String {
         outbound = proxy.outbound.port(),
         outbound_ip = proxy.outbound.ip(),
     )
-}
-
-/// A bootstrap that makes Envoy a client of the pilot. It reconnects quickly, so that a new pilot is noticed.
-fn bootstrap(
-    plan: &Plan,
-    (role, namespace, name): (&str, &str, &str),
-    labels: &[(&str, &str)],
-    admin: std::net::SocketAddr,
-) -> Value {
-    let socket =
-        |a: std::net::SocketAddr| json!({"socket_address": {"address": a.ip().to_string(), "port_value": a.port()}});
-    let labels: serde_json::Map<String, Value> = labels.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
-    let ads = json!({"resource_api_version": "V3", "initial_fetch_timeout": "0s", "ads": {}});
-    json!({
-        "node": {
-            "id": format!("{role}~127.0.0.1~{name}.{namespace}~{namespace}.svc.cluster.local"),
-            "cluster": format!("{name}.{namespace}"),
-            "metadata": {"LABELS": labels, "NAMESPACE": namespace},
-        },
-        "admin": {"address": socket(admin)},
-        // Load reports of Envoy tell no times: its metrics do.
-        "stats_flush_interval": "1s",
-        "stats_sinks": [{"name": "envoy.stat_sinks.metrics_service", "typed_config": {
-            "@type": "type.googleapis.com/envoy.config.metrics.v3.MetricsServiceConfig",
-            "transport_api_version": "V3",
-            "grpc_service": {"envoy_grpc": {"cluster_name": "pilot"}},
-        }}],
-        "cluster_manager": {"load_stats_config": {
-            "api_type": "GRPC",
-            "transport_api_version": "V3",
-            "grpc_services": [{"envoy_grpc": {"cluster_name": "pilot"}}],
-        }},
-        "dynamic_resources": {
-            "lds_config": ads,
-            "cds_config": ads,
-            "ads_config": {
-                "api_type": "DELTA_GRPC",
-                "transport_api_version": "V3",
-                "grpc_services": [{"envoy_grpc": {
-                    "cluster_name": "pilot",
-                    "retry_policy": {"retry_back_off": {"base_interval": "0.2s", "max_interval": "2s"}},
-                }}],
-            },
-        },
-        "static_resources": {"clusters": [{
-            "name": "pilot",
-            "type": "STATIC",
-            "connect_timeout": "1s",
-            "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": {
-                    "connection_keepalive": {"interval": "10s", "timeout": "5s"},
-                }},
-            }},
-            "load_assignment": {"cluster_name": "pilot", "endpoints": [
-                {"lb_endpoints": [{"endpoint": {"address": socket(plan.pilot_xds)}}]},
-            ]},
-        }]},
-    })
 }

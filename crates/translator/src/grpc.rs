@@ -1,0 +1,58 @@
+//! A gRPC client without a proxy: for every name of a service one listener, and the same routes and clusters as a sidecar's, as
+//! far as gRPC knows them.
+//!
+//! gRPC rejects a cluster whose balancer it does not have, and leaves out localities without weight (gRFC A27, A42).
+
+use serin_model::{MeshSnapshot, ProxyIdentity, Resolution, Service};
+use serin_resources::ApiListener;
+use serin_resources::cluster::Balancer;
+use serin_resources::connection_manager::RouteSource;
+use serin_resources::http_filter::HttpFilter;
+use serin_resources::route::RouteConfiguration;
+
+use crate::{ResourceSet, cluster, naming, scope, sidecar, virtual_host};
+
+pub(crate) fn translate(mesh: &MeshSnapshot, client: &ProxyIdentity) -> ResourceSet {
+    let mut set = ResourceSet::default();
+    let mut services = scope::services(mesh, client, &[sidecar::all_hosts()]);
+    // gRPC resolves no names of endpoints the way these services want it.
+    services.retain(|s| s.resolution == Resolution::Static);
+    cluster::outbound(mesh, client, &services, &mut set);
+    for service in services {
+        for port in service.ports.iter().filter(|p| p.protocol.is_http()) {
+            target(mesh, client, service, port.number, &mut set);
+        }
+    }
+    for cluster in &mut set.clusters {
+        cluster.reports_loads = true;
+        cluster.balancer = match cluster.balancer {
+            ring @ Balancer::RingHash { .. } => ring,
+            Balancer::Maglev { .. } => Balancer::RingHash { least: 1024, most: 8_388_608, murmur: false },
+            _ => Balancer::RoundRobin,
+        };
+    }
+    for assignment in &mut set.endpoints {
+        let all = assignment.endpoints.clone();
+        for endpoint in &mut assignment.endpoints {
+            let mates = all.iter().filter(|e| e.locality == endpoint.locality && e.priority == endpoint.priority);
+            endpoint.locality_weight = Some(mates.map(|e| e.weight).sum());
+        }
+    }
+    set
+}
+
+fn target(mesh: &MeshSnapshot, client: &ProxyIdentity, service: &Service, port: u16, set: &mut ResourceSet) {
+    let routes = naming::outbound(port, "", &service.host);
+    // Whoever has this route configuration has asked for the service: its authority need not say so again.
+    let host = virtual_host::service_host(mesh, client, service, port, vec!["*".to_owned()]);
+    set.routes.push(RouteConfiguration {
+        name: routes.clone(),
+        virtual_hosts: vec![host],
+        ..RouteConfiguration::default()
+    });
+    for alias in naming::aliases(&service.host, &client.name.namespace) {
+        let mut manager = sidecar::manager(routes.clone(), RouteSource::Rds(routes.clone()));
+        manager.filters = vec![HttpFilter::fault()];
+        set.api_listeners.push(ApiListener { name: format!("{alias}:{port}"), manager });
+    }
+}
