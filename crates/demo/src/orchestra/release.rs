@@ -57,7 +57,7 @@ impl Scenario {
         let words: &[&str] = match self {
             Self::Good | Self::LowTraffic => &[],
             Self::Bad => &["--fail", "0.3"],
-            Self::Slow => &["--delay", "400ms"],
+            Self::Slow => &["--delay", "1500ms"],
             Self::Flaky if instance.name.ends_with("-0") => &["--fail", "1"],
             Self::Flaky => &[],
         };
@@ -86,7 +86,7 @@ spec:
   analysis:
     warmup: 1s
     compareLatency: false
-    limits: {errorRate: 5%, latency: {quantile: 0.9, max: 300ms}}
+    limits: {errorRate: 5%, latency: {quantile: 0.9, max: 1s}}
   guard: 3s
 ";
 
