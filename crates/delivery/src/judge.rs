@@ -7,6 +7,7 @@
 //! Howard, Ramdas et al. (arXiv 1810.08240); Waudby-Smith & Ramdas (arXiv 2010.09686).
 
 pub mod boundaries;
+pub mod kayenta;
 
 use serde::{Deserialize, Serialize};
 

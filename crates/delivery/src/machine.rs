@@ -7,9 +7,10 @@
 use serin_model::{HttpMatch, OnDeadline, Overlay, Release, Share, Step};
 
 use crate::Millis;
+use crate::evidence::{Evidence, Verdict};
 use crate::queries;
 use crate::status::{Event, EventKind, Phase, Status, Target};
-use crate::verdict::{Evidence, Expected, Verdict};
+use crate::verdict::Expected;
 
 /// Something to be done outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,6 +247,9 @@ impl Run<'_> {
         let due = queries::look(&analysis.queries, &mut self.status.queries, &self.evidence.readings, self.now);
         self.actions.extend(due.into_iter().map(|number| Action::Query { number }));
         let news = self.status.judgement.take(self.evidence, analysis, expected);
+        if let Some(rule) = &analysis.kayenta {
+            self.status.judgement.series.close(rule, self.now);
+        }
         let verdict = self.status.judgement.verdict(analysis, expected, self.evidence);
         let outside = queries::regression(&analysis.queries, &self.status.queries);
         let verdict = outside.map_or(verdict, Verdict::Regression);

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Millis;
+use crate::evidence::Verdict;
 use crate::queries::All;
-use crate::verdict::{Judgement, Verdict};
+use crate::verdict::Judgement;
 
 /// Where a release stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

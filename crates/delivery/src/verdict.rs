@@ -5,111 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serin_model::Analysis;
 
+use crate::evidence::{Arm, Evidence, Verdict};
 use crate::judge::{
     Estimate, NoWorse, Regression, Window, boundaries, clean_requests, estimate, events_until_promotion, shifted,
 };
-use crate::queries::Reading;
-
-/// Requests to one version, since somebody began to count.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Arm {
-    /// Requests that ended.
-    pub requests: u64,
-    /// Those that failed.
-    pub failed: u64,
-    /// All by their times: upper bounds in microseconds, and how many were at most that long and longer than the bound before.
-    pub times: BTreeMap<u64, u64>,
-}
-
-impl Arm {
-    /// Requests that took longer than that.
-    fn slower(&self, micros: u64) -> u64 {
-        self.times.iter().filter(|(bound, _)| **bound > micros).map(|(_, count)| count).sum()
-    }
-
-    fn timed(&self) -> u64 {
-        self.times.values().sum()
-    }
-
-    /// The bound below which this share of the requests is.
-    fn quantile(&self, share: f64) -> Option<u64> {
-        let rank = (self.timed() as f64 * share).ceil() as u64;
-        let mut seen = 0;
-        self.times
-            .iter()
-            .find(|(_, count)| {
-                seen += **count;
-                seen >= rank
-            })
-            .map(|(bound, _)| *bound)
-    }
-
-    /// What came since `before`; a count that fell began anew.
-    fn since(&self, before: &Self) -> Self {
-        if self.requests < before.requests {
-            return self.clone();
-        }
-        let new = |bound: &u64, count: &u64| count.saturating_sub(before.times.get(bound).copied().unwrap_or(0));
-        Self {
-            requests: self.requests - before.requests,
-            failed: self.failed.saturating_sub(before.failed).min(self.requests - before.requests),
-            times: self.times.iter().map(|(b, c)| (*b, new(b, c))).filter(|(_, c)| *c > 0).collect(),
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.failed += other.failed;
-        other.times.iter().for_each(|(bound, count)| *self.times.entry(*bound).or_default() += count);
-    }
-}
-
-/// Proxies that have confirmed the traffic in force.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// How many.
-    pub done: usize,
-    /// Of how many.
-    pub of: usize,
-    /// Who has not.
-    pub laggards: Vec<String>,
-}
-
-/// What is seen of a release at one moment.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Evidence {
-    /// The old version, or its baseline.
-    pub stable: Arm,
-    /// The new one.
-    pub candidate: Arm,
-    /// The new one's instances, by their address.
-    pub instances: BTreeMap<String, Arm>,
-    /// Who has confirmed the traffic.
-    pub applied: Applied,
-    /// Instances that are ready.
-    pub stable_ready: usize,
-    /// See above.
-    pub candidate_ready: usize,
-    /// The last answers to queries, by their names.
-    pub readings: BTreeMap<String, Reading>,
-}
-
-/// What the evidence says.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "says", content = "reason")]
-pub enum Verdict {
-    /// No request reached the candidate.
-    #[default]
-    NoEvidence,
-    /// Too few did.
-    NotEnough(String),
-    /// It is no worse.
-    NoWorse(String),
-    /// It is worse.
-    Regression(String),
-    /// Requests are not shared as they should be, so nothing can be said.
-    Void(String),
-}
+use crate::series::Series;
 
 /// Requests of a step, both versions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -164,6 +64,9 @@ pub struct Judgement {
     /// Evidence that requests are not shared as they should be.
     pub mismatch: f64,
     mismatch_prior: Option<[f64; 2]>,
+    /// The points of the step, where Kayenta's score judges.
+    #[serde(skip_serializing_if = "Series::is_empty")]
+    pub(crate) series: Series,
     /// ln of all evidence for a rollback, and what it takes.
     pub ln_evidence: f64,
     /// See above.
@@ -219,6 +122,7 @@ impl Judgement {
         self.errors_no_worse = NoWorse::default();
         self.slower.iter_mut().for_each(|s| s.no_worse = NoWorse::default());
         self.step = (0, 0);
+        self.series = Series::default();
         self.steps.push(StepCounts { step, ..StepCounts::default() });
     }
 
@@ -245,6 +149,9 @@ impl Judgement {
             return false;
         }
         self.candidate.add(&own);
+        if analysis.kayenta.is_some() {
+            self.series.gather(&others, &own);
+        }
         self.step.0 += own.requests;
         self.step.1 += own.failed;
         if let Some((_, most)) = analysis.latency {
@@ -302,7 +209,7 @@ impl Judgement {
         let windows: Vec<Window> = self.steps.iter().map(|s| s.errors).collect();
         self.estimate = estimate(&windows, 0.05);
         self.suspect = suspect(&evidence.instances);
-        if self.ln_evidence >= self.ln_needed {
+        if analysis.kayenta.is_none() && self.ln_evidence >= self.ln_needed {
             return Verdict::Regression(self.worse(analysis));
         }
         if self.mismatch >= LN_MISMATCH {
@@ -313,6 +220,9 @@ impl Judgement {
         }
         if self.candidate.requests == 0 {
             return Verdict::NoEvidence;
+        }
+        if let Some(rule) = &analysis.kayenta {
+            return self.series.verdict(rule, analysis.compare_latency);
         }
         match self.missing(analysis, expected) {
             None => Verdict::NoWorse(self.summary()),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serin_model::{
-    Alert, AlertForm, Analysis, Approval, Bake, HashKey, Hook, HookCall, HttpMatch, Labels, Object, ObjectName,
-    OnDeadline, Query, Release, Share, Step, Supersede,
+    Alert, AlertForm, Analysis, Approval, Bake, HashKey, Hook, HookCall, HttpMatch, Kayenta, Labels, Object,
+    ObjectName, OnDeadline, Query, Release, Share, Step, Supersede,
 };
 
 use crate::cursor::{Cursor, Object as Fields};
@@ -289,7 +289,27 @@ fn analysis(cursor: &Cursor<'_>) -> Analysis {
         },
         warmup: object.get("warmup").and_then(|w| w.duration()).unwrap_or(defaults.warmup),
         queries: queries(&object),
+        kayenta: object.get("kayenta").and_then(|k| kayenta(&k)),
     }
+}
+
+/// `{interval: 1m, points: 50, pass: 95, marginal: 75}`.
+fn kayenta(cursor: &Cursor<'_>) -> Option<Kayenta> {
+    let object = cursor.object()?;
+    let score = |name: &str, default: f64| object.get(name).and_then(|s| s.number()).unwrap_or(default);
+    let rule = Kayenta {
+        interval: object.get("interval").and_then(|i| i.duration()).unwrap_or(Duration::from_secs(60)),
+        points: object.get("points").and_then(|p| p.bounded(5, 1000)).unwrap_or(50),
+        pass: score("pass", 95.0),
+        marginal: score("marginal", 75.0),
+    };
+    if rule.interval < Duration::from_secs(1) {
+        cursor.invalid("the interval is below a second", "");
+    }
+    if !(0.0 <= rule.marginal && rule.marginal <= rule.pass && rule.pass <= 100.0) {
+        cursor.invalid("scores must be 0 <= marginal <= pass <= 100", "");
+    }
+    Some(rule)
 }
 
 /// `prometheus: URL` and `queries: [{name, query, min, max, interval, failures}]`.

@@ -145,6 +145,19 @@ pub struct Query {
     pub failures: u32,
 }
 
+/// Judge by Kayenta's score instead.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Kayenta {
+    /// Time of one point.
+    pub interval: Duration,
+    /// Points of each version that it takes.
+    pub points: u32,
+    /// The least score that is good enough, of 100.
+    pub pass: f64,
+    /// The least that is not a regression.
+    pub marginal: f64,
+}
+
 /// What a release is judged by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
@@ -166,6 +179,8 @@ pub struct Analysis {
     pub warmup: Duration,
     /// Values from outside that count too.
     pub queries: Vec<Query>,
+    /// Whether Kayenta's score judges instead of the evidence.
+    pub kayenta: Option<Kayenta>,
 }
 
 impl Default for Analysis {
@@ -180,6 +195,7 @@ impl Default for Analysis {
             on_deadline: OnDeadline::Hold,
             warmup: Duration::from_secs(20),
             queries: Vec::new(),
+            kayenta: None,
         }
     }
 }

@@ -108,3 +108,24 @@ fn expected_lengths() {
         near(events_until_rollback(ratio, share, 0.05), median, 0.13);
     }
 }
+
+#[test]
+fn kayentas_rank_test_and_classes() {
+    use super::kayenta::{Class, classify, score, shift};
+    let found = shift(&[10.0, 20.0, 30.0, 40.0], &[1.0, 2.0, 3.0, 4.0], 0.95).unwrap();
+    near(found.low, 6.0, 1e-9);
+    near(found.high, 39.0, 1e-9);
+    near(found.estimate, 22.5, 1e-9);
+    let (candidate, other) = ([20.0, 22.0, 21.0, 25.0, 30.0], [1.0, 2.2, 1.1, 2.5, 3.0]);
+    assert_eq!(classify(&candidate, &other, 1.0), Class::High);
+    assert_eq!(classify(&candidate, &other, 13.0), Class::Pass);
+    assert_eq!(classify(&other, &candidate, 1.0), Class::Low);
+    assert_eq!(classify(&other, &other, 1.0), Class::Pass);
+    // Nobody fails, or only the candidate does.
+    assert_eq!(classify(&[0.0; 9], &[0.0; 9], 1.0), Class::Pass);
+    assert_eq!(classify(&[1.0; 9], &[0.0; 9], 1.0), Class::High);
+    // Two points prove nothing.
+    assert_eq!(classify(&[20.0, 30.0], &[1.0, 2.0], 1.0), Class::Pass);
+    near(score(&[Class::Pass, Class::High]), 50.0, 1e-9);
+    near(score(&[Class::Pass, Class::Low]), 100.0, 1e-9);
+}

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serin_model::{Analysis, Approval, Bake, Hook, HookCall, Hostname, Labels, ObjectName, Query, Supersede};
+use serin_model::{Analysis, Approval, Bake, Hook, HookCall, Hostname, Kayenta, Labels, ObjectName, Query, Supersede};
 
 use super::*;
+use crate::evidence::{Applied, Arm};
 use crate::queries::Reading;
-use crate::verdict::{Applied, Arm};
 
 fn spec(weights: &[f64]) -> Release {
     let labels = |v: &str| Labels::from([("version".to_owned(), v.to_owned())]);
@@ -185,6 +185,24 @@ fn a_value_from_outside_takes_it_back_and_silence_only_holds_it_up() {
         world.tick(&spec, &mut status);
     }
     assert_eq!(status.phase, Phase::Promoted, "{}", status.reason);
+}
+
+#[test]
+fn kayentas_score_judges_where_it_is_wanted() {
+    let mut spec = spec(&[20.0]);
+    let interval = Duration::from_secs(1);
+    spec.analysis.kayenta = Some(Kayenta { interval, points: 20, pass: 95.0, marginal: 75.0 });
+    let (mut status, mut world) = (Status::default(), World::new(7));
+    world.failing = [0.01, 0.01];
+    world.run(&spec, &mut status, 2000);
+    assert_eq!(status.phase, Phase::Promoted, "{}", status.reason);
+    let (mut status, mut world) = (Status::default(), World::new(7));
+    world.failing = [0.01, 0.2];
+    let before = world.now;
+    world.run(&spec, &mut status, 2000);
+    assert_eq!(status.phase, Phase::RolledBack);
+    assert!(status.reason.contains("score 50: high failures"), "{}", status.reason);
+    assert!(world.now - before >= 20_000, "it has its points first");
 }
 
 #[test]

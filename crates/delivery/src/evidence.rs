@@ -1,0 +1,108 @@
+//! What is seen of a release, and what may come of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::queries::Reading;
+
+/// Requests to one version, since somebody began to count.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// All by their times: upper bounds in microseconds, and how many were at most that long and longer than the bound before.
+    pub times: BTreeMap<u64, u64>,
+}
+
+impl Arm {
+    /// Requests that took longer than that.
+    pub(crate) fn slower(&self, micros: u64) -> u64 {
+        self.times.iter().filter(|(bound, _)| **bound > micros).map(|(_, count)| count).sum()
+    }
+
+    pub(crate) fn timed(&self) -> u64 {
+        self.times.values().sum()
+    }
+
+    /// The bound below which this share of the requests is.
+    pub(crate) fn quantile(&self, share: f64) -> Option<u64> {
+        let rank = (self.timed() as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        self.times
+            .iter()
+            .find(|(_, count)| {
+                seen += **count;
+                seen >= rank
+            })
+            .map(|(bound, _)| *bound)
+    }
+
+    /// What came since `before`; a count that fell began anew.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        if self.requests < before.requests {
+            return self.clone();
+        }
+        let new = |bound: &u64, count: &u64| count.saturating_sub(before.times.get(bound).copied().unwrap_or(0));
+        Self {
+            requests: self.requests - before.requests,
+            failed: self.failed.saturating_sub(before.failed).min(self.requests - before.requests),
+            times: self.times.iter().map(|(b, c)| (*b, new(b, c))).filter(|(_, c)| *c > 0).collect(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.failed += other.failed;
+        other.times.iter().for_each(|(bound, count)| *self.times.entry(*bound).or_default() += count);
+    }
+}
+
+/// Proxies that have confirmed the traffic in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// How many.
+    pub done: usize,
+    /// Of how many.
+    pub of: usize,
+    /// Who has not.
+    pub laggards: Vec<String>,
+}
+
+/// What is seen of a release at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evidence {
+    /// The old version, or its baseline.
+    pub stable: Arm,
+    /// The new one.
+    pub candidate: Arm,
+    /// The new one's instances, by their address.
+    pub instances: BTreeMap<String, Arm>,
+    /// Who has confirmed the traffic.
+    pub applied: Applied,
+    /// Instances that are ready.
+    pub stable_ready: usize,
+    /// See above.
+    pub candidate_ready: usize,
+    /// The last answers to queries, by their names.
+    pub readings: BTreeMap<String, Reading>,
+}
+
+/// What the evidence says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "says", content = "reason")]
+pub enum Verdict {
+    /// No request reached the candidate.
+    #[default]
+    NoEvidence,
+    /// Too few did.
+    NotEnough(String),
+    /// It is no worse.
+    NoWorse(String),
+    /// It is worse.
+    Regression(String),
+    /// Requests are not shared as they should be, so nothing can be said.
+    Void(String),
+}

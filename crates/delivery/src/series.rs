@@ -1,0 +1,76 @@
+//! Points of Kayenta's kind: for each interval of a step, each version's failures in per cent and its mean time.
+
+use serde::{Deserialize, Serialize};
+use serin_model::Kayenta;
+
+use crate::Millis;
+use crate::evidence::{Arm, Verdict};
+use crate::judge::kayenta::{Class, classify, score};
+
+/// The points of both versions, the stable one's first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Series {
+    /// When the interval at hand began.
+    since: Millis,
+    /// What it has so far.
+    open: [Arm; 2],
+    /// Failures in per cent.
+    failures: [Vec<f64>; 2],
+    /// Mean times in milliseconds.
+    times: [Vec<f64>; 2],
+}
+
+impl Series {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Takes requests in.
+    pub(crate) fn gather(&mut self, stable: &Arm, candidate: &Arm) {
+        self.open.iter_mut().zip([stable, candidate]).for_each(|(open, new)| open.add(new));
+    }
+
+    /// Makes points of an interval that is over; one without requests makes none.
+    pub(crate) fn close(&mut self, rule: &Kayenta, now: Millis) {
+        if self.since == 0 {
+            self.since = now;
+        }
+        if now.saturating_sub(self.since) < rule.interval.as_millis() as u64 {
+            return;
+        }
+        self.since = now;
+        for (version, arm) in std::mem::take(&mut self.open).into_iter().enumerate() {
+            if arm.requests > 0 {
+                self.failures[version].push(100.0 * arm.failed as f64 / arm.requests as f64);
+            }
+            let timed: u64 = arm.times.values().sum();
+            if timed > 0 {
+                let sum: f64 = arm.times.iter().map(|(bound, count)| *bound as f64 / 1000.0 * *count as f64).sum();
+                self.times[version].push(sum / timed as f64);
+            }
+        }
+    }
+
+    /// What the score of the points says.
+    pub(crate) fn verdict(&self, rule: &Kayenta, compare_times: bool) -> Verdict {
+        let [stable, candidate] = &self.failures;
+        let points = stable.len().min(candidate.len());
+        if points < rule.points as usize {
+            return Verdict::NotEnough(format!("{points} of {} points", rule.points));
+        }
+        let mut classes = vec![("failures", classify(candidate, stable, 1.0))];
+        let [stable, candidate] = &self.times;
+        if compare_times && stable.len().min(candidate.len()) >= rule.points as usize {
+            classes.push(("times", classify(candidate, stable, 1.0)));
+        }
+        let high: Vec<&str> = classes.iter().filter(|(_, c)| *c == Class::High).map(|(name, _)| *name).collect();
+        let score = score(&classes.iter().map(|(_, class)| *class).collect::<Vec<_>>());
+        let what = if high.is_empty() { String::new() } else { format!(": high {}", high.join(" and ")) };
+        match score {
+            s if s >= rule.pass => Verdict::NoWorse(format!("score {score:.0} of {points} points{what}")),
+            s if s >= rule.marginal => Verdict::NotEnough(format!("score {score:.0} is marginal{what}")),
+            _ => Verdict::Regression(format!("the candidate is worse (score {score:.0}{what})")),
+        }
+    }
+}
