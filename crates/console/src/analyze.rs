@@ -13,6 +13,9 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use serin_ingest::{Code, Diagnostic, Document, MAX_FILE_BYTES, Severity, check, parse, render_text, summary};
+use serin_model::Object;
+
+use crate::release::plan::blind_spots;
 
 /// How findings are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,7 +29,7 @@ pub enum Output {
 /// Options of `serin analyze`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Exit code: 0 clean or warnings only, 1 errors, 2 cannot read or write.\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json"
+    after_help = "Exit code: 0 clean or warnings only, 1 errors, 2 cannot read or write.\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json\n  serin analyze ./mesh --rps 3"
 )]
 pub struct AnalyzeOptions {
     /// Files and folders to check together; - is standard input
@@ -35,6 +38,12 @@ pub struct AnalyzeOptions {
     /// How findings are shown
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
+    /// Requests a second: warns of releases that cannot see a doubling of failures at so few
+    #[arg(long, value_name = "NUMBER")]
+    pub rps: Option<f64>,
+    /// Share of them that fail today, in per cent
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.1, requires = "rps")]
+    pub error_rate: f64,
 }
 
 /// Runs the command.
@@ -49,7 +58,7 @@ pub fn analyze(options: &AnalyzeOptions) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     }
-    let findings = examine(&files);
+    let findings = examine(&files, options.rps.map(|rps| (rps, options.error_rate)));
     match show(options.output, &files, &findings) {
         // Whoever reads has seen enough.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -118,7 +127,7 @@ fn collect(path: &Path, files: &mut BTreeMap<String, String>) -> anyhow::Result<
 }
 
 /// All findings, by place.
-fn examine(files: &BTreeMap<String, String>) -> Vec<Diagnostic> {
+fn examine(files: &BTreeMap<String, String>, traffic: Option<(f64, f64)>) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
     let mut documents: Vec<Document> = Vec::new();
     for (file, text) in files {
@@ -134,8 +143,26 @@ fn examine(files: &BTreeMap<String, String>) -> Vec<Diagnostic> {
             findings.push(Diagnostic { severity: finding.severity.min(*severity), ..finding });
         }
     }
+    if let Some(traffic) = traffic {
+        findings.extend(documents.iter().flat_map(|d| blind(d, traffic)));
+    }
     findings.sort_by(|a, b| (&a.file, a.at, a.code).cmp(&(&b.file, b.at, b.code)));
     findings
+}
+
+/// What a release cannot see at so many requests a second, of which so many per cent fail.
+fn blind(document: &Document, (rps, error_rate): (f64, f64)) -> Vec<Diagnostic> {
+    let Object::Release(release) = document.object.as_ref() else { return Vec::new() };
+    let finding = |message| Diagnostic {
+        code: Code::BlindRelease,
+        severity: Severity::Warning,
+        file: document.file.clone(),
+        at: document.at,
+        path: "spec.steps".to_owned(),
+        message,
+        help: "give it more time, more weight, or a limit".to_owned(),
+    };
+    blind_spots(release, rps, error_rate).into_iter().map(finding).collect()
 }
 
 type Place = (Arc<str>, serin_ingest::Position, Code);

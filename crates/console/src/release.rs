@@ -1,7 +1,7 @@
 //! `serin release`: looking at releases and moving them.
 
 mod import;
-mod plan;
+pub(crate) mod plan;
 mod show;
 
 use std::io::{IsTerminal as _, Write as _};

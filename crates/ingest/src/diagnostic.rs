@@ -63,6 +63,8 @@ pub enum Code {
     NotSupported,
     /// A rule that no request reaches.
     UnreachableRule,
+    /// A release that cannot see what it should at the traffic there is.
+    BlindRelease,
 }
 
 impl Code {
@@ -86,6 +88,7 @@ impl Code {
             Self::NoEffectYet => "SRN0201",
             Self::NotSupported => "SRN0202",
             Self::UnreachableRule => "SRN0203",
+            Self::BlindRelease => "SRN0301",
         }
     }
 }

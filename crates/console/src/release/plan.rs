@@ -10,7 +10,7 @@ use clap::Args;
 use serin_delivery::judge::{clean_requests, events_until_promotion, events_until_rollback};
 use serin_delivery::verdict::margin;
 use serin_delivery::{Applied, Arm, Command, EventKind, Evidence, Phase, Status, advance, command, overlay};
-use serin_model::{Analysis, Object, Release, Share};
+use serin_model::{Analysis, Bake, Object, OnDeadline, Release, Share};
 
 /// `30s`, `5m`, `1h`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -98,58 +98,104 @@ pub(super) fn lint(options: &LintOptions) -> anyhow::Result<ExitCode> {
 
 /// What each step can see, and in which time.
 fn power(release: &Release, options: &LintOptions, out: &mut String) {
-    let rate = options.error_rate / 100.0;
     let _ = writeln!(
         out,
         "Release {}: at {} requests a second, of which {} % fail",
         release.name, options.rps, options.error_rate
     );
-    let mut weight = Share::NONE;
-    for (number, step) in release.steps.iter().enumerate() {
-        weight = step.weight.unwrap_or(weight);
-        let share = weight.percent() / 100.0;
-        if share <= 0.0 || share >= 1.0 {
+    for step in powers(release, options.rps, options.error_rate) {
+        if step.share <= 0.0 || step.share >= 1.0 {
             let _ = writeln!(
                 out,
                 "  step {}: no weight, nothing is compared; it lasts {}",
-                number + 1,
+                step.number,
                 time(step.bake.min.as_secs_f64())
             );
             continue;
         }
-        let analysis = &release.analysis;
-        let failures = |ratio: f64| options.rps * rate * (share * ratio + 1.0 - share);
-        let detect = |ratio: f64| events_until_rollback(ratio, share, analysis.rollback_alpha) / failures(ratio);
-        let relative = events_until_promotion(margin(analysis, share), share, analysis.promote_alpha) / failures(1.0);
-        let limit = analysis.error_rate.filter(|limit| *limit > rate * 2.0);
-        let absolute = limit.map(|limit| clean_requests(limit, analysis.promote_alpha) * 1.6 / (options.rps * share));
-        let promote = absolute.map_or(relative, |a| a.min(relative)).max(step.bake.min.as_secs_f64());
         let _ = writeln!(
             out,
-            "  step {}: {weight} % — advances after {}, sees 2 times the failures after {}, 10 times after {}",
-            number + 1,
-            time(promote),
-            time(detect(2.0)),
-            time(detect(10.0)),
-            weight = weight.percent()
+            "  step {}: {} % — advances after {}, sees 2 times the failures after {}, 10 times after {}",
+            step.number,
+            step.weight.percent(),
+            time(step.advances),
+            time(step.doubling),
+            time(step.tenfold)
         );
-        let most = step.bake.max.as_secs_f64();
-        if promote > most {
-            let what = match analysis.on_deadline {
-                serin_model::OnDeadline::Hold => "it will wait for a person",
-                serin_model::OnDeadline::Promote => "it will go on without evidence",
-                serin_model::OnDeadline::Abort => "it will be rolled back",
+        for warning in step.warnings(options.rps, release.analysis.on_deadline) {
+            let _ = writeln!(out, "    warning: {warning}");
+        }
+    }
+}
+
+/// What a release cannot see at so many requests a second, of which so many per cent fail.
+pub(crate) fn blind_spots(release: &Release, rps: f64, error_rate: f64) -> Vec<String> {
+    let steps = powers(release, rps, error_rate).into_iter().filter(|s| s.share > 0.0 && s.share < 1.0);
+    steps
+        .flat_map(|step| {
+            let warnings = step.warnings(rps, release.analysis.on_deadline);
+            warnings.into_iter().map(move |w| format!("step {}: {w}", step.number))
+        })
+        .collect()
+}
+
+/// What a step can see; times in seconds.
+struct Power {
+    /// From 1.
+    number: usize,
+    weight: Share,
+    share: f64,
+    bake: Bake,
+    /// When an equal candidate goes on.
+    advances: f64,
+    /// When twice the failures are seen.
+    doubling: f64,
+    /// When ten times are.
+    tenfold: f64,
+}
+
+fn powers(release: &Release, rps: f64, error_rate: f64) -> Vec<Power> {
+    let (rate, analysis) = (error_rate / 100.0, &release.analysis);
+    let mut weight = Share::NONE;
+    let mut found = Vec::new();
+    for (number, step) in release.steps.iter().enumerate() {
+        weight = step.weight.unwrap_or(weight);
+        let share = weight.percent() / 100.0;
+        let failures = |ratio: f64| rps * rate * (share * ratio + 1.0 - share);
+        let detect = |ratio: f64| events_until_rollback(ratio, share, analysis.rollback_alpha) / failures(ratio);
+        let compares = share > 0.0 && share < 1.0;
+        let [doubling, tenfold] = if compares { [detect(2.0), detect(10.0)] } else { [f64::INFINITY; 2] };
+        let advances = if compares {
+            let events = events_until_promotion(margin(analysis, share), share, analysis.promote_alpha);
+            let limit = analysis.error_rate.filter(|limit| *limit > rate * 2.0);
+            let clean = limit.map(|limit| clean_requests(limit, analysis.promote_alpha) * 1.6 / (rps * share));
+            let relative = events / failures(1.0);
+            clean.map_or(relative, |c| c.min(relative)).max(step.bake.min.as_secs_f64())
+        } else {
+            step.bake.min.as_secs_f64()
+        };
+        found.push(Power { number: number + 1, weight, share, bake: step.bake, advances, doubling, tenfold });
+    }
+    found
+}
+
+impl Power {
+    fn warnings(&self, rps: f64, on_deadline: OnDeadline) -> Vec<String> {
+        let most = self.bake.max.as_secs_f64();
+        let mut warnings = Vec::new();
+        if self.advances > most {
+            let what = match on_deadline {
+                OnDeadline::Hold => "it will wait for a person",
+                OnDeadline::Promote => "it will go on without evidence",
+                OnDeadline::Abort => "it will be rolled back",
             };
-            let _ = writeln!(out, "    warning: {} are not enough for that: {what}", time(most));
+            warnings.push(format!("{} are not enough to go on: {what}", time(most)));
         }
-        if detect(2.0) > most {
-            let _ = writeln!(
-                out,
-                "    warning: at {} requests a second this step cannot see a doubling of failures in {}",
-                options.rps,
-                time(most)
-            );
+        if self.doubling > most {
+            let most = time(most);
+            warnings.push(format!("at {rps} requests a second it cannot see a doubling of failures in {most}"));
         }
+        warnings
     }
 }
 
@@ -245,5 +291,27 @@ impl<'a> Traffic<'a> {
             let bound = 2f64.powf(((millis * 1000.0).log2() * 8.0).ceil() / 8.0) as u64;
             *arm.times.entry(bound).or_default() += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_blind_at_few_requests_and_sees_at_many() {
+        let text = "apiVersion: serin.dev/v1alpha1\nkind: Release\nmetadata: {name: r}\nspec:\n  host: reviews\n  \
+                    stable: {labels: {version: v1}}\n  candidate: {labels: {version: v3}}\n  steps: [{weight: 5%, bake: 10m}]\n";
+        let parsed = serin_ingest::parse("r.yaml", text);
+        let Some(Object::Release(release)) = parsed.documents.first().map(|d| d.object.as_ref()) else {
+            panic!("{:?}", parsed.diagnostics)
+        };
+        let found = blind_spots(release, 3.0, 0.1);
+        let expected = [
+            "step 1: 10 min are not enough to go on: it will wait for a person",
+            "step 1: at 3 requests a second it cannot see a doubling of failures in 10 min",
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(blind_spots(release, 3000.0, 0.1), Vec::<String>::new());
     }
 }
