@@ -3,6 +3,7 @@
 mod import;
 pub(crate) mod plan;
 mod show;
+mod simulate;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -61,7 +62,7 @@ enum Command {
     /// Check releases in files: what they can see, and how long it takes
     Lint(plan::LintOptions),
     /// Play a release with made-up traffic
-    Simulate(plan::SimulateOptions),
+    Simulate(simulate::SimulateOptions),
     /// The audit log: whether it is whole
     Audit(AuditOptions),
     /// Turn a Flagger Canary or an Argo Rollout into a Release
@@ -158,7 +159,7 @@ pub fn release(options: &ReleaseOptions) -> anyhow::Result<ExitCode> {
         Command::Undo(o) => asker.act("undo", o),
         Command::Promote(o) => asker.says(&o.name, "promote", &json!({"full": o.full})),
         Command::Lint(o) => plan::lint(o),
-        Command::Simulate(o) => plan::simulate(o),
+        Command::Simulate(o) => simulate::simulate(o),
         Command::Audit(o) => asker.audit(o),
         Command::Import(o) => import::run(&o.files),
     }

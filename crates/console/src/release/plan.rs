@@ -1,16 +1,15 @@
-//! `serin release lint` and `simulate`: what a plan can see, and how it would go.
+//! `serin release lint`: what a plan can see.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use serin_delivery::judge::{clean_requests, events_until_promotion, events_until_rollback};
 use serin_delivery::verdict::margin;
-use serin_delivery::{Applied, Arm, Command, EventKind, Evidence, Phase, Status, advance, command, overlay};
-use serin_model::{Analysis, Bake, Object, OnDeadline, Release, Share};
+use serin_model::{Bake, Object, OnDeadline, Release, Share};
 
 /// `30s`, `5m`, `1h`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -41,31 +40,8 @@ pub(super) struct LintOptions {
     error_rate: f64,
 }
 
-/// Options of `simulate`.
-#[derive(Debug, Clone, Args)]
-pub(super) struct SimulateOptions {
-    /// File with a Release document
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
-    /// Requests a second that the service has
-    #[arg(long, default_value_t = 50.0)]
-    rps: f64,
-    /// Share of the stable version's requests that fail, in per cent
-    #[arg(long, default_value_t = 0.1)]
-    error_rate: f64,
-    /// Share of the candidate's requests that fail, in per cent; default is the same
-    #[arg(long)]
-    candidate_error_rate: Option<f64>,
-    /// How much slower the candidate's requests are
-    #[arg(long, default_value_t = 1.0)]
-    slower: f64,
-    /// Another one is another traffic
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-}
-
 /// The releases in a file; what is wrong with it goes to standard error.
-fn releases(file: &Path) -> anyhow::Result<(Vec<Release>, bool)> {
+pub(super) fn releases(file: &Path) -> anyhow::Result<(Vec<Release>, bool)> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let parsed = serin_ingest::parse(&file.display().to_string(), &text);
     for diagnostic in &parsed.diagnostics {
@@ -199,98 +175,12 @@ impl Power {
     }
 }
 
-fn time(seconds: f64) -> String {
+pub(super) fn time(seconds: f64) -> String {
     match seconds {
         s if !s.is_finite() || s > 1e7 => "for ever".to_owned(),
         s if s >= 7200.0 => format!("{:.1} h", s / 3600.0),
         s if s >= 120.0 => format!("{:.0} min", s / 60.0),
         s => format!("{s:.0} s"),
-    }
-}
-
-pub(super) fn simulate(options: &SimulateOptions) -> anyhow::Result<ExitCode> {
-    let (releases, broken) = releases(&options.file)?;
-    let Some(release) = releases.into_iter().next().filter(|_| !broken) else {
-        bail!("{}: no sound Release in it", options.file.display());
-    };
-    // Nobody is there to be asked.
-    let analysis = Analysis { queries: Vec::new(), ..release.analysis.clone() };
-    let release = &Release { analysis, ..release };
-    let mut traffic = Traffic::new(options);
-    let mut status = Status::default();
-    let mut out = format!("{:>8}  {:<18} {:>8}  {}\n", "TIME", "PHASE", "WEIGHT", "WHAT");
-    const LIMIT: u64 = 30 * 24 * 3600;
-    let (mut now, mut answered) = (0u64, 0);
-    while now < LIMIT * 1000 {
-        let share = overlay(release, &status).map_or(0.0, |o| o.weight.percent() / 100.0);
-        traffic.second(share);
-        now += 1000;
-        let (mut events, actions) = advance(release, &mut status, &traffic.evidence, now);
-        for _ in actions {
-            events
-                .extend(command(release, &mut status, ("simulated", Command::Hooked(Ok(()))), now).unwrap_or_default());
-        }
-        if status.phase == Phase::AwaitingApproval && answered != status.since {
-            answered = status.since;
-            let says = Command::Approve("in the simulation".to_owned());
-            events.extend(command(release, &mut status, ("simulated", says), now).unwrap_or_default());
-        }
-        for event in events.iter().filter(|e| e.event != EventKind::Evidence && !e.reason.is_empty()) {
-            let phase = format!("{:?}", event.phase);
-            let _ = writeln!(
-                out,
-                "{:>8}  {phase:<18} {:>6} %  {}",
-                time(now as f64 / 1000.0),
-                event.weights.configured,
-                event.reason
-            );
-        }
-        if status.phase.is_final() || status.held {
-            break;
-        }
-    }
-    let candidate = &traffic.evidence.candidate;
-    let _ = writeln!(out, "\n{} requests reached the candidate, {} failed.", candidate.requests, candidate.failed);
-    super::print(&out)?;
-    Ok(match status.phase {
-        Phase::Promoted => ExitCode::SUCCESS,
-        Phase::RolledBack => ExitCode::from(1),
-        _ => ExitCode::from(2),
-    })
-}
-
-/// Made-up requests.
-struct Traffic<'a> {
-    options: &'a SimulateOptions,
-    evidence: Evidence,
-    rng: fastrand::Rng,
-    owed: f64,
-}
-
-impl<'a> Traffic<'a> {
-    fn new(options: &'a SimulateOptions) -> Self {
-        let applied = Applied { done: 1, of: 1, laggards: Vec::new() };
-        let evidence = Evidence { applied, stable_ready: 1, candidate_ready: 1, ..Evidence::default() };
-        Self { options, evidence, rng: fastrand::Rng::with_seed(options.seed), owed: 0.0 }
-    }
-
-    fn second(&mut self, share: f64) {
-        self.owed += self.options.rps;
-        let worse = self.options.candidate_error_rate.unwrap_or(self.options.error_rate);
-        while self.owed >= 1.0 {
-            self.owed -= 1.0;
-            let candidate = self.rng.f64() < share;
-            let rate = if candidate { worse } else { self.options.error_rate } / 100.0;
-            let failed = self.rng.f64() < rate;
-            // Times as they are: a long tail above some tens of milliseconds.
-            let slower = if candidate { self.options.slower } else { 1.0 };
-            let millis = 20.0 * slower * (-(1.0 - self.rng.f64()).ln()).powf(1.5) + 5.0;
-            let arm: &mut Arm = if candidate { &mut self.evidence.candidate } else { &mut self.evidence.stable };
-            arm.requests += 1;
-            arm.failed += u64::from(failed);
-            let bound = 2f64.powf(((millis * 1000.0).log2() * 8.0).ceil() / 8.0) as u64;
-            *arm.times.entry(bound).or_default() += 1;
-        }
     }
 }
 
