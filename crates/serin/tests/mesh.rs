@@ -18,6 +18,8 @@ mod metrics;
 mod page;
 #[path = "mesh/releases.rs"]
 mod releases;
+#[path = "mesh/strategies.rs"]
+mod strategies;
 #[path = "mesh/weights.rs"]
 mod weights;
 

@@ -97,18 +97,18 @@ fn pilot(demo: &Demo) -> Client {
 }
 
 /// The release as the pilot shows it, once it answers.
-fn status(demo: &Demo) -> Option<Value> {
+pub(super) fn status(demo: &Demo) -> Option<Value> {
     let answer = pilot(demo).get("/api/v1/releases/default/r", &[]).ok()?;
     let value: Value = serde_json::from_slice(&answer.body).ok()?;
     value["status"].is_object().then(|| value["status"].clone())
 }
 
-fn wait_phase(demo: &Demo, phase: &str) -> Value {
+pub(super) fn wait_phase(demo: &Demo, phase: &str) -> Value {
     let there = || status(demo).filter(|s| s["phase"] == phase);
     wait_until(PATIENCE, there).unwrap_or_else(|e| panic!("{phase}: {e}: {:?}", status(demo)))
 }
 
-fn says(demo: &Demo, action: &str) -> u16 {
+pub(super) fn says(demo: &Demo, action: &str) -> u16 {
     pilot(demo).request("POST", &format!("/api/v1/releases/default/r/{action}"), &[], b"{}").unwrap().status
 }
 
