@@ -145,7 +145,9 @@ impl Judgement {
         if self.slower.is_empty() {
             self.calibration.add(&others);
         }
-        if own.requests + others.requests == 0 {
+        // Envoys tell times apart from requests: either may come alone.
+        let requests = own.requests + others.requests;
+        if requests + own.timed() + others.timed() == 0 {
             return false;
         }
         self.candidate.add(&own);
@@ -158,7 +160,7 @@ impl Judgement {
             self.over_limit.0 += own.timed();
             self.over_limit.1 += own.slower(most.as_micros() as u64);
         }
-        let share = own.requests as f64 / (own.requests + others.requests) as f64;
+        let share = own.requests as f64 / requests.max(1) as f64;
         let margin = margin(analysis, expected.share);
         let window = |c: u64, b: u64, share: f64| Window { candidate: c as f64, others: b as f64, share };
         let errors = window(own.failed, others.failed, share);
@@ -173,7 +175,7 @@ impl Judgement {
                 slower.no_worse.add(events, margin);
             }
         }
-        if expected.drawn && expected.share > 0.0 && expected.share < 1.0 {
+        if requests > 0 && expected.drawn && expected.share > 0.0 && expected.share < 1.0 {
             let shares = [expected.share, 1.0 - expected.share];
             let prior = self.mismatch_prior.get_or_insert(shares.map(|s| s * 10_000.0));
             self.mismatch += boundaries::ratio_mismatch(&[own.requests as f64, others.requests as f64], &shares, prior);

@@ -206,6 +206,27 @@ fn kayentas_score_judges_where_it_is_wanted() {
 }
 
 #[test]
+fn times_that_come_apart_from_requests_count() {
+    let (mut status, mut spec) = (Status::default(), spec(&[20.0]));
+    spec.analysis.latency = Some((0.9, Duration::from_millis(50)));
+    spec.analysis.compare_latency = false;
+    let mut world = World::new(8);
+    let mut late = std::collections::BTreeMap::new();
+    for look in 0..400 {
+        world.requests(overlay(&spec, &status).map_or(0.0, |o| o.weight.percent() / 100.0), 500);
+        // As Envoy's metrics do: the times of a look come in the next one, in which no request is reported.
+        let mut evidence = world.evidence.clone();
+        evidence.candidate.times = late.clone();
+        advance(&spec, &mut status, &evidence, world.now + look * 1000);
+        late.clone_from(&world.evidence.candidate.times);
+        evidence.candidate.times.clone_from(&late);
+        advance(&spec, &mut status, &evidence, world.now + look * 1000 + 500);
+    }
+    assert_eq!(status.phase, Phase::Promoted, "{}", status.reason);
+    assert_eq!(status.judgement.over_limit.0, status.judgement.step.0, "a time of each request");
+}
+
+#[test]
 fn a_step_waits_for_every_proxy_but_the_way_back_does_not() {
     let (spec, mut status, mut world) = (spec(&[5.0]), Status::default(), World::new(4));
     world.evidence.applied = Applied { done: 2, of: 3, laggards: vec!["slow".to_owned()] };

@@ -172,6 +172,14 @@ fn each_weight_is_the_share_that_is_observed() {
     demo.end().unwrap();
 }
 
+/// A process and its children: Envoy runs below a process of the demo.
+fn family(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let children = threads.map(|t| std::fs::read_to_string(t.unwrap().path().join("children")).unwrap_or_default());
+    let children: String = children.collect::<Vec<_>>().join(" ");
+    std::iter::once(pid).chain(children.split_whitespace().filter_map(|c| c.parse().ok())).collect()
+}
+
 #[test]
 fn an_abort_waits_for_no_proxy_that_hangs_and_no_candidate_that_is_dead() {
     let demo = demo().start().unwrap();
@@ -180,7 +188,8 @@ fn an_abort_waits_for_no_proxy_that_hangs_and_no_candidate_that_is_dead() {
     wait_step(&demo, 0);
     let pid = |entry: &Value, field: &str| u32::try_from(entry[field].as_u64().unwrap()).unwrap();
     let hangs = demo.proxies("details").into_iter().find(|p| p["workload"] == "details-v1-1").unwrap();
-    signal(pid(&hangs, "pid"), Signal::STOP);
+    let hanging = family(pid(&hangs, "pid"));
+    hanging.iter().for_each(|pid| signal(*pid, Signal::STOP));
     assert_eq!(says(&demo, "approve"), 200);
     let named = || status(&demo).filter(|s| s["phase"] == "shifting" && s["laggards"].to_string().contains("details"));
     let lags = wait_until(PATIENCE, named).unwrap_or_else(|e| panic!("{e}: {:?}", status(&demo)));
@@ -199,7 +208,7 @@ fn an_abort_waits_for_no_proxy_that_hangs_and_no_candidate_that_is_dead() {
     assert!(stable(500));
     let end = wait_phase(&demo, "rolledBack");
     assert!(end["reason"].as_str().unwrap().contains("not confirmed by default/details-v1-1"), "{end}");
-    signal(pid(&hangs, "pid"), Signal::CONT);
+    hanging.iter().for_each(|pid| signal(*pid, Signal::CONT));
     demo.wait_synced(PATIENCE).unwrap();
     demo.end().unwrap();
 }
