@@ -211,7 +211,7 @@ fn times_that_come_apart_from_requests_count() {
     spec.analysis.latency = Some((0.9, Duration::from_millis(50)));
     spec.analysis.compare_latency = false;
     let mut world = World::new(8);
-    let mut late = std::collections::BTreeMap::new();
+    let mut late = BTreeMap::new();
     for look in 0..400 {
         world.requests(overlay(&spec, &status).map_or(0.0, |o| o.weight.percent() / 100.0), 500);
         // As Envoy's metrics do: the times of a look come in the next one, in which no request is reported.
