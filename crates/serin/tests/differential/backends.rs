@@ -119,7 +119,7 @@ fn answer(name: &str, step: &str, more: &str, to_head: bool, stream: &mut TcpStr
             return false;
         }
         "slow" => {
-            std::thread::sleep(Duration::from_millis(300));
+            std::thread::sleep(Duration::from_millis(800));
             "200"
         }
         status => status,
