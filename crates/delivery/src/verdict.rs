@@ -136,7 +136,7 @@ impl Judgement {
         self.slower = QUANTILES.iter().filter_map(|q| threshold(*q)).collect();
     }
 
-    /// Takes new evidence in; true when there was some.
+    /// Takes new evidence in; true when there were requests.
     pub fn take(&mut self, evidence: &Evidence, analysis: &Analysis, expected: Expected) -> bool {
         let now = [evidence.stable.clone(), evidence.candidate.clone()];
         let [stable, candidate] = &now;
@@ -182,7 +182,7 @@ impl Judgement {
         }
         self.count(&own, &others);
         self.calibrate();
-        true
+        requests > 0
     }
 
     fn count(&mut self, own: &Arm, others: &Arm) {
