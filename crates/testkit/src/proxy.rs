@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -71,9 +71,15 @@ impl Proxy {
         };
         let admin: Option<SocketAddr> = wait_until(PATIENCE, &mut read)?;
         let admin = admin.with_context(|| format!("it ended: {}", process.stderr().join("\n")))?;
-        let proxy = Self { process, admin, _folder: folder };
-        wait_until(PATIENCE, || proxy.page("/ready").ok().filter(|r| r.0 == 200))
-            .with_context(|| proxy.process.stderr().join("\n"))?;
+        let mut proxy = Self { process, admin, _folder: folder };
+        let ready = |proxy: &mut Self| {
+            let ready = proxy.page("/ready").is_ok_and(|r| r.0 == 200);
+            // A port that it has left may be another's by now: what is answered there is not its word.
+            if proxy.process.has_ended() { Some(false) } else { ready.then_some(true) }
+        };
+        let ready = wait_until(PATIENCE, || ready(&mut proxy));
+        let said = || proxy.process.stderr().join("\n");
+        ensure!(ready.with_context(said)?, "it ended: {}", said());
         Ok(proxy)
     }
 

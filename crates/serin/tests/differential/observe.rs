@@ -62,12 +62,12 @@ fn observe(
         }
     };
     let address = match proxy.listener("main") {
-        Ok(address) => address,
-        // It may say that it is ready before it has read everything.
-        Err(_) if proxy.process.has_ended() => {
+        // It may say that it is ready before it has read everything, and the port it has left may be another's by now.
+        _ if proxy.process.has_ended() => {
             let refusal = Some(proxy.process.stderr().join("\n"));
             return Ok(Observed { refusal, seen: Vec::new(), stats: Vec::new(), over_h2: Vec::new() });
         }
+        Ok(address) => address,
         Err(error) => return Err(format!("{error:#}")),
     };
     let mut seen = Vec::new();
