@@ -22,6 +22,9 @@ const DELAY: Duration = Duration::from_millis(500);
 /// How long a collector may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Collectors whose connections are kept; those of a cluster come and go.
+const KEPT: usize = 16;
+
 /// Sends spans until the process ends.
 pub(crate) async fn run(store: SharedStore, mut spans: mpsc::Receiver<(Provider, Span)>) {
     let mut channels: BTreeMap<String, Channel> = BTreeMap::new();
@@ -62,6 +65,9 @@ async fn export(
         None => {
             let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
             let channel = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect_lazy();
+            if channels.len() >= KEPT {
+                channels.pop_first();
+            }
             channels.entry(address).or_insert(channel).clone()
         }
     };

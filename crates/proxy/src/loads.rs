@@ -2,7 +2,7 @@
 //!
 //! An endpoint's numbers belong to the endpoint object: they go on when a push changes everything else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use serin_resources::cluster::Discovery;
@@ -46,6 +46,7 @@ impl Loads {
 impl Measure for Loads {
     fn begin(&mut self) {
         self.state.report_loads();
+        // What came between two servers is told to the second; what came before the first is nobody's.
         if self.told.is_empty() {
             self.loads(None);
         }
@@ -53,8 +54,8 @@ impl Measure for Loads {
 
     fn loads(&mut self, names: Option<&[String]>) -> Vec<Load> {
         let clusters = self.clusters();
-        let present = |id: &u64| clusters.iter().any(|c| c.members.iter().any(|m| m.host.id == *id));
-        self.told.retain(|id, _| present(id));
+        let present: HashSet<u64> = clusters.iter().flat_map(|c| c.members.iter().map(|m| m.host.id)).collect();
+        self.told.retain(|id, _| present.contains(id));
         let wanted = clusters.iter().filter(|c| names.is_none_or(|names| names.contains(&c.config.name)));
         let mut loads = Vec::new();
         for cluster in wanted {

@@ -81,12 +81,13 @@ fn label(text: &str) -> Result<(String, String), String> {
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| format!("'{text}' is not a duration such as 500ms, 5s or 2m"))?;
+    let wrong = || format!("'{text}' is not a duration such as 500ms, 5s or 2m");
+    let number: f64 = number.parse().map_err(|_| wrong())?;
     let seconds = match unit {
         "ms" => number / 1000.0,
         "s" | "" => number,
         "m" => number * 60.0,
-        _ => return Err(format!("'{text}' is not a duration such as 500ms, 5s or 2m")),
+        _ => return Err(wrong()),
     };
-    Ok(Duration::from_secs_f64(seconds))
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
 }

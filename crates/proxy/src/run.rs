@@ -1,5 +1,6 @@
 //! Starting, serving and leaving.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -110,14 +111,21 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
 
 /// Lets what backends report of their load count, as often as their clusters say.
 async fn weigh(store: SharedStore) {
+    let mut weighed: BTreeMap<String, Instant> = BTreeMap::new();
     loop {
+        let now = Instant::now();
         let mut pause = Duration::from_secs(1);
         let clusters: Vec<_> = lock(&store).clusters_in_use().cloned().collect();
+        weighed.retain(|name, _| clusters.iter().any(|c| c.config.name == *name));
         for cluster in &clusters {
-            if let Some(reported) = &cluster.config.reported {
+            let Some(reported) = &cluster.config.reported else { continue };
+            let last = weighed.entry(cluster.config.name.clone()).or_insert(now);
+            let left = reported.update.saturating_sub(now - *last);
+            if left.is_zero() {
                 cluster.weigh();
-                pause = pause.min(reported.update);
+                *last = now;
             }
+            pause = pause.min(if left.is_zero() { reported.update } else { left });
         }
         tokio::time::sleep(pause).await;
     }

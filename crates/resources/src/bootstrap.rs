@@ -118,7 +118,7 @@ impl Bootstrap {
     }
 }
 
-/// Shares in static layers: whole numbers are per cent, others say their denominator. A layer for the admin page stays empty,
+/// Shares in static layers: whole numbers are per cent, others say their denominator; what is true is all, what is not is none. A layer for the admin page stays empty,
 /// because there is none; layers from elsewhere would change what is decided here.
 fn runtime(value: Option<&pb::LayeredRuntime>, path: &Path<'_>) -> Result<Runtime, Error> {
     use envoy_types::pb::google::protobuf::{Struct, value::Kind};
@@ -134,6 +134,7 @@ fn runtime(value: Option<&pb::LayeredRuntime>, path: &Path<'_>) -> Result<Runtim
                 Some(Kind::NumberValue(percent)) => {
                     found.insert(name, (percent.clamp(0.0, 100.0) * 10_000.0) as u32);
                 }
+                Some(Kind::BoolValue(on)) => drop(found.insert(name, if *on { 1_000_000 } else { 0 })),
                 Some(Kind::StructValue(inner)) => match number(inner, "numerator") {
                     Some(numerator) => {
                         let scale = match inner.fields.get("denominator").and_then(|v| v.kind.as_ref()) {

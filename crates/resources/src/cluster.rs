@@ -222,7 +222,7 @@ impl Cluster {
         if let Some((balancer, reported)) = chosen {
             (cluster.balancer, cluster.reported) = (balancer, reported);
         }
-        cluster.slow_start = balancing::slow_start(value, path)?;
+        cluster.slow_start = balancing::slow_start(value, audit, path)?;
         if let Some(subsets) = &value.lb_subset_config {
             cluster.subsets = balancing::subsets(subsets, audit, &path.field("lb_subset_config"))?;
         }

@@ -222,7 +222,7 @@ impl HttpConnectionManager {
         manager.request_id_in_response = value.always_set_request_id_in_response;
         manager.via = value.via.clone();
         let tracing = value.tracing.as_ref().map(|t| Tracing::decode(t, audit, &path.field("tracing")));
-        manager.tracing = tracing.transpose()?;
+        manager.tracing = tracing.transpose()?.flatten();
         manager.server_name = match value.server_header_transformation {
             2 => None,
             _ if value.server_name.is_empty() => Some("serin".to_owned()),

@@ -225,6 +225,19 @@ pub(crate) fn runtime_share(
     }
 }
 
+/// Whether something is on, which the runtime may say otherwise.
+pub(crate) fn runtime_flag(flag: &core::RuntimeFeatureFlag, audit: &Audit) -> bool {
+    let said = audit.runtime.get(&flag.runtime_key).map(|share| *share > 0);
+    said.unwrap_or_else(|| flag.default_value.as_ref().is_none_or(|v| v.value))
+}
+
+/// Takes note of a runtime key that the runtime has a value for and that is not looked up here.
+pub(crate) fn unheeded(key: &str, audit: &mut Audit, path: &Path<'_>) {
+    if audit.runtime.contains_key(key) {
+        audit.ignore(path, "runtime_key");
+    }
+}
+
 pub(crate) fn proto_fraction(parts: u32) -> envoy_types::pb::envoy::r#type::v3::FractionalPercent {
     envoy_types::pb::envoy::r#type::v3::FractionalPercent { numerator: parts, denominator: 2 }
 }

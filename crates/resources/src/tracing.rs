@@ -67,7 +67,7 @@ pub struct Provider {
 }
 
 impl Tracing {
-    pub(crate) fn decode(value: &PbTracing, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+    pub(crate) fn decode(value: &PbTracing, audit: &mut Audit, path: &Path<'_>) -> Result<Option<Self>, Error> {
         audit!(value, PbTracing as PbTracing, audit, path;
             supported: client_sampling, random_sampling, overall_sampling, max_path_tag_length, custom_tags, provider,
                 operation, no_context_propagation;
@@ -77,14 +77,15 @@ impl Tracing {
             Some(p) if (0.0..=100.0).contains(&p.value) => Ok((p.value * 100.0).round() as u32),
             Some(_) => Err(path.field(field).error("must be from 0 to 100")),
         };
-        let provider = value.provider.as_ref().ok_or_else(|| path.field("provider").error("is required"))?;
+        // Without one no spans are made.
+        let Some(provider) = &value.provider else { return Ok(None) };
         let tags_path = path.field("custom_tags");
         let tags = value.custom_tags.iter().enumerate().map(|(i, tag)| Tag::decode(tag, &tags_path.index(i)));
         let operation = match value.operation.as_str() {
             "" => None,
             text => Some(Format::compile(text).map_err(|e| path.field("operation").error(e.to_string()))?),
         };
-        Ok(Self {
+        Ok(Some(Self {
             client: share(&value.client_sampling, "client_sampling")?,
             random: share(&value.random_sampling, "random_sampling")?,
             overall: share(&value.overall_sampling, "overall_sampling")?,
@@ -93,7 +94,7 @@ impl Tracing {
             operation,
             propagate: !value.no_context_propagation,
             provider: Provider::decode(provider, audit, &path.field("provider"))?,
-        })
+        }))
     }
 }
 

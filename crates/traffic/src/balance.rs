@@ -312,7 +312,9 @@ impl Tier {
         list: &[(usize, &Member)],
         (first, zones): (usize, Option<&Zones>),
     ) -> Self {
-        let zone_aware = cluster.zone_aware.as_ref().zip(zones).filter(|_| !cluster.locality_weighted);
+        let hashed = matches!(cluster.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. });
+        // A hash chooses among all endpoints, wherever they are.
+        let zone_aware = cluster.zone_aware.as_ref().zip(zones).filter(|_| !cluster.locality_weighted && !hashed);
         let by_locality = cluster.locality_weighted || zone_aware.is_some();
         let mut groups: Vec<(&str, Vec<(usize, &Member)>)> = Vec::new();
         for (number, member) in list {
@@ -322,7 +324,7 @@ impl Tier {
                 None => groups.push((name, vec![(*number, member)])),
             }
         }
-        if matches!(cluster.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. }) {
+        if hashed {
             return Self { first, groups: Vec::new(), table: Table::new(cluster, &groups, by_locality) };
         }
         if let Some((config, zones)) = zone_aware {

@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serin_resources::cluster::{Balancer, Cluster, Discovery, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector};
+use serin_resources::cluster::{
+    Balancer, Cluster, Discovery, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector, ZoneAware,
+};
 use serin_resources::endpoint::LoadAssignment;
 use serin_traffic::balance::{Balance, Live, Member, Standing, State, Wish, Zones};
 
@@ -251,4 +253,17 @@ fn of_two_the_quicker_is_taken_unless_it_is_busier() {
     near(&counts(&peak, &members(&[1; 3]), &quick, 30_000), &[20_000, 5_000, 5_000], 400);
     let busy = Now { active: RefCell::new(vec![20, 0, 0]), seconds: vec![0.01, 0.1, 0.1], ..Now::default() };
     assert_eq!(counts(&peak, &members(&[1; 3]), &busy, 1_000)[0], 0);
+}
+
+#[test]
+fn a_hash_takes_no_notice_of_zones() {
+    let everywhere =
+        [("a", 1), ("b", 2), ("b", 3)].map(|(zone, n)| Member { locality: zone.to_owned(), ..member(n, 1) });
+    let now = Now::default();
+    for balancer in [Balancer::RingHash { least: 1024, most: 4096, murmur: false }, Balancer::Maglev { size: 1021 }] {
+        let plain = cluster(balancer);
+        let zone_aware = Some(ZoneAware { enabled: 1_000_000, smallest: 0 });
+        let aware = Cluster { zone_aware, ..plain.clone() };
+        assert_eq!(counts(&aware, &everywhere, &now, 300), counts(&plain, &everywhere, &now, 300));
+    }
 }

@@ -83,7 +83,7 @@ pub(super) async fn run(
     {
         let (running, permits) = (JoinSet::new(), Vec::new());
         let tries = Tries { hedged: true, ..tries };
-        let race = hedge::Race { tries, target: destination, per_try, h2, running, next: None, permits };
+        let race = hedge::Race { tries, target: destination, per_try, h2, running, next: None, again: None, permits };
         return Box::pin(race.run(head, body, record)).await;
     }
     let mut tries = tries;
@@ -119,7 +119,6 @@ pub(super) async fn run(
         let timers = body.timers;
         let began = cluster.clock();
         let (result, whole) = bounded(timers, pin!(attempt.run(choice, body)), per_try, deadline).await;
-        cluster.took(choice, began);
         drop(repeating.take());
         let outcome = match &result {
             Some(Ok(answer)) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
@@ -130,6 +129,7 @@ pub(super) async fn run(
             None if whole && deadlines.ends_stream() => return Err(Some(ended())),
             None => tries.timed_out(host, whole),
         };
+        cluster.took(choice, began, outcome);
         if let Some((permit, wait)) = tries.again(&result, outcome, whole, body) {
             repeating = Some(permit);
             if let Some(Ok(answer)) = result {
@@ -341,7 +341,7 @@ async fn bounded<F: Future>(
 }
 
 /// The gRPC status in an answer's head, of a call.
-fn grpc_status(answer: &Answer) -> Option<u32> {
+pub(super) fn grpc_status(answer: &Answer) -> Option<u32> {
     answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok())
 }
 

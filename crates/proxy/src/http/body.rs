@@ -179,23 +179,16 @@ impl<'a> RequestBody<'a> {
         }
     }
 
-    /// A copy of all that is received from now on; it never holds this body up.
+    /// A copy of all of it: what is kept, and what is received from now on; it never holds this body up.
     pub(crate) fn copy(&mut self) -> BodyCopy {
         let shared = Rc::new(Shared::default());
+        shared.queued.set(self.kept.iter().map(Bytes::len).sum());
+        shared.queue.borrow_mut().extend(self.kept.iter().cloned());
         if self.finished {
             shared.state.set(Copied::Whole);
         } else {
             self.copies.push(Copier(shared.clone()));
         }
-        BodyCopy(shared)
-    }
-
-    /// A copy of all of it; only for a body that was received whole.
-    pub(crate) fn whole_copy(&self) -> BodyCopy {
-        let shared = Rc::new(Shared::default());
-        shared.state.set(Copied::Whole);
-        shared.queued.set(self.kept_bytes);
-        shared.queue.borrow_mut().extend(self.kept.iter().cloned());
         BodyCopy(shared)
     }
 
@@ -227,6 +220,7 @@ impl<'a> RequestBody<'a> {
                 Ok(Take::Frame(Frame::Data(bytes))) => {
                     self.received += bytes.len() as u64;
                     self.kept_bytes += bytes.len();
+                    self.copies.retain(|copy| copy.put(&bytes));
                     self.kept.push(bytes);
                     if self.kept_bytes as u64 > most {
                         return Some(Gathered::TooLong);
@@ -235,6 +229,7 @@ impl<'a> RequestBody<'a> {
                 Ok(Take::Frame(Frame::Trailers(_))) => self.lost = true,
                 Ok(Take::End) => {
                     self.finished = true;
+                    self.copies.drain(..).for_each(Copier::end);
                     self.position = 0;
                     return Some(Gathered::Whole(self.kept_bytes as u64));
                 }

@@ -247,9 +247,10 @@ impl Record {
         if !self.context.worker.state.reports_loads() || (self.status == 0 && !again) {
             return;
         }
-        // What counts as an error of gRPC is what HTTP has 5xx for (Envoy: grpcToHttpStatus).
-        let grpc = matches!(self.grpc_status, Some(2 | 4 | 12..=15));
-        let failed = *again || self.status >= 500 || grpc || matches!(self.flag, "UC" | "UT");
+        let failed = *again
+            || self.status >= 500
+            || is_server_error(self.grpc_status.map(u32::from))
+            || matches!(self.flag, "UC" | "UT");
         if let Some(local) = cluster.hosts.get(*first) {
             local.host.first_attempt(self.context.worker.id, took, failed);
         }
@@ -258,6 +259,11 @@ impl Record {
     pub(crate) fn count(&self, index: usize) {
         self.view.listener.stats.add(self.context.worker.id, index, 1);
     }
+}
+
+/// Whether a gRPC status is what HTTP has 5xx for (Envoy: grpcToHttpStatus).
+pub(super) fn is_server_error(grpc: Option<u32>) -> bool {
+    matches!(grpc, Some(2 | 4 | 12..=15))
 }
 
 impl Drop for Record {

@@ -187,31 +187,35 @@ pub(crate) async fn stream(
     }
 }
 
-/// Reads an answer to its end past a tap and throws it away, while the rest of the request still goes up; false when it breaks off.
-pub(super) async fn discard(answer: &mut Answer, body: &mut RequestBody<'_>, tap: Option<&Tap>) -> bool {
+/// Reads an answer to its end past a tap and throws it away, while the rest of the request still goes up: the gRPC status of its
+/// trailers, if they have one; nothing when it breaks off.
+pub(super) async fn discard(answer: &mut Answer, body: &mut RequestBody<'_>, tap: Option<&Tap>) -> Option<Option<u32>> {
+    let mut status = None;
     loop {
         match answer.exchange.sides().0.take() {
             Ok(Take::Frame(Frame::Data(data))) => tap.into_iter().for_each(|tap| tap.put(&data)),
-            Ok(Take::Frame(Frame::Trailers(_))) => {}
-            Ok(Take::End) => return answer.request_done,
+            Ok(Take::Frame(Frame::Trailers(trailers))) => {
+                status = trailers.get_str("grpc-status").and_then(|s| s.parse().ok());
+            }
+            Ok(Take::End) => return answer.request_done.then_some(status),
             Ok(Take::Wait) => {
                 let (mut reader, mut upstream) = answer.exchange.sides();
                 tokio::select! {
                     biased;
                     filled = reader.fill() => {
                         if filled.is_err() {
-                            return false;
+                            return None;
                         }
                     }
                     pumped = pump(body, &mut upstream), if !answer.request_done => {
                         answer.request_done = true;
                         if pumped.is_err() {
-                            return false;
+                            return None;
                         }
                     }
                 }
             }
-            Err(_) => return false,
+            Err(_) => return None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Copies of requests to other clusters. Nobody waits for their answers, and nothing of theirs reaches the client.
 //! Source: Envoy, "Traffic shadowing": the copy's authority gets `-shadow`, ports kept.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,11 @@ use serin_traffic::header_edit::{self, Facts};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::split::drawn;
 
-use super::attempt::{Attempt, choose};
+use super::attempt::{Attempt, Failure, choose};
+use super::attempts::grpc_status;
 use super::body::{BodyCopy, RequestBody, Source};
 use super::compare::{Pair, Tap};
+use super::finish::is_server_error;
 use super::stage::Stages;
 use super::{forward, request, respond};
 use crate::timer::Timers;
@@ -83,41 +86,47 @@ fn send(
     let (context, framing, body) = (stages.context.clone(), stages.framing, body.copy());
     let of = (cluster, pair);
     tokio::task::spawn_local(async move {
-        let _ = tokio::time::timeout(limit, exchange(&context.worker, &of, &copy, framing, body)).await;
+        let worker = &context.worker;
+        let began = worker.state.reports_loads().then(Instant::now);
+        let chosen = Cell::new(None);
+        let exchange = exchange(worker, &of, &chosen, (&copy, framing, body));
+        let good = tokio::time::timeout(limit, exchange).await.unwrap_or(false);
+        // Who mirrors to a new version wants to know how it does; one that hangs does badly.
+        if let (Some(began), Some(local)) = (began, chosen.get().and_then(|choice| of.0.hosts.get(choice))) {
+            local.host.first_attempt(worker.id, began.elapsed(), !good);
+        }
     });
 }
 
-/// Makes the request and throws the answer away, once it was compared.
+/// Makes the request and throws the answer away, once it was compared; whether it was a good one.
 async fn exchange(
     worker: &Rc<Worker>,
     (cluster, pair): &(Rc<LocalCluster>, Option<Rc<Pair>>),
-    head: &RequestHead,
-    framing: Framing,
-    body: BodyCopy,
-) {
-    let Some(_permit) = cluster.permit_request(false) else { return };
+    chosen: &Cell<Option<usize>>,
+    (head, framing, body): (&RequestHead, Framing, BodyCopy),
+) -> bool {
+    let Some(_permit) = cluster.permit_request(false) else { return false };
     let h2 = cluster.config.protocol.is_h2(head.version == Version::Http2);
-    let Some(choice) = choose(worker, cluster, &Wish::default(), &[], 1) else { return };
+    let Some(choice) = choose(worker, cluster, &Wish::default(), &[], 1) else { return false };
     let timers = Timers::new();
     let mut body = RequestBody::new(Source::Copy(body), &timers);
     let attempt = Attempt { worker, cluster, head, framing, websocket: false, h2, high: false, idle: None };
-    let began = worker.state.reports_loads().then(Instant::now);
     let answer = attempt.run(choice, &mut body).await;
-    // Who mirrors to a new version wants to know how it does.
-    if let (Some(began), Some(local)) = (began, cluster.hosts.get(choice)) {
-        let failed = answer.as_ref().map_or(true, |a| a.head.status >= 500);
-        local.host.first_attempt(worker.id, began.elapsed(), failed);
+    if !matches!(answer, Err(Failure::Outcome(Outcome::Overflow) | Failure::Client)) {
+        chosen.set(Some(choice));
     }
-    let Ok(mut answer) = answer else { return };
-    answer.in_flight.outcome(Outcome::Response { status: answer.head.status, grpc: None });
+    let Ok(mut answer) = answer else { return false };
+    let (status, of_head) = (answer.head.status, grpc_status(&answer));
+    answer.in_flight.outcome(Outcome::Response { status, grpc: of_head });
     let tap = Tap::default();
     let seen = pair.as_ref().map(|pair| pair.head(&answer.head));
-    if forward::discard(&mut answer, &mut body, pair.is_some().then_some(&tap)).await {
-        if let Some((pair, seen)) = pair.as_ref().zip(seen) {
-            pair.complete(true, seen, &tap);
-        }
-        respond::recycle(answer, cluster, timers.tick());
+    let whole = forward::discard(&mut answer, &mut body, pair.is_some().then_some(&tap)).await;
+    let Some(of_trailers) = whole else { return false };
+    if let Some((pair, seen)) = pair.as_ref().zip(seen) {
+        pair.complete(true, seen, &tap);
     }
+    respond::recycle(answer, cluster, timers.tick());
+    status < 500 && !is_server_error(of_head.or(of_trailers))
 }
 
 /// The authority with `-shadow` behind its name, before its port.

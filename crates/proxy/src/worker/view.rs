@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serin_resources::cluster::Balancer;
 use serin_traffic::balance::{self, Live};
+use serin_traffic::outcome::Outcome;
 use serin_traffic::router::RouteTable;
 
 use super::Worker;
@@ -20,6 +21,9 @@ use crate::runtime::{ClusterRuntime, Host};
 use crate::since_start;
 use crate::snapshot::{ListenerRuntime, Snapshot};
 use crate::upstream::HostPool;
+
+/// What a try counts for at least that failed.
+const FAILED: Duration = Duration::from_secs(1);
 
 /// A listener with its routes.
 pub(crate) struct View {
@@ -109,12 +113,20 @@ impl LocalCluster {
         matches!(self.config.balancer, Balancer::PeakEwma { .. }).then(since_start)
     }
 
-    /// Takes note of how long an endpoint took for a try that began then.
-    pub(crate) fn took(&self, member: usize, began: Option<Duration>) {
+    /// Takes note of how long an endpoint took for a try that began then. To fail at once is not to be quick.
+    pub(crate) fn took(&self, member: usize, began: Option<Duration>, outcome: Outcome) {
+        let failed = match outcome {
+            // It was not asked at all.
+            Outcome::Overflow => return,
+            Outcome::Response { status, .. } => status >= 500,
+            _ => true,
+        };
         let (Balancer::PeakEwma { decay }, Some(began)) = (self.config.balancer, began) else { return };
         let Some(local) = self.hosts.get(member) else { return };
         let now = since_start();
-        local.pool.peak.set(local.pool.peak.get().after(now.saturating_sub(began), now, decay));
+        let (peak, took) = (local.pool.peak.get(), now.saturating_sub(began));
+        let took = if failed { took.max(FAILED) } else { took };
+        local.pool.peak.set(peak.after(took, now, decay));
     }
 }
 

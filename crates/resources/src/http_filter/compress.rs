@@ -63,7 +63,12 @@ impl Compressor {
             let here = path.field("request_direction_config");
             audit!(request, RequestDirectionConfig as RequestDirectionConfig, audit, &here;
                 supported: common_config; ignored: ; refused: );
-            if request.common_config.as_ref().and_then(|c| c.enabled.as_ref()).is_some_and(on) {
+            if request
+                .common_config
+                .as_ref()
+                .and_then(|c| c.enabled.as_ref())
+                .is_some_and(|f| convert::runtime_flag(f, audit))
+            {
                 return Err(here.field("common_config").field("enabled").error("requests cannot be compressed"));
             }
         }
@@ -88,7 +93,7 @@ impl Compressor {
             supported: enabled, min_content_length, content_type; ignored: ; refused: content_type_matcher);
         let types = common.content_type.iter().map(|t| t.to_ascii_lowercase()).collect();
         Ok(Self {
-            enabled: common.enabled.as_ref().is_none_or(on),
+            enabled: common.enabled.as_ref().is_none_or(|f| convert::runtime_flag(f, audit)),
             shortest: common.min_content_length.as_ref().map_or(30, |v| v.value.into()),
             types: if common.content_type.is_empty() { TYPES.map(str::to_owned).into() } else { types },
             not_with_etag: response.disable_on_etag_header,
@@ -98,10 +103,6 @@ impl Compressor {
             level: level(value.compressor_library.as_ref(), audit, &path.field("compressor_library"))?,
         })
     }
-}
-
-fn on(flag: &core::RuntimeFeatureFlag) -> bool {
-    flag.default_value.as_ref().is_none_or(|v| v.value)
 }
 
 /// How hard the library is to try.

@@ -146,9 +146,8 @@ impl AdaptiveConcurrency {
             v.as_ref().map_or(default, |v| v.value)
         };
         let status = value.concurrency_limit_exceeded_status.as_ref().map_or(503, |s| s.code);
-        let enabled = value.enabled.as_ref().and_then(|f| f.default_value.as_ref());
         Ok(Self {
-            enabled: enabled.is_none_or(|v| v.value),
+            enabled: value.enabled.as_ref().is_none_or(|f| convert::runtime_flag(f, audit)),
             percentile: percent(&gradient.sample_aggregate_percentile, 50),
             most: number(&limit.max_concurrency_limit, 1000),
             update: update.ok_or_else(|| here.field("concurrency_update_interval").error("is required"))?,
@@ -204,13 +203,23 @@ impl AdmissionControl {
             let value = v.as_ref().and_then(|p| p.default_value.as_ref()).map(|p| p.value);
             value.map_or(default, |p| p.clamp(0.0, 100.0) as u32)
         };
+        let percents =
+            [("sr_threshold", &value.sr_threshold), ("max_rejection_probability", &value.max_rejection_probability)];
+        for (field, percent) in percents {
+            convert::unheeded(percent.as_ref().map_or("", |p| &p.runtime_key), audit, &path.field(field));
+        }
+        convert::unheeded(value.aggression.as_ref().map_or("", |a| &a.runtime_key), audit, &path.field("aggression"));
+        convert::unheeded(
+            value.rps_threshold.as_ref().map_or("", |r| &r.runtime_key),
+            audit,
+            &path.field("rps_threshold"),
+        );
         let statuses = criteria.http_criteria.as_ref().map(|c| c.http_success_status.as_slice()).unwrap_or_default();
         let good: Vec<(u16, u16)> =
             statuses.iter().filter_map(|r| Some((u16::try_from(r.start).ok()?, u16::try_from(r.end).ok()?))).collect();
         let grpc = criteria.grpc_criteria.as_ref().map(|c| c.grpc_success_status.clone()).unwrap_or_default();
-        let enabled = value.enabled.as_ref().and_then(|f| f.default_value.as_ref());
         Ok(Self {
-            enabled: enabled.is_none_or(|v| v.value),
+            enabled: value.enabled.as_ref().is_none_or(|f| convert::runtime_flag(f, audit)),
             window: window.unwrap_or(Duration::from_secs(30)),
             aggression: value.aggression.as_ref().map_or(1000, |a| (a.default_value.max(1.0) * 1000.0) as u32),
             threshold: percent(&value.sr_threshold, 95).max(1),

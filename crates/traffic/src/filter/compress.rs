@@ -65,12 +65,12 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 
 /// Says that another client might be answered otherwise (RFC 9110 §12.5.5).
 fn vary(fields: &mut HeaderBlock) {
-    match fields.get("vary") {
-        Some(before) if contains(before, b"accept-encoding") || before.trim_ascii() == b"*" => {}
-        Some(before) => {
-            let all = [before, b", Accept-Encoding"].concat();
-            fields.set("vary", &all);
-        }
+    if fields.get_all("vary").any(|line| contains(line, b"accept-encoding") || line.trim_ascii() == b"*") {
+        return;
+    }
+    let only = fields.get("vary").filter(|_| fields.get_all("vary").count() == 1);
+    match only.map(|line| [line, b", Accept-Encoding"].concat()) {
+        Some(line) => fields.set("vary", &line),
         None => fields.append(b"vary", b"Accept-Encoding"),
     }
 }
@@ -79,5 +79,26 @@ fn vary(fields: &mut HeaderBlock) {
 pub fn prepare(config: &Compressor, request: &mut RequestHead) {
     if config.hide_accepted {
         request.fields.remove("accept-encoding");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_vary_stays() {
+        let after = |lines: &[&str]| {
+            let mut fields = HeaderBlock::default();
+            lines.iter().for_each(|line| fields.append(b"vary", line.as_bytes()));
+            vary(&mut fields);
+            let text = |line: &[u8]| String::from_utf8_lossy(line).into_owned();
+            fields.get_all("vary").map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(after(&[]), ["Accept-Encoding"]);
+        assert_eq!(after(&["Origin"]), ["Origin, Accept-Encoding"]);
+        assert_eq!(after(&["Origin", "Cookie"]), ["Origin", "Cookie", "Accept-Encoding"]);
+        assert_eq!(after(&["Origin", "accept-encoding"]), ["Origin", "accept-encoding"]);
+        assert_eq!(after(&["*"]), ["*"]);
     }
 }

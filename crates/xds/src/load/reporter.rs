@@ -14,7 +14,8 @@ use crate::client::{connect, jitter};
 
 /// Where loads come from.
 pub trait Measure {
-    /// A server asks for loads: what was measured before it did is not told.
+    /// A server asks for loads. What was measured before one did for the first time is not told; what was measured between two
+    /// streams is.
     fn begin(&mut self);
     /// What was sent since the last call to clusters of these names (`None`: to all of them); a cluster that got
     /// nothing is left out.

@@ -19,8 +19,8 @@ use crate::http::stage::Stages;
 use crate::metric;
 use crate::timer::Timers;
 
-/// How a try ended, with the number of its endpoint.
-type Ended = (usize, Result<Answer, Failure>);
+/// How a try ended, with the number of its endpoint and when it began.
+type Ended = (usize, Option<Duration>, Result<Answer, Failure>);
 
 /// The tries of one request; those that are still under way when it is dropped are given up.
 pub(super) struct Race<'a, 'b> {
@@ -29,8 +29,10 @@ pub(super) struct Race<'a, 'b> {
     pub(super) per_try: Duration,
     pub(super) h2: bool,
     pub(super) running: JoinSet<Ended>,
-    /// When another begins though none has ended.
+    /// When another is wanted though none has ended.
     pub(super) next: Option<Instant>,
+    /// When another begins that is wanted.
+    pub(super) again: Option<Instant>,
     /// Places among the cluster's retries.
     pub(super) permits: Vec<Permit>,
 }
@@ -63,17 +65,24 @@ impl Race<'_, '_> {
         loop {
             tokio::select! {
                 biased;
-                Some(Ok((choice, result))) = self.running.join_next() => {
-                    if let Some(end) = self.ended((choice, result), (head, body), record).await? {
+                Some(Ok(ended)) = self.running.join_next() => {
+                    if let Some(end) = self.ended(ended, body, record)? {
                         return Ok(end);
+                    }
+                }
+                () = at(self.again) => {
+                    self.again = None;
+                    match self.begin(head, body, record) {
+                        // Those that are under way may answer yet.
+                        Err(end) if self.running.is_empty() => return Err(end),
+                        _ => {}
                     }
                 }
                 () = at(self.next) => {
                     self.next = None;
-                    if let Some((permit, wait)) = self.tries.again(&None, Outcome::Timeout, false, body) {
-                        self.permits.push(permit);
-                        self.tries.wait(wait).await?;
-                        self.begin(head, body, record)?;
+                    self.is_slow();
+                    if let Some(retry) = self.tries.again(&None, Outcome::Timeout, false, body) {
+                        self.schedule(retry);
                     }
                 }
                 () = at(deadline) => {
@@ -87,6 +96,22 @@ impl Race<'_, '_> {
                 () = body.abandoned() => return Err(None),
             }
         }
+    }
+
+    /// The newest try takes longer than it may, whatever becomes of it.
+    fn is_slow(&self) {
+        let newest = self.tries.tried.last();
+        if let Some(member) = self.tries.cluster.members.iter().find(|m| Some(&m.host.id) == newest) {
+            self.tries.cluster.note(&member.host, Outcome::Timeout);
+        }
+    }
+
+    /// Another try is to begin.
+    fn schedule(&mut self, (permit, wait): (Permit, Duration)) {
+        self.permits.push(permit);
+        self.tries.cluster.state.stats.add(self.tries.worker(), metric::cluster::RQ_RETRY, 1);
+        self.next = None;
+        self.again = Some(Instant::now() + wait);
     }
 
     /// Begins a try on an endpoint.
@@ -115,10 +140,11 @@ impl Race<'_, '_> {
         self.tries.announce(head, choice, record.attempts, body.timers.last());
         self.tries.tried.push(host.id);
         body.rewind();
-        let copy = body.whole_copy();
+        let copy = body.copy();
         let (head, framing, h2) = (head.clone(), stages.framing, self.h2);
         let high = self.tries.forward.high_priority;
         let idle = body.idle;
+        let began = cluster.clock();
         self.running.spawn_local(async move {
             let timers = Timers::new();
             let mut body = RequestBody::new(Source::Copy(copy), &timers);
@@ -136,17 +162,17 @@ impl Race<'_, '_> {
             };
             let result = attempt.run(choice, &mut body).await;
             let whole = body.is_finished();
-            (choice, result.map(|answer| detached(answer, whole)))
+            (choice, began, result.map(|answer| detached(answer, whole)))
         });
         self.next = Some(Instant::now() + self.per_try);
         Ok(())
     }
 
     /// What a try that ended means: the answer that wins, or nothing yet.
-    async fn ended(
+    fn ended(
         &mut self,
-        (choice, result): Ended,
-        (head, body): (&mut RequestHead, &mut RequestBody<'_>),
+        (choice, began, result): Ended,
+        body: &RequestBody<'_>,
         record: &mut Record,
     ) -> Result<Option<Answer>, Option<LocalReply>> {
         let outcome = match &result {
@@ -155,36 +181,31 @@ impl Race<'_, '_> {
             Err(Failure::Stalled(side)) => return Err(Some(stalled(*side))),
             Err(Failure::Client | Failure::Malformed) => return Err(None),
         };
+        self.tries.cluster.took(choice, began, outcome);
         let result = Some(result);
-        match self.tries.again(&result, outcome, false, body) {
-            Some((permit, wait)) => {
-                if let Some(Ok(answer)) = result {
-                    answer.in_flight.outcome(outcome);
-                }
-                self.permits.push(permit);
-                self.tries.wait(wait).await?;
-                self.begin(head, body, record)?;
-                Ok(None)
-            }
-            // A bad answer waits for what is still under way.
-            None if !self.running.is_empty() && self.tries.is_bad(&result, outcome) => {
-                if let Some(Ok(answer)) = result {
-                    answer.in_flight.outcome(outcome);
-                }
-                Ok(None)
-            }
-            None => match result {
+        // While one is to begin that nobody has tried yet, no other is asked for.
+        let waits = self.again.is_some();
+        let retry = if waits { None } else { self.tries.again(&result, outcome, false, body) };
+        let more = waits || retry.is_some() || !self.running.is_empty();
+        if let Some(retry) = retry {
+            self.schedule(retry);
+        } else if !(more && (!matches!(result, Some(Ok(_))) || self.tries.is_bad(&result, outcome))) {
+            return match result {
                 Some(Ok(answer)) => {
                     self.running.abort_all();
-                    body.drop_all();
                     if let Some(local) = self.tries.cluster.hosts.get(choice) {
                         record.settled(choice, local.host.address);
                     }
                     Ok(Some(answer))
                 }
                 _ => Err(Some(failed((outcome, self.tries.retries > 0), self.tries.cluster, self.tries.worker()))),
-            },
+            };
         }
+        // What was bad waits for those that may be better.
+        if let Some(Ok(answer)) = result {
+            answer.in_flight.outcome(outcome);
+        }
+        Ok(None)
     }
 }
 
