@@ -19,6 +19,18 @@ pub(crate) struct Pilot {
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
+/// Why nobody answered.
+#[derive(Debug)]
+pub(crate) struct Unreachable(String);
+
+impl std::fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Pilot {
@@ -53,10 +65,11 @@ impl Pilot {
             anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
         };
         let outcome = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange).await });
+        let address = &self.address;
         let (status, body) =
-            outcome.with_context(|| format!("the pilot at {} does not answer", self.address))?.with_context(|| {
-                format!("cannot reach a pilot at {}: say where it is with --pilot HOST:PORT", self.address)
-            })?;
+            outcome.with_context(|| Unreachable(format!("the pilot at {address} does not answer")))?.with_context(
+                || Unreachable(format!("cannot reach a pilot at {address}: say where it is with --pilot HOST:PORT")),
+            )?;
         let value: Value = serde_json::from_slice(&body).unwrap_or_default();
         if !status.is_success() {
             bail!("{}", value["error"].as_str().unwrap_or(status.as_str()));

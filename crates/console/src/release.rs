@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::pilot::Pilot;
+use crate::pilot::{Pilot, Unreachable};
 
 /// Options of `serin release`.
 #[derive(Debug, Clone, Args)]
@@ -63,7 +63,7 @@ enum Command {
     Lint(plan::LintOptions),
     /// Play a release with made-up traffic
     Simulate(simulate::SimulateOptions),
-    /// The audit log: whether it is whole
+    /// The audit log: who did what, and whether it is whole
     Audit(AuditOptions),
     /// Turn a Flagger Canary or an Argo Rollout into a Release
     Import(ImportOptions),
@@ -122,15 +122,18 @@ struct StatusOptions {
     #[arg(long)]
     wait: bool,
     /// Wait at most so long
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = plan::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = serin_ingest::duration)]
     timeout: Duration,
 }
 
 #[derive(Debug, Clone, Args)]
 struct AuditOptions {
-    /// Follow the chain of hashes from its beginning
+    /// Only say whether the chain of hashes is whole from its beginning
     #[arg(long)]
     verify: bool,
+    /// So many entries, the last ones
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    last: usize,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -218,14 +221,23 @@ impl Asker<'_> {
     fn status(&self, options: &StatusOptions) -> anyhow::Result<ExitCode> {
         let started = Instant::now();
         loop {
-            let one = self.pilot.get(&self.path(&options.name))?;
-            let status = &one["status"];
-            let over = ending(status);
             let late = !options.wait || started.elapsed() >= options.timeout;
-            if over.is_some() || late {
-                let word = |key: &str| status[key].as_str().unwrap_or_default().to_owned();
-                print(&format!("{}: {}\n", word("phase"), word("reason")))?;
-                return Ok(over.unwrap_or(ExitCode::from(3)));
+            match self.pilot.get(&self.path(&options.name)) {
+                Ok(one) => {
+                    let status = &one["status"];
+                    let over = ending(status);
+                    if over.is_some() || late {
+                        let word = |key: &str| status[key].as_str().unwrap_or_default().to_owned();
+                        print(&format!("{}: {}\n", word("phase"), word("reason")))?;
+                        return Ok(over.unwrap_or(ExitCode::from(3)));
+                    }
+                }
+                // A pilot that begins anew is away for a moment; what it never answers cannot be said.
+                Err(error) if late || !error.is::<Unreachable>() => {
+                    eprintln!("error: {error:#}");
+                    return Ok(ExitCode::from(2));
+                }
+                Err(_) => {}
             }
             std::thread::sleep(Duration::from_millis(500));
         }
@@ -243,18 +255,16 @@ impl Asker<'_> {
     }
 
     fn audit(&self, options: &AuditOptions) -> anyhow::Result<ExitCode> {
-        let answer = self.pilot.get("/api/v1/audit")?;
-        if answer["whole"] == json!(true) {
-            let hash = answer["hash"].as_str().unwrap_or_default();
-            print(&format!(
-                "{} entries{}, last {hash}\n",
-                answer["entries"],
-                if options.verify { ", whole" } else { "" }
-            ))?;
-            return Ok(ExitCode::SUCCESS);
+        let last = if options.verify { 0 } else { options.last };
+        let answer = self.pilot.get(&format!("/api/v1/audit?last={last}"))?;
+        if answer["whole"] != json!(true) {
+            eprintln!("error: the audit log is not whole: {}", answer["reason"].as_str().unwrap_or_default());
+            return Ok(ExitCode::FAILURE);
         }
-        eprintln!("error: the audit log is not whole: {}", answer["reason"].as_str().unwrap_or_default());
-        Ok(ExitCode::FAILURE)
+        print(&show::log(answer["last"].as_array().map(Vec::as_slice).unwrap_or_default()))?;
+        let hash = answer["hash"].as_str().unwrap_or_default();
+        print(&format!("{} entries, whole, last {hash}\n", answer["entries"]))?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

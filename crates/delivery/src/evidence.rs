@@ -40,20 +40,20 @@ impl Arm {
             .map(|(bound, _)| *bound)
     }
 
-    /// What came since `before`; a count that fell began anew.
-    pub(crate) fn since(&self, before: &Self) -> Self {
-        if self.requests < before.requests {
-            return self.clone();
-        }
+    /// What came since `before`; counts only grow.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let requests = self.requests.saturating_sub(before.requests);
         let new = |bound: &u64, count: &u64| count.saturating_sub(before.times.get(bound).copied().unwrap_or(0));
         Self {
-            requests: self.requests - before.requests,
-            failed: self.failed.saturating_sub(before.failed).min(self.requests - before.requests),
+            requests,
+            failed: self.failed.saturating_sub(before.failed).min(requests),
             times: self.times.iter().map(|(b, c)| (*b, new(b, c))).filter(|(_, c)| *c > 0).collect(),
         }
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Adds another's requests.
+    pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.failed += other.failed;
         other.times.iter().for_each(|(bound, count)| *self.times.entry(*bound).or_default() += count);
@@ -86,6 +86,8 @@ pub struct Evidence {
     pub stable_ready: usize,
     /// See above.
     pub candidate_ready: usize,
+    /// See above.
+    pub baseline_ready: usize,
     /// The last answers to queries, by their names.
     pub readings: BTreeMap<String, Reading>,
 }

@@ -4,12 +4,13 @@
 //! `RollingBack` from every state, at once. Nothing moves forward while there is no evidence, while not every proxy has
 //! confirmed the last change, while it is paused, or in a freeze.
 
-use serin_model::{HttpMatch, OnDeadline, Overlay, Release, Share, Step};
+use serin_model::{OnDeadline, Release, Share, Step};
 
 use crate::Millis;
 use crate::evidence::{Evidence, Verdict};
 use crate::queries;
 use crate::status::{Event, EventKind, Phase, Status, Target};
+use crate::traffic::{traffic, weight};
 use crate::verdict::Expected;
 
 /// Something to be done outside.
@@ -51,43 +52,20 @@ pub enum Command {
     Abort(String),
     /// Back to the stable version, though it was promoted.
     Undo(String),
-    /// A hook has ended; the text says how.
-    Hooked(Result<(), String>),
+    /// A hook has ended.
+    Hooked {
+        /// Which one, as it was asked for.
+        hook: (usize, bool, usize),
+        /// How.
+        result: Result<(), String>,
+    },
 }
+
+/// How long a version that gets traffic may be without a ready instance: instances are replaced, and known late.
+const DESERTED: Millis = 5_000;
 
 /// How long proxies may take to confirm that traffic went back; then those that have not are named.
 const ABORT_PATIENCE: Millis = 5_000;
-
-/// What the release makes of routes for now; `None` leaves the documents alone.
-#[must_use]
-pub fn overlay(spec: &Release, status: &Status) -> Option<Overlay> {
-    let (weight, cohorts, mirror) = traffic(spec, status.target)?;
-    Some(Overlay {
-        release: spec.name.clone(),
-        stable: spec.stable.clone(),
-        candidate: spec.candidate.clone(),
-        baseline: spec.baseline.clone().filter(|_| weight.parts() <= 500_000),
-        weight,
-        cohorts,
-        mirror,
-        stickiness: spec.stickiness.clone(),
-    })
-}
-
-fn traffic(spec: &Release, target: Target) -> Option<(Share, Vec<HttpMatch>, Share)> {
-    match target {
-        Target::Documents => None,
-        Target::Stable => Some((Share::NONE, Vec::new(), Share::NONE)),
-        Target::Candidate => Some((Share::ALL, Vec::new(), Share::NONE)),
-        Target::Step(step) => {
-            let until = spec.steps.get(..=step).unwrap_or(&spec.steps);
-            let weight = until.iter().rev().find_map(|s| s.weight).unwrap_or(Share::NONE);
-            let cohorts = until.iter().rev().find_map(|s| s.cohorts.clone()).unwrap_or_default();
-            let mirror = until.last().and_then(|s| s.mirror).unwrap_or(Share::NONE);
-            Some((weight, cohorts, mirror))
-        }
-    }
-}
 
 /// One look at a release: what happened, and what is to be done.
 pub fn advance(spec: &Release, status: &mut Status, evidence: &Evidence, now: Millis) -> (Vec<Event>, Vec<Action>) {
@@ -165,8 +143,11 @@ pub fn command(
                 run.roll_back(&because(who, "aborted it", &why));
             }
         }
-        Command::Hooked(result) => {
-            let Some(number) = run.status.hook else { return Err("no hook is at work".to_owned()) };
+        Command::Hooked { hook, result } => {
+            let number = run.status.hook.unwrap_or_default();
+            if run.status.hook.is_none() || hook != (run.status.step, phase == Phase::Before, number) {
+                return Err("this hook is not at work".to_owned());
+            }
             match result {
                 Ok(()) => run.status.hook = Some(number + 1),
                 Err(why) => run.roll_back(&format!("a hook failed: {why}")),
@@ -174,6 +155,36 @@ pub fn command(
         }
     }
     Ok(run.events)
+}
+
+/// Whether a release that has not begun could begin now, by itself and by its evidence.
+#[must_use]
+pub fn may_begin(spec: &Release, status: &Status, evidence: &Evidence, now: Millis) -> bool {
+    obstacle(spec, status, now).is_none() && lacking(spec, status, evidence).is_none()
+}
+
+/// What is in the way of going forward.
+fn obstacle(spec: &Release, status: &Status, now: Millis) -> Option<String> {
+    if let Some(why) = &status.paused {
+        return Some(format!("paused by {why}"));
+    }
+    let minute = (now / 60_000 + 3 * 24 * 60) % (7 * 24 * 60);
+    let within = |(from, to): &(u32, u32)| {
+        let (from, to) = (u64::from(*from), u64::from(*to));
+        if from <= to { (from..to).contains(&minute) } else { minute >= from || minute < to }
+    };
+    spec.freezes.iter().any(within).then(|| "it is a time of freeze".to_owned())
+}
+
+/// What a release lacks to begin.
+fn lacking(spec: &Release, status: &Status, evidence: &Evidence) -> Option<&'static str> {
+    match evidence {
+        _ if spec.waits_for_start && !status.go => Some("it waits to be started"),
+        e if e.candidate_ready == 0 => Some("no instance of the candidate is ready"),
+        e if e.stable_ready == 0 => Some("no instance of the stable version is ready"),
+        e if spec.baseline.is_some() && e.baseline_ready == 0 => Some("no instance of the baseline is ready"),
+        _ => None,
+    }
 }
 
 /// Who did what, and why when that was said.
@@ -234,15 +245,46 @@ impl Run<'_> {
         if self.is_applied() {
             self.status.weights.applied = weights.configured;
         }
+        let warm = self.elapsed() >= self.spec.analysis.warmup.as_millis() as u64;
         match self.status.phase {
-            Phase::Pending | Phase::Promoted | Phase::RolledBack | Phase::RollingBack | Phase::Before => {}
+            Phase::Pending | Phase::Promoted | Phase::RolledBack | Phase::RollingBack => {}
+            Phase::Before if !matches!(self.status.target, Target::Step(_)) => {}
+            // A proxy that does not confirm, a pause or a freeze holds the step up; the candidate has traffic all the same.
+            Phase::Shifting | Phase::Promoting if warm => self.judge(false),
+            Phase::WarmingUp if warm && obstacle(self.spec, self.status, self.now).is_some() => self.judge(false),
             Phase::Shifting | Phase::WarmingUp | Phase::Promoting => self.status.judgement.skip(self.evidence),
-            Phase::Baking | Phase::AwaitingApproval | Phase::After | Phase::Guarding => self.judge(),
+            Phase::Before | Phase::Baking | Phase::AwaitingApproval | Phase::After | Phase::Guarding => {
+                self.judge(true);
+            }
+        }
+        self.deserted();
+    }
+
+    /// Takes traffic from versions without instances, where the stable version has some.
+    fn deserted(&mut self) {
+        let without = match traffic(self.spec, self.status.target) {
+            Some((Share::NONE, cohorts, _)) if cohorts.is_empty() => None,
+            Some(_) if self.evidence.candidate_ready == 0 => Some("candidate"),
+            Some((weight, ..)) if weight > Share::NONE && weight.parts() <= 500_000 && self.spec.baseline.is_some() => {
+                (self.evidence.baseline_ready == 0).then_some("baseline")
+            }
+            _ => None,
+        };
+        let over = self.status.phase.is_final() || self.status.phase == Phase::RollingBack;
+        let Some(without) = without.filter(|_| !over && self.evidence.stable_ready > 0) else {
+            self.status.deserted = None;
+            return;
+        };
+        let since = *self.status.deserted.get_or_insert(self.now);
+        if self.now.saturating_sub(since) >= DESERTED {
+            self.roll_back(&format!("no instance of the {without} is ready"));
         }
     }
 
-    fn judge(&mut self) {
+    /// Judges what is new; `settled` when all proxies share requests as configured.
+    fn judge(&mut self, settled: bool) {
         let expected = self.expected();
+        let expected = Expected { drawn: expected.drawn && settled, ..expected };
         let analysis = &self.spec.analysis;
         let due = queries::look(&analysis.queries, &mut self.status.queries, &self.evidence.readings, self.now);
         self.actions.extend(due.into_iter().map(|number| Action::Query { number }));
@@ -285,19 +327,6 @@ impl Run<'_> {
         self.enter(Phase::RollingBack, reason);
     }
 
-    /// What is in the way of going forward.
-    fn obstacle(&self) -> Option<String> {
-        if let Some(why) = &self.status.paused {
-            return Some(format!("paused by {why}"));
-        }
-        let minute = (self.now / 60_000 + 3 * 24 * 60) % (7 * 24 * 60);
-        let within = |(from, to): &(u32, u32)| {
-            let (from, to) = (u64::from(*from), u64::from(*to));
-            if from <= to { (from..to).contains(&minute) } else { minute >= from || minute < to }
-        };
-        self.spec.freezes.iter().any(within).then(|| "it is a time of freeze".to_owned())
-    }
-
     /// Goes on when it may; true when it did.
     fn next(&mut self) -> bool {
         match self.status.phase {
@@ -305,7 +334,10 @@ impl Run<'_> {
             Phase::RollingBack => return self.went_back(),
             _ => {}
         }
-        if let Some(why) = self.obstacle() {
+        if self.overdue() {
+            return true;
+        }
+        if let Some(why) = obstacle(self.spec, self.status, self.now) {
             self.status.reason = why;
             return false;
         }
@@ -318,6 +350,9 @@ impl Run<'_> {
                 if over {
                     self.status.judgement.reshare();
                     self.status.judgement.begin(self.status.step);
+                    // What was said of the step before says nothing of this one.
+                    self.status.verdict = Verdict::default();
+                    self.status.queries.clear();
                     self.enter(Phase::Baking, "evidence gathers");
                 }
                 over
@@ -353,14 +388,7 @@ impl Run<'_> {
     }
 
     fn begin(&mut self) -> bool {
-        let waits = self.spec.waits_for_start && !self.status.go;
-        let reason = match self.evidence {
-            _ if waits => "it waits to be started",
-            e if e.candidate_ready == 0 => "no instance of the candidate is ready",
-            e if e.stable_ready == 0 => "no instance of the stable version is ready",
-            _ => "",
-        };
-        if !reason.is_empty() {
+        if let Some(reason) = lacking(self.spec, self.status, self.evidence) {
             reason.clone_into(&mut self.status.reason);
             return false;
         }
@@ -375,7 +403,6 @@ impl Run<'_> {
         self.status.held = false;
         self.status.approved = None;
         self.status.hook = Some(0);
-        self.status.queries.clear();
         self.note(EventKind::Step, &format!("step {} of {}", step + 1, self.spec.steps.len()));
         self.enter(Phase::Before, "");
     }
@@ -401,8 +428,7 @@ impl Run<'_> {
 
     fn shift(&mut self) {
         self.status.target = Target::Step(self.status.step);
-        let (weight, ..) = traffic(self.spec, self.status.target).unwrap_or((Share::NONE, Vec::new(), Share::NONE));
-        self.status.weights.configured = weight.percent();
+        self.status.weights.configured = weight(self.spec, self.status.target);
         // What is known of proxies is about the traffic before: the next look tells.
         self.enter(Phase::Shifting, "proxies take the new weights");
     }
@@ -423,6 +449,43 @@ impl Run<'_> {
         true
     }
 
+    /// Goes back when the time for consent, or for evidence, is up: a pause and a freeze do not hold that up.
+    fn overdue(&mut self) -> bool {
+        let Some(step) = self.step() else { return false };
+        match self.status.phase {
+            Phase::AwaitingApproval if self.status.approved.is_none() => {
+                let expires = step.approval.as_ref().and_then(|a| a.expires);
+                if expires.is_some_and(|e| self.elapsed() >= e.as_millis() as u64) {
+                    self.roll_back("nobody approved in time");
+                    return true;
+                }
+            }
+            Phase::Baking if self.spec.analysis.on_deadline == OnDeadline::Abort => {
+                let most = step.bake.max.max(step.bake.min).as_millis() as u64;
+                if let Some(why) = self.lacks().filter(|_| self.elapsed() >= most) {
+                    self.roll_back(&format!("the time is up: {why}"));
+                    return true;
+                }
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// Which evidence the step lacks.
+    fn lacks(&self) -> Option<String> {
+        let share = self.expected().share;
+        let compares = share > 0.0 && share < 1.0;
+        match &self.status.verdict {
+            Verdict::Regression(text) | Verdict::Void(text) => return Some(text.clone()),
+            // A cohort or a mirror alone is there to be looked at: its time is enough.
+            Verdict::NoEvidence if compares => return Some("no request reached the candidate".to_owned()),
+            Verdict::NotEnough(text) if compares => return Some(text.clone()),
+            Verdict::NoWorse(_) | Verdict::NoEvidence | Verdict::NotEnough(_) => {}
+        }
+        queries::missing(&self.spec.analysis.queries, &self.status.queries)
+    }
+
     fn baked(&mut self) -> bool {
         let Some(step) = self.step() else { return false };
         let (min, max) = (step.bake.min.as_millis() as u64, step.bake.max.as_millis() as u64);
@@ -430,49 +493,25 @@ impl Run<'_> {
         if elapsed < min {
             return false;
         }
-        let share = self.expected().share;
-        let compares = share > 0.0 && share < 1.0;
-        let enough = match &self.status.verdict {
-            Verdict::NoWorse(_) => true,
-            Verdict::Regression(_) | Verdict::Void(_) => false,
-            // A cohort or a mirror alone is there to be looked at: its time is enough.
-            Verdict::NoEvidence | Verdict::NotEnough(_) => !compares,
-        };
-        let missing = queries::missing(&self.spec.analysis.queries, &self.status.queries);
-        if enough && missing.is_none() {
+        let Some(why) = self.lacks() else {
             self.end_step();
             return true;
-        }
-        let why = match &self.status.verdict {
-            _ if enough => missing.unwrap_or_default(),
-            Verdict::NoEvidence => "no request reached the candidate".to_owned(),
-            Verdict::NotEnough(text) | Verdict::Void(text) | Verdict::NoWorse(text) | Verdict::Regression(text) => {
-                text.clone()
-            }
         };
-        if elapsed < max.max(min) {
+        if elapsed < max {
             self.status.reason = why;
             return false;
         }
-        match self.spec.analysis.on_deadline {
-            OnDeadline::Promote if !matches!(self.status.verdict, Verdict::Void(_)) => {
-                self.note(EventKind::Verdict, &format!("the time is up, and it goes on all the same: {why}"));
-                self.end_step();
-                true
-            }
-            OnDeadline::Abort => {
-                self.roll_back(&format!("the time is up: {why}"));
-                true
-            }
-            OnDeadline::Hold | OnDeadline::Promote => {
-                self.status.reason = format!("it waits for a person: {why}");
-                if !std::mem::replace(&mut self.status.held, true) {
-                    let reason = self.status.reason.clone();
-                    self.note(EventKind::Done, &reason);
-                }
-                false
-            }
+        if self.spec.analysis.on_deadline == OnDeadline::Promote && !matches!(self.status.verdict, Verdict::Void(_)) {
+            self.note(EventKind::Verdict, &format!("the time is up, and it goes on all the same: {why}"));
+            self.end_step();
+            return true;
         }
+        self.status.reason = format!("it waits for a person: {why}");
+        if !std::mem::replace(&mut self.status.held, true) {
+            let reason = self.status.reason.clone();
+            self.note(EventKind::Done, &reason);
+        }
+        false
     }
 
     /// The step's evidence is complete, or somebody says so.
@@ -496,11 +535,6 @@ impl Run<'_> {
         if self.status.approved.is_some() {
             self.status.hook = Some(0);
             self.enter(Phase::After, "");
-            return true;
-        }
-        let expires = self.step().and_then(|s| s.approval.as_ref()).and_then(|a| a.expires);
-        if expires.is_some_and(|e| self.elapsed() >= e.as_millis() as u64) {
-            self.roll_back("nobody approved in time");
             return true;
         }
         false

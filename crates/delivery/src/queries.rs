@@ -25,7 +25,7 @@ pub struct Queried {
     pub asked: Millis,
     /// When the last answer came.
     pub answered: Millis,
-    /// The last value.
+    /// The value, when the last answer had one.
     pub value: Option<f64>,
     /// How often in a row it was outside its limits.
     pub outside: u32,
@@ -45,7 +45,11 @@ impl Queried {
                 self.problem = None;
                 self.outside = breach(query, *value).map_or(0, |_| self.outside + 1);
             }
-            Err(why) => self.problem = Some(why.clone()),
+            Err(why) => {
+                // What it was before says nothing of now.
+                self.value = None;
+                self.problem = Some(why.clone());
+            }
         }
     }
 }
@@ -94,7 +98,7 @@ pub(crate) fn missing(queries: &[Query], all: &All) -> Option<String> {
             Some(value) => breach(query, value),
             None => {
                 let problem = known.and_then(|k| k.problem.as_ref()).map_or(String::new(), |p| format!(": {p}"));
-                Some(format!("{} has no value yet{problem}", query.name))
+                Some(format!("{} has no value{problem}", query.name))
             }
         }
     })

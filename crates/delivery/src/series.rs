@@ -19,6 +19,9 @@ pub struct Series {
     failures: [Vec<f64>; 2],
     /// Mean times in milliseconds.
     times: [Vec<f64>; 2],
+    /// What the points say, until there are more.
+    #[serde(skip)]
+    said: Option<Verdict>,
 }
 
 impl Series {
@@ -31,7 +34,7 @@ impl Series {
         self.open.iter_mut().zip([stable, candidate]).for_each(|(open, new)| open.add(new));
     }
 
-    /// Makes points of an interval that is over; one without requests makes none.
+    /// Makes points of an interval that is over; one without requests makes none. Twice as many as the rule asks for are kept.
     pub(crate) fn close(&mut self, rule: &Kayenta, now: Millis) {
         if self.since == 0 {
             self.since = now;
@@ -40,6 +43,7 @@ impl Series {
             return;
         }
         self.since = now;
+        self.said = None;
         for (version, arm) in std::mem::take(&mut self.open).into_iter().enumerate() {
             if arm.requests > 0 {
                 self.failures[version].push(100.0 * arm.failed as f64 / arm.requests as f64);
@@ -49,11 +53,20 @@ impl Series {
                 let sum: f64 = arm.times.iter().map(|(bound, count)| *bound as f64 / 1000.0 * *count as f64).sum();
                 self.times[version].push(sum / timed as f64);
             }
+            for points in [&mut self.failures[version], &mut self.times[version]] {
+                let surplus = points.len().saturating_sub(2 * rule.points as usize);
+                points.drain(..surplus);
+            }
         }
     }
 
     /// What the score of the points says.
-    pub(crate) fn verdict(&self, rule: &Kayenta, compare_times: bool) -> Verdict {
+    pub(crate) fn verdict(&mut self, rule: &Kayenta, compare_times: bool) -> Verdict {
+        let verdict = self.said.take().unwrap_or_else(|| self.judge(rule, compare_times));
+        self.said.insert(verdict).clone()
+    }
+
+    fn judge(&self, rule: &Kayenta, compare_times: bool) -> Verdict {
         let [stable, candidate] = &self.failures;
         let points = stable.len().min(candidate.len());
         if points < rule.points as usize {

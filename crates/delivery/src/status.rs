@@ -1,6 +1,7 @@
 //! What is known of a release: all of it is kept, and shown.
 
 use serde::{Deserialize, Serialize};
+use serin_model::{Labels, Release};
 
 use crate::Millis;
 use crate::evidence::Verdict;
@@ -124,6 +125,25 @@ pub struct Event {
     pub outcome: Option<Outcome>,
 }
 
+/// The versions that a status is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Whose they are.
+    pub host: String,
+    /// The one before.
+    pub stable: Labels,
+    /// The new one.
+    pub candidate: Labels,
+}
+
+impl Versions {
+    /// Those of a release.
+    #[must_use]
+    pub fn of(spec: &Release) -> Self {
+        Self { host: spec.host.to_string(), stable: spec.stable.clone(), candidate: spec.candidate.clone() }
+    }
+}
+
 /// All that is known of a release.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -136,7 +156,7 @@ pub struct Status {
     pub reason: String,
     /// Since when.
     pub since: Millis,
-    /// When it began; 0 before.
+    /// When it began, or since when one before it had the traffic in hand; 0 before.
     pub started: Millis,
     /// Whose traffic is in force.
     pub target: Target,
@@ -162,6 +182,12 @@ pub struct Status {
     pub judgement: Judgement,
     /// What others measured since the step began to be judged, by the names of the queries.
     pub queries: All,
+    /// Since when a version that gets traffic has no ready instance.
+    pub deserted: Option<Millis>,
+    /// The versions that it is about.
+    pub versions: Versions,
+    /// Versions that were stable before, whose traffic this release took over: rules that name them mean the stable version.
+    pub former: Vec<Labels>,
     /// A fingerprint of what was asked for, so that a change is noticed.
     pub spec: String,
     /// What happened, the newest last.
@@ -172,6 +198,12 @@ pub struct Status {
 const HISTORY: usize = 100;
 
 impl Status {
+    /// That of a release that has not begun.
+    #[must_use]
+    pub fn of(spec: &Release) -> Self {
+        Self { versions: Versions::of(spec), ..Self::default() }
+    }
+
     /// Takes note of something that happened.
     pub fn note(&mut self, at: Millis, event: EventKind, reason: impl Into<String>) -> Event {
         let outcome = match (event, self.phase) {

@@ -43,7 +43,8 @@ pub struct Slower {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Judgement {
-    /// What was seen last, of both versions.
+    /// What was seen last, of both versions. Counts begin anew in every process, so it is not kept.
+    #[serde(skip)]
     seen: [Arm; 2],
     /// What the stable version did since the release began, until the thresholds are set.
     calibration: Arm,
@@ -211,7 +212,7 @@ impl Judgement {
         let windows: Vec<Window> = self.steps.iter().map(|s| s.errors).collect();
         self.estimate = estimate(&windows, 0.05);
         self.suspect = suspect(&evidence.instances);
-        if analysis.kayenta.is_none() && self.ln_evidence >= self.ln_needed {
+        if self.ln_evidence >= self.ln_needed {
             return Verdict::Regression(self.worse(analysis));
         }
         if self.mismatch >= LN_MISMATCH {
@@ -232,21 +233,23 @@ impl Judgement {
         }
     }
 
-    /// The mean of the evidence of all metrics, which is evidence again.
+    /// The mean of the evidence of all metrics, which is evidence again. Where Kayenta's score compares, limits alone are left.
     fn weigh(&mut self, analysis: &Analysis) {
-        let mut metrics = vec![self.errors.ln_evidence()];
-        if analysis.compare_latency && !self.slower.is_empty() {
-            metrics.push(mean(self.slower.iter().map(|s| s.regression.ln_evidence())));
+        let mut metrics: Vec<f64> = self.over(analysis).into_iter().flatten().collect();
+        if analysis.kayenta.is_none() {
+            metrics.push(self.errors.ln_evidence());
+            if analysis.compare_latency && !self.slower.is_empty() {
+                metrics.push(mean(self.slower.iter().map(|s| s.regression.ln_evidence())));
+            }
         }
-        metrics.extend(self.over(analysis).into_iter().flatten());
-        self.ln_evidence = mean(metrics.into_iter());
+        self.ln_evidence = if metrics.is_empty() { 0.0 } else { mean(metrics.into_iter()) };
         self.ln_needed = (1.0 / analysis.rollback_alpha).ln();
     }
 
     /// ln of the evidence that the limits are exceeded: of failures, and of times.
     fn over(&self, analysis: &Analysis) -> [Option<f64>; 2] {
         let exceeded = |(n, k): (u64, u64), most: f64| {
-            let (n, k) = (n as f64, k as f64);
+            let (n, k, most) = (n as f64, k as f64, within(most));
             let rho = boundaries::tuned(200.0 * most * (1.0 - most), analysis.rollback_alpha, true);
             let s = k - n * most;
             if n == 0.0 || s <= 0.0 {
@@ -261,9 +264,10 @@ impl Judgement {
 
     fn worse(&self, analysis: &Analysis) -> String {
         let [failures, times] = self.over(analysis);
+        let compares = |ln: f64| if analysis.kayenta.is_none() { ln } else { f64::MIN };
         let slow = self.slower.iter().map(|s| (s, s.regression.ln_evidence())).max_by(|a, b| a.1.total_cmp(&b.1));
         let candidates = [
-            (self.errors.ln_evidence(), self.failing()),
+            (compares(self.errors.ln_evidence()), self.failing()),
             (failures.unwrap_or(f64::MIN), format!("more failures than the limit: {}", self.failing())),
             (times.unwrap_or(f64::MIN), "more slow requests than the limit".to_owned()),
             slow.filter(|_| analysis.compare_latency).map_or((f64::MIN, String::new()), |(s, ln)| {
@@ -272,7 +276,7 @@ impl Judgement {
                     s.than as f64 / 1000.0,
                     s.quantile * 100.0
                 );
-                (ln, text)
+                (compares(ln), text)
             }),
         ];
         let (_, what) = candidates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
@@ -311,8 +315,8 @@ impl Judgement {
     fn missing(&self, analysis: &Analysis, expected: Expected) -> Option<String> {
         let needed = (1.0 / analysis.promote_alpha).ln();
         let margin = margin(analysis, expected.share);
-        let within = analysis.error_rate.map(|most| below(self.step, most));
-        if self.errors_no_worse.ln_evidence() < needed && within.is_none_or(|ln| ln < needed) {
+        let below_limit = analysis.error_rate.map(|most| below(self.step, most));
+        if self.errors_no_worse.ln_evidence() < needed && below_limit.is_none_or(|ln| ln < needed) {
             let (n, k) = self.step;
             let wanted = match (analysis.error_rate, k) {
                 (Some(most), 0) => {
@@ -357,9 +361,14 @@ fn mean(logs: impl Iterator<Item = f64> + Clone) -> f64 {
     crate::judge::ln_mean_exp(logs)
 }
 
+/// A limit on a rate, apart from 0 and 1, of which no evidence can be certain.
+fn within(most: f64) -> f64 {
+    most.clamp(1e-9, 1.0 - 1e-9)
+}
+
 /// ln of the evidence that a rate is below `most`: bets on none, a tenth, a quarter and half of it.
 fn below((n, k): (u64, u64), most: f64) -> f64 {
-    let (hits, misses) = (k as f64, (n - k.min(n)) as f64);
+    let (hits, misses, most) = (k as f64, (n - k.min(n)) as f64, within(most));
     let bet = |part: f64| {
         let rate = most * part;
         let hit = if k == 0 { 0.0 } else { hits * (rate / most).ln() };

@@ -54,7 +54,7 @@ pub struct AppOptions {
     #[arg(long, default_value_t = 0.0)]
     fail: f64,
     /// Time that it waits before it answers
-    #[arg(long, value_parser = crate::duration, default_value = "0s")]
+    #[arg(long, value_parser = serin_ingest::duration, default_value = "0s")]
     delay: Duration,
     /// Its own proxy's outbound listener
     #[arg(long, required_unless_present = "direct")]

@@ -117,6 +117,11 @@ impl<'a> Cursor<'a> {
         matches!(self.node.value, Value::Null)
     }
 
+    /// What is written here, as JSON.
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string(&self.node.value).unwrap_or_default()
+    }
+
     /// The same value with findings going to another context.
     pub(crate) fn within<'b>(&self, context: &'b Context) -> Cursor<'b>
     where
@@ -392,6 +397,16 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row.last().copied().unwrap_or(usize::MAX)
+}
+
+/// A duration as people write it: Go's form, or a number of seconds.
+///
+/// # Errors
+/// When it is neither.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = || text.bytes().all(|b| b.is_ascii_digit()).then(|| parse_duration(&format!("{text}s")))?;
+    let wrong = || format!("'{text}' is not a duration such as 500ms, 30s, 5m or 1h30m");
+    parse_duration(text).or_else(seconds).ok_or_else(wrong)
 }
 
 /// Go's `time.ParseDuration` without signs.

@@ -17,7 +17,7 @@ mod release;
 mod render;
 
 pub use check::{Checked, check};
-pub use cursor::{Context, Cursor};
+pub use cursor::{Context, Cursor, duration};
 pub use diagnostic::{Code, Diagnostic, Severity};
 pub use document::{Document, MAX_FILE_BYTES, Parsed, parse};
 pub use node::Position;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Serialize, Serializer};
 use serde_saphyr::Spanned;
 
 /// Line and column, counted from one; zero when unknown.
@@ -114,6 +115,20 @@ fn in_words(message: &str) -> String {
 impl From<Spanned<Value>> for Node {
     fn from(spanned: Spanned<Value>) -> Self {
         Self { at: spanned.referenced.into(), value: spanned.value }
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Int(value) => serializer.serialize_i128(*value),
+            Self::Float(value) => serializer.serialize_f64(*value),
+            Self::String(value) => serializer.serialize_str(value),
+            Self::List(list) => serializer.collect_seq(list.iter().map(|node| &node.value)),
+            Self::Map(fields) => serializer.collect_map(fields.iter().map(|(key, node)| (&key.name, &node.value))),
+        }
     }
 }
 

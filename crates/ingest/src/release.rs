@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serin_model::{
     Alert, AlertForm, Analysis, Approval, Bake, HashKey, Hook, HookCall, HttpMatch, Kayenta, Labels, Object,
-    ObjectName, OnDeadline, Query, Release, Share, Step, Supersede,
+    ObjectName, OnDeadline, Query, Release, Share, Step, Supersede, selects,
 };
 
 use crate::cursor::{Cursor, Object as Fields};
@@ -23,17 +23,12 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     });
     let stable = object.required("stable").and_then(|s| arm(&s));
     let candidate = object.required("candidate").and_then(|c| arm(&c));
-    if stable.is_some() && stable == candidate {
-        object.error(
-            Code::InvalidValue,
-            "stable and candidate have the same labels",
-            "give each the label of its version",
-        );
-    }
     let strategy = object.get("strategy").and_then(|s| one_of(&s, &["canary", "blueGreen", "mirrorFirst"]));
     let steps = steps(&object, strategy.as_deref().unwrap_or("canary"));
     // Everything is read before anything is missed, so that all that is wrong is said at once.
     let baseline = object.get("baseline").and_then(|b| arm(&b));
+    let versions = [("stable", &stable), ("candidate", &candidate), ("baseline", &baseline)];
+    apart(&object, &versions.map(|(name, labels)| (name, labels.as_ref())));
     let stickiness = object.get("stickiness").and_then(|s| stickiness(&s));
     let analysis = object.get("analysis").map(|a| analysis(&a)).unwrap_or_default();
     let guard = object.get("guard").and_then(|g| g.duration()).unwrap_or(Duration::from_secs(600));
@@ -64,8 +59,25 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
         },
         train,
         alerts,
+        document: spec.json(),
     };
     Some(Object::Release(Box::new(release)))
+}
+
+/// Instances that are of two versions would get the traffic of both and be counted for one.
+fn apart(object: &Fields<'_>, versions: &[(&str, Option<&Labels>)]) {
+    for (n, (one, labels)) in versions.iter().enumerate() {
+        for (other, others) in versions.iter().skip(n + 1) {
+            let (Some(labels), Some(others)) = (labels, others) else { continue };
+            if selects(labels, others) || selects(others, labels) {
+                object.error(
+                    Code::InvalidValue,
+                    format!("{one} and {other} can mean the same instances: one has all labels of the other"),
+                    "give each the label of its version",
+                );
+            }
+        }
+    }
 }
 
 /// `{labels: …}`, which must say something.
@@ -260,8 +272,8 @@ fn analysis(cursor: &Cursor<'_>) -> Analysis {
     let latency = limits.as_ref().and_then(|l| l.get("latency")).and_then(|l| {
         let latency = l.object()?;
         let quantile = latency.get("quantile").and_then(|q| q.number()).unwrap_or(0.99);
-        if !(0.0..1.0).contains(&quantile) {
-            l.invalid("quantile must be from 0 to below 1", "0.99 is the slowest of a hundred");
+        if !(quantile > 0.0 && quantile < 1.0) {
+            l.invalid("quantile must be between 0 and 1", "0.99 is the slowest of a hundred");
         }
         Some((quantile, latency.required("max")?.duration()?))
     });
@@ -275,11 +287,13 @@ fn analysis(cursor: &Cursor<'_>) -> Analysis {
             }
             Some(margin)
         }),
-        error_rate: limits
-            .as_ref()
-            .and_then(|l| l.get("errorRate"))
-            .and_then(|e| share(&e))
-            .map(|s| s.percent() / 100.0),
+        error_rate: limits.as_ref().and_then(|l| l.get("errorRate")).and_then(|e| {
+            let rate = share(&e)?;
+            if rate == Share::NONE || rate == Share::ALL {
+                e.invalid("must be between 0% and 100%", "no evidence is certain of none, and all is no limit");
+            }
+            Some(rate.percent() / 100.0)
+        }),
         latency,
         compare_latency: object.get("compareLatency").and_then(|c| c.boolean()).unwrap_or(true),
         on_deadline: match object.get("onDeadline").and_then(|d| one_of(&d, &["hold", "promote", "abort"])).as_deref() {

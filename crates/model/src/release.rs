@@ -39,6 +39,8 @@ pub struct Release {
     pub train: Option<(String, u32)>,
     /// Whom to tell.
     pub alerts: Vec<Alert>,
+    /// What was written, as JSON: the document's `spec`.
+    pub document: String,
 }
 
 /// What becomes of a release while an earlier one of the same host runs.
@@ -218,6 +220,8 @@ pub struct Overlay {
     pub release: ObjectName,
     /// The versions.
     pub stable: Labels,
+    /// Versions that were stable before it: destinations that name one of them mean the stable version.
+    pub former: Vec<Labels>,
     /// See above.
     pub candidate: Labels,
     /// Instances that get the candidate's share beside it, to be compared with.

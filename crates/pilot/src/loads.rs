@@ -40,37 +40,57 @@ pub(crate) struct Sum {
 /// All sums.
 #[derive(Debug, Default)]
 pub(crate) struct Loads {
-    sums: Mutex<BTreeMap<Way, Sum>>,
-    /// How long requests took, by node and cluster, of proxies that tell it another way.
-    times: Mutex<BTreeMap<(String, String), BTreeMap<u64, u64>>>,
+    inner: Mutex<Inner>,
 }
 
+#[derive(Debug, Default)]
+struct Inner {
+    /// What is shown.
+    sums: BTreeMap<Way, Sum>,
+    /// What proxies that tell times another way had counted when they told last, by node and cluster.
+    clocks: BTreeMap<String, BTreeMap<String, BTreeMap<u64, u64>>>,
+    news: News,
+}
+
+/// What came since somebody asked last.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Requests, by the way they took.
+    pub(crate) requests: BTreeMap<Way, Arm>,
+    /// Times that were told another way, by cluster.
+    pub(crate) times: BTreeMap<String, Arm>,
+}
+
+/// Ways that are shown at most; then the page begins anew.
+const SHOWN: usize = 50_000;
+
 impl Loads {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Way, Sum>> {
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the times of every cluster that were told another way: upper bounds in microseconds.
-    pub(crate) fn each_clock(&self, mut look: impl FnMut(&str, &BTreeMap<u64, u64>)) {
-        let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.iter().for_each(|((_, cluster), times)| look(cluster, times));
+    /// What came since this was asked last.
+    pub(crate) fn take(&self) -> News {
+        std::mem::take(&mut self.lock().news)
     }
 
     /// Looks at every sum.
     pub(crate) fn each<T>(&self, mut look: impl FnMut(&Way, &Sum) -> T) -> Vec<T> {
-        self.lock().iter().map(|(way, sum)| look(way, sum)).collect()
+        self.lock().sums.iter().map(|(way, sum)| look(way, sum)).collect()
     }
 }
 
-impl Sum {
-    /// As one version's requests. Serin's proxies tell first attempts from retries, and times; others tell neither.
-    pub(crate) fn arm(&self) -> Arm {
-        if self.first > 0 {
-            return Arm { requests: self.first, failed: self.first_failed, times: self.times.clone() };
-        }
-        Arm { requests: self.succeeded + self.failed, failed: self.failed, times: BTreeMap::new() }
+/// A report's requests as one version's. Serin's proxies tell first attempts from retries, and times; others tell neither.
+fn arm(part: &Part, is_serin: bool) -> Arm {
+    if !is_serin {
+        return Arm { requests: part.succeeded + part.failed, failed: part.failed, times: BTreeMap::new() };
     }
+    let mut sum = Sum::default();
+    sum.add(part);
+    Arm { requests: sum.first, failed: sum.first_failed, times: sum.times }
+}
 
+impl Sum {
     fn add(&mut self, part: &Part) {
         self.issued += part.issued;
         self.succeeded += part.succeeded;
@@ -91,15 +111,29 @@ impl Sum {
 
 impl Clocked for Loads {
     fn times(&self, node: &Node, all: Vec<Times>) {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { clocks, news, .. } = &mut *self.lock();
+        if clocks.len() > SHOWN {
+            clocks.clear();
+        }
+        // What a proxy had counted before this pilot heard of it was another's evidence.
+        let is_new = !clocks.contains_key(&node.id);
+        let clusters = clocks.entry(node.id.clone()).or_default();
         for Times { cluster, buckets } in all {
-            let mut before = 0;
+            let mut below = 0;
             let own = buckets.into_iter().map(|(bound, count)| {
-                let new = count.saturating_sub(before);
-                before = count;
+                let new = count.saturating_sub(below);
+                below = count;
                 ((bound * 1000.0) as u64, new)
             });
-            times.insert((node.id.clone(), cluster), own.filter(|(_, count)| *count > 0).collect());
+            let now: BTreeMap<u64, u64> = own.filter(|(_, count)| *count > 0).collect();
+            let before = clusters.insert(cluster.clone(), now.clone()).unwrap_or_default();
+            // Less than before: the proxy was started anew.
+            let before = if now.values().sum::<u64>() < before.values().sum() { BTreeMap::new() } else { before };
+            if !is_new {
+                let sum = Arm { times: now, ..Arm::default() };
+                let new = sum.since(&Arm { times: before, ..Arm::default() });
+                news.times.entry(cluster).or_default().add(&new);
+            }
         }
     }
 }
@@ -110,7 +144,10 @@ impl Collect for Loads {
     }
 
     fn report(&self, node: &Node, _: &str, loads: Vec<Load>) {
-        let mut sums = self.lock();
+        let Inner { sums, news, .. } = &mut *self.lock();
+        if sums.len() > SHOWN {
+            sums.clear();
+        }
         for load in loads {
             for part in &load.parts {
                 let way = Way {
@@ -119,8 +156,35 @@ impl Collect for Loads {
                     endpoint: part.address,
                     locality: part.locality.clone(),
                 };
+                news.requests.entry(way.clone()).or_default().add(&arm(part, node.user_agent == "serin"));
                 sums.entry(way).or_default().add(part);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_an_earlier_pilot_heard_of_do_not_count_again() {
+        let loads = Loads::default();
+        let node = Node { id: "n".to_owned(), ..Node::default() };
+        let told = |cluster: &str, fast: u64, all: u64| {
+            let buckets = vec![(1.0, fast), (5.0, all)];
+            loads.times(&node, vec![Times { cluster: cluster.to_owned(), buckets }]);
+            loads.take().times.remove(cluster).map_or(BTreeMap::new(), |arm| arm.times)
+        };
+        assert_eq!(told("a", 100, 150), BTreeMap::new());
+        assert_eq!(told("a", 101, 153), BTreeMap::from([(1000, 1), (5000, 2)]));
+        assert_eq!(told("b", 3, 3), BTreeMap::from([(1000, 3)]), "a cluster that came later");
+        assert_eq!(told("a", 2, 2), BTreeMap::from([(1000, 2)]), "the proxy was started anew");
+    }
+
+    #[test]
+    fn of_serin_first_attempts_count_and_of_others_all() {
+        let part = Part { succeeded: 5, failed: 2, ..Part::default() };
+        assert_eq!((arm(&part, true).requests, arm(&part, false).requests, arm(&part, false).failed), (0, 7, 2));
     }
 }

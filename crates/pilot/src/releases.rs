@@ -13,17 +13,18 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serin_delivery::{
-    Action, Arm, Command, Event, EventKind, Evidence, Phase, Reading, Status, Target, advance, command, overlay,
+    Action, Arm, Command, Event, EventKind, Evidence, Outcome, Phase, Reading, Status, Target, advance, changed,
+    command, may_begin, overlay,
 };
 use serin_model::{Hostname, Labels, MeshSnapshot, ObjectName, Overlay, Release, Supersede, selects};
 use tokio::sync::Notify;
 
 use crate::fleet::Fleet;
-use crate::loads::Loads;
-use audit::Audit;
+use crate::loads::{Loads, News};
+use audit::{Audit, Whole};
 use state::StateFile;
 
 pub(crate) use api::{Tokens, routes};
@@ -31,6 +32,12 @@ pub(crate) use outside::Outside;
 
 /// How often releases are looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(200);
+
+/// How long instances that are gone are known still: reports about them may be under way.
+const GONE: Duration = Duration::from_secs(60);
+
+/// How long a new pilot waits for the proxies of the one before it.
+const RETURN: Duration = Duration::from_secs(5);
 
 /// Events that are kept for those who ask.
 const EVENTS: usize = 4096;
@@ -52,6 +59,7 @@ pub(crate) struct Happened {
 
 /// All releases.
 pub(crate) struct Releases {
+    began: Instant,
     inner: Mutex<Inner>,
     spoken: Notify,
 }
@@ -61,13 +69,34 @@ struct Inner {
     /// What was known of the status of releases whose documents have not been read yet.
     remembered: BTreeMap<ObjectName, Status>,
     /// Labels of instances, those that are gone too: their requests count still.
-    known: HashMap<SocketAddr, Labels>,
+    known: HashMap<SocketAddr, (Labels, Instant)>,
+    /// What was reported of releases since this pilot began; it only grows.
+    totals: BTreeMap<ObjectName, Totals>,
     /// The last answers to the queries of releases.
     readings: BTreeMap<ObjectName, BTreeMap<String, Reading>>,
     events: VecDeque<Happened>,
     number: u64,
     state: Option<StateFile>,
     audit: Audit,
+    /// How releases ended, how often, and why they went back last.
+    ends: Ends,
+    /// What people said, for those who are told.
+    pending: Vec<Due>,
+}
+
+/// How releases ended since this pilot began.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ends {
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+    pub(crate) rollbacks: BTreeMap<ObjectName, String>,
+}
+
+/// What was reported of a release.
+#[derive(Debug, Clone, Default)]
+struct Totals {
+    stable: Arm,
+    candidate: Arm,
+    instances: BTreeMap<String, Arm>,
 }
 
 /// What is to be done outside after a look.
@@ -92,13 +121,16 @@ impl Releases {
             entries: BTreeMap::new(),
             remembered,
             known: HashMap::new(),
+            totals: BTreeMap::new(),
             readings: BTreeMap::new(),
             events: VecDeque::new(),
             number: 0,
             state: file,
             audit,
+            ends: Ends::default(),
+            pending: Vec::new(),
         };
-        Ok(Self { inner: Mutex::new(inner), spoken: Notify::new() })
+        Ok(Self { began: Instant::now(), inner: Mutex::new(inner), spoken: Notify::new() })
     }
 
     /// Waits until somebody says something.
@@ -118,26 +150,33 @@ impl Releases {
         for name in gone {
             inner.entries.remove(&name);
             inner.readings.remove(&name);
+            inner.totals.remove(&name);
             inner.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
         }
         for (name, spec) in documents {
-            let print = format!("{:016x}", xxhash_rust::xxh64::xxh64(format!("{spec:?}").as_bytes(), 0));
+            let print = fingerprint(&spec);
             match inner.entries.get_mut(&name) {
                 Some(entry) if entry.status.spec == print => {}
                 Some(entry) => {
-                    entry.spec = spec;
-                    if entry.status.phase.is_final() {
-                        entry.status = Status { spec: print, ..Status::default() };
-                    } else {
-                        entry.status.spec = print;
-                        entry.status.step = entry.status.step.min(entry.spec.steps.len().saturating_sub(1));
-                        let event = entry.status.note(now(), EventKind::Action, "its document has changed");
-                        inner.happened(&name, &[event]);
+                    let before = std::mem::replace(&mut entry.spec, spec);
+                    let events = changed(Some(&before), &entry.spec, &mut entry.status, now());
+                    entry.status.spec = print;
+                    let begins_anew = entry.status.phase == Phase::Pending;
+                    let value = serde_json::json!({"phase": entry.status.phase, "weights": entry.status.weights});
+                    if begins_anew {
+                        inner.totals.remove(&name);
                     }
+                    inner.audit.write((now(), "the documents"), &name, "its document has changed", &value);
+                    inner.happened(&name, &events);
                 }
                 None => {
-                    let kept = inner.remembered.remove(&name).filter(|s| s.spec == print || !s.phase.is_final());
-                    let status = Status { spec: print, ..kept.unwrap_or_default() };
+                    let kept = inner.remembered.remove(&name);
+                    let mut status = kept.unwrap_or_else(|| Status { spec: print.clone(), ..Status::of(&spec) });
+                    if status.spec != print {
+                        let events = changed(None, &spec, &mut status, now());
+                        inner.happened(&name, &events);
+                    }
+                    status.spec = print;
                     inner.entries.insert(name, Entry { spec, status });
                 }
             }
@@ -163,24 +202,32 @@ impl Releases {
     pub(crate) fn look(&self, mesh: &MeshSnapshot, fleet: &Fleet, loads: &Loads) -> Vec<Due> {
         let mut inner = self.lock();
         inner.learn(mesh);
+        inner.gather(&loads.take(), mesh);
         let names: Vec<ObjectName> = inner.entries.keys().cloned().collect();
         let mut due = Vec::new();
         for name in names {
-            inner.make_way(&name);
+            inner.make_way(&name, mesh, fleet);
             let waits = inner.waits_for(&name);
             let Some(entry) = inner.entries.get(&name) else { continue };
             if entry.status.phase.is_final() {
                 continue;
             }
-            let evidence = inner.evidence(&entry.spec, mesh, fleet, loads);
+            let mut evidence = inner.evidence(&entry.spec, mesh, fleet);
+            let (_, known) = entry.status.proxies;
+            if self.began.elapsed() < RETURN && evidence.applied.of < known {
+                let lacking = known - evidence.applied.of;
+                evidence.applied.of = known;
+                evidence.applied.laggards.push(format!("{lacking} proxies that have not come back"));
+            }
             let mut entry = entry.clone();
             if let Some(why) = waits {
                 entry.status.reason.clone_from(&why);
                 if entry.spec.supersede == Supersede::Refuse && inner.running(&name).is_some() {
                     // It never began: until its document changes it is over.
                     entry.status.phase = Phase::RolledBack;
-                    let event = entry.status.note(now(), EventKind::Done, why);
-                    inner.happened(&name, &[event]);
+                    let events = vec![entry.status.note(now(), EventKind::Done, why)];
+                    inner.happened(&name, &events);
+                    due.push(Due { release: entry.spec.clone(), actions: Vec::new(), events });
                 }
                 inner.entries.insert(name, entry);
                 continue;
@@ -198,24 +245,17 @@ impl Releases {
         }
         inner.joint_rollback();
         inner.save();
+        due.append(&mut inner.pending);
         due
     }
 
     /// Does what somebody says.
     pub(crate) fn command(&self, name: &ObjectName, who: &str, says: Command) -> Result<Status, String> {
         let mut inner = self.lock();
-        let mut entry = inner.entries.get(name).cloned().ok_or_else(|| format!("there is no release {name}"))?;
-        let before = entry.status.clone();
-        let text = format!("{says:?}");
-        let events = command(&entry.spec, &mut entry.status, (who, says), now())?;
-        let value =
-            serde_json::json!({"before": before.phase, "after": entry.status.phase, "target": entry.status.target});
-        inner.audit.write((now(), who), name, &text, &value);
-        inner.happened(name, &events);
-        inner.entries.insert(name.clone(), entry.clone());
+        let status = inner.say(name, who, says)?;
         inner.save();
         self.spoken.notify_one();
-        Ok(entry.status)
+        Ok(status)
     }
 
     /// Takes the answer to a query.
@@ -236,15 +276,46 @@ impl Releases {
         self.lock().events.iter().filter(|h| h.number > after).cloned().collect()
     }
 
-    /// Whether the audit log is whole: how many entries it has.
-    pub(crate) fn audited(&self) -> Result<(u64, String), String> {
-        self.lock().audit.verify()
+    /// How releases ended.
+    pub(crate) fn ends(&self) -> Ends {
+        self.lock().ends.clone()
+    }
+
+    /// Whether the audit log is whole, and its last lines.
+    pub(crate) fn audited(&self, last: usize) -> Result<Whole, String> {
+        let log = self.lock().audit.log();
+        log.verify(last)
     }
 }
 
 impl Inner {
+    /// Does what is said: in the status, in the audit log, for those who ask and for those who are told.
+    fn say(&mut self, name: &ObjectName, who: &str, says: Command) -> Result<Status, String> {
+        let entry = self.entries.get_mut(name).ok_or_else(|| format!("there is no release {name}"))?;
+        let (before, text) = (entry.status.phase, format!("{says:?}"));
+        let events = command(&entry.spec, &mut entry.status, (who, says), now())?;
+        let (status, release) = (entry.status.clone(), entry.spec.clone());
+        let value = serde_json::json!({"before": before, "after": status.phase, "target": status.target});
+        self.audit.write((now(), who), name, &text, &value);
+        self.happened(name, &events);
+        self.pending.push(Due { release, actions: Vec::new(), events });
+        Ok(status)
+    }
+
     fn happened(&mut self, name: &ObjectName, events: &[Event]) {
         for event in events {
+            let word = match event.outcome {
+                Some(Outcome::Promoted) => Some("promoted"),
+                Some(Outcome::RolledBack) => Some("rolledBack"),
+                Some(Outcome::Held) => Some("held"),
+                None => None,
+            };
+            if let Some(word) = word {
+                *self.ends.counts.entry(word).or_default() += 1;
+            }
+            if event.outcome == Some(Outcome::RolledBack) {
+                self.ends.rollbacks.insert(name.clone(), event.reason.clone());
+            }
             self.number += 1;
             self.events.push_back(Happened { number: self.number, release: name.clone(), event: event.clone() });
         }
@@ -277,12 +348,14 @@ impl Inner {
 
     /// Remembers which instance has which labels.
     fn learn(&mut self, mesh: &MeshSnapshot) {
+        let now = Instant::now();
+        self.known.retain(|_, (_, seen)| now - *seen < GONE);
         for entry in self.entries.values() {
             let Some(service) = mesh.service(&entry.spec.host) else { continue };
             for endpoint in mesh.instances(&entry.spec.host) {
                 for port in service.ports.iter().filter_map(|p| endpoint.port(p)) {
                     if let Ok(ip) = endpoint.address.parse() {
-                        self.known.insert(SocketAddr::new(ip, port), endpoint.labels.clone());
+                        self.known.insert(SocketAddr::new(ip, port), (endpoint.labels.clone(), now));
                     }
                 }
             }
@@ -317,12 +390,8 @@ impl Inner {
             let others: Vec<ObjectName> =
                 self.train(&name).filter(|(_, e)| with_traffic(e)).map(|(n, _)| n.clone()).collect();
             for other in others {
-                let Some(mut entry) = self.entries.get(&other).cloned() else { continue };
                 let says = Command::Undo(format!("release {name} of the same train went back"));
-                if let Ok(events) = command(&entry.spec, &mut entry.status, ("serin", says), now()) {
-                    self.happened(&other, &events);
-                    self.entries.insert(other, entry);
-                }
+                let _ = self.say(&other, "serin", says);
             }
         }
     }
@@ -330,17 +399,8 @@ impl Inner {
     /// Why a release that has not begun cannot, because of another.
     fn waits_for(&self, name: &ObjectName) -> Option<String> {
         let entry = self.entries.get(name).filter(|e| e.status.phase == Phase::Pending)?;
-        let place = entry.spec.train.as_ref().map_or(0, |(_, place)| *place);
-        for (other, e) in self.train(name) {
-            let before = e.spec.train.as_ref().is_some_and(|(_, theirs)| *theirs < place);
-            match e.status.phase {
-                Phase::RollingBack | Phase::RolledBack => {
-                    return Some(format!("release {other} of the same train went back"));
-                }
-                Phase::Guarding | Phase::Promoted => {}
-                _ if before => return Some(format!("it waits for release {other}, which is before it in the train")),
-                _ => {}
-            }
+        if let Some(why) = self.train_before(name, entry) {
+            return Some(why);
         }
         let other = self.running(name)?;
         Some(match entry.spec.supersede {
@@ -349,63 +409,88 @@ impl Inner {
         })
     }
 
-    /// Ends what a new release replaces.
-    fn make_way(&mut self, name: &ObjectName) {
-        let replaces = |e: &Entry| e.status.phase == Phase::Pending && e.spec.supersede == Supersede::Replace;
-        if !self.entries.get(name).is_some_and(replaces) {
-            return;
-        }
+    /// Why a release must wait for others of its train.
+    fn train_before(&self, name: &ObjectName, entry: &Entry) -> Option<String> {
+        let place = entry.spec.train.as_ref().map_or(0, |(_, place)| *place);
+        self.train(name).find_map(|(other, e)| {
+            let before = e.spec.train.as_ref().is_some_and(|(_, theirs)| *theirs < place);
+            match e.status.phase {
+                Phase::RollingBack | Phase::RolledBack => Some(format!("release {other} of the same train went back")),
+                Phase::Guarding | Phase::Promoted => None,
+                _ => before.then(|| format!("it waits for release {other}, which is before it in the train")),
+            }
+        })
+    }
+
+    /// Ends what a new release replaces, once it could begin itself.
+    fn make_way(&mut self, name: &ObjectName, mesh: &MeshSnapshot, fleet: &Fleet) {
+        let replaces = |e: &&Entry| e.status.phase == Phase::Pending && e.spec.supersede == Supersede::Replace;
+        let Some(entry) = self.entries.get(name).filter(replaces) else { return };
         let Some(other) = self.running(name).cloned() else { return };
-        let Some(mut entry) = self.entries.get(&other).cloned() else { return };
-        if entry.status.target != Target::Stable {
-            let says = Command::Abort(format!("release {name} takes its place"));
-            if let Ok(events) = command(&entry.spec, &mut entry.status, ("serin", says), now()) {
-                self.happened(&other, &events);
-                self.entries.insert(other, entry);
+        let ready = may_begin(&entry.spec, &entry.status, &self.evidence(&entry.spec, mesh, fleet), now());
+        let goes = self.entries.get(&other).is_some_and(|e| e.status.target == Target::Stable);
+        if ready && !goes && self.train_before(name, entry).is_none() {
+            let _ = self.say(&other, "serin", Command::Abort(format!("release {name} takes its place")));
+        }
+    }
+
+    /// Adds what was reported to the releases that it is about.
+    fn gather(&mut self, news: &News, mesh: &MeshSnapshot) {
+        for entry in self.entries.values().filter(|e| !e.status.phase.is_final()) {
+            let spec = &entry.spec;
+            let totals = self.totals.entry(spec.name.clone()).or_default();
+            let compared = spec.baseline.as_ref().unwrap_or(&spec.stable);
+            let host = spec.host.as_str();
+            for (way, arm) in &news.requests {
+                let Some((subset, _)) = outbound(&way.cluster).filter(|(_, at)| *at == host) else { continue };
+                // gRPC clients tell no endpoints apart: the cluster says which version it was.
+                let labels = match way.endpoint {
+                    Some(address) => self.known.get(&address).map(|(labels, _)| labels.clone()),
+                    None => labels_of(mesh, spec, subset),
+                };
+                let Some(labels) = &labels else { continue };
+                if selects(&spec.candidate, labels) {
+                    if let Some(address) = way.endpoint {
+                        totals.instances.entry(address.to_string()).or_default().add(arm);
+                    }
+                    totals.candidate.add(arm);
+                } else if selects(compared, labels) {
+                    totals.stable.add(arm);
+                }
+            }
+            for (cluster, arm) in &news.times {
+                let Some((subset, _)) = outbound(cluster).filter(|(_, at)| *at == host) else { continue };
+                let Some(labels) = labels_of(mesh, spec, subset) else { continue };
+                if labels == spec.candidate {
+                    totals.candidate.add(arm);
+                } else if labels == *compared {
+                    totals.stable.add(arm);
+                }
             }
         }
     }
 
-    fn evidence(&self, spec: &Release, mesh: &MeshSnapshot, fleet: &Fleet, loads: &Loads) -> Evidence {
-        let readings = self.readings.get(&spec.name).cloned().unwrap_or_default();
-        let mut evidence = Evidence { applied: fleet.applied(), readings, ..Evidence::default() };
-        let compared = spec.baseline.as_ref().unwrap_or(&spec.stable);
-        let host = spec.host.as_str();
-        loads.each(|way, sum| {
-            let Some((subset, _)) = outbound(&way.cluster).filter(|(_, at)| *at == host) else { return };
-            // gRPC clients tell no endpoints apart: the cluster says which version it was.
-            let labels = match way.endpoint {
-                Some(address) => self.known.get(&address).cloned(),
-                None => labels_of(mesh, spec, subset),
-            };
-            let Some(labels) = &labels else { return };
-            let arm = sum.arm();
-            if selects(&spec.candidate, labels) {
-                if let Some(address) = way.endpoint {
-                    add(evidence.instances.entry(address.to_string()).or_default(), &arm);
-                }
-                add(&mut evidence.candidate, &arm);
-            } else if selects(compared, labels) {
-                add(&mut evidence.stable, &arm);
-            }
-        });
-        loads.each_clock(|cluster, times| {
-            let Some((subset, _)) = outbound(cluster).filter(|(_, at)| *at == host) else { return };
-            let Some(labels) = labels_of(mesh, spec, subset) else { return };
-            let arm = Arm { times: times.clone(), ..Arm::default() };
-            if labels == spec.candidate {
-                add(&mut evidence.candidate, &arm);
-            } else if labels == *compared {
-                add(&mut evidence.stable, &arm);
-            }
-        });
+    fn evidence(&self, spec: &Release, mesh: &MeshSnapshot, fleet: &Fleet) -> Evidence {
+        let totals = self.totals.get(&spec.name).cloned().unwrap_or_default();
         let ready = |labels: &Labels| {
             mesh.instances(&spec.host).iter().filter(|e| e.ready && selects(labels, &e.labels)).count()
         };
-        evidence.stable_ready = ready(&spec.stable);
-        evidence.candidate_ready = ready(&spec.candidate);
-        evidence
+        Evidence {
+            stable: totals.stable,
+            candidate: totals.candidate,
+            instances: totals.instances,
+            applied: fleet.applied(),
+            stable_ready: ready(&spec.stable),
+            candidate_ready: ready(&spec.candidate),
+            baseline_ready: spec.baseline.as_ref().map_or(0, ready),
+            readings: self.readings.get(&spec.name).cloned().unwrap_or_default(),
+        }
     }
+}
+
+/// What was asked for, in few letters.
+fn fingerprint(spec: &Release) -> String {
+    format!("{:016x}", xxhash_rust::xxh64::xxh64(format!("{spec:?}").as_bytes(), 0))
 }
 
 /// Subset and host of an outbound cluster, from its name.
@@ -425,12 +510,6 @@ fn labels_of(mesh: &MeshSnapshot, spec: &Release, subset: &str) -> Option<Labels
             rules.flat_map(|r| &r.subsets).find(|s| s.name == name).map(|s| s.labels.clone())
         }
     }
-}
-
-fn add(sum: &mut Arm, arm: &Arm) {
-    sum.requests += arm.requests;
-    sum.failed += arm.failed;
-    arm.times.iter().for_each(|(bound, count)| *sum.times.entry(*bound).or_default() += count);
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     let loads = Arc::new(Loads::default());
     let admin = Admin { fleet: fleet.clone(), store: store.clone(), loads: loads.clone() };
     tokio::spawn(admin::serve(admin_socket, admin, releases::routes(releases.clone(), tokens)));
-    tokio::spawn(deliver((store.clone(), fleet.clone(), loads.clone()), releases.clone()));
+    let delivers = tokio::spawn(deliver((store.clone(), fleet.clone(), loads.clone()), releases.clone()));
     tokio::spawn(watch(source, store, (fleet.clone(), releases)));
     let server = tonic::transport::Server::builder()
         .tcp_nodelay(true)
@@ -61,6 +61,8 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
         .serve_with_incoming(TcpListenerStream::new(xds));
     tokio::select! {
         served = server => served.context("the discovery service failed"),
+        // Better no pilot than one that lets a release lie.
+        ended = delivers => ended.context("releases cannot go on"),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! What a release makes of routes: destinations of its stable version are split between the versions, and cohorts go ahead.
 //!
-//! A destination is the stable version's when it names no subset, or one whose instances all are of the stable version; what
-//! is sent to another subset on purpose goes there still. The user's documents stay as they are.
+//! A destination is the stable version's when it names no subset, or one whose instances all are of the stable version, or of
+//! one that was stable before it; what is sent to another subset on purpose goes there still. The user's documents stay as they are.
 
 use serin_model::{Destination, HashKey, HttpMatch, Labels, MeshSnapshot, Overlay, ProxyIdentity, Service, selects};
 use serin_resources::matcher::{HeaderMatcher, HeaderPredicate, StringMatch as Pattern, StringMatcher};
@@ -72,7 +72,8 @@ fn concerned<'a>(destination: &Destination, place: &Place<'a>) -> Option<Concern
         Some(name) => {
             let rules = scope::destination_rules(place.mesh, place.proxy, service);
             let subset = rules.iter().flat_map(|r| &r.subsets).find(|s| s.name == *name);
-            subset.is_some_and(|s| selects(&overlay.stable, &s.labels))
+            let mut stable = std::iter::once(&overlay.stable).chain(&overlay.former);
+            subset.is_some_and(|s| stable.any(|labels| selects(labels, &s.labels)))
         }
     };
     stable.then(|| Concerned { overlay, arms: arms(place.mesh, place.proxy, service, overlay) })

@@ -56,11 +56,14 @@ fn run(case: &Path, pool: &DescriptorPool, differences: &mut Vec<String>) {
     }
 }
 
-/// What releases make of routes at the step that the case is about (`# release at step: N`, from 1).
+/// What releases make of routes at the step that the case is about (`# release at step: N`, from 1), and of rules that name what
+/// was stable before (`# stable before: VERSION`).
 fn overlays(mesh: &MeshSnapshot, text: &str) -> BTreeMap<Hostname, Overlay> {
     let Some(step) = text.lines().find_map(|l| l.strip_prefix("# release at step: ")) else { return BTreeMap::new() };
     let target = Target::Step(step.parse::<usize>().unwrap() - 1);
-    let status = Status { target, ..Status::default() };
+    let former = text.lines().filter_map(|l| l.strip_prefix("# stable before: "));
+    let former = former.map(|v| Labels::from([("version".to_owned(), v.to_owned())])).collect();
+    let status = Status { target, former, ..Status::default() };
     mesh.releases().filter_map(|r| Some((r.host.clone(), overlay(r, &status)?))).collect()
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -38,7 +39,7 @@ pub(super) fn run(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
             }
             for remark in remarks {
                 eprintln!("note: {}: {remark}", document["metadata"]["name"].as_str().unwrap_or("?"));
-                let _ = writeln!(out, "# not imported: {remark}");
+                let _ = writeln!(out, "# not imported: {}", remark.replace('\n', " "));
             }
             out.push_str(&text);
         }
@@ -52,39 +53,140 @@ struct Import {
     remarks: Vec<String>,
 }
 
+/// A step that becomes one of a Release.
+struct StepDraft {
+    /// What it does, as a field.
+    what: String,
+    /// How long it lasts at least, as a duration, and whether it ends then.
+    least: String,
+    fixed: bool,
+    approval: bool,
+    before: Vec<String>,
+    after: Vec<String>,
+}
+
+impl StepDraft {
+    fn weight(percent: f64, least: &str) -> Self {
+        Self { fixed: false, ..Self::look(format!("weight: {percent}%"), least) }
+    }
+
+    /// A first look, which ends when its time is over.
+    fn look(what: String, least: &str) -> Self {
+        let (before, after) = (Vec::new(), Vec::new());
+        Self { what, least: least.to_owned(), fixed: true, approval: false, before, after }
+    }
+
+    fn bake(&self) -> String {
+        let least = serin_ingest::duration(&self.least).unwrap_or_default();
+        match self.fixed {
+            true => self.least.clone(),
+            // Half an hour for evidence to come, or as long again as the time that is asked for.
+            false if least > Duration::from_secs(15 * 60) => {
+                format!("{{min: {}, max: {}s}}", self.least, least.as_secs() * 2)
+            }
+            false => format!("{{min: {}, max: 30m}}", self.least),
+        }
+    }
+}
+
+impl std::fmt::Display for StepDraft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{{{}, bake: {}", self.what, self.bake())?;
+        if self.approval {
+            f.write_str(", approval: {}")?;
+        }
+        for (name, hooks) in [("before", &self.before), ("after", &self.after)] {
+            let hooks: Vec<String> = hooks.iter().map(|url| format!("{{http: {}}}", quoted(url))).collect();
+            if !hooks.is_empty() {
+                write!(f, ", {name}: [{}]", hooks.join(", "))?;
+            }
+        }
+        f.write_str("}")
+    }
+}
+
 /// What both kinds become.
 #[derive(Default)]
 struct Draft {
-    steps: Vec<String>,
-    limits: Vec<String>,
+    steps: Vec<StepDraft>,
+    /// In per cent.
+    error_rate: Option<f64>,
+    /// In milliseconds, of the 99th percentile.
+    latency: Option<f64>,
     stickiness: Option<String>,
     strategy: Option<&'static str>,
-    extra: Vec<String>,
+    /// How long the one look of blue/green lasts, and whether somebody must consent then.
+    bake: Option<String>,
+    approval: bool,
+    manual: bool,
+    alerts: Vec<String>,
+    remarks: Vec<String>,
 }
 
-fn write(document: &Value, host: &str, draft: &Draft) -> String {
-    let name = document["metadata"]["name"].as_str().unwrap_or("release");
-    let namespace = document["metadata"]["namespace"].as_str().unwrap_or("default");
-    let mut text = format!(
-        "apiVersion: serin.dev/v1alpha1\nkind: Release\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  host: {host}\n  \
-         stable: {{labels: {{version: CHANGE-ME-old}}}}     # labels of the instances that have the traffic\n  \
-         candidate: {{labels: {{version: CHANGE-ME-new}}}}  # labels of those that are to have it\n"
-    );
-    if let Some(strategy) = draft.strategy {
-        let _ = writeln!(text, "  strategy: {strategy}");
+impl Draft {
+    fn remark(&mut self, text: impl Into<String>) {
+        self.remarks.push(text.into());
     }
-    if let Some(key) = &draft.stickiness {
-        let _ = writeln!(text, "  stickiness: {key}");
+
+    /// Limits the failures, in per cent.
+    fn limit_errors(&mut self, most: f64, metric: &str) {
+        // A limit of none would be broken by the first failure, and one of all by nothing.
+        if !(most > 0.0 && most < 100.0) {
+            self.remark(format!("metric '{metric}': a limit of {most} % of failures; set analysis.limits.errorRate"));
+        } else if self.error_rate.is_some_and(|rate| rate <= most) {
+            self.remark(format!("metric '{metric}': another one is as strict"));
+        } else {
+            self.error_rate = Some(round(most));
+        }
     }
-    draft.extra.iter().for_each(|line| _ = writeln!(text, "  {line}"));
-    if draft.strategy != Some("blueGreen") {
-        text.push_str("  steps:\n");
-        draft.steps.iter().for_each(|step| _ = writeln!(text, "  - {{{step}}}"));
+
+    fn finish(self, document: &Value, host: &str) -> Import {
+        Import { text: self.write(document, host), remarks: self.remarks }
     }
-    if !draft.limits.is_empty() {
-        let _ = writeln!(text, "  analysis:\n    limits: {{{}}}", draft.limits.join(", "));
+
+    fn write(&self, document: &Value, host: &str) -> String {
+        let name = document["metadata"]["name"].as_str().unwrap_or("release");
+        let namespace = document["metadata"]["namespace"].as_str().unwrap_or("default");
+        let mut text = format!(
+            "apiVersion: serin.dev/v1alpha1\nkind: Release\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  \
+             host: {host}\n  \
+             stable: {{labels: {{version: CHANGE-ME-old}}}}     # labels of the instances that have the traffic\n  \
+             candidate: {{labels: {{version: CHANGE-ME-new}}}}  # labels of those that are to have it\n"
+        );
+        let mut line = |line: String| text.push_str(&format!("  {line}\n"));
+        if let Some(strategy) = self.strategy {
+            line(format!("strategy: {strategy}"));
+        }
+        if let Some(key) = &self.stickiness {
+            line(format!("stickiness: {key}"));
+        }
+        if self.manual {
+            line("start: manual".to_owned());
+        }
+        let one_switch = self.strategy == Some("blueGreen");
+        if let Some(bake) = self.bake.as_ref().filter(|_| one_switch) {
+            line(format!("bake: {bake}"));
+        }
+        if one_switch && self.approval {
+            line("approval: {}".to_owned());
+        }
+        if !one_switch {
+            line("steps:".to_owned());
+            self.steps.iter().for_each(|step| line(format!("- {step}")));
+        }
+        if !self.alerts.is_empty() {
+            let alerts: Vec<String> =
+                self.alerts.iter().map(|url| format!("{{url: {}, format: cloudevents}}", quoted(url))).collect();
+            line(format!("alerts: [{}]", alerts.join(", ")));
+        }
+        let errors = self.error_rate.map(|most| format!("errorRate: {most}%"));
+        let times = self.latency.map(|most| format!("latency: {{quantile: 0.99, max: {most}ms}}"));
+        let limits: Vec<String> = errors.into_iter().chain(times).collect();
+        if !limits.is_empty() {
+            line(format!("analysis:\n    limits: {{{}}}", limits.join(", ")));
+        }
+        text
     }
-    text
 }
 
 /// Flagger's: a step every interval.
@@ -93,51 +195,48 @@ fn canary(document: &Value) -> Import {
     let analysis = &spec["analysis"];
     let interval = analysis["interval"].as_str().unwrap_or("1m");
     let mut draft = Draft::default();
-    let mut remarks = Vec::new();
-    let bake = format!("bake: {{min: {interval}, max: 30m}}");
     if analysis["mirror"] == Value::Bool(true) {
         draft.strategy = Some("mirrorFirst");
     }
+    // A/B tests and blue/green look that many times, at that interval.
+    let look = match (analysis["iterations"].as_u64(), serin_ingest::duration(interval)) {
+        (Some(times), Ok(interval)) => format!("{}s", interval.as_secs().saturating_mul(times)),
+        _ => interval.to_owned(),
+    };
     let matches = matches(&analysis["match"]);
-    let most = analysis["maxWeight"].as_f64().unwrap_or(100.0);
+    let most = analysis["maxWeight"].as_f64().unwrap_or(100.0).min(100.0);
     match (analysis["stepWeights"].as_array(), analysis["stepWeight"].as_f64()) {
         (Some(weights), _) => {
-            draft.steps.extend(
-                weights
-                    .iter()
-                    .filter_map(Value::as_f64)
-                    .filter(|w| *w < 100.0)
-                    .map(|w| format!("weight: {w}%, {bake}")),
-            );
+            let weights = weights.iter().filter_map(Value::as_f64).filter(|w| *w < 100.0);
+            draft.steps.extend(weights.map(|w| StepDraft::weight(w, interval)));
         }
         (None, Some(step)) if step > 0.0 => {
-            let mut weight = step;
-            while weight < most.min(100.0) + 1e-9 && weight < 100.0 {
-                draft.steps.push(format!("weight: {weight}%, {bake}"));
-                weight += step;
-            }
+            let weights = (1..=1000).map(|n| step * f64::from(n)).take_while(|w| *w < most + 1e-9 && *w < 100.0);
+            draft.steps.extend(weights.map(|w| StepDraft::weight(round(w), interval)));
         }
         _ if matches.is_some() => {}
-        _ => draft.strategy = Some("blueGreen"),
+        _ => {
+            draft.strategy = Some("blueGreen");
+            draft.bake = Some(look.clone());
+        }
     }
     if let Some(matches) = matches {
-        draft.steps.insert(0, format!("match: {matches}, bake: {interval}"));
+        draft.steps.insert(0, StepDraft::look(format!("match: {matches}"), &look));
     }
     for metric in analysis["metrics"].as_array().into_iter().flatten() {
         let range = &metric["thresholdRange"];
         match (metric["name"].as_str(), range["min"].as_f64(), range["max"].as_f64()) {
-            (Some("request-success-rate"), Some(min), _) => {
-                draft.limits.push(format!("errorRate: {}%", round(100.0 - min)))
-            }
-            (Some("request-duration"), _, Some(max)) => {
-                draft.limits.push(format!("latency: {{quantile: 0.99, max: {max}ms}}"))
+            (Some(name @ "request-success-rate"), Some(min), _) => draft.limit_errors(100.0 - min, name),
+            (Some("request-duration"), _, Some(max)) if draft.latency.is_none_or(|most| max < most) => {
+                draft.latency = Some(max);
             }
             (name, ..) => {
-                remarks.push(format!("metric '{}': other metrics than success rate and duration", name.unwrap_or("?")))
+                let name = name.unwrap_or("?");
+                draft.remark(format!("metric '{name}': other metrics than success rate and duration"));
             }
         }
     }
-    webhooks(&analysis["webhooks"], &mut draft, &mut remarks);
+    webhooks(&analysis["webhooks"], &mut draft);
     if let Some(cookie) = analysis["sessionAffinity"]["cookieName"].as_str() {
         draft.stickiness = Some(format!("{{cookie: {{name: {cookie}}}}}"));
     }
@@ -153,35 +252,30 @@ fn canary(document: &Value) -> Import {
         "mirror",
         "sessionAffinity",
     ];
-    rest(analysis, &known, "analysis", &mut remarks);
-    rest(spec, &["analysis", "service", "targetRef"], "spec", &mut remarks);
+    rest(analysis, &known, "analysis", &mut draft);
+    rest(spec, &["analysis", "service", "targetRef"], "spec", &mut draft);
     let host = spec["service"]["name"].as_str().or(spec["targetRef"]["name"].as_str()).unwrap_or("CHANGE-ME");
-    Import { text: write(document, host, &draft), remarks }
+    draft.finish(document, host)
 }
 
 /// Flagger's gates and hooks.
-fn webhooks(hooks: &Value, draft: &mut Draft, remarks: &mut Vec<String>) {
+fn webhooks(hooks: &Value, draft: &mut Draft) {
     for hook in hooks.as_array().into_iter().flatten() {
         let (kind, url) = (hook["type"].as_str().unwrap_or("rollout"), hook["url"].as_str().unwrap_or_default());
-        match kind {
-            "confirm-rollout" => draft.extra.push("start: manual".to_owned()),
-            "confirm-promotion" | "confirm-traffic-increase" => {
-                if let Some(last) = draft.steps.last_mut() {
-                    last.push_str(", approval: {}");
-                }
+        let url = url.to_owned();
+        let secure = url.starts_with("https://");
+        match (kind, draft.steps.is_empty()) {
+            ("pre-rollout" | "post-rollout" | "event", _) if secure => {
+                draft.remark(format!("webhook of type {kind} to {url}: only http:// is supported"));
             }
-            "pre-rollout" => {
-                if let Some(first) = draft.steps.first_mut() {
-                    let _ = write!(first, ", before: [{{http: \"{url}\"}}]");
-                }
-            }
-            "post-rollout" => {
-                if let Some(last) = draft.steps.last_mut() {
-                    let _ = write!(last, ", after: [{{http: \"{url}\"}}]");
-                }
-            }
-            "event" => draft.extra.push(format!("alerts: [{{url: \"{url}\", format: cloudevents}}]")),
-            other => remarks.push(format!("webhook of type {other}")),
+            ("confirm-rollout", _) => draft.manual = true,
+            ("confirm-promotion" | "confirm-traffic-increase", true) => draft.approval = true,
+            ("confirm-promotion", false) => draft.steps.last_mut().into_iter().for_each(|s| s.approval = true),
+            ("confirm-traffic-increase", false) => draft.steps.iter_mut().for_each(|s| s.approval = true),
+            ("pre-rollout", false) => draft.steps.first_mut().into_iter().for_each(|s| s.before.push(url.clone())),
+            ("post-rollout", false) => draft.steps.last_mut().into_iter().for_each(|s| s.after.push(url.clone())),
+            ("event", _) => draft.alerts.push(url),
+            (other, _) => draft.remark(format!("webhook of type {other}")),
         }
     }
 }
@@ -190,47 +284,43 @@ fn webhooks(hooks: &Value, draft: &mut Draft, remarks: &mut Vec<String>) {
 fn rollout(document: &Value, all: &[Value]) -> Import {
     let strategy = &document["spec"]["strategy"];
     let mut draft = Draft::default();
-    let mut remarks = Vec::new();
     if strategy["blueGreen"].is_object() {
         draft.strategy = Some("blueGreen");
-        if strategy["blueGreen"]["autoPromotionEnabled"] == Value::Bool(false) {
-            draft.extra.push("approval: {}".to_owned());
-        }
+        draft.approval = strategy["blueGreen"]["autoPromotionEnabled"] == Value::Bool(false);
         rest(
             &strategy["blueGreen"],
             &["activeService", "previewService", "autoPromotionEnabled"],
             "blueGreen",
-            &mut remarks,
+            &mut draft,
         );
     }
     let canary = &strategy["canary"];
+    let mut paused = false;
     for step in canary["steps"].as_array().into_iter().flatten() {
         let Some((kind, value)) = step.as_object().and_then(|o| o.iter().next()) else { continue };
+        if kind == "pause" {
+            pause(&value["duration"], paused, &mut draft);
+            paused = true;
+            continue;
+        }
+        paused = false;
         match kind.as_str() {
             "setWeight" => {
                 let weight = value.as_f64().unwrap_or(0.0);
                 if weight > 0.0 && weight < 100.0 {
-                    draft.steps.push(format!("weight: {weight}%, bake: {{min: 2m, max: 30m}}"));
+                    draft.steps.push(StepDraft::weight(weight, ARGO_LOOK));
                 }
             }
-            "pause" => match (draft.steps.last_mut(), &value["duration"]) {
-                (Some(last), Value::Null) => last.push_str(", approval: {}"),
-                (Some(last), time) => {
-                    let time = time.as_str().map_or_else(|| format!("{time}s"), str::to_owned);
-                    *last = last.replace("min: 2m", &format!("min: {time}"));
-                }
-                (None, _) => draft.extra.push("start: manual".to_owned()),
-            },
             "setHeaderRoute" => match matches_argo(&value["match"]) {
-                Some(matches) => draft.steps.push(format!("match: {matches}, bake: 2m")),
-                None => remarks.push("a setHeaderRoute without match".to_owned()),
+                Some(matches) => draft.steps.push(StepDraft::look(format!("match: {matches}"), ARGO_LOOK)),
+                None => draft.remark("a setHeaderRoute without match"),
             },
             "setMirrorRoute" => {
                 let share = value["percentage"].as_f64().unwrap_or(100.0);
-                draft.steps.push(format!("mirror: {share}%, bake: 2m"));
+                draft.steps.push(StepDraft::look(format!("mirror: {share}%"), ARGO_LOOK));
             }
-            "analysis" => {}
-            other => remarks.push(format!("step {other}")),
+            "analysis" => draft.remark("a step of analysis: Serin judges in every step"),
+            other => draft.remark(format!("step {other}")),
         }
     }
     for template in all.iter().filter(|d| d["kind"].as_str().is_some_and(|k| k.ends_with("AnalysisTemplate"))) {
@@ -238,28 +328,59 @@ fn rollout(document: &Value, all: &[Value]) -> Import {
             let (name, condition) =
                 (metric["name"].as_str().unwrap_or("?"), metric["successCondition"].as_str().unwrap_or_default());
             match (name.contains("success"), number_after(condition, ">")) {
-                (true, Some(least)) if least <= 1.0 => {
-                    draft.limits.push(format!("errorRate: {}%", round((1.0 - least) * 100.0)))
-                }
-                _ => remarks.push(format!("metric '{name}' ({condition}): Serin judges failures and times by itself")),
+                (true, Some(least)) if least <= 1.0 => draft.limit_errors((1.0 - least) * 100.0, name),
+                _ => draft.remark(format!("metric '{name}' ({condition}): Serin judges failures and times by itself")),
             }
         }
     }
     if draft.steps.is_empty() && draft.strategy.is_none() {
-        draft.steps.push("weight: 10%, bake: {min: 2m, max: 30m}".to_owned());
-        remarks.push("there were no steps: one of 10 % stands in".to_owned());
+        draft.steps.push(StepDraft::weight(10.0, ARGO_LOOK));
+        draft.remark("there were no steps: one of 10 % stands in");
     }
-    rest(canary, &["steps", "canaryService", "stableService", "trafficRouting", "analysis"], "canary", &mut remarks);
+    rest(canary, &["steps", "canaryService", "stableService", "trafficRouting", "analysis"], "canary", &mut draft);
     let host = canary["stableService"].as_str().or(strategy["blueGreen"]["activeService"].as_str());
     let host = host.or(document["metadata"]["name"].as_str()).unwrap_or("CHANGE-ME");
-    Import { text: write(document, host, &draft), remarks }
+    draft.finish(document, host)
+}
+
+/// How long a step lasts at least where Argo would go on at once.
+const ARGO_LOOK: &str = "2m";
+
+/// Argo's pause, which belongs to the step before it; `more` when it is not the first one there.
+fn pause(time: &Value, more: bool, draft: &mut Draft) {
+    // Numbers are seconds, as are texts without a unit.
+    let time = match time {
+        Value::Null => None,
+        Value::String(text) if text.bytes().all(|b| b.is_ascii_digit()) => Some(format!("{text}s")),
+        Value::String(text) => Some(text.clone()),
+        number => Some(format!("{number}s")),
+    };
+    let Some(step) = draft.steps.last_mut() else {
+        draft.manual |= time.is_none();
+        if let Some(time) = time {
+            draft.remark(format!("a pause of {time} before the first step"));
+        }
+        return;
+    };
+    match time {
+        None => step.approval = true,
+        Some(time) if serin_ingest::duration(&time).is_err() => draft.remark(format!("a pause of '{time}'")),
+        // One after the other they add up, and so does what is written of them.
+        Some(time) if more && step.least != ARGO_LOOK => step.least.push_str(&time),
+        Some(time) => step.least = time,
+    }
 }
 
 /// Fields that nobody asked for.
-fn rest(value: &Value, known: &[&str], path: &str, remarks: &mut Vec<String>) {
+fn rest(value: &Value, known: &[&str], path: &str, draft: &mut Draft) {
     for key in value.as_object().into_iter().flatten().map(|(key, _)| key).filter(|k| !known.contains(&k.as_str())) {
-        remarks.push(format!("{path}.{key}"));
+        draft.remark(format!("{path}.{key}"));
     }
+}
+
+/// Text as YAML and JSON quote it.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 /// Istio's matches are Serin's.
@@ -280,3 +401,7 @@ fn number_after(text: &str, sign: &str) -> Option<f64> {
 fn round(number: f64) -> f64 {
     (number * 10_000.0).round() / 10_000.0
 }
+
+#[cfg(test)]
+#[path = "import/tests.rs"]
+mod tests;

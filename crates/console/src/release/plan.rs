@@ -3,28 +3,12 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use serin_delivery::judge::{clean_requests, events_until_promotion, events_until_rollback};
 use serin_delivery::verdict::margin;
 use serin_model::{Bake, Object, OnDeadline, Release, Share};
-
-/// `30s`, `5m`, `1h`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let wrong = || format!("'{text}' is not a duration such as 30s, 5m or 1h");
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let factor = match unit {
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(wrong()),
-    };
-    Ok(Duration::from_secs_f64(number * factor))
-}
 
 /// Options of `lint`.
 #[derive(Debug, Clone, Args)]

@@ -23,11 +23,11 @@ pub(super) fn table(items: &[Value]) -> String {
     ];
     for item in items {
         let status = &item["status"];
-        let steps = item["spec"]["steps"].as_array().map_or(0, Vec::len);
+        let steps = item["plan"]["steps"].as_array().map_or(0, Vec::len);
         rows.push([
             word(&item["metadata"], "namespace").to_owned(),
             word(&item["metadata"], "name").to_owned(),
-            word(&item["spec"], "host").split('.').next().unwrap_or_default().to_owned(),
+            word(&item["plan"], "host").split('.').next().unwrap_or_default().to_owned(),
             phase(status),
             format!("{}/{steps}", status["step"].as_u64().unwrap_or_default() + 1),
             percent(&status["weights"]["configured"]),
@@ -37,6 +37,16 @@ pub(super) fn table(items: &[Value]) -> String {
         ]);
     }
     columns(&rows)
+}
+
+/// Lines of the audit log: when, who, which release and what.
+pub(super) fn log(lines: &[Value]) -> String {
+    let row = |line: &Value| {
+        let at = line["at"].as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        let at = at.map_or_else(String::new, |at| format!("{at:.0}"));
+        [at, word(line, "who").to_owned(), word(line, "release").to_owned(), word(line, "what").to_owned()]
+    };
+    columns(&lines.iter().map(row).collect::<Vec<_>>())
 }
 
 fn columns<const N: usize>(rows: &[[String; N]]) -> String {
@@ -65,7 +75,7 @@ fn phase(status: &Value) -> String {
 
 /// One release: its versions, what the proxies have confirmed, and what the evidence says.
 pub(super) fn tree(item: &Value, proxies: &Value) -> String {
-    let (spec, status) = (&item["spec"], &item["status"]);
+    let (spec, status) = (&item["plan"], &item["status"]);
     let steps = spec["steps"].as_array().map_or(0, Vec::len);
     let mut out = String::new();
     let mut line = |name: &str, text: String| _ = writeln!(out, "{name:<13}{text}");
@@ -97,7 +107,7 @@ pub(super) fn tree(item: &Value, proxies: &Value) -> String {
     line("Verdict", format!("{} {}", word(&status["verdict"], "says"), word(&status["verdict"], "reason")));
     arms(spec, judgement, &mut out);
     for (name, query) in status["queries"].as_object().into_iter().flatten() {
-        let value = query["value"].as_f64().map_or("no value yet".to_owned(), |v| v.to_string());
+        let value = query["value"].as_f64().map_or("no value".to_owned(), |v| v.to_string());
         let _ = writeln!(out, "├ query      {name}: {value} {}", query["problem"].as_str().unwrap_or_default());
     }
     confirmed(status, proxies, &mut out);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use serin_delivery::{Applied, Arm, Command, EventKind, Evidence, Phase, Status, advance, command, overlay};
+use serin_delivery::{Action, Applied, Arm, Command, EventKind, Evidence, Phase, Status, advance, command, overlay};
 use serin_model::{Analysis, Release};
 
 use super::plan::{releases, time};
@@ -64,9 +64,10 @@ pub(super) fn simulate(options: &SimulateOptions) -> anyhow::Result<ExitCode> {
         weights.push(status.weights.configured);
         now += 1000;
         let (mut events, actions) = advance(release, &mut status, &traffic.evidence, now);
-        for _ in actions {
-            events
-                .extend(command(release, &mut status, ("simulated", Command::Hooked(Ok(()))), now).unwrap_or_default());
+        for action in actions {
+            let Action::Hook { step, before, number } = action else { continue };
+            let says = Command::Hooked { hook: (step, before, number), result: Ok(()) };
+            events.extend(command(release, &mut status, ("simulated", says), now).unwrap_or_default());
         }
         if status.phase == Phase::AwaitingApproval && answered != status.since {
             answered = status.since;
@@ -129,7 +130,8 @@ struct Traffic<'a> {
 impl<'a> Traffic<'a> {
     fn new(options: &'a SimulateOptions) -> anyhow::Result<Self> {
         let applied = Applied { done: 1, of: 1, laggards: Vec::new() };
-        let evidence = Evidence { applied, stable_ready: 1, candidate_ready: 1, ..Evidence::default() };
+        let evidence =
+            Evidence { applied, stable_ready: 1, candidate_ready: 1, baseline_ready: 1, ..Evidence::default() };
         let recorded = options.traffic.as_ref().map(|file| {
             let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
             recorded(&text).with_context(|| format!("in {}", file.display()))

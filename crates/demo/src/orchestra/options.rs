@@ -39,7 +39,7 @@ pub struct DemoOptions {
     #[arg(long)]
     pub free_ports: bool,
     /// End after this time
-    #[arg(long = "for", value_name = "DURATION", value_parser = crate::duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = serin_ingest::duration)]
     pub duration: Option<Duration>,
     /// Play a release of reviews v3 under load, then end: 0 when it ends as it should
     #[arg(long, value_enum, conflicts_with = "config")]

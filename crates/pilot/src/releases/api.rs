@@ -11,8 +11,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
-use serin_delivery::{Command, Status};
-use serin_model::{ObjectName, Release};
+use serin_delivery::{Command, Phase, Status};
+use serin_model::{Labels, ObjectName, Release, Share, Step};
 
 use super::{Entry, Releases, page};
 
@@ -97,26 +97,29 @@ pub(crate) fn routes(releases: Arc<Releases>, tokens: Tokens) -> Router {
         .with_state(Api { releases, tokens: Arc::new(tokens) })
 }
 
-/// A release as a document with its whole status.
+/// A release as its document, with its whole status, and its plan as it is understood: weights in per cent, times in seconds.
 pub(crate) fn document(entry: &Entry) -> Value {
-    let Release { name, host, stable, candidate, steps, .. } = &entry.spec;
-    let step = |s: &serin_model::Step| {
+    let Release { name, host, stable, candidate, baseline, steps, .. } = &entry.spec;
+    let step = |s: &Step| {
         json!({
-            "weight": s.weight.map(serin_model::Share::percent),
+            "weight": s.weight.map(Share::percent),
             "match": s.cohorts.as_ref().map(Vec::len),
-            "mirror": s.mirror.map(serin_model::Share::percent),
+            "mirror": s.mirror.map(Share::percent),
             "bake": {"min": s.bake.min.as_secs_f64(), "max": s.bake.max.as_secs_f64()},
             "approval": s.approval.is_some(),
         })
     };
+    let labels = |labels: &Labels| json!({"labels": labels});
     json!({
         "apiVersion": "serin.dev/v1alpha1",
         "kind": "Release",
         "metadata": {"name": name.name, "namespace": name.namespace},
-        "spec": {
+        "spec": serde_json::from_str::<Value>(&entry.spec.document).unwrap_or_default(),
+        "plan": {
             "host": host.to_string(),
-            "stable": {"labels": stable},
-            "candidate": {"labels": candidate},
+            "stable": labels(stable),
+            "candidate": labels(candidate),
+            "baseline": baseline.as_ref().map(labels),
             "steps": steps.iter().map(step).collect::<Vec<_>>(),
         },
         "status": entry.status,
@@ -147,6 +150,7 @@ async fn act(
     headers: HeaderMap,
     body: String,
 ) -> Result<Json<Value>, Failure> {
+    from_here(&headers)?;
     let (who, role) = api.tokens.who(&headers, Role::Releaser)?;
     let body: Value = serde_json::from_str(if body.is_empty() { "{}" } else { &body })
         .map_err(|e| Failure(StatusCode::BAD_REQUEST, format!("the body is no JSON: {e}")))?;
@@ -160,7 +164,11 @@ async fn act(
             approves(&api, &name, role)?;
             Command::Approve(text)
         }
-        "promote" => Command::Promote { all: body["full"] == json!(true) },
+        "promote" => {
+            let all = body["full"] == json!(true);
+            promotes(&api, &name, all, role)?;
+            Command::Promote { all }
+        }
         "abort" => Command::Abort(text),
         "undo" => Command::Undo(text),
         other => return Err(Failure(StatusCode::NOT_FOUND, format!("'{other}' is no action"))),
@@ -172,11 +180,35 @@ async fn act(
     Ok(Json(json!({"status": status})))
 }
 
+/// A page of another site that is open in somebody's browser moves no release.
+fn from_here(headers: &HeaderMap) -> Result<(), Failure> {
+    let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
+    match (text(header::ORIGIN), text(header::HOST)) {
+        (Some(origin), host) if origin.split_once("://").map(|(_, at)| at) != host => {
+            Err(Failure(StatusCode::FORBIDDEN, format!("a page of {origin} may not do this")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether a role is what the step at hand asks for.
 fn approves(api: &Api, name: &ObjectName, role: Role) -> Result<(), Failure> {
     let Some(entry) = api.releases.each(Some(name)).pop() else { return Ok(()) };
-    let asked = entry.spec.steps.get(entry.status.step).and_then(|s| s.approval.as_ref()).map(|a| a.role.as_str());
-    if asked == Some("admin") && role < Role::Admin {
+    consents(entry.spec.steps.get(entry.status.step..=entry.status.step), role)
+}
+
+/// Whether a role may pass over the steps that a promotion passes over.
+fn promotes(api: &Api, name: &ObjectName, all: bool, role: Role) -> Result<(), Failure> {
+    let Some(entry) = api.releases.each(Some(name)).pop() else { return Ok(()) };
+    let (step, end) = (entry.status.step, entry.spec.steps.len());
+    let waits = all || entry.status.phase == Phase::AwaitingApproval;
+    let passed = if all { step..end } else { step..step + 1 };
+    consents(entry.spec.steps.get(passed).filter(|_| waits), role)
+}
+
+fn consents(steps: Option<&[Step]>, role: Role) -> Result<(), Failure> {
+    let asks = |s: &Step| s.approval.as_ref().is_some_and(|a| a.role == "admin");
+    if role < Role::Admin && steps.is_some_and(|steps| steps.iter().any(asks)) {
         return Err(Failure(StatusCode::FORBIDDEN, "this step is approved by an admin only".to_owned()));
     }
     Ok(())
@@ -196,14 +228,22 @@ async fn events(
 }
 
 async fn metrics(State(api): State<Api>) -> Response {
-    let text = page::metrics(&api.releases.each(None), &api.releases.events(0));
+    let text = page::metrics(&api.releases.each(None), &api.releases.ends());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=UTF-8")], text).into_response()
 }
 
-async fn audit(State(api): State<Api>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
+async fn audit(
+    State(api): State<Api>,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Failure> {
     api.tokens.who(&headers, Role::Viewer)?;
-    Ok(Json(match api.releases.audited() {
-        Ok((entries, hash)) => json!({"whole": true, "entries": entries, "hash": hash}),
+    let last = query.get("last").and_then(|n| n.parse().ok()).unwrap_or(0);
+    let releases = api.releases.clone();
+    // A long log takes its time.
+    let audited = tokio::task::spawn_blocking(move || releases.audited(last)).await;
+    Ok(Json(match audited.unwrap_or_else(|e| Err(e.to_string())) {
+        Ok(log) => json!({"whole": true, "entries": log.entries, "hash": log.hash, "last": log.last}),
         Err(why) => json!({"whole": false, "reason": why}),
     }))
 }

@@ -16,6 +16,8 @@ pub(super) struct Audit {
     lines: Vec<String>,
     last: String,
     count: u64,
+    /// Bytes of the file that are whole lines.
+    length: u64,
 }
 
 /// What the first line points to.
@@ -24,28 +26,34 @@ const BEGINNING: &str = "0000000000000000000000000000000000000000000000000000000
 impl Audit {
     pub(super) fn open(path: Option<PathBuf>) -> anyhow::Result<Self> {
         let mut audit =
-            Self { path: path.clone(), file: None, lines: Vec::new(), last: BEGINNING.to_owned(), count: 0 };
+            Self { path: path.clone(), file: None, lines: Vec::new(), last: BEGINNING.to_owned(), count: 0, length: 0 };
         let Some(path) = path else { return Ok(audit) };
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            read => read.with_context(|| format!("cannot read {}", path.display()))?,
+        };
         // A line that the end of a process cut off is cut off here too.
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        if let Some(line) = text.get(..whole).and_then(|t| t.lines().last()) {
-            let value: Value = serde_json::from_str(line).with_context(|| format!("{} is damaged", path.display()))?;
+        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+        if let Some(line) = bytes.get(..whole).and_then(|t| t.trim_ascii_end().rsplit(|b| *b == b'\n').next())
+            && whole > 0
+        {
+            let value: Value =
+                serde_json::from_slice(line).with_context(|| format!("{} is damaged", path.display()))?;
             audit.last = value["hash"].as_str().unwrap_or_default().to_owned();
             audit.count = value["number"].as_u64().unwrap_or_default();
         }
         let file = File::options().create(true).append(true).open(&path);
         let file = file.with_context(|| format!("cannot write {}", path.display()))?;
         file.set_len(whole as u64)?;
+        audit.length = whole as u64;
         audit.file = Some(file);
         Ok(audit)
     }
 
     /// Adds a line.
     pub(super) fn write(&mut self, (at, who): (u64, &str), release: &ObjectName, what: &str, value: &Value) {
-        self.count += 1;
         let mut line = json!({
-            "number": self.count,
+            "number": self.count + 1,
             "at": at,
             "who": who,
             "release": release.to_string(),
@@ -55,47 +63,88 @@ impl Audit {
         });
         let hash = hash(&line);
         line["hash"] = json!(hash);
-        self.last = hash;
         let mut text = line.to_string();
         text.push('\n');
         match &mut self.file {
             Some(file) => {
                 if let Err(error) = file.write_all(text.as_bytes()) {
-                    tracing::error!("cannot write the audit log: {error}");
+                    // What follows must not stand behind half a line.
+                    let cut = file.set_len(self.length);
+                    tracing::error!("cannot write the audit log: {error} ({cut:?}); it lacks: {text}");
+                    return;
                 }
+                self.length += text.len() as u64;
             }
             None => self.lines.push(text),
         }
+        self.last = hash;
+        self.count += 1;
     }
 
-    /// Follows the chain from its beginning: how many lines there are and the last hash, or where it breaks.
-    pub(super) fn verify(&self) -> Result<(u64, String), String> {
-        let text = match &self.path {
-            Some(path) => std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?,
-            None => self.lines.concat(),
-        };
-        verify(&text)
+    /// The log as it is now, to be read without holding anybody up.
+    pub(super) fn log(&self) -> Log {
+        match &self.path {
+            Some(path) => Log::File(path.clone(), self.length),
+            None => Log::Text(self.lines.concat()),
+        }
+    }
+}
+
+/// An audit log as it was at one moment.
+pub(super) enum Log {
+    /// So many bytes of a file.
+    File(PathBuf, u64),
+    /// All of it.
+    Text(String),
+}
+
+/// A log whose chain is whole.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    /// How many lines it has.
+    pub(crate) entries: u64,
+    /// The hash of the last.
+    pub(crate) hash: String,
+    /// The last ones.
+    pub(crate) last: Vec<Value>,
+}
+
+impl Log {
+    /// Follows the chain from its beginning, and yields so many lines of its end; the error says where it breaks.
+    pub(super) fn verify(&self, last: usize) -> Result<Whole, String> {
+        match self {
+            Self::Text(text) => verify(text, last),
+            Self::File(path, length) => {
+                let bytes = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+                let whole = bytes.get(..*length as usize).ok_or("the file is shorter than what was written")?;
+                verify(std::str::from_utf8(whole).map_err(|e| format!("it is no text: {e}"))?, last)
+            }
+        }
     }
 }
 
 /// Follows a chain from its beginning.
-fn verify(text: &str) -> Result<(u64, String), String> {
-    let mut last = BEGINNING.to_owned();
-    let mut count = 0;
+fn verify(text: &str, wanted: usize) -> Result<Whole, String> {
+    let mut whole = Whole { entries: 0, hash: BEGINNING.to_owned(), last: Vec::new() };
+    let lines = text.lines().count();
     for line in text.lines() {
-        count += 1;
+        whole.entries += 1;
+        let count = whole.entries;
         let mut value: Value = serde_json::from_str(line).map_err(|e| format!("line {count} cannot be read: {e}"))?;
         let own = value.as_object_mut().and_then(|o| o.remove("hash"));
         let own = own.and_then(|h| h.as_str().map(str::to_owned)).unwrap_or_default();
-        if value["before"] != json!(last) || value["number"] != json!(count) {
+        if value["before"] != json!(whole.hash) || value["number"] != json!(count) {
             return Err(format!("line {count} does not follow the one before: something was taken out or put in"));
         }
         if hash(&value) != own {
             return Err(format!("line {count} was changed"));
         }
-        last = own;
+        whole.hash = own;
+        if lines - (count as usize) < wanted {
+            whole.last.push(value);
+        }
     }
-    Ok((count, last))
+    Ok(whole)
 }
 
 fn hash(line: &Value) -> String {
@@ -114,10 +163,30 @@ mod tests {
         for n in 0..5 {
             audit.write((n, "ann"), &name, "pause", &json!({"n": n}));
         }
-        assert_eq!(audit.verify().unwrap().0, 5);
+        assert_eq!(audit.log().verify(0).unwrap().entries, 5);
+        let numbers =
+            |last| audit.log().verify(last).unwrap().last.iter().map(|l| l["number"].clone()).collect::<Vec<_>>();
+        assert_eq!((numbers(2), numbers(9).len()), (vec![json!(4), json!(5)], 5));
         let whole = audit.lines.concat();
-        assert!(verify(&whole.replace("\"n\":3", "\"n\":4")).unwrap_err().contains("line 4 was changed"));
+        assert!(verify(&whole.replace("\"n\":3", "\"n\":4"), 0).unwrap_err().contains("line 4 was changed"));
         let without: String = audit.lines.iter().enumerate().filter(|(i, _)| *i != 2).map(|(_, l)| l.clone()).collect();
-        assert!(verify(&without).unwrap_err().contains("line 3"));
+        assert!(verify(&without, 0).unwrap_err().contains("line 3"));
+    }
+
+    #[test]
+    fn a_torn_line_is_cut_off_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let name = ObjectName { namespace: "default".to_owned(), name: "r".to_owned() };
+        let mut audit = Audit::open(Some(path.clone())).unwrap();
+        (0..3).for_each(|n| audit.write((n, "zoë"), &name, "pause", &json!({})));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.extend_from_slice(b"{\"who\":\"zo\xc3");
+        std::fs::write(&path, bytes).unwrap();
+        let mut audit = Audit::open(Some(path.clone())).unwrap();
+        audit.write((3, "ann"), &name, "resume", &json!({}));
+        assert_eq!(audit.log().verify(0).unwrap().entries, 4);
+        std::fs::write(&path, "no line of a log\n").unwrap();
+        assert!(Audit::open(Some(path)).is_err());
     }
 }

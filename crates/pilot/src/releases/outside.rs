@@ -50,7 +50,8 @@ impl Outside {
                 let (outside, releases, release) = (self.clone(), releases.clone(), due.release.clone());
                 tokio::spawn(async move {
                     let result = outside.hook(&hook, &release, step).await;
-                    let _ = releases.command(&release.name, "hook", Command::Hooked(result));
+                    let says = Command::Hooked { hook: (step, before, number), result };
+                    let _ = releases.command(&release.name, "hook", says);
                     outside.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
                 });
             }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use serin_delivery::{EventKind, Outcome};
+use serin_model::ObjectName;
 
-use super::{Entry, Happened, now};
+use super::{Ends, Entry, now};
 
 /// The page; it asks the API every second and draws what it says. It loads nothing from elsewhere.
 pub(super) const PAGE: &str = include_str!("page.html");
@@ -13,7 +13,7 @@ pub(super) const PAGE: &str = include_str!("page.html");
 type Lines = Vec<(String, f64)>;
 
 /// Releases in Prometheus's text format.
-pub(super) fn metrics(entries: &[Entry], events: &[Happened]) -> String {
+pub(super) fn metrics(entries: &[Entry], ends: &Ends) -> String {
     let each = |value: &dyn Fn(&Entry) -> f64| -> Lines { entries.iter().map(|e| (labels(e), value(e))).collect() };
     let phases = entries.iter().map(|e| (format!("{},phase=\"{}\"", labels(e), word(&e.status.phase)), 1.0));
     let weights = entries.iter().flat_map(|e| {
@@ -39,8 +39,8 @@ pub(super) fn metrics(entries: &[Entry], events: &[Happened]) -> String {
         ("paused", "Whether somebody paused it.", each(&|e| flag(e.status.paused.is_some()))),
         ("held", "Whether it waits for a person.", each(&|e| flag(e.status.held))),
         ("duration_seconds", "How long it has been under way, or was.", each(&duration)),
-        ("rollback_info", "Why releases went back.", rollbacks(events)),
-        ("ended_total", "Releases that ended, or were left to a person, since this pilot began.", ended(events)),
+        ("rollback_info", "Why releases went back last.", rollbacks(ends)),
+        ("ended_total", "Releases that ended, or were left to a person, since this pilot began.", ended(ends)),
     ];
     let mut out = String::new();
     for (name, help, lines) in families {
@@ -62,21 +62,16 @@ fn word(value: &impl serde::Serialize) -> String {
     serde_json::json!(value).as_str().unwrap_or_default().to_owned()
 }
 
-fn ended(events: &[Happened]) -> Lines {
-    let of = |outcome: Outcome| {
-        let count =
-            events.iter().filter(|h| h.event.event == EventKind::Done && h.event.outcome == Some(outcome)).count();
-        (format!("outcome=\"{}\"", word(&outcome)), count as f64)
-    };
-    [Outcome::Promoted, Outcome::RolledBack, Outcome::Held].map(of).into()
+fn ended(ends: &Ends) -> Lines {
+    let of = |outcome| (format!("outcome=\"{outcome}\""), ends.counts.get(outcome).copied().unwrap_or(0) as f64);
+    ["promoted", "rolledBack", "held"].map(of).into()
 }
 
-fn rollbacks(events: &[Happened]) -> Lines {
-    let line = |h: &Happened| {
+fn rollbacks(ends: &Ends) -> Lines {
+    let line = |(name, reason): (&ObjectName, &String)| {
         let plain = |c: char| if matches!(c, '"' | '\\' | '\n') { '\'' } else { c };
-        let reason: String = h.event.reason.chars().take(120).map(plain).collect();
-        let (namespace, name) = (&h.release.namespace, &h.release.name);
-        (format!("namespace=\"{namespace}\",release=\"{name}\",number=\"{}\",reason=\"{reason}\"", h.number), 1.0)
+        let reason: String = reason.chars().take(120).map(plain).collect();
+        (format!("namespace=\"{}\",release=\"{}\",reason=\"{reason}\"", name.namespace, name.name), 1.0)
     };
-    events.iter().filter(|h| h.event.outcome == Some(Outcome::RolledBack)).map(line).collect()
+    ends.rollbacks.iter().map(line).collect()
 }

@@ -49,11 +49,13 @@ impl StateFile {
         let beside = self.path.with_extension("new");
         let mut file = std::fs::File::create(&beside)?;
         file.write_all(text.as_bytes())?;
+        file.sync_data()?;
+        std::fs::rename(&beside, &self.path)?;
         // Evidence that is lost with the machine's power is measured again; a decision must not be.
         if phases != self.synced {
-            file.sync_all()?;
+            let folder = self.path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            std::fs::File::open(folder)?.sync_all()?;
         }
-        std::fs::rename(&beside, &self.path)?;
         self.synced = phases;
         self.written = text;
         Ok(())
