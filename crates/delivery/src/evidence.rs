@@ -74,8 +74,10 @@ pub struct Applied {
 /// What is seen of a release at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evidence {
-    /// The old version, or its baseline.
+    /// The old version.
     pub stable: Arm,
+    /// Its baseline, where there is one.
+    pub baseline: Arm,
     /// The new one.
     pub candidate: Arm,
     /// The new one's instances, by their address.

@@ -1,7 +1,7 @@
 //! Every decision about a release, without I/O, clock or chance: what the evidence says, and what happens next.
 //!
 //! `judge` holds the statistics, `verdict` what they say of a release's evidence, `queries` what others measure, `series`
-//! the points of Kayenta's score, `machine` the states, `traffic` what they make of routes, `change` what becomes of them when the
+//! the points of Kayenta's score, `machine` what is done in a look and by people, `run` the states, `traffic` what they make of routes, `change` what becomes of them when the
 //! document changes. Time, evidence and what
 //! people ask for come in as arguments, and everything that is needed to go on is in the status: a process that was killed
 //! goes on as if it had not been.
@@ -11,6 +11,7 @@ mod evidence;
 pub mod judge;
 pub mod machine;
 mod queries;
+mod run;
 mod series;
 mod status;
 mod traffic;
@@ -18,8 +19,9 @@ pub mod verdict;
 
 pub use change::changed;
 pub use evidence::{Applied, Arm, Evidence, Verdict};
-pub use machine::{Action, Command, advance, command, may_begin};
+pub use machine::{Command, advance, command, may_begin};
 pub use queries::{Queried, Reading};
+pub use run::{Action, HookAt};
 pub use status::{Event, EventKind, Outcome, Phase, Status, Target, Versions, Weights};
 pub use traffic::overlay;
 pub use verdict::Judgement;

@@ -4,33 +4,12 @@
 //! `RollingBack` from every state, at once. Nothing moves forward while there is no evidence, while not every proxy has
 //! confirmed the last change, while it is paused, or in a freeze.
 
-use serin_model::{OnDeadline, Release, Share, Step};
+use serin_model::Release;
 
 use crate::Millis;
-use crate::evidence::{Evidence, Verdict};
-use crate::queries;
-use crate::status::{Event, EventKind, Phase, Status, Target};
-use crate::traffic::{traffic, weight};
-use crate::verdict::Expected;
-
-/// Something to be done outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Run a hook and report by [`Command::Hooked`].
-    Hook {
-        /// The step.
-        step: usize,
-        /// Whether it stands before the step.
-        before: bool,
-        /// Its number in the list.
-        number: usize,
-    },
-    /// Ask a query of the analysis, and put its answer into the evidence.
-    Query {
-        /// Its number in the list.
-        number: usize,
-    },
-}
+use crate::evidence::Evidence;
+use crate::run::{Action, HookAt, Run, lacking, obstacle};
+use crate::status::{Event, EventKind, Phase, Status};
 
 /// What people, and hooks, say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,17 +34,11 @@ pub enum Command {
     /// A hook has ended.
     Hooked {
         /// Which one, as it was asked for.
-        hook: (usize, bool, usize),
+        hook: HookAt,
         /// How.
         result: Result<(), String>,
     },
 }
-
-/// How long a version that gets traffic may be without a ready instance: instances are replaced, and known late.
-const DESERTED: Millis = 5_000;
-
-/// How long proxies may take to confirm that traffic went back; then those that have not are named.
-const ABORT_PATIENCE: Millis = 5_000;
 
 /// One look at a release: what happened, and what is to be done.
 pub fn advance(spec: &Release, status: &mut Status, evidence: &Evidence, now: Millis) -> (Vec<Event>, Vec<Action>) {
@@ -131,9 +104,13 @@ pub fn command(
             run.status.go = true;
             says(&mut run, format!("{who} promotes it{}", if all { " to the end" } else { "" }));
             match phase {
-                Phase::Promoting | Phase::Guarding => {}
-                _ if all => run.promote(),
-                Phase::Pending => {}
+                Phase::Promoting => {}
+                Phase::Guarding => run.enter(Phase::Promoted, "somebody promoted it"),
+                Phase::Pending if !all => {}
+                _ if all => {
+                    run.set_out();
+                    run.promote();
+                }
                 _ => run.end_step(),
             }
         }
@@ -145,7 +122,8 @@ pub fn command(
         }
         Command::Hooked { hook, result } => {
             let number = run.status.hook.unwrap_or_default();
-            if run.status.hook.is_none() || hook != (run.status.step, phase == Phase::Before, number) {
+            let at = HookAt { step: run.status.step, before: phase == Phase::Before, number, since: run.status.since };
+            if run.status.hook.is_none() || hook != at {
                 return Err("this hook is not at work".to_owned());
             }
             match result {
@@ -163,401 +141,10 @@ pub fn may_begin(spec: &Release, status: &Status, evidence: &Evidence, now: Mill
     obstacle(spec, status, now).is_none() && lacking(spec, status, evidence).is_none()
 }
 
-/// What is in the way of going forward.
-fn obstacle(spec: &Release, status: &Status, now: Millis) -> Option<String> {
-    if let Some(why) = &status.paused {
-        return Some(format!("paused by {why}"));
-    }
-    let minute = (now / 60_000 + 3 * 24 * 60) % (7 * 24 * 60);
-    let within = |(from, to): &(u32, u32)| {
-        let (from, to) = (u64::from(*from), u64::from(*to));
-        if from <= to { (from..to).contains(&minute) } else { minute >= from || minute < to }
-    };
-    spec.freezes.iter().any(within).then(|| "it is a time of freeze".to_owned())
-}
-
-/// What a release lacks to begin.
-fn lacking(spec: &Release, status: &Status, evidence: &Evidence) -> Option<&'static str> {
-    match evidence {
-        _ if spec.waits_for_start && !status.go => Some("it waits to be started"),
-        e if e.candidate_ready == 0 => Some("no instance of the candidate is ready"),
-        e if e.stable_ready == 0 => Some("no instance of the stable version is ready"),
-        e if spec.baseline.is_some() && e.baseline_ready == 0 => Some("no instance of the baseline is ready"),
-        _ => None,
-    }
-}
-
 /// Who did what, and why when that was said.
 fn because(who: &str, did: &str, why: &str) -> String {
     if why.is_empty() { format!("{who} {did}") } else { format!("{who} {did}: {why}") }
 }
 
-struct Run<'a> {
-    spec: &'a Release,
-    status: &'a mut Status,
-    evidence: &'a Evidence,
-    now: Millis,
-    events: Vec<Event>,
-    actions: Vec<Action>,
-}
-
-impl Run<'_> {
-    fn note(&mut self, kind: EventKind, reason: &str) {
-        let event = self.status.note(self.now, kind, reason);
-        self.events.push(event);
-    }
-
-    fn enter(&mut self, phase: Phase, reason: &str) {
-        self.status.phase = phase;
-        self.status.since = self.now;
-        reason.clone_into(&mut self.status.reason);
-        self.note(if phase.is_final() { EventKind::Done } else { EventKind::Phase }, reason);
-    }
-
-    fn elapsed(&self) -> Millis {
-        self.now.saturating_sub(self.status.since)
-    }
-
-    fn step(&self) -> Option<&Step> {
-        self.spec.steps.get(self.status.step)
-    }
-
-    /// Whether every proxy that there is has confirmed the traffic.
-    fn is_applied(&self) -> bool {
-        self.evidence.applied.done == self.evidence.applied.of
-    }
-
-    fn expected(&self) -> Expected {
-        let (weight, cohorts, mirror) =
-            traffic(self.spec, self.status.target).unwrap_or((Share::NONE, Vec::new(), Share::NONE));
-        let weight = f64::from(weight.parts()) / 1e6;
-        let compared = self.spec.baseline.is_some() && weight <= 0.5 && weight > 0.0;
-        // Mirrored requests come on top of the candidate's own.
-        let drawn = self.spec.stickiness.is_none() && cohorts.is_empty() && mirror == Share::NONE;
-        Expected { share: if compared { 0.5 } else { weight }, drawn }
-    }
-
-    /// Takes in what is new, and rolls back when it says so.
-    fn look(&mut self) {
-        let (proxies, weights) = (&self.evidence.applied, self.status.weights);
-        self.status.proxies = (proxies.done, proxies.of);
-        self.status.laggards.clone_from(&proxies.laggards);
-        if self.is_applied() {
-            self.status.weights.applied = weights.configured;
-        }
-        let warm = self.elapsed() >= self.spec.analysis.warmup.as_millis() as u64;
-        match self.status.phase {
-            Phase::Pending | Phase::Promoted | Phase::RolledBack | Phase::RollingBack => {}
-            Phase::Before if !matches!(self.status.target, Target::Step(_)) => {}
-            // A proxy that does not confirm, a pause or a freeze holds the step up; the candidate has traffic all the same.
-            Phase::Shifting | Phase::Promoting if warm => self.judge(false),
-            Phase::WarmingUp if warm && obstacle(self.spec, self.status, self.now).is_some() => self.judge(false),
-            Phase::Shifting | Phase::WarmingUp | Phase::Promoting => self.status.judgement.skip(self.evidence),
-            Phase::Before | Phase::Baking | Phase::AwaitingApproval | Phase::After | Phase::Guarding => {
-                self.judge(true);
-            }
-        }
-        self.deserted();
-    }
-
-    /// Takes traffic from versions without instances, where the stable version has some.
-    fn deserted(&mut self) {
-        let without = match traffic(self.spec, self.status.target) {
-            Some((Share::NONE, cohorts, _)) if cohorts.is_empty() => None,
-            Some(_) if self.evidence.candidate_ready == 0 => Some("candidate"),
-            Some((weight, ..)) if weight > Share::NONE && weight.parts() <= 500_000 && self.spec.baseline.is_some() => {
-                (self.evidence.baseline_ready == 0).then_some("baseline")
-            }
-            _ => None,
-        };
-        let over = self.status.phase.is_final() || self.status.phase == Phase::RollingBack;
-        let Some(without) = without.filter(|_| !over && self.evidence.stable_ready > 0) else {
-            self.status.deserted = None;
-            return;
-        };
-        let since = *self.status.deserted.get_or_insert(self.now);
-        if self.now.saturating_sub(since) >= DESERTED {
-            self.roll_back(&format!("no instance of the {without} is ready"));
-        }
-    }
-
-    /// Judges what is new; `settled` when all proxies share requests as configured.
-    fn judge(&mut self, settled: bool) {
-        let expected = self.expected();
-        let expected = Expected { drawn: expected.drawn && settled, ..expected };
-        let analysis = &self.spec.analysis;
-        let due = queries::look(&analysis.queries, &mut self.status.queries, &self.evidence.readings, self.now);
-        self.actions.extend(due.into_iter().map(|number| Action::Query { number }));
-        let news = self.status.judgement.take(self.evidence, analysis, expected);
-        if let Some(rule) = &analysis.kayenta {
-            self.status.judgement.series.close(rule, self.now);
-        }
-        let verdict = self.status.judgement.verdict(analysis, expected, self.evidence);
-        let outside = queries::regression(&analysis.queries, &self.status.queries);
-        let verdict = outside.map_or(verdict, Verdict::Regression);
-        if news {
-            let counts = self.status.judgement.steps.last().map(|s| (s.candidate.0, s.candidate.0 + s.stable.0));
-            let share = counts.filter(|(_, all)| *all > 0).map(|(own, all)| own as f64 / all as f64);
-            self.status.weights.observed = share.map(|s| s * 100.0);
-            let text = match &verdict {
-                Verdict::NoEvidence => "no request reached the candidate yet".to_owned(),
-                Verdict::NotEnough(text) | Verdict::NoWorse(text) | Verdict::Regression(text) | Verdict::Void(text) => {
-                    text.clone()
-                }
-            };
-            self.note(EventKind::Evidence, &text);
-        }
-        let said = std::mem::discriminant(&self.status.verdict) != std::mem::discriminant(&verdict);
-        self.status.verdict = verdict.clone();
-        match verdict {
-            Verdict::Regression(reason) => {
-                self.note(EventKind::Verdict, &reason);
-                self.roll_back(&reason);
-            }
-            Verdict::NoWorse(reason) | Verdict::Void(reason) if said => self.note(EventKind::Verdict, &reason),
-            _ => {}
-        }
-    }
-
-    fn roll_back(&mut self, reason: &str) {
-        self.status.target = Target::Stable;
-        self.status.weights.configured = 0.0;
-        self.status.hook = None;
-        self.status.held = false;
-        self.enter(Phase::RollingBack, reason);
-    }
-
-    /// Goes on when it may; true when it did.
-    fn next(&mut self) -> bool {
-        match self.status.phase {
-            Phase::Promoted | Phase::RolledBack => return false,
-            Phase::RollingBack => return self.went_back(),
-            _ => {}
-        }
-        if self.overdue() {
-            return true;
-        }
-        if let Some(why) = obstacle(self.spec, self.status, self.now) {
-            self.status.reason = why;
-            return false;
-        }
-        match self.status.phase {
-            Phase::Pending => self.begin(),
-            Phase::Before => self.hooks(true),
-            Phase::Shifting => self.shifted(Phase::WarmingUp),
-            Phase::WarmingUp => {
-                let over = self.elapsed() >= self.spec.analysis.warmup.as_millis() as u64;
-                if over {
-                    self.status.judgement.reshare();
-                    self.status.judgement.begin(self.status.step);
-                    // What was said of the step before says nothing of this one.
-                    self.status.verdict = Verdict::default();
-                    self.status.queries.clear();
-                    self.enter(Phase::Baking, "evidence gathers");
-                }
-                over
-            }
-            Phase::Baking => self.baked(),
-            Phase::AwaitingApproval => self.approved(),
-            Phase::After => self.hooks(false),
-            Phase::Promoting => self.shifted(Phase::Guarding),
-            Phase::Guarding => {
-                let over = self.elapsed() >= self.spec.guard.as_millis() as u64;
-                if over {
-                    self.enter(Phase::Promoted, "the candidate has all the traffic");
-                }
-                over
-            }
-            Phase::Promoted | Phase::RolledBack | Phase::RollingBack => false,
-        }
-    }
-
-    fn went_back(&mut self) -> bool {
-        let late = self.elapsed() >= ABORT_PATIENCE;
-        // What is known at first is about the traffic before.
-        if self.elapsed() == 0 || (!self.is_applied() && !late) {
-            return false;
-        }
-        let why = self.status.reason.clone();
-        let why = match self.evidence.applied.laggards.as_slice() {
-            [] => why,
-            late => format!("{why} (not confirmed by {})", late.join(", ")),
-        };
-        self.enter(Phase::RolledBack, &why);
-        true
-    }
-
-    fn begin(&mut self) -> bool {
-        if let Some(reason) = lacking(self.spec, self.status, self.evidence) {
-            reason.clone_into(&mut self.status.reason);
-            return false;
-        }
-        self.status.started = self.now;
-        self.status.judgement.skip(self.evidence);
-        self.start_step(0);
-        true
-    }
-
-    fn start_step(&mut self, step: usize) {
-        self.status.step = step;
-        self.status.held = false;
-        self.status.approved = None;
-        self.status.hook = Some(0);
-        self.note(EventKind::Step, &format!("step {} of {}", step + 1, self.spec.steps.len()));
-        self.enter(Phase::Before, "");
-    }
-
-    /// Runs the hooks at hand, one after the other.
-    fn hooks(&mut self, before: bool) -> bool {
-        let count = self.step().map_or(0, |s| if before { s.before.len() } else { s.after.len() });
-        let number = self.status.hook.unwrap_or(0);
-        if number < count {
-            self.status.hook = Some(number);
-            self.status.reason = format!("hook {} of {count}", number + 1);
-            self.actions.push(Action::Hook { step: self.status.step, before, number });
-            return false;
-        }
-        self.status.hook = None;
-        if before {
-            self.shift();
-        } else {
-            self.next_step();
-        }
-        true
-    }
-
-    fn shift(&mut self) {
-        self.status.target = Target::Step(self.status.step);
-        self.status.weights.configured = weight(self.spec, self.status.target);
-        // What is known of proxies is about the traffic before: the next look tells.
-        self.enter(Phase::Shifting, "proxies take the new weights");
-    }
-
-    fn shifted(&mut self, then: Phase) -> bool {
-        if self.elapsed() == 0 {
-            return false;
-        }
-        if !self.is_applied() {
-            let (done, of) = self.status.proxies;
-            self.status.reason =
-                format!("{done} of {of} proxies have confirmed; not yet {}", self.status.laggards.join(", "));
-            return false;
-        }
-        self.status.weights.applied = self.status.weights.configured;
-        self.note(EventKind::Applied, &format!("all {} proxies have confirmed", self.evidence.applied.of));
-        self.enter(then, "");
-        true
-    }
-
-    /// Goes back when the time for consent, or for evidence, is up: a pause and a freeze do not hold that up.
-    fn overdue(&mut self) -> bool {
-        let Some(step) = self.step() else { return false };
-        match self.status.phase {
-            Phase::AwaitingApproval if self.status.approved.is_none() => {
-                let expires = step.approval.as_ref().and_then(|a| a.expires);
-                if expires.is_some_and(|e| self.elapsed() >= e.as_millis() as u64) {
-                    self.roll_back("nobody approved in time");
-                    return true;
-                }
-            }
-            Phase::Baking if self.spec.analysis.on_deadline == OnDeadline::Abort => {
-                let most = step.bake.max.max(step.bake.min).as_millis() as u64;
-                if let Some(why) = self.lacks().filter(|_| self.elapsed() >= most) {
-                    self.roll_back(&format!("the time is up: {why}"));
-                    return true;
-                }
-            }
-            _ => {}
-        }
-        false
-    }
-
-    /// Which evidence the step lacks.
-    fn lacks(&self) -> Option<String> {
-        let share = self.expected().share;
-        let compares = share > 0.0 && share < 1.0;
-        match &self.status.verdict {
-            Verdict::Regression(text) | Verdict::Void(text) => return Some(text.clone()),
-            // A cohort or a mirror alone is there to be looked at: its time is enough.
-            Verdict::NoEvidence if compares => return Some("no request reached the candidate".to_owned()),
-            Verdict::NotEnough(text) if compares => return Some(text.clone()),
-            Verdict::NoWorse(_) | Verdict::NoEvidence | Verdict::NotEnough(_) => {}
-        }
-        queries::missing(&self.spec.analysis.queries, &self.status.queries)
-    }
-
-    fn baked(&mut self) -> bool {
-        let Some(step) = self.step() else { return false };
-        let (min, max) = (step.bake.min.as_millis() as u64, step.bake.max.as_millis() as u64);
-        let elapsed = self.elapsed();
-        if elapsed < min {
-            return false;
-        }
-        let Some(why) = self.lacks() else {
-            self.end_step();
-            return true;
-        };
-        if elapsed < max {
-            self.status.reason = why;
-            return false;
-        }
-        if self.spec.analysis.on_deadline == OnDeadline::Promote && !matches!(self.status.verdict, Verdict::Void(_)) {
-            self.note(EventKind::Verdict, &format!("the time is up, and it goes on all the same: {why}"));
-            self.end_step();
-            return true;
-        }
-        self.status.reason = format!("it waits for a person: {why}");
-        if !std::mem::replace(&mut self.status.held, true) {
-            let reason = self.status.reason.clone();
-            self.note(EventKind::Done, &reason);
-        }
-        false
-    }
-
-    /// The step's evidence is complete, or somebody says so.
-    fn end_step(&mut self) {
-        self.status.held = false;
-        match self.status.phase {
-            Phase::Before | Phase::Shifting | Phase::WarmingUp | Phase::Baking
-                if self.step().is_some_and(|s| s.approval.is_some()) =>
-            {
-                self.enter(Phase::AwaitingApproval, "somebody must approve");
-            }
-            Phase::After => self.next_step(),
-            _ => {
-                self.status.hook = Some(0);
-                self.enter(Phase::After, "");
-            }
-        }
-    }
-
-    fn approved(&mut self) -> bool {
-        if self.status.approved.is_some() {
-            self.status.hook = Some(0);
-            self.enter(Phase::After, "");
-            return true;
-        }
-        false
-    }
-
-    fn next_step(&mut self) {
-        let next = self.status.step + 1;
-        if next < self.spec.steps.len() {
-            self.start_step(next);
-        } else {
-            self.promote();
-        }
-    }
-
-    fn promote(&mut self) {
-        self.status.target = Target::Candidate;
-        self.status.weights.configured = 100.0;
-        self.status.hook = None;
-        self.status.held = false;
-        self.enter(Phase::Promoting, "the candidate gets all the traffic");
-    }
-}
-
 #[cfg(test)]
-#[path = "machine/tests.rs"]
 mod tests;

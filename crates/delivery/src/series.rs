@@ -34,7 +34,7 @@ impl Series {
         self.open.iter_mut().zip([stable, candidate]).for_each(|(open, new)| open.add(new));
     }
 
-    /// Makes points of an interval that is over; one without requests makes none. Twice as many as the rule asks for are kept.
+    /// Makes points of an interval that is over; one in which a version had no requests makes none. Twice as many as the rule asks for are kept.
     pub(crate) fn close(&mut self, rule: &Kayenta, now: Millis) {
         if self.since == 0 {
             self.since = now;
@@ -44,14 +44,16 @@ impl Series {
         }
         self.since = now;
         self.said = None;
-        for (version, arm) in std::mem::take(&mut self.open).into_iter().enumerate() {
-            if arm.requests > 0 {
+        let arms = std::mem::take(&mut self.open);
+        // A point of one version without one of the other compares nothing.
+        let (requests, timed) = (arms.iter().all(|a| a.requests > 0), arms.iter().all(|a| a.timed() > 0));
+        for (version, arm) in arms.into_iter().enumerate() {
+            if requests {
                 self.failures[version].push(100.0 * arm.failed as f64 / arm.requests as f64);
             }
-            let timed: u64 = arm.times.values().sum();
-            if timed > 0 {
+            if timed {
                 let sum: f64 = arm.times.iter().map(|(bound, count)| *bound as f64 / 1000.0 * *count as f64).sum();
-                self.times[version].push(sum / timed as f64);
+                self.times[version].push(sum / arm.timed() as f64);
             }
             for points in [&mut self.failures[version], &mut self.times[version]] {
                 let surplus = points.len().saturating_sub(2 * rule.points as usize);

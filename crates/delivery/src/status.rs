@@ -1,5 +1,7 @@
 //! What is known of a release: all of it is kept, and shown.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serin_model::{Labels, Release};
 
@@ -168,10 +170,16 @@ pub struct Status {
     pub laggards: Vec<String>,
     /// Somebody stopped it, and why.
     pub paused: Option<String>,
+    /// Its reason says what stopped it, a pause or a freeze.
+    pub stopped: bool,
     /// It waits for a person because there is not enough evidence.
     pub held: bool,
     /// Somebody started it.
     pub go: bool,
+    /// It has begun, so that others of its train go back with it.
+    pub began: bool,
+    /// Its train has arrived: what becomes of others does not concern it any more.
+    pub arrived: bool,
     /// Who consented to the step at hand, and with which words.
     pub approved: Option<(String, String)>,
     /// The hook that is at work, by its number in the list.
@@ -186,6 +194,8 @@ pub struct Status {
     pub deserted: Option<Millis>,
     /// The versions that it is about.
     pub versions: Versions,
+    /// The version that has the traffic until it begins, by a release before it.
+    pub holder: Option<Labels>,
     /// Versions that were stable before, whose traffic this release took over: rules that name them mean the stable version.
     pub former: Vec<Labels>,
     /// A fingerprint of what was asked for, so that a change is noticed.
@@ -202,6 +212,42 @@ impl Status {
     #[must_use]
     pub fn of(spec: &Release) -> Self {
         Self { versions: Versions::of(spec), ..Self::default() }
+    }
+
+    /// The version that has the traffic by this release; `None` while the documents have it.
+    #[must_use]
+    pub fn holds(&self) -> Option<&Labels> {
+        match self.target {
+            Target::Documents => None,
+            Target::Candidate => Some(&self.versions.candidate),
+            Target::Stable | Target::Step(_) => Some(self.holder.as_ref().unwrap_or(&self.versions.stable)),
+        }
+    }
+
+    /// Takes over from a release of the same host: its traffic stays where it is until this one begins.
+    pub fn follow(&mut self, before: &Self) {
+        let Some(holder) = before.holds() else { return };
+        self.target = Target::Stable;
+        self.started = before.started;
+        self.holder = Some(holder.clone());
+        self.inherit(before);
+    }
+
+    /// Takes over what rules may name still of a release of the same host.
+    pub fn inherit(&mut self, before: &Self) {
+        let Some(holder) = before.holds() else { return };
+        for labels in before.former.iter().chain([&before.versions.stable]) {
+            if labels != holder && !self.former.contains(labels) {
+                self.former.push(labels.clone());
+            }
+        }
+    }
+
+    /// Nobody looked for so long: what was to be watched is watched for as long as it should be all the same.
+    pub fn sleep(&mut self, away: Duration, now: Millis) {
+        if matches!(self.phase, Phase::WarmingUp | Phase::Baking | Phase::Guarding) {
+            self.since = now.min(self.since + away.as_millis() as u64);
+        }
     }
 
     /// Takes note of something that happened.

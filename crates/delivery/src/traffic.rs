@@ -10,10 +10,10 @@ pub fn overlay(spec: &Release, status: &Status) -> Option<Overlay> {
     let (weight, cohorts, mirror) = traffic(spec, status.target)?;
     Some(Overlay {
         release: spec.name.clone(),
-        stable: spec.stable.clone(),
+        stable: status.holder.as_ref().unwrap_or(&spec.stable).clone(),
         former: status.former.clone(),
         candidate: spec.candidate.clone(),
-        baseline: spec.baseline.clone().filter(|_| weight.parts() <= 500_000),
+        baseline: spec.baseline.clone().filter(|_| has_baseline(weight)),
         weight,
         cohorts,
         mirror,
@@ -35,6 +35,11 @@ pub(crate) fn traffic(spec: &Release, target: Target) -> Option<(Share, Vec<Http
             Some((weight, cohorts, mirror))
         }
     }
+}
+
+/// Whether a baseline gets traffic beside a candidate of that weight: it gets as much, so there must be enough.
+pub(crate) fn has_baseline(weight: Share) -> bool {
+    weight.parts() <= 500_000
 }
 
 /// The candidate's weight in per cent.

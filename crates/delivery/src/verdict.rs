@@ -43,9 +43,9 @@ pub struct Slower {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Judgement {
-    /// What was seen last, of both versions. Counts begin anew in every process, so it is not kept.
+    /// What was seen last: of the old version, its baseline and the new one. Counts begin anew in every process, so it is not kept.
     #[serde(skip)]
-    seen: [Arm; 2],
+    seen: [Arm; 3],
     /// What the stable version did since the release began, until the thresholds are set.
     calibration: Arm,
     /// The candidate, as far as it was judged.
@@ -60,8 +60,10 @@ pub struct Judgement {
     pub steps: Vec<StepCounts>,
     /// The candidate's requests and failures in the step.
     pub step: (u64, u64),
-    /// Those that took longer than the limit.
+    /// Those of the step whose times are known, and that took longer than the limit.
     pub over_limit: (u64, u64),
+    /// The candidate's requests and those of all versions since the traffic moved last.
+    pub shared: (u64, u64),
     /// Evidence that requests are not shared as they should be.
     pub mismatch: f64,
     mismatch_prior: Option<[f64; 2]>,
@@ -97,6 +99,8 @@ pub struct Expected {
     pub share: f64,
     /// Whether requests are drawn one by one, so that their numbers must fit the share.
     pub drawn: bool,
+    /// Whether the baseline is what the candidate is compared with.
+    pub baseline: bool,
 }
 
 /// The margin for a share when none is given.
@@ -112,10 +116,30 @@ pub fn margin(analysis: &Analysis, share: f64) -> f64 {
 impl Judgement {
     /// Takes new evidence in without judging it: after a change of traffic.
     pub fn skip(&mut self, evidence: &Evidence) {
-        let before = std::mem::replace(&mut self.seen, [evidence.stable.clone(), evidence.candidate.clone()]);
-        let [stable, _] = &self.seen;
-        self.calibration.add(&stable.since(&before[0]));
+        let [stable, baseline, candidate] = self.news(evidence);
+        self.calibration.add(&stable);
+        self.share(&candidate, stable.requests + baseline.requests);
         self.calibrate();
+    }
+
+    /// What came since this was asked last.
+    fn news(&mut self, evidence: &Evidence) -> [Arm; 3] {
+        let now = [&evidence.stable, &evidence.baseline, &evidence.candidate];
+        let new = std::array::from_fn(|arm| now[arm].since(&self.seen[arm]));
+        self.seen = now.map(Arm::clone);
+        new
+    }
+
+    fn share(&mut self, own: &Arm, others: u64) {
+        self.shared.0 += own.requests;
+        self.shared.1 += own.requests + others;
+    }
+
+    /// The candidate's share of the requests since the traffic moved last; `None` without requests.
+    #[must_use]
+    pub fn observed(&self) -> Option<f64> {
+        let (own, all) = self.shared;
+        (all > 0).then(|| own as f64 / all as f64)
     }
 
     /// Begins a step.
@@ -123,6 +147,7 @@ impl Judgement {
         self.errors_no_worse = NoWorse::default();
         self.slower.iter_mut().for_each(|s| s.no_worse = NoWorse::default());
         self.step = (0, 0);
+        self.over_limit = (0, 0);
         self.series = Series::default();
         self.steps.push(StepCounts { step, ..StepCounts::default() });
     }
@@ -139,10 +164,9 @@ impl Judgement {
 
     /// Takes new evidence in; true when there were requests.
     pub fn take(&mut self, evidence: &Evidence, analysis: &Analysis, expected: Expected) -> bool {
-        let now = [evidence.stable.clone(), evidence.candidate.clone()];
-        let [stable, candidate] = &now;
-        let (others, own) = (stable.since(&self.seen[0]), candidate.since(&self.seen[1]));
-        self.seen = now;
+        let [stable, baseline, own] = self.news(evidence);
+        self.share(&own, stable.requests + baseline.requests);
+        let others = if expected.baseline { baseline } else { stable };
         if self.slower.is_empty() {
             self.calibration.add(&others);
         }
@@ -202,6 +226,7 @@ impl Judgement {
 
     /// Forgets how requests were shared: with another weight it begins anew.
     pub fn reshare(&mut self) {
+        self.shared = (0, 0);
         self.mismatch = 0.0;
         self.mismatch_prior = None;
     }
@@ -225,6 +250,10 @@ impl Judgement {
             return Verdict::NoEvidence;
         }
         if let Some(rule) = &analysis.kayenta {
+            // With all the traffic there is nobody beside it to be compared with.
+            if expected.share >= 1.0 {
+                return Verdict::NotEnough("nothing is left to compare it with".to_owned());
+            }
             return self.series.verdict(rule, analysis.compare_latency);
         }
         match self.missing(analysis, expected) {
@@ -258,7 +287,10 @@ impl Judgement {
             boundaries::beta_binomial(s, n * most * (1.0 - most), rho, (most, 1.0 - most), true)
         };
         let failures = analysis.error_rate.map(|most| exceeded((self.candidate.requests, self.candidate.failed), most));
-        let times = analysis.latency.map(|(quantile, _)| exceeded(self.over_limit, 1.0 - quantile));
+        let times = analysis.latency.map(|(quantile, most)| {
+            let counts = (self.candidate.timed(), self.candidate.slower(most.as_micros() as u64));
+            exceeded(counts, 1.0 - quantile)
+        });
         [failures, times]
     }
 

@@ -5,36 +5,36 @@
 
 mod api;
 mod audit;
+mod order;
 mod outside;
 mod page;
 mod state;
+mod tally;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serin_delivery::{
-    Action, Arm, Command, Event, EventKind, Evidence, Outcome, Phase, Reading, Status, Target, advance, changed,
-    command, may_begin, overlay,
+    Action, Command, Event, EventKind, Evidence, Outcome, Phase, Reading, Status, advance, changed, command, may_begin,
+    overlay,
 };
-use serin_model::{Hostname, Labels, MeshSnapshot, ObjectName, Overlay, Release, Supersede, selects};
+use serin_model::{Hostname, MeshSnapshot, ObjectName, Overlay, Release};
 use tokio::sync::Notify;
 
 use crate::fleet::Fleet;
 use crate::loads::{Loads, News};
 use audit::{Audit, Whole};
+use order::{Wait, arrived, in_force, joint_rollback, replaces, running, waits_for};
 use state::StateFile;
+use tally::{Tally, ready};
 
 pub(crate) use api::{Tokens, routes};
 pub(crate) use outside::Outside;
 
 /// How often releases are looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(200);
-
-/// How long instances that are gone are known still: reports about them may be under way.
-const GONE: Duration = Duration::from_secs(60);
 
 /// How long a new pilot waits for the proxies of the one before it.
 const RETURN: Duration = Duration::from_secs(5);
@@ -47,6 +47,24 @@ const EVENTS: usize = 4096;
 pub(crate) struct Entry {
     pub(crate) spec: Release,
     pub(crate) status: Status,
+}
+
+impl Entry {
+    /// Waits for another release, or gives up, as its document says.
+    fn wait(&mut self, wait: Wait) -> Vec<Event> {
+        match wait {
+            Wait::For(why) => {
+                self.status.reason = why;
+                Vec::new()
+            }
+            Wait::Refused(why) => {
+                // It never began: until its document changes it is over.
+                self.status.phase = Phase::RolledBack;
+                self.status.reason.clone_from(&why);
+                vec![self.status.note(now(), EventKind::Done, why)]
+            }
+        }
+    }
 }
 
 /// Something that happened to a release, numbered.
@@ -68,10 +86,10 @@ struct Inner {
     entries: BTreeMap<ObjectName, Entry>,
     /// What was known of the status of releases whose documents have not been read yet.
     remembered: BTreeMap<ObjectName, Status>,
-    /// Labels of instances, those that are gone too: their requests count still.
-    known: HashMap<SocketAddr, (Labels, Instant)>,
-    /// What was reported of releases since this pilot began; it only grows.
-    totals: BTreeMap<ObjectName, Totals>,
+    /// What was reported of releases.
+    tally: Tally,
+    /// How long nobody looked before this pilot did.
+    away: Duration,
     /// The last answers to the queries of releases.
     readings: BTreeMap<ObjectName, BTreeMap<String, Reading>>,
     events: VecDeque<Happened>,
@@ -91,14 +109,6 @@ pub(crate) struct Ends {
     pub(crate) rollbacks: BTreeMap<ObjectName, String>,
 }
 
-/// What was reported of a release.
-#[derive(Debug, Clone, Default)]
-struct Totals {
-    stable: Arm,
-    candidate: Arm,
-    instances: BTreeMap<String, Arm>,
-}
-
 /// What is to be done outside after a look.
 pub(crate) struct Due {
     pub(crate) release: Release,
@@ -109,22 +119,23 @@ pub(crate) struct Due {
 impl Releases {
     /// Releases whose status is kept in that file.
     pub(crate) fn open(state: Option<&Path>) -> anyhow::Result<Self> {
-        let (file, remembered) = match state {
+        let (file, remembered, away) = match state {
             Some(path) => {
-                let (file, remembered) = StateFile::open(path)?;
-                (Some(file), remembered)
+                let (file, remembered, away) = StateFile::open(path)?;
+                (Some(file), remembered, away)
             }
-            None => (None, BTreeMap::new()),
+            None => (None, BTreeMap::new(), Duration::ZERO),
         };
         let audit = Audit::open(state.map(|path| path.with_extension("audit.jsonl")))?;
         let inner = Inner {
             entries: BTreeMap::new(),
             remembered,
-            known: HashMap::new(),
-            totals: BTreeMap::new(),
+            tally: Tally::default(),
+            away,
             readings: BTreeMap::new(),
             events: VecDeque::new(),
-            number: 0,
+            // Numbers go on where those of an earlier pilot ended.
+            number: now(),
             state: file,
             audit,
             ends: Ends::default(),
@@ -142,15 +153,15 @@ impl Releases {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the documents in: new releases, changed ones, those that are gone.
-    pub(crate) fn sync(&self, mesh: &MeshSnapshot) {
+    /// Takes the documents in: new releases, changed ones, those that are gone; `whole` when all of them could be read.
+    pub(crate) fn sync(&self, mesh: &MeshSnapshot, whole: bool) {
         let mut inner = self.lock();
         let documents: BTreeMap<ObjectName, Release> = mesh.releases().map(|r| (r.name.clone(), r.clone())).collect();
         let gone: Vec<ObjectName> = inner.entries.keys().filter(|n| !documents.contains_key(n)).cloned().collect();
         for name in gone {
             inner.entries.remove(&name);
             inner.readings.remove(&name);
-            inner.totals.remove(&name);
+            inner.tally.forget(&name);
             inner.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
         }
         for (name, spec) in documents {
@@ -164,7 +175,7 @@ impl Releases {
                     let begins_anew = entry.status.phase == Phase::Pending;
                     let value = serde_json::json!({"phase": entry.status.phase, "weights": entry.status.weights});
                     if begins_anew {
-                        inner.totals.remove(&name);
+                        inner.tally.forget(&name);
                     }
                     inner.audit.write((now(), "the documents"), &name, "its document has changed", &value);
                     inner.happened(&name, &events);
@@ -172,13 +183,21 @@ impl Releases {
                 None => {
                     let kept = inner.remembered.remove(&name);
                     let mut status = kept.unwrap_or_else(|| Status { spec: print.clone(), ..Status::of(&spec) });
+                    status.sleep(inner.away, now());
                     if status.spec != print {
                         let events = changed(None, &spec, &mut status, now());
+                        let value = serde_json::json!({"phase": status.phase, "weights": status.weights});
+                        inner.audit.write((now(), "the documents"), &name, "its document has changed", &value);
                         inner.happened(&name, &events);
                     }
                     status.spec = print;
                     inner.entries.insert(name, Entry { spec, status });
                 }
+            }
+        }
+        if whole {
+            for (name, _) in std::mem::take(&mut inner.remembered) {
+                inner.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
             }
         }
         inner.save();
@@ -201,39 +220,28 @@ impl Releases {
     /// Looks at every release.
     pub(crate) fn look(&self, mesh: &MeshSnapshot, fleet: &Fleet, loads: &Loads) -> Vec<Due> {
         let mut inner = self.lock();
-        inner.learn(mesh);
-        inner.gather(&loads.take(), mesh);
+        inner.take_in(&loads.take(), mesh);
         let names: Vec<ObjectName> = inner.entries.keys().cloned().collect();
         let mut due = Vec::new();
         for name in names {
             inner.make_way(&name, mesh, fleet);
-            let waits = inner.waits_for(&name);
-            let Some(entry) = inner.entries.get(&name) else { continue };
-            if entry.status.phase.is_final() {
-                continue;
-            }
-            let mut evidence = inner.evidence(&entry.spec, mesh, fleet);
-            let (_, known) = entry.status.proxies;
-            if self.began.elapsed() < RETURN && evidence.applied.of < known {
-                let lacking = known - evidence.applied.of;
-                evidence.applied.of = known;
-                evidence.applied.laggards.push(format!("{lacking} proxies that have not come back"));
-            }
-            let mut entry = entry.clone();
-            if let Some(why) = waits {
-                entry.status.reason.clone_from(&why);
-                if entry.spec.supersede == Supersede::Refuse && inner.running(&name).is_some() {
-                    // It never began: until its document changes it is over.
-                    entry.status.phase = Phase::RolledBack;
-                    let events = vec![entry.status.note(now(), EventKind::Done, why)];
-                    inner.happened(&name, &events);
-                    due.push(Due { release: entry.spec.clone(), actions: Vec::new(), events });
-                }
-                inner.entries.insert(name, entry);
+            let wait = waits_for(&inner.entries, &name);
+            let Some(mut entry) = inner.entries.get(&name).cloned() else { continue };
+            // One that went back is looked at until every proxy has confirmed it.
+            if entry.status.phase.is_final() && entry.status.laggards.is_empty() {
                 continue;
             }
             let before = entry.status.clone();
-            let (events, actions) = advance(&entry.spec, &mut entry.status, &evidence, now());
+            let (events, actions) = match wait {
+                Some(wait) => (entry.wait(wait), Vec::new()),
+                None => {
+                    if let Some((_, other)) = in_force(&inner.entries, &name).filter(|_| !before.began) {
+                        entry.status.inherit(&other.status);
+                    }
+                    let evidence = inner.evidence(&entry, mesh, fleet, self.began.elapsed() < RETURN);
+                    advance(&entry.spec, &mut entry.status, &evidence, now())
+                }
+            };
             if entry.status != before || !events.is_empty() {
                 inner.audit_events(&name, &before, &entry.status, &events);
                 inner.entries.insert(name.clone(), entry.clone());
@@ -243,7 +251,7 @@ impl Releases {
                 due.push(Due { release: entry.spec, actions, events });
             }
         }
-        inner.joint_rollback();
+        inner.trains(mesh);
         inner.save();
         due.append(&mut inner.pending);
         due
@@ -291,6 +299,7 @@ impl Releases {
 impl Inner {
     /// Does what is said: in the status, in the audit log, for those who ask and for those who are told.
     fn say(&mut self, name: &ObjectName, who: &str, says: Command) -> Result<Status, String> {
+        self.may(name, &says)?;
         let entry = self.entries.get_mut(name).ok_or_else(|| format!("there is no release {name}"))?;
         let (before, text) = (entry.status.phase, format!("{says:?}"));
         let events = command(&entry.spec, &mut entry.status, (who, says), now())?;
@@ -300,6 +309,24 @@ impl Inner {
         self.happened(name, &events);
         self.pending.push(Due { release, actions: Vec::new(), events });
         Ok(status)
+    }
+
+    /// Whether another release of the same host lets this one do it.
+    fn may(&self, name: &ObjectName, says: &Command) -> Result<(), String> {
+        let Some(entry) = self.entries.get(name) else { return Ok(()) };
+        match says {
+            Command::Promote { all: true } if entry.status.phase == Phase::Pending => {
+                match running(&self.entries, name) {
+                    Some(other) => Err(format!("release {other} of the same host is under way: end that first")),
+                    None => Ok(()),
+                }
+            }
+            Command::Undo(_) => match in_force(&self.entries, name) {
+                Some((other, _)) => Err(format!("release {other} of the same host has the traffic by now: undo that")),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
     }
 
     fn happened(&mut self, name: &ObjectName, events: &[Event]) {
@@ -346,144 +373,46 @@ impl Inner {
         }
     }
 
-    /// Remembers which instance has which labels.
-    fn learn(&mut self, mesh: &MeshSnapshot) {
-        let now = Instant::now();
-        self.known.retain(|_, (_, seen)| now - *seen < GONE);
-        for entry in self.entries.values() {
-            let Some(service) = mesh.service(&entry.spec.host) else { continue };
-            for endpoint in mesh.instances(&entry.spec.host) {
-                for port in service.ports.iter().filter_map(|p| endpoint.port(p)) {
-                    if let Ok(ip) = endpoint.address.parse() {
-                        self.known.insert(SocketAddr::new(ip, port), (endpoint.labels.clone(), now));
-                    }
-                }
-            }
+    /// Takes in what proxies reported.
+    fn take_in(&mut self, news: &News, mesh: &MeshSnapshot) {
+        self.tally.learn(self.entries.values().map(|e| &e.spec), mesh);
+        for entry in self.entries.values().filter(|e| !e.status.phase.is_final()) {
+            self.tally.gather(&entry.spec, news, mesh);
         }
     }
 
-    /// Another release of the same host that is under way.
-    fn running(&self, name: &ObjectName) -> Option<&ObjectName> {
-        let host = &self.entries.get(name)?.spec.host;
-        let runs = |s: &Status| s.phase != Phase::Pending && !s.phase.is_final();
-        let mut others = self.entries.iter().filter(|(n, e)| *n != name && e.spec.host == *host && runs(&e.status));
-        others.next().map(|(n, _)| n)
-    }
-
-    /// The others of a release's train.
-    fn train(&self, name: &ObjectName) -> impl Iterator<Item = (&ObjectName, &Entry)> {
-        let train = self.entries.get(name).and_then(|e| e.spec.train.as_ref());
-        let same = move |other: &ObjectName, e: &Entry| {
-            let theirs = e.spec.train.as_ref().map(|(train, _)| train);
-            train.is_some() && theirs == train.map(|(train, _)| train) && other.namespace == name.namespace
-        };
-        self.entries.iter().filter(move |(other, e)| *other != name && same(other, e))
-    }
-
-    /// When one of a train goes back, those that have traffic go back too.
-    fn joint_rollback(&mut self) {
-        let went_back = |s: &Status| matches!(s.phase, Phase::RollingBack | Phase::RolledBack);
-        let back: Vec<ObjectName> =
-            self.entries.iter().filter(|(_, e)| went_back(&e.status)).map(|(n, _)| n.clone()).collect();
-        for name in back {
-            let with_traffic = |e: &Entry| e.status.phase != Phase::Pending && !went_back(&e.status);
-            let others: Vec<ObjectName> =
-                self.train(&name).filter(|(_, e)| with_traffic(e)).map(|(n, _)| n.clone()).collect();
-            for other in others {
-                let says = Command::Undo(format!("release {name} of the same train went back"));
-                let _ = self.say(&other, "serin", says);
-            }
+    /// What is known of a release; a pilot that is new waits for the proxies of the one before it.
+    fn evidence(&self, entry: &Entry, mesh: &MeshSnapshot, fleet: &Fleet, is_new: bool) -> Evidence {
+        let mut evidence = self.tally.evidence(&entry.spec, mesh, fleet);
+        evidence.readings = self.readings.get(&entry.spec.name).cloned().unwrap_or_default();
+        let (_, known) = entry.status.proxies;
+        if is_new && evidence.applied.of < known {
+            let lacking = known - evidence.applied.of;
+            evidence.applied.of = known;
+            evidence.applied.laggards.push(format!("{lacking} proxies that have not come back"));
         }
-    }
-
-    /// Why a release that has not begun cannot, because of another.
-    fn waits_for(&self, name: &ObjectName) -> Option<String> {
-        let entry = self.entries.get(name).filter(|e| e.status.phase == Phase::Pending)?;
-        if let Some(why) = self.train_before(name, entry) {
-            return Some(why);
-        }
-        let other = self.running(name)?;
-        Some(match entry.spec.supersede {
-            Supersede::Refuse => format!("refused: release {other} of the same host is under way"),
-            Supersede::Queue | Supersede::Replace => format!("it waits for release {other} of the same host"),
-        })
-    }
-
-    /// Why a release must wait for others of its train.
-    fn train_before(&self, name: &ObjectName, entry: &Entry) -> Option<String> {
-        let place = entry.spec.train.as_ref().map_or(0, |(_, place)| *place);
-        self.train(name).find_map(|(other, e)| {
-            let before = e.spec.train.as_ref().is_some_and(|(_, theirs)| *theirs < place);
-            match e.status.phase {
-                Phase::RollingBack | Phase::RolledBack => Some(format!("release {other} of the same train went back")),
-                Phase::Guarding | Phase::Promoted => None,
-                _ => before.then(|| format!("it waits for release {other}, which is before it in the train")),
-            }
-        })
+        evidence
     }
 
     /// Ends what a new release replaces, once it could begin itself.
     fn make_way(&mut self, name: &ObjectName, mesh: &MeshSnapshot, fleet: &Fleet) {
-        let replaces = |e: &&Entry| e.status.phase == Phase::Pending && e.spec.supersede == Supersede::Replace;
-        let Some(entry) = self.entries.get(name).filter(replaces) else { return };
-        let Some(other) = self.running(name).cloned() else { return };
-        let ready = may_begin(&entry.spec, &entry.status, &self.evidence(&entry.spec, mesh, fleet), now());
-        let goes = self.entries.get(&other).is_some_and(|e| e.status.target == Target::Stable);
-        if ready && !goes && self.train_before(name, entry).is_none() {
+        let Some(other) = replaces(&self.entries, name) else { return };
+        let Some(entry) = self.entries.get(name) else { return };
+        if may_begin(&entry.spec, &entry.status, &self.evidence(entry, mesh, fleet, false), now()) {
             let _ = self.say(&other, "serin", Command::Abort(format!("release {name} takes its place")));
         }
     }
 
-    /// Adds what was reported to the releases that it is about.
-    fn gather(&mut self, news: &News, mesh: &MeshSnapshot) {
-        for entry in self.entries.values().filter(|e| !e.status.phase.is_final()) {
-            let spec = &entry.spec;
-            let totals = self.totals.entry(spec.name.clone()).or_default();
-            let compared = spec.baseline.as_ref().unwrap_or(&spec.stable);
-            let host = spec.host.as_str();
-            for (way, arm) in &news.requests {
-                let Some((subset, _)) = outbound(&way.cluster).filter(|(_, at)| *at == host) else { continue };
-                // gRPC clients tell no endpoints apart: the cluster says which version it was.
-                let labels = match way.endpoint {
-                    Some(address) => self.known.get(&address).map(|(labels, _)| labels.clone()),
-                    None => labels_of(mesh, spec, subset),
-                };
-                let Some(labels) = &labels else { continue };
-                if selects(&spec.candidate, labels) {
-                    if let Some(address) = way.endpoint {
-                        totals.instances.entry(address.to_string()).or_default().add(arm);
-                    }
-                    totals.candidate.add(arm);
-                } else if selects(compared, labels) {
-                    totals.stable.add(arm);
-                }
-            }
-            for (cluster, arm) in &news.times {
-                let Some((subset, _)) = outbound(cluster).filter(|(_, at)| *at == host) else { continue };
-                let Some(labels) = labels_of(mesh, spec, subset) else { continue };
-                if labels == spec.candidate {
-                    totals.candidate.add(arm);
-                } else if labels == *compared {
-                    totals.stable.add(arm);
-                }
+    /// When one of a train goes back, all do that have somebody to go back to; when all are there, it has arrived.
+    fn trains(&mut self, mesh: &MeshSnapshot) {
+        for (name, because) in joint_rollback(&self.entries) {
+            if self.entries.get(&name).is_some_and(|e| ready(mesh, &e.spec, &e.spec.stable) > 0) {
+                let says = Command::Undo(format!("release {because} of the same train went back"));
+                let _ = self.say(&name, "serin", says);
             }
         }
-    }
-
-    fn evidence(&self, spec: &Release, mesh: &MeshSnapshot, fleet: &Fleet) -> Evidence {
-        let totals = self.totals.get(&spec.name).cloned().unwrap_or_default();
-        let ready = |labels: &Labels| {
-            mesh.instances(&spec.host).iter().filter(|e| e.ready && selects(labels, &e.labels)).count()
-        };
-        Evidence {
-            stable: totals.stable,
-            candidate: totals.candidate,
-            instances: totals.instances,
-            applied: fleet.applied(),
-            stable_ready: ready(&spec.stable),
-            candidate_ready: ready(&spec.candidate),
-            baseline_ready: spec.baseline.as_ref().map_or(0, ready),
-            readings: self.readings.get(&spec.name).cloned().unwrap_or_default(),
+        for name in arrived(&self.entries) {
+            self.entries.entry(name).and_modify(|e| e.status.arrived = true);
         }
     }
 }
@@ -491,25 +420,6 @@ impl Inner {
 /// What was asked for, in few letters.
 fn fingerprint(spec: &Release) -> String {
     format!("{:016x}", xxhash_rust::xxh64::xxh64(format!("{spec:?}").as_bytes(), 0))
-}
-
-/// Subset and host of an outbound cluster, from its name.
-fn outbound(cluster: &str) -> Option<(&str, &str)> {
-    let mut parts = cluster.strip_prefix("outbound|")?.splitn(3, '|').skip(1);
-    Some((parts.next()?, parts.next()?))
-}
-
-/// The labels of a subset: of a rule, or one that the release made.
-fn labels_of(mesh: &MeshSnapshot, spec: &Release, subset: &str) -> Option<Labels> {
-    match subset {
-        "release-stable" => Some(spec.stable.clone()),
-        "release-candidate" => Some(spec.candidate.clone()),
-        "release-baseline" => spec.baseline.clone(),
-        name => {
-            let rules = mesh.destination_rules().filter(|r| r.host.covers(&spec.host));
-            rules.flat_map(|r| &r.subsets).find(|s| s.name == name).map(|s| s.labels.clone())
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serin_ingest::{render_text, summary};
+use serin_ingest::{Severity, render_text, summary};
 use serin_resources::type_url;
 use serin_xds::load::{Clock, Collector};
 use serin_xds::server::Discovery;
@@ -118,6 +118,8 @@ fn refresh(source: &Source, store: &Mutex<Store>, (fleet, releases): (&Fleet, &R
         eprintln!("{}", render_text(diagnostic, store.text(&diagnostic.file), color));
     }
     tracing::info!(target: "serin_applied", "{objects} objects in force; {}", summary(store.diagnostics()));
-    releases.sync(&snapshot);
+    // Documents that are away for now are not gone.
+    let whole = objects > 0 && store.diagnostics().iter().all(|d| d.severity != Severity::Error);
+    releases.sync(&snapshot, whole);
     fleet.publish(snapshot.with_overlays(releases.overlays()));
 }

@@ -57,8 +57,9 @@ struct Import {
 struct StepDraft {
     /// What it does, as a field.
     what: String,
-    /// How long it lasts at least, as a duration, and whether it ends then.
-    least: String,
+    /// How long it lasts at least, as a duration; `None` where nobody said.
+    least: Option<String>,
+    /// Whether it ends then.
     fixed: bool,
     approval: bool,
     before: Vec<String>,
@@ -66,25 +67,24 @@ struct StepDraft {
 }
 
 impl StepDraft {
-    fn weight(percent: f64, least: &str) -> Self {
+    fn weight(percent: f64, least: Option<&str>) -> Self {
         Self { fixed: false, ..Self::look(format!("weight: {percent}%"), least) }
     }
 
     /// A first look, which ends when its time is over.
-    fn look(what: String, least: &str) -> Self {
-        let (before, after) = (Vec::new(), Vec::new());
-        Self { what, least: least.to_owned(), fixed: true, approval: false, before, after }
+    fn look(what: String, least: Option<&str>) -> Self {
+        let (before, after, least) = (Vec::new(), Vec::new(), least.map(str::to_owned));
+        Self { what, least, fixed: true, approval: false, before, after }
     }
 
     fn bake(&self) -> String {
-        let least = serin_ingest::duration(&self.least).unwrap_or_default();
+        let text = self.least.as_deref().unwrap_or(AT_ONCE);
+        let least = serin_ingest::duration(text).unwrap_or_default();
         match self.fixed {
-            true => self.least.clone(),
+            true => text.to_owned(),
             // Half an hour for evidence to come, or as long again as the time that is asked for.
-            false if least > Duration::from_secs(15 * 60) => {
-                format!("{{min: {}, max: {}s}}", self.least, least.as_secs() * 2)
-            }
-            false => format!("{{min: {}, max: 30m}}", self.least),
+            false if least > Duration::from_secs(15 * 60) => format!("{{min: {text}, max: {}s}}", least.as_secs() * 2),
+            false => format!("{{min: {text}, max: 30m}}"),
         }
     }
 }
@@ -131,12 +131,13 @@ impl Draft {
     /// Limits the failures, in per cent.
     fn limit_errors(&mut self, most: f64, metric: &str) {
         // A limit of none would be broken by the first failure, and one of all by nothing.
+        let most = round(most);
         if !(most > 0.0 && most < 100.0) {
             self.remark(format!("metric '{metric}': a limit of {most} % of failures; set analysis.limits.errorRate"));
         } else if self.error_rate.is_some_and(|rate| rate <= most) {
             self.remark(format!("metric '{metric}': another one is as strict"));
         } else {
-            self.error_rate = Some(round(most));
+            self.error_rate = Some(most);
         }
     }
 
@@ -148,10 +149,13 @@ impl Draft {
         let name = document["metadata"]["name"].as_str().unwrap_or("release");
         let namespace = document["metadata"]["namespace"].as_str().unwrap_or("default");
         let mut text = format!(
-            "apiVersion: serin.dev/v1alpha1\nkind: Release\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  \
-             host: {host}\n  \
+            "apiVersion: serin.dev/v1alpha1\nkind: Release\nmetadata: {{name: {}, namespace: {}}}\nspec:\n  \
+             host: {}\n  \
              stable: {{labels: {{version: CHANGE-ME-old}}}}     # labels of the instances that have the traffic\n  \
-             candidate: {{labels: {{version: CHANGE-ME-new}}}}  # labels of those that are to have it\n"
+             candidate: {{labels: {{version: CHANGE-ME-new}}}}  # labels of those that are to have it\n",
+            quoted(name),
+            quoted(namespace),
+            quoted(host)
         );
         let mut line = |line: String| text.push_str(&format!("  {line}\n"));
         if let Some(strategy) = self.strategy {
@@ -208,20 +212,23 @@ fn canary(document: &Value) -> Import {
     match (analysis["stepWeights"].as_array(), analysis["stepWeight"].as_f64()) {
         (Some(weights), _) => {
             let weights = weights.iter().filter_map(Value::as_f64).filter(|w| *w < 100.0);
-            draft.steps.extend(weights.map(|w| StepDraft::weight(w, interval)));
+            draft.steps.extend(weights.map(|w| StepDraft::weight(w, Some(interval))));
         }
         (None, Some(step)) if step > 0.0 => {
+            let step = step.min(most);
             let weights = (1..=1000).map(|n| step * f64::from(n)).take_while(|w| *w < most + 1e-9 && *w < 100.0);
-            draft.steps.extend(weights.map(|w| StepDraft::weight(round(w), interval)));
+            draft.steps.extend(weights.map(|w| StepDraft::weight(round(w), Some(interval))));
         }
-        _ if matches.is_some() => {}
-        _ => {
-            draft.strategy = Some("blueGreen");
-            draft.bake = Some(look.clone());
-        }
+        _ => {}
     }
     if let Some(matches) = matches {
-        draft.steps.insert(0, StepDraft::look(format!("match: {matches}"), &look));
+        draft.steps.insert(0, StepDraft::look(format!("match: {matches}"), Some(&look)));
+    }
+    if draft.steps.is_empty() {
+        if draft.strategy.replace("blueGreen").is_some() {
+            draft.remark("analysis.mirror beside one switch");
+        }
+        draft.bake = Some(look);
     }
     for metric in analysis["metrics"].as_array().into_iter().flatten() {
         let range = &metric["thresholdRange"];
@@ -238,7 +245,8 @@ fn canary(document: &Value) -> Import {
     }
     webhooks(&analysis["webhooks"], &mut draft);
     if let Some(cookie) = analysis["sessionAffinity"]["cookieName"].as_str() {
-        draft.stickiness = Some(format!("{{cookie: {{name: {cookie}}}}}"));
+        let ttl = analysis["sessionAffinity"]["maxAge"].as_u64().map_or(String::new(), |age| format!(", ttl: {age}s"));
+        draft.stickiness = Some(format!("{{cookie: {{name: {}{ttl}}}}}", quoted(cookie)));
     }
     let known = [
         "interval",
@@ -295,29 +303,31 @@ fn rollout(document: &Value, all: &[Value]) -> Import {
         );
     }
     let canary = &strategy["canary"];
-    let mut paused = false;
     for step in canary["steps"].as_array().into_iter().flatten() {
         let Some((kind, value)) = step.as_object().and_then(|o| o.iter().next()) else { continue };
         if kind == "pause" {
-            pause(&value["duration"], paused, &mut draft);
-            paused = true;
+            pause(&value["duration"], &mut draft);
             continue;
         }
-        paused = false;
         match kind.as_str() {
             "setWeight" => {
                 let weight = value.as_f64().unwrap_or(0.0);
                 if weight > 0.0 && weight < 100.0 {
-                    draft.steps.push(StepDraft::weight(weight, ARGO_LOOK));
+                    draft.steps.push(StepDraft::weight(weight, None));
                 }
             }
             "setHeaderRoute" => match matches_argo(&value["match"]) {
-                Some(matches) => draft.steps.push(StepDraft::look(format!("match: {matches}"), ARGO_LOOK)),
-                None => draft.remark("a setHeaderRoute without match"),
+                Some(matches) => draft.steps.push(StepDraft::look(format!("match: {matches}"), None)),
+                None => draft.remark("a setHeaderRoute that ends one: write match: [] into the step after it"),
             },
+            // Without either it ends a mirror, which a step of Serin's does by itself.
+            "setMirrorRoute" if value["match"].is_null() && value["percentage"].is_null() => {}
             "setMirrorRoute" => {
+                if !value["match"].is_null() {
+                    draft.remark("the match of a setMirrorRoute: all requests are mirrored alike");
+                }
                 let share = value["percentage"].as_f64().unwrap_or(100.0);
-                draft.steps.push(StepDraft::look(format!("mirror: {share}%"), ARGO_LOOK));
+                draft.steps.push(StepDraft::look(format!("mirror: {share}%"), None));
             }
             "analysis" => draft.remark("a step of analysis: Serin judges in every step"),
             other => draft.remark(format!("step {other}")),
@@ -334,7 +344,7 @@ fn rollout(document: &Value, all: &[Value]) -> Import {
         }
     }
     if draft.steps.is_empty() && draft.strategy.is_none() {
-        draft.steps.push(StepDraft::weight(10.0, ARGO_LOOK));
+        draft.steps.push(StepDraft::weight(10.0, None));
         draft.remark("there were no steps: one of 10 % stands in");
     }
     rest(canary, &["steps", "canaryService", "stableService", "trafficRouting", "analysis"], "canary", &mut draft);
@@ -344,10 +354,10 @@ fn rollout(document: &Value, all: &[Value]) -> Import {
 }
 
 /// How long a step lasts at least where Argo would go on at once.
-const ARGO_LOOK: &str = "2m";
+const AT_ONCE: &str = "2m";
 
-/// Argo's pause, which belongs to the step before it; `more` when it is not the first one there.
-fn pause(time: &Value, more: bool, draft: &mut Draft) {
+/// Argo's pause, which belongs to the step before it.
+fn pause(time: &Value, draft: &mut Draft) {
     // Numbers are seconds, as are texts without a unit.
     let time = match time {
         Value::Null => None,
@@ -366,8 +376,7 @@ fn pause(time: &Value, more: bool, draft: &mut Draft) {
         None => step.approval = true,
         Some(time) if serin_ingest::duration(&time).is_err() => draft.remark(format!("a pause of '{time}'")),
         // One after the other they add up, and so does what is written of them.
-        Some(time) if more && step.least != ARGO_LOOK => step.least.push_str(&time),
-        Some(time) => step.least = time,
+        Some(time) => step.least.get_or_insert_default().push_str(&time),
     }
 }
 
@@ -389,7 +398,7 @@ fn matches(value: &Value) -> Option<String> {
 }
 
 fn matches_argo(value: &Value) -> Option<String> {
-    let one = |m: &Value| Some(format!("{{headers: {{{}: {}}}}}", m["headerName"].as_str()?, m["headerValue"]));
+    let one = |m: &Value| Some(format!("{{headers: {{{}: {}}}}}", quoted(m["headerName"].as_str()?), m["headerValue"]));
     let list: Vec<String> = value.as_array()?.iter().filter_map(one).collect();
     (!list.is_empty()).then(|| format!("[{}]", list.join(", ")))
 }

@@ -65,8 +65,8 @@ pub(super) fn simulate(options: &SimulateOptions) -> anyhow::Result<ExitCode> {
         now += 1000;
         let (mut events, actions) = advance(release, &mut status, &traffic.evidence, now);
         for action in actions {
-            let Action::Hook { step, before, number } = action else { continue };
-            let says = Command::Hooked { hook: (step, before, number), result: Ok(()) };
+            let Action::Hook(hook) = action else { continue };
+            let says = Command::Hooked { hook, result: Ok(()) };
             events.extend(command(release, &mut status, ("simulated", says), now).unwrap_or_default());
         }
         if status.phase == Phase::AwaitingApproval && answered != status.since {

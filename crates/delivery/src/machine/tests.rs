@@ -3,116 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serin_model::{Analysis, Approval, Bake, Hook, HookCall, Hostname, Kayenta, Labels, ObjectName, Query, Supersede};
+use serin_model::{Approval, Hook, HookCall, Hostname, Kayenta, Labels, OnDeadline, Query, Share};
 
 use super::*;
 use crate::evidence::{Applied, Arm};
-use crate::queries::Reading;
-use crate::{changed, overlay};
+use crate::{Target, changed, overlay};
+use world::{World, spec};
 
-fn spec(weights: &[f64]) -> Release {
-    let labels = |v: &str| Labels::from([("version".to_owned(), v.to_owned())]);
-    let bake = Bake { min: Duration::from_secs(10), max: Duration::from_secs(60) };
-    let step = |w: &f64| Step { weight: Share::from_percent(*w), bake, ..Step::default() };
-    Release {
-        name: ObjectName { namespace: "default".to_owned(), name: "r".to_owned() },
-        host: Hostname::parse("reviews.default.svc.cluster.local").unwrap(),
-        stable: labels("v1"),
-        candidate: labels("v3"),
-        baseline: None,
-        stickiness: None,
-        steps: weights.iter().map(step).collect(),
-        analysis: Analysis { error_rate: Some(0.05), warmup: Duration::from_secs(1), ..Analysis::default() },
-        guard: Duration::from_secs(5),
-        freezes: Vec::new(),
-        waits_for_start: false,
-        supersede: Supersede::Queue,
-        train: None,
-        alerts: Vec::new(),
-        document: String::new(),
-    }
-}
-
-/// A world in which requests come evenly and proxies confirm at once.
-struct World {
-    evidence: Evidence,
-    now: Millis,
-    /// Share of requests that fail, of both versions.
-    failing: [f64; 2],
-    /// Requests a second.
-    rate: f64,
-    rng: fastrand::Rng,
-    hook: Option<Result<(), String>>,
-    /// What a query is answered.
-    value: Result<f64, String>,
-}
-
-impl World {
-    fn new(seed: u64) -> Self {
-        let ready = Evidence {
-            stable_ready: 2,
-            candidate_ready: 2,
-            applied: Applied { done: 3, of: 3, laggards: Vec::new() },
-            ..Evidence::default()
-        };
-        Self {
-            evidence: ready,
-            now: 1_000_000,
-            failing: [0.0, 0.0],
-            rate: 200.0,
-            rng: fastrand::Rng::with_seed(seed),
-            hook: None,
-            value: Ok(1.0),
-        }
-    }
-
-    fn requests(&mut self, share: f64, millis: u64) {
-        for _ in 0..(self.rate * millis as f64 / 1000.0) as u64 {
-            let candidate = self.rng.f64() < share;
-            let failed = self.rng.f64() < self.failing[usize::from(candidate)];
-            let arm = if candidate { &mut self.evidence.candidate } else { &mut self.evidence.stable };
-            arm.requests += 1;
-            arm.failed += u64::from(failed);
-            *arm.times.entry(1000 + self.rng.u64(..20) * 500).or_default() += 1;
-        }
-    }
-
-    /// Half a second goes by.
-    fn tick(&mut self, spec: &Release, status: &mut Status) -> Vec<Event> {
-        let share = overlay(spec, status).map_or(0.0, |o| o.weight.percent() / 100.0);
-        self.requests(share, 500);
-        self.now += 500;
-        let (mut events, actions) = advance(spec, status, &self.evidence, self.now);
-        for action in &actions {
-            let Action::Query { number } = action else { continue };
-            let reading = Reading { at: self.now, value: self.value.clone() };
-            self.evidence.readings.insert(spec.analysis.queries[*number].name.clone(), reading);
-        }
-        for action in &actions {
-            let (Action::Hook { step, before, number }, Some(result)) = (*action, self.hook.clone()) else { continue };
-            let says = Command::Hooked { hook: (step, before, number), result };
-            events.extend(command(spec, status, ("hook", says), self.now).unwrap());
-        }
-        let (weight, weights) = (overlay(spec, status).map(|o| o.weight), status.weights);
-        assert!((0.0..=100.0).contains(&weights.configured) && weights.applied <= 100.0);
-        if let Some(weight) = weight {
-            let planned = spec.steps.iter().filter_map(|s| s.weight).chain([Share::NONE, Share::ALL]);
-            assert!(planned.into_iter().any(|w| w == weight), "{weight:?} is not in the plan");
-        }
-        events
-    }
-
-    fn run(&mut self, spec: &Release, status: &mut Status, most: usize) -> Vec<Event> {
-        let mut events = Vec::new();
-        for _ in 0..most {
-            events.extend(self.tick(spec, status));
-            if status.phase.is_final() || status.held {
-                break;
-            }
-        }
-        events
-    }
-}
+mod world;
 
 #[test]
 fn a_sound_candidate_gets_everything_step_by_step() {
@@ -283,8 +181,12 @@ fn a_hook_that_was_left_behind_answers_for_no_other() {
     assert_eq!(status.phase, Phase::Before);
     command(&spec, &mut status, ("ann", Command::Promote { all: false }), world.now).unwrap();
     assert_eq!(status.phase, Phase::After);
-    let late = Command::Hooked { hook: (0, true, 0), result: Err("late".to_owned()) };
-    assert!(command(&spec, &mut status, ("hook", late), world.now).is_err());
+    // Whichever it was, it was asked for at another time.
+    for before in [true, false] {
+        let hook = HookAt { step: 0, before, number: 0, since: status.since - 1 };
+        let late = Command::Hooked { hook, result: Err("late".to_owned()) };
+        assert!(command(&spec, &mut status, ("hook", late), world.now).is_err());
+    }
     assert_eq!((status.phase, status.hook), (Phase::After, Some(0)));
 }
 
@@ -322,6 +224,13 @@ fn the_next_version_takes_over_from_the_last_one() {
     world.run(&second, &mut status, 2000);
     assert_eq!(status.phase, Phase::Promoted, "{}", status.reason);
     assert_eq!(overlay(&second, &status).unwrap().former, [labels("v1")]);
+    // One that names another as stable than what has the traffic leaves it there, and waits.
+    let slip = Release { stable: labels("v33"), candidate: labels("v5"), ..first.clone() };
+    let mut slipped = status.clone();
+    changed(Some(&second), &slip, &mut slipped, world.now);
+    world.run(&slip, &mut slipped, 20);
+    assert_eq!((slipped.phase, overlay(&slip, &slipped).unwrap().stable), (Phase::Pending, labels("v4")));
+    assert!(slipped.reason.contains("version=v4 has the traffic"), "{}", slipped.reason);
     // One that went back begins anew, with its traffic where it is.
     let third = Release { stable: labels("v4"), candidate: labels("v5"), ..first.clone() };
     changed(Some(&second), &third, &mut status, world.now);
@@ -362,6 +271,81 @@ fn a_version_without_instances_loses_its_traffic() {
     (world.evidence.candidate_ready, world.evidence.baseline_ready) = (1, 0);
     world.run(&spec, &mut status, 20);
     assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "no instance of the baseline is ready"));
+}
+
+#[test]
+fn a_baseline_is_compared_with_while_it_has_traffic() {
+    let mut spec = spec(&[5.0, 80.0]);
+    spec.baseline = Some(Labels::from([("version".to_owned(), "v1b".to_owned())]));
+    spec.analysis.compare_latency = false;
+    let (mut status, mut world) = (Status::of(&spec), World::new(16));
+    world.evidence.baseline_ready = 1;
+    let mut observed = Vec::new();
+    for _ in 0..2000 {
+        // Of what the stable version would get, the baseline gets as much as the candidate.
+        let before = world.evidence.stable.clone();
+        let share = overlay(&spec, &status).map_or(0.0, |o| o.weight.percent() / 100.0);
+        world.requests(share, 500);
+        if share > 0.0 && share <= 0.5 {
+            let new = world.evidence.stable.since(&before);
+            let requests = (new.requests as f64 * share / (1.0 - share)).round() as u64;
+            let baseline = Arm { requests, ..Arm::default() };
+            world.evidence.stable.requests -= baseline.requests;
+            world.evidence.baseline.add(&baseline);
+        }
+        world.now += 500;
+        advance(&spec, &mut status, &world.evidence, world.now);
+        if status.phase == Phase::Baking {
+            observed.extend(status.weights.observed.map(|o| (status.step, o)));
+        }
+        if status.phase.is_final() || status.held {
+            break;
+        }
+    }
+    assert_eq!(status.phase, Phase::Promoted, "{}", status.reason);
+    for (step, wanted) in [(0, 5.0), (1, 80.0)] {
+        let last = observed.iter().rev().find(|(at, _)| *at == step).unwrap().1;
+        assert!((last - wanted).abs() < 5.0, "step {step}: {last}");
+    }
+}
+
+#[test]
+fn the_way_back_needs_somebody_there() {
+    let (spec, mut status, mut world) = (spec(&[20.0]), Status::default(), World::new(17));
+    while status.phase != Phase::Baking {
+        world.tick(&spec, &mut status);
+    }
+    world.evidence.stable_ready = 0;
+    world.failing[1] = 0.5;
+    world.run(&spec, &mut status, 60);
+    assert_eq!(overlay(&spec, &status).unwrap().weight.percent(), 20.0, "{}", status.reason);
+    assert!(matches!(status.verdict, crate::Verdict::Regression(_)));
+    world.evidence.stable_ready = 1;
+    world.run(&spec, &mut status, 20);
+    assert_eq!(status.phase, Phase::RolledBack, "{}", status.reason);
+}
+
+#[test]
+fn quick_requests_of_one_step_do_not_speak_for_the_next() {
+    let mut spec = spec(&[20.0, 40.0]);
+    spec.analysis.latency = Some((0.9, Duration::from_millis(50)));
+    spec.analysis.compare_latency = false;
+    let (mut status, mut world) = (Status::default(), World::new(18));
+    world.rate = 1000.0;
+    while status.step == 0 || status.phase != Phase::Baking {
+        world.tick(&spec, &mut status);
+    }
+    // Too slow by far for this step, and not yet for the whole release.
+    for _ in 0..4 {
+        world.evidence.candidate.requests += 50;
+        *world.evidence.candidate.times.entry(1_000_000).or_default() += 10;
+        *world.evidence.candidate.times.entry(1_000).or_default() += 40;
+        world.now += 500;
+        advance(&spec, &mut status, &world.evidence, world.now);
+    }
+    assert_eq!(status.judgement.over_limit, (200, 40));
+    let missing = matches!(&status.verdict, crate::Verdict::NotEnough(text) if text.contains("quicker than 50 ms"));
+    assert!(missing, "{:?}", status.verdict);
 }
 
 #[test]

@@ -35,22 +35,22 @@ impl Outside {
     /// Does what a look asks for, without holding it up.
     pub(crate) fn act(&self, due: Due, releases: &Arc<Releases>) {
         for action in &due.actions {
-            let (step, before, number) = match *action {
-                Action::Hook { step, before, number } => (step, before, number),
+            let at = match *action {
+                Action::Hook(at) => at,
                 Action::Query { number } => {
                     self.ask(&due.release, number, releases);
                     continue;
                 }
             };
-            let hooks = due.release.steps.get(step).map(|s| if before { &s.before } else { &s.after });
-            let Some(hook) = hooks.and_then(|h| h.get(number)).cloned() else { continue };
-            let key = format!("{} {step} {before} {number}", due.release.name);
+            let hooks = due.release.steps.get(at.step).map(|s| if at.before { &s.before } else { &s.after });
+            let Some(hook) = hooks.and_then(|h| h.get(at.number)).cloned() else { continue };
+            let key = format!("{} {at:?}", due.release.name);
             let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if running.insert(key.clone()) {
                 let (outside, releases, release) = (self.clone(), releases.clone(), due.release.clone());
                 tokio::spawn(async move {
-                    let result = outside.hook(&hook, &release, step).await;
-                    let says = Command::Hooked { hook: (step, before, number), result };
+                    let result = outside.hook(&hook, &release, at.step).await;
+                    let says = Command::Hooked { hook: at, result };
                     let _ = releases.command(&release.name, "hook", says);
                     outside.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
                 });
@@ -179,7 +179,7 @@ fn message(alert: &Alert, release: &str, event: &Event) -> Value {
             "type": format!("dev.serin.release.{}", json!(event.event).as_str().unwrap_or_default()),
             "source": "/serin/pilot",
             "subject": release,
-            "id": format!("{release}-{}-{}", event.at, json!(event.event).as_str().unwrap_or_default()),
+            "id": format!("{release}-{}-{:?}-{:?}-{}", event.at, event.event, event.phase, event.step),
             "datacontenttype": "application/json",
             "data": event,
         }),

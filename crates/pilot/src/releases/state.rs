@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use serde_json::{Map, Value};
@@ -15,13 +16,21 @@ pub(super) struct StateFile {
     written: String,
     /// Phases that are safely on the disk.
     synced: Vec<(Phase, usize)>,
+    /// When the file was written or touched last.
+    touched: Instant,
 }
 
+/// How often the file is touched when there is nothing to write: its age says how long nobody looked.
+const TOUCH: Duration = Duration::from_secs(2);
+
 impl StateFile {
-    /// Reads what is there.
-    pub(super) fn open(path: &Path) -> anyhow::Result<(Self, BTreeMap<ObjectName, Status>)> {
+    /// Reads what is there, and how long ago somebody looked after it last.
+    pub(super) fn open(path: &Path) -> anyhow::Result<(Self, BTreeMap<ObjectName, Status>, Duration)> {
         let mut found = BTreeMap::new();
+        let mut away = Duration::ZERO;
         if path.exists() {
+            let looked = std::fs::metadata(path).and_then(|m| m.modified()).ok();
+            away = looked.and_then(|looked| looked.elapsed().ok()).unwrap_or_default();
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("cannot read --state {}", path.display()))?;
             let all: BTreeMap<String, Status> = serde_json::from_str(&text)
@@ -31,7 +40,9 @@ impl StateFile {
                 found.insert(ObjectName { namespace: namespace.to_owned(), name: name.to_owned() }, status);
             }
         }
-        Ok((Self { path: path.to_path_buf(), written: String::new(), synced: Vec::new() }, found))
+        let file =
+            Self { path: path.to_path_buf(), written: String::new(), synced: Vec::new(), touched: Instant::now() };
+        Ok((file, found, away))
     }
 
     /// Writes all of it, when it has changed.
@@ -44,8 +55,13 @@ impl StateFile {
         }
         let text = Value::Object(map).to_string();
         if text == self.written {
+            if self.touched.elapsed() >= TOUCH && phases.iter().any(|(phase, _)| !phase.is_final()) {
+                self.touched = Instant::now();
+                std::fs::File::options().append(true).open(&self.path)?.set_modified(SystemTime::now())?;
+            }
             return Ok(());
         }
+        self.touched = Instant::now();
         let beside = self.path.with_extension("new");
         let mut file = std::fs::File::create(&beside)?;
         file.write_all(text.as_bytes())?;

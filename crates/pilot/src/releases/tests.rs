@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serin_ingest::parse;
+use serin_model::Labels;
 
 use super::*;
 
@@ -48,7 +49,7 @@ impl Bench {
             fleet: Fleet::default(),
             loads: Loads::default(),
         };
-        bench.releases.sync(&bench.mesh);
+        bench.releases.sync(&bench.mesh, true);
         bench
     }
 
@@ -114,6 +115,46 @@ fn of_one_host_one_release_goes_at_a_time() {
     assert_eq!(overlays.values().next().map(|o| (o.release.name.as_str(), o.weight.percent())), Some(("b", 100.0)));
 }
 
+/// The same document for the next version.
+fn next(document: &str) -> String {
+    document.replace(": v1}", ": vx}").replace(": v2}", ": v1}").replace(": vx}", ": v2}")
+}
+
+#[test]
+fn the_next_in_the_queue_begins_where_the_traffic_is() {
+    let first = document("a", "one", "}]");
+    let waiting = document("b", "one", ", approval: {}}]");
+    let bench = Bench::new(&(first.clone() + &waiting), None);
+    bench.until("a", Phase::Promoted);
+    bench.until("b", Phase::Pending);
+    bench.releases.look(&bench.mesh, &bench.fleet, &bench.loads);
+    assert!(bench.entry("b").status.reason.contains("version=v2 has the traffic, by release default/a"));
+    bench.releases.sync(&mesh(&(first + &next(&waiting))), true);
+    bench.until("b", Phase::AwaitingApproval);
+    let overlays = bench.releases.overlays();
+    let (b, version) =
+        (overlays.values().next().unwrap(), |v: &str| Labels::from([("version".to_owned(), v.to_owned())]));
+    assert_eq!((b.release.name.as_str(), &b.stable, &b.former), ("b", &version("v2"), &vec![version("v1")]));
+    let says = Command::Undo(String::new());
+    assert!(bench.releases.command(&object("a"), "ann", says).unwrap_err().contains("default/b"));
+}
+
+#[test]
+fn a_train_that_has_arrived_is_not_called_back() {
+    let train = "}]\n  train: {name: t, order: ";
+    let (first, second) =
+        (document("first", "one", &format!("{train}1}}")), document("second", "two", &format!("{train}2}}")));
+    let bench = Bench::new(&(first.clone() + &second), None);
+    bench.until("second", Phase::Promoted);
+    bench.releases.look(&bench.mesh, &bench.fleet, &bench.loads);
+    let later = next(&first).replace("bake: 0s}", "bake: 0s, approval: {}}");
+    bench.releases.sync(&mesh(&(later + &second)), true);
+    bench.until("first", Phase::AwaitingApproval);
+    bench.releases.command(&object("first"), "ann", Command::Abort(String::new())).unwrap();
+    bench.until("first", Phase::RolledBack);
+    assert_eq!(bench.phase("second"), Phase::Promoted);
+}
+
 #[test]
 fn the_state_outlives_the_pilot_and_a_release_without_document_is_over() {
     let folder = tempfile::tempdir().unwrap();
@@ -128,7 +169,7 @@ fn the_state_outlives_the_pilot_and_a_release_without_document_is_over() {
     bench.releases.command(&object("a"), "ann", Command::Approve("yes".to_owned())).unwrap();
     bench.until("a", Phase::Promoted);
     assert_eq!(bench.releases.overlays().len(), 1);
-    bench.releases.sync(&mesh(""));
+    bench.releases.sync(&mesh(""), true);
     assert!(bench.releases.overlays().is_empty() && bench.releases.each(None).is_empty());
     let entries = bench.releases.audited(0).unwrap().entries;
     assert!(entries > 5, "{entries}");

@@ -1,6 +1,6 @@
 //! What is imported is read again: it must be a Release without fault.
 
-use serin_model::{Object, Release};
+use serin_model::{HashKey, Object, Release};
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn weights(release: &Release) -> Vec<f64> {
 fn flaggers_canary() {
     let (release, remarks) = read(
         "{kind: Canary, metadata: {name: web}, spec: {targetRef: {name: web}, progressDeadlineSeconds: 60, analysis: {
-            interval: 20m, threshold: 5, maxWeight: 50, stepWeight: 0.1,
+            sessionAffinity: {cookieName: '@web', maxAge: 60}, interval: 20m, threshold: 5, maxWeight: 50, stepWeight: 0.1,
             metrics: [{name: request-success-rate, thresholdRange: {min: 99}},
                       {name: request-success-rate, thresholdRange: {min: 100}},
                       {name: request-duration, thresholdRange: {max: 500}}, {name: lag}],
@@ -35,6 +35,8 @@ fn flaggers_canary() {
                        {type: pre-rollout, url: 'http://b/'}, {type: event, url: 'http://a/'},
                        {type: event, url: 'http://b/'}, {type: rollback, url: 'http://c/'}]}}}",
     );
+    let key = HashKey::Cookie { name: "@web".to_owned(), path: "/".to_owned(), ttl: Some(Duration::from_secs(60)) };
+    assert_eq!(release.stickiness, Some(key));
     let found = weights(&release);
     assert_eq!((found.len(), found.first(), found.last()), (500, Some(&0.1), Some(&50.0)));
     let bake = release.steps[0].bake;
@@ -66,18 +68,32 @@ fn flaggers_tests_of_a_and_b_and_blue_green() {
 }
 
 #[test]
+fn flaggers_edges() {
+    let of = |analysis: &str| {
+        let spec = format!("{{targetRef: {{name: web}}, analysis: {analysis}}}");
+        let (release, remarks) = read(&format!("{{kind: Canary, metadata: {{name: '7'}}, spec: {spec}}}"));
+        (weights(&release), release.steps.len(), remarks.len())
+    };
+    assert_eq!(of("{stepWeight: 100}"), (vec![], 1, 0));
+    assert_eq!(of("{stepWeight: 60, maxWeight: 50}"), (vec![50.0], 1, 0));
+    assert_eq!(of("{stepWeights: [], mirror: true}"), (vec![], 1, 1));
+    let strict = "{stepWeights: [1, 100], metrics: [{name: request-success-rate, thresholdRange: {min: 99.99999}}]}";
+    assert_eq!(of(strict), (vec![1.0], 1, 1));
+}
+
+#[test]
 fn argos_rollout() {
     let (release, remarks) = read(
         "{kind: Rollout, metadata: {name: web}, spec: {strategy: {canary: {stableService: web, steps: [
-            {pause: {}}, {setWeight: 5}, {pause: {duration: 1h}}, {pause: {duration: '90'}}, {pause: {}}, {pause: {}},
-            {analysis: {templates: [{templateName: t}]}}, {setWeight: 50}, {pause: {duration: 30}}, {setWeight: 100}]}}}}
+            {pause: {}}, {setWeight: 5}, {pause: {duration: 2m}}, {pause: {duration: '90'}}, {pause: {}}, {pause: {}},
+            {setMirrorRoute: {name: m}}, {analysis: {templates: [{templateName: t}]}}, {setWeight: 50}, {pause: {duration: 30}}, {setWeight: 100}]}}}}
 ---
 {kind: AnalysisTemplate, metadata: {name: t}, spec: {metrics: [
     {name: success-rate, successCondition: 'result[0] >= 0.95'}, {name: cpu, successCondition: 'result < 1'}]}}",
     );
     assert_eq!(weights(&release), [5.0, 50.0]);
     let times: Vec<u64> = release.steps.iter().map(|s| s.bake.min.as_secs()).collect();
-    assert_eq!(times, [3690, 30]);
+    assert_eq!(times, [210, 30]);
     assert!(release.steps[0].approval.is_some() && release.steps[1].approval.is_none() && release.waits_for_start);
     assert_eq!(release.analysis.error_rate, Some(0.05));
     assert_eq!(remarks.len(), 2, "{remarks:?}");

@@ -1,0 +1,139 @@
+//! Who is of which version, and what was reported of each: sums that only grow.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serin_delivery::{Arm, Evidence};
+use serin_model::{Labels, MeshSnapshot, ObjectName, Release, selects};
+
+use crate::fleet::Fleet;
+use crate::loads::News;
+
+/// How long instances that are gone are known still: reports about them may be under way.
+const GONE: Duration = Duration::from_secs(60);
+
+/// Instances of a release that are told apart at most.
+const INSTANCES: usize = 1000;
+
+/// All that was reported of releases since this pilot began.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Labels of instances, those that are gone too: their requests count still.
+    known: HashMap<SocketAddr, (Labels, Instant)>,
+    totals: BTreeMap<ObjectName, Totals>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Totals {
+    stable: Arm,
+    baseline: Arm,
+    candidate: Arm,
+    instances: BTreeMap<String, Arm>,
+}
+
+impl Tally {
+    /// Forgets a release.
+    pub(super) fn forget(&mut self, name: &ObjectName) {
+        self.totals.remove(name);
+    }
+
+    /// Remembers which instance has which labels.
+    pub(super) fn learn<'a>(&mut self, specs: impl Iterator<Item = &'a Release>, mesh: &MeshSnapshot) {
+        let now = Instant::now();
+        self.known.retain(|_, (_, seen)| now - *seen < GONE);
+        for spec in specs {
+            let Some(service) = mesh.service(&spec.host) else { continue };
+            for endpoint in mesh.instances(&spec.host) {
+                for port in service.ports.iter().filter_map(|p| endpoint.port(p)) {
+                    if let Ok(ip) = endpoint.address.parse() {
+                        self.known.insert(SocketAddr::new(ip, port), (endpoint.labels.clone(), now));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds what was reported to a release that it is about.
+    pub(super) fn gather(&mut self, spec: &Release, news: &News, mesh: &MeshSnapshot) {
+        let Self { known, totals } = self;
+        let totals = totals.entry(spec.name.clone()).or_default();
+        for (way, arm) in &news.requests {
+            let Some((subset, _)) = outbound(&way.cluster).filter(|(_, at)| *at == spec.host.as_str()) else {
+                continue;
+            };
+            // gRPC clients tell no endpoints apart, and names have addresses that nobody registered: there the cluster
+            // says which version it was.
+            let labels = way.endpoint.and_then(|address| known.get(&address)).map(|(labels, _)| labels.clone());
+            let Some(labels) = labels.or_else(|| labels_of(mesh, spec, subset)) else { continue };
+            let Some(version) = totals.of(spec, |version| selects(version, &labels)) else { continue };
+            version.add(arm);
+            if let Some(address) = way.endpoint.filter(|_| selects(&spec.candidate, &labels)) {
+                totals.instances.entry(address.to_string()).or_default().add(arm);
+            }
+        }
+        if totals.instances.len() > INSTANCES {
+            totals.instances.retain(|address, _| address.parse().is_ok_and(|address| known.contains_key(&address)));
+        }
+        for (cluster, arm) in &news.times {
+            let Some((subset, _)) = outbound(cluster).filter(|(_, at)| *at == spec.host.as_str()) else { continue };
+            let Some(labels) = labels_of(mesh, spec, subset) else { continue };
+            if let Some(version) = totals.of(spec, |version| *version == labels) {
+                version.add(arm);
+            }
+        }
+    }
+
+    /// What is known of a release now.
+    pub(super) fn evidence(&self, spec: &Release, mesh: &MeshSnapshot, fleet: &Fleet) -> Evidence {
+        let Totals { stable, baseline, candidate, instances } =
+            self.totals.get(&spec.name).cloned().unwrap_or_default();
+        Evidence {
+            stable,
+            baseline,
+            candidate,
+            instances,
+            applied: fleet.applied(),
+            stable_ready: ready(mesh, spec, &spec.stable),
+            candidate_ready: ready(mesh, spec, &spec.candidate),
+            baseline_ready: spec.baseline.as_ref().map_or(0, |labels| ready(mesh, spec, labels)),
+            readings: BTreeMap::new(),
+        }
+    }
+}
+
+impl Totals {
+    /// The version that is meant.
+    fn of(&mut self, spec: &Release, is: impl Fn(&Labels) -> bool) -> Option<&mut Arm> {
+        match spec {
+            _ if is(&spec.candidate) => Some(&mut self.candidate),
+            _ if spec.baseline.as_ref().is_some_and(&is) => Some(&mut self.baseline),
+            _ if is(&spec.stable) => Some(&mut self.stable),
+            _ => None,
+        }
+    }
+}
+
+/// How many instances of a version are ready.
+pub(super) fn ready(mesh: &MeshSnapshot, spec: &Release, labels: &Labels) -> usize {
+    mesh.instances(&spec.host).iter().filter(|e| e.ready && selects(labels, &e.labels)).count()
+}
+
+/// Subset and host of an outbound cluster, from its name.
+fn outbound(cluster: &str) -> Option<(&str, &str)> {
+    let mut parts = cluster.strip_prefix("outbound|")?.splitn(3, '|').skip(1);
+    Some((parts.next()?, parts.next()?))
+}
+
+/// The labels of a subset: of a rule, or one that the release made.
+fn labels_of(mesh: &MeshSnapshot, spec: &Release, subset: &str) -> Option<Labels> {
+    match subset {
+        "release-stable" => Some(spec.stable.clone()),
+        "release-candidate" => Some(spec.candidate.clone()),
+        "release-baseline" => spec.baseline.clone(),
+        name => {
+            let rules = mesh.destination_rules().filter(|r| r.host.covers(&spec.host));
+            rules.flat_map(|r| &r.subsets).find(|s| s.name == name).map(|s| s.labels.clone())
+        }
+    }
+}
