@@ -32,6 +32,12 @@ pub fn changed(before: Option<&Release>, spec: &Release, status: &mut Status, no
     status.judgement.over_limit = (0, 0);
     let mut events = vec![status.note(now, EventKind::Action, "its document has changed")];
     let weight = weight(spec, status.target);
+    let hooks = |spec: &Release| spec.steps.get(status.step).map(|s| (s.before.clone(), s.after.clone()));
+    if matches!(status.phase, Phase::Before | Phase::After) && before.is_none_or(|b| hooks(b) != hooks(spec)) {
+        // Those that are at work answer for others than are asked for now.
+        status.hook = Some(0);
+        status.since = now;
+    }
     let differs = was.is_none_or(|was| was != overlay(spec, status));
     if matches!(status.target, Target::Step(_)) && differs {
         status.weights.configured = weight;

@@ -8,7 +8,7 @@ use serin_model::Release;
 
 use crate::Millis;
 use crate::evidence::Evidence;
-use crate::run::{Action, HookAt, Run, lacking, obstacle};
+use crate::run::{Action, HookAt, NOBODY, Run, lacking, misnamed, obstacle};
 use crate::status::{Event, EventKind, Phase, Status};
 
 /// What people, and hooks, say.
@@ -60,12 +60,12 @@ pub fn advance(spec: &Release, status: &mut Status, evidence: &Evidence, now: Mi
 pub fn command(
     spec: &Release,
     status: &mut Status,
+    evidence: &Evidence,
     (who, command): (&str, Command),
     now: Millis,
 ) -> Result<Vec<Event>, String> {
-    let none = Evidence::default();
     let phase = status.phase;
-    let mut run = Run { spec, status, evidence: &none, now, events: Vec::new(), actions: Vec::new() };
+    let mut run = Run { spec, status, evidence, now, events: Vec::new(), actions: Vec::new() };
     let over = || Err(format!("the release is over ({phase:?})"));
     let says = |run: &mut Run<'_>, text: String| run.note(EventKind::Action, &text);
     match command {
@@ -100,6 +100,9 @@ pub fn command(
             if phase == Phase::RollingBack {
                 return Err("traffic is going back".to_owned());
             }
+            if let Some(why) = misnamed(spec, run.status) {
+                return Err(why);
+            }
             run.status.paused = None;
             run.status.go = true;
             says(&mut run, format!("{who} promotes it{}", if all { " to the end" } else { "" }));
@@ -116,8 +119,14 @@ pub fn command(
         }
         Command::Abort(why) => {
             says(&mut run, because(who, "aborts it", &why));
-            if phase != Phase::RollingBack {
-                run.roll_back(&because(who, "aborted it", &why));
+            let why = because(who, "aborted it", &why);
+            match phase {
+                Phase::RollingBack => {}
+                // It moved nothing yet: what an earlier release has in hand stays there, and nothing goes where nobody is.
+                Phase::Pending if run.status.holder.is_some() || evidence.stable_ready == 0 => {
+                    run.enter(Phase::RolledBack, &why);
+                }
+                _ => run.roll_back(&why),
             }
         }
         Command::Hooked { hook, result } => {
@@ -128,7 +137,11 @@ pub fn command(
             }
             match result {
                 Ok(()) => run.status.hook = Some(number + 1),
-                Err(why) => run.roll_back(&format!("a hook failed: {why}")),
+                Err(why) if run.may_go_back() => run.roll_back(&format!("a hook failed: {why}")),
+                Err(why) => {
+                    run.status.paused = Some(format!("serin: a hook failed: {why}; {NOBODY}"));
+                    run.note(EventKind::Verdict, &format!("a hook failed: {why}; {NOBODY}"));
+                }
             }
         }
     }

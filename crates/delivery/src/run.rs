@@ -37,6 +37,9 @@ pub struct HookAt {
 /// How long a version that gets traffic may be without a ready instance: instances are replaced, and known late.
 const DESERTED: Millis = 5_000;
 
+/// Why traffic does not go back.
+pub(crate) const NOBODY: &str = "but no instance of the stable version is ready";
+
 /// How long proxies may take to confirm that traffic went back; then those that have not are named.
 const ABORT_PATIENCE: Millis = 5_000;
 
@@ -53,11 +56,18 @@ pub(crate) fn obstacle(spec: &Release, status: &Status, now: Millis) -> Option<S
     spec.freezes.iter().any(within).then(|| "it is a time of freeze".to_owned())
 }
 
+/// Which other version than the one named as stable has the traffic.
+pub(crate) fn misnamed(spec: &Release, status: &Status) -> Option<String> {
+    let holder = status.holder.as_ref().filter(|holder| **holder != spec.stable)?;
+    let labels: Vec<String> = holder.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    Some(format!("{} has the traffic, by an earlier release: name it as stable", labels.join(",")))
+}
+
 /// What a release lacks to begin.
 pub(crate) fn lacking(spec: &Release, status: &Status, evidence: &Evidence) -> Option<String> {
-    if let Some(holder) = status.holder.as_ref().filter(|holder| **holder != spec.stable) {
-        let labels: Vec<String> = holder.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        return Some(format!("{} has the traffic, by an earlier release: name it as stable", labels.join(",")));
+    let misnamed = misnamed(spec, status);
+    if misnamed.is_some() {
+        return misnamed;
     }
     let lacking = match evidence {
         _ if spec.waits_for_start && !status.go => "it waits to be started",
@@ -146,7 +156,7 @@ impl Run<'_> {
             _ => None,
         };
         let over = self.status.phase.is_final() || self.status.phase == Phase::RollingBack;
-        let Some(without) = without.filter(|_| !over && self.evidence.stable_ready > 0) else {
+        let Some(without) = without.filter(|_| !over && self.may_go_back()) else {
             self.status.deserted = None;
             return;
         };
@@ -183,13 +193,13 @@ impl Run<'_> {
         let said = std::mem::discriminant(&self.status.verdict) != std::mem::discriminant(&verdict);
         self.status.verdict = verdict.clone();
         match verdict {
-            Verdict::Regression(reason) if self.evidence.stable_ready > 0 => {
+            Verdict::Regression(reason) if self.may_go_back() => {
                 self.note(EventKind::Verdict, &reason);
                 self.roll_back(&reason);
             }
             // Nobody is there who would do better: it goes back once somebody is.
             Verdict::Regression(reason) => {
-                let reason = format!("{reason}; but no instance of the stable version is ready");
+                let reason = format!("{reason}; {NOBODY}");
                 if said {
                     self.note(EventKind::Verdict, &reason);
                 }
@@ -198,6 +208,21 @@ impl Run<'_> {
             Verdict::NoWorse(reason) | Verdict::Void(reason) if said => self.note(EventKind::Verdict, &reason),
             _ => {}
         }
+    }
+
+    /// Whether the stable version has instances: without, going back helps nobody, unless a person says so.
+    pub(crate) fn may_go_back(&self) -> bool {
+        self.evidence.stable_ready > 0
+    }
+
+    /// Goes back for a reason of its own.
+    fn goes_back(&mut self, reason: &str) -> bool {
+        if self.may_go_back() {
+            self.roll_back(reason);
+            return true;
+        }
+        self.status.reason = format!("{reason}; {NOBODY}");
+        false
     }
 
     pub(crate) fn roll_back(&mut self, reason: &str) {
@@ -234,6 +259,10 @@ impl Run<'_> {
         if std::mem::take(&mut self.status.stopped) {
             self.status.reason.clear();
         }
+        // It is worse, and goes back once somebody is there; until then it goes nowhere by itself.
+        if matches!(self.status.verdict, Verdict::Regression(_)) && self.status.phase != Phase::Promoting {
+            return false;
+        }
         match self.status.phase {
             Phase::Pending => self.begin(),
             Phase::Before => self.hooks(true),
@@ -255,8 +284,7 @@ impl Run<'_> {
             Phase::After => self.hooks(false),
             Phase::Promoting => self.shifted(Phase::Guarding),
             Phase::Guarding => {
-                let worse = matches!(self.status.verdict, Verdict::Regression(_));
-                let over = self.elapsed() >= self.spec.guard.as_millis() as u64 && !worse;
+                let over = self.elapsed() >= self.spec.guard.as_millis() as u64;
                 if over {
                     self.enter(Phase::Promoted, "the candidate has all the traffic");
                 }
@@ -361,15 +389,13 @@ impl Run<'_> {
             Phase::AwaitingApproval if self.status.approved.is_none() => {
                 let expires = step.approval.as_ref().and_then(|a| a.expires);
                 if expires.is_some_and(|e| self.elapsed() >= e.as_millis() as u64) {
-                    self.roll_back("nobody approved in time");
-                    return true;
+                    return self.goes_back("nobody approved in time");
                 }
             }
             Phase::Baking if self.spec.analysis.on_deadline == OnDeadline::Abort => {
                 let most = step.bake.max.max(step.bake.min).as_millis() as u64;
                 if let Some(why) = self.lacks().filter(|_| self.elapsed() >= most) {
-                    self.roll_back(&format!("the time is up: {why}"));
-                    return true;
+                    return self.goes_back(&format!("the time is up: {why}"));
                 }
             }
             _ => {}

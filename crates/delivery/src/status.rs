@@ -226,16 +226,20 @@ impl Status {
 
     /// Takes over from a release of the same host: its traffic stays where it is until this one begins.
     pub fn follow(&mut self, before: &Self) {
-        let Some(holder) = before.holds() else { return };
+        if before.holds().is_none() {
+            return;
+        }
         self.target = Target::Stable;
         self.started = before.started;
-        self.holder = Some(holder.clone());
         self.inherit(before);
     }
 
-    /// Takes over what rules may name still of a release of the same host.
+    /// Takes over what rules may name still of a release of the same host, and which version has the traffic by it.
     pub fn inherit(&mut self, before: &Self) {
         let Some(holder) = before.holds() else { return };
+        if self.target == Target::Stable {
+            self.holder = Some(holder.clone());
+        }
         for labels in before.former.iter().chain([&before.versions.stable]) {
             if labels != holder && !self.former.contains(labels) {
                 self.former.push(labels.clone());
@@ -248,6 +252,7 @@ impl Status {
         if matches!(self.phase, Phase::WarmingUp | Phase::Baking | Phase::Guarding) {
             self.since = now.min(self.since + away.as_millis() as u64);
         }
+        self.deserted = None;
     }
 
     /// Takes note of something that happened.

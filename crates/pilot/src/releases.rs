@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use crate::fleet::Fleet;
 use crate::loads::{Loads, News};
 use audit::{Audit, Whole};
-use order::{Wait, arrived, in_force, joint_rollback, replaces, running, waits_for};
+use order::{Wait, arrived, in_force, joint_rollback, replaces, waits_for};
 use state::StateFile;
 use tally::{Tally, ready};
 
@@ -39,6 +39,9 @@ pub(crate) const LOOK: Duration = Duration::from_millis(200);
 /// How long a new pilot waits for the proxies of the one before it.
 const RETURN: Duration = Duration::from_secs(5);
 
+/// How long documents may take to come when a pilot begins; what has not come then was taken away while no pilot was there.
+const ARRIVAL: Duration = Duration::from_secs(60);
+
 /// Events that are kept for those who ask.
 const EVENTS: usize = 4096;
 
@@ -47,6 +50,8 @@ const EVENTS: usize = 4096;
 pub(crate) struct Entry {
     pub(crate) spec: Release,
     pub(crate) status: Status,
+    /// What was known of it in the last look.
+    known: Evidence,
 }
 
 impl Entry {
@@ -86,6 +91,8 @@ struct Inner {
     entries: BTreeMap<ObjectName, Entry>,
     /// What was known of the status of releases whose documents have not been read yet.
     remembered: BTreeMap<ObjectName, Status>,
+    /// Whether all documents could be read the last time.
+    whole: bool,
     /// What was reported of releases.
     tally: Tally,
     /// How long nobody looked before this pilot did.
@@ -130,6 +137,7 @@ impl Releases {
         let inner = Inner {
             entries: BTreeMap::new(),
             remembered,
+            whole: false,
             tally: Tally::default(),
             away,
             readings: BTreeMap::new(),
@@ -183,7 +191,8 @@ impl Releases {
                 None => {
                     let kept = inner.remembered.remove(&name);
                     let mut status = kept.unwrap_or_else(|| Status { spec: print.clone(), ..Status::of(&spec) });
-                    status.sleep(inner.away, now());
+                    // It may come later than the pilot did.
+                    status.sleep(inner.away + self.began.elapsed(), now());
                     if status.spec != print {
                         let events = changed(None, &spec, &mut status, now());
                         let value = serde_json::json!({"phase": status.phase, "weights": status.weights});
@@ -191,15 +200,11 @@ impl Releases {
                         inner.happened(&name, &events);
                     }
                     status.spec = print;
-                    inner.entries.insert(name, Entry { spec, status });
+                    inner.entries.insert(name, Entry { spec, status, known: Evidence::default() });
                 }
             }
         }
-        if whole {
-            for (name, _) in std::mem::take(&mut inner.remembered) {
-                inner.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
-            }
-        }
+        inner.whole = whole;
         inner.save();
     }
 
@@ -220,6 +225,9 @@ impl Releases {
     /// Looks at every release.
     pub(crate) fn look(&self, mesh: &MeshSnapshot, fleet: &Fleet, loads: &Loads) -> Vec<Due> {
         let mut inner = self.lock();
+        if inner.whole && self.began.elapsed() > ARRIVAL {
+            inner.forget();
+        }
         inner.take_in(&loads.take(), mesh);
         let names: Vec<ObjectName> = inner.entries.keys().cloned().collect();
         let mut due = Vec::new();
@@ -232,16 +240,15 @@ impl Releases {
                 continue;
             }
             let before = entry.status.clone();
+            entry.known = inner.evidence(&entry, mesh, fleet, self.began.elapsed() < RETURN);
+            if let Some((_, other)) = in_force(&inner.entries, &name).filter(|_| !before.began) {
+                entry.status.inherit(&other.status);
+            }
             let (events, actions) = match wait {
                 Some(wait) => (entry.wait(wait), Vec::new()),
-                None => {
-                    if let Some((_, other)) = in_force(&inner.entries, &name).filter(|_| !before.began) {
-                        entry.status.inherit(&other.status);
-                    }
-                    let evidence = inner.evidence(&entry, mesh, fleet, self.began.elapsed() < RETURN);
-                    advance(&entry.spec, &mut entry.status, &evidence, now())
-                }
+                None => advance(&entry.spec, &mut entry.status, &entry.known, now()),
             };
+            inner.entries.entry(name.clone()).and_modify(|e| e.known.clone_from(&entry.known));
             if entry.status != before || !events.is_empty() {
                 inner.audit_events(&name, &before, &entry.status, &events);
                 inner.entries.insert(name.clone(), entry.clone());
@@ -301,8 +308,12 @@ impl Inner {
     fn say(&mut self, name: &ObjectName, who: &str, says: Command) -> Result<Status, String> {
         self.may(name, &says)?;
         let entry = self.entries.get_mut(name).ok_or_else(|| format!("there is no release {name}"))?;
+        if matches!(says, Command::Undo(_)) {
+            // It has the last word about the host's traffic again.
+            entry.status.started = now();
+        }
         let (before, text) = (entry.status.phase, format!("{says:?}"));
-        let events = command(&entry.spec, &mut entry.status, (who, says), now())?;
+        let events = command(&entry.spec, &mut entry.status, &entry.known, (who, says), now())?;
         let (status, release) = (entry.status.clone(), entry.spec.clone());
         let value = serde_json::json!({"before": before, "after": status.phase, "target": status.target});
         self.audit.write((now(), who), name, &text, &value);
@@ -314,17 +325,20 @@ impl Inner {
     /// Whether another release of the same host lets this one do it.
     fn may(&self, name: &ObjectName, says: &Command) -> Result<(), String> {
         let Some(entry) = self.entries.get(name) else { return Ok(()) };
-        match says {
-            Command::Promote { all: true } if entry.status.phase == Phase::Pending => {
-                match running(&self.entries, name) {
-                    Some(other) => Err(format!("release {other} of the same host is under way: end that first")),
+        match (says, in_force(&self.entries, name)) {
+            (Command::Promote { .. }, _) if entry.status.phase == Phase::Pending => {
+                match waits_for(&self.entries, name) {
+                    Some(Wait::Refused(why) | Wait::For(why)) => Err(why),
                     None => Ok(()),
                 }
             }
-            Command::Undo(_) => match in_force(&self.entries, name) {
-                Some((other, _)) => Err(format!("release {other} of the same host has the traffic by now: undo that")),
-                None => Ok(()),
-            },
+            // One that began later and is over, or has not begun yet, may have left the traffic where this one brought it.
+            (Command::Undo(_), Some((other, e)))
+                if !(e.status.phase.is_final() || e.status.phase == Phase::Pending)
+                    || e.status.holds() != Some(&entry.spec.candidate) =>
+            {
+                Err(format!("release {other} of the same host has the traffic by now: undo that"))
+            }
             _ => Ok(()),
         }
     }
@@ -370,6 +384,13 @@ impl Inner {
         let all = self.entries.iter().map(|(name, entry)| (name, &entry.status)).chain(&self.remembered);
         if let Err(error) = state.save(all) {
             tracing::error!("cannot keep the state of releases: {error:#}");
+        }
+    }
+
+    /// Forgets releases whose documents did not come.
+    fn forget(&mut self) {
+        for (name, _) in std::mem::take(&mut self.remembered) {
+            self.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
         }
     }
 

@@ -67,12 +67,14 @@ pub(super) fn simulate(options: &SimulateOptions) -> anyhow::Result<ExitCode> {
         for action in actions {
             let Action::Hook(hook) = action else { continue };
             let says = Command::Hooked { hook, result: Ok(()) };
-            events.extend(command(release, &mut status, ("simulated", says), now).unwrap_or_default());
+            events
+                .extend(command(release, &mut status, &traffic.evidence, ("simulated", says), now).unwrap_or_default());
         }
         if status.phase == Phase::AwaitingApproval && answered != status.since {
             answered = status.since;
             let says = Command::Approve("in the simulation".to_owned());
-            events.extend(command(release, &mut status, ("simulated", says), now).unwrap_or_default());
+            events
+                .extend(command(release, &mut status, &traffic.evidence, ("simulated", says), now).unwrap_or_default());
         }
         for event in events.iter().filter(|e| e.event != EventKind::Evidence && !e.reason.is_empty()) {
             let phase = format!("{:?}", event.phase);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serin_model::{Approval, Hook, HookCall, Hostname, Kayenta, Labels, OnDeadline, Query, Share};
+use serin_model::{Analysis, Approval, Hook, HookCall, Hostname, Kayenta, Labels, OnDeadline, Query, Share};
 
 use super::*;
 use crate::evidence::{Applied, Arm};
@@ -44,7 +44,7 @@ fn without_requests_nothing_moves_and_a_person_is_asked() {
     let events = world.run(&spec, &mut status, 2000);
     assert!(status.held && status.phase == Phase::Baking, "{:?}", status.phase);
     assert_eq!(events.last().unwrap().outcome, Some(crate::Outcome::Held));
-    command(&spec, &mut status, ("ann", Command::Promote { all: true }), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, ("ann", Command::Promote { all: true }), world.now).unwrap();
     world.run(&spec, &mut status, 100);
     assert_eq!(status.phase, Phase::Promoted);
 }
@@ -179,13 +179,13 @@ fn a_hook_that_was_left_behind_answers_for_no_other() {
     let (mut status, mut world) = (Status::default(), World::new(11));
     world.run(&spec, &mut status, 2);
     assert_eq!(status.phase, Phase::Before);
-    command(&spec, &mut status, ("ann", Command::Promote { all: false }), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, ("ann", Command::Promote { all: false }), world.now).unwrap();
     assert_eq!(status.phase, Phase::After);
     // Whichever it was, it was asked for at another time.
     for before in [true, false] {
         let hook = HookAt { step: 0, before, number: 0, since: status.since - 1 };
         let late = Command::Hooked { hook, result: Err("late".to_owned()) };
-        assert!(command(&spec, &mut status, ("hook", late), world.now).is_err());
+        assert!(command(&spec, &mut status, &world.evidence, ("hook", late), world.now).is_err());
     }
     assert_eq!((status.phase, status.hook), (Phase::After, Some(0)));
 }
@@ -234,12 +234,12 @@ fn the_next_version_takes_over_from_the_last_one() {
     // One that went back begins anew, with its traffic where it is.
     let third = Release { stable: labels("v4"), candidate: labels("v5"), ..first.clone() };
     changed(Some(&second), &third, &mut status, world.now);
-    command(&third, &mut status, ("ann", Command::Abort(String::new())), world.now).unwrap();
+    command(&third, &mut status, &world.evidence, ("ann", Command::Abort(String::new())), world.now).unwrap();
     world.run(&third, &mut status, 20);
     let again = Release { guard: Duration::from_secs(1), ..third.clone() };
     changed(Some(&third), &again, &mut status, world.now);
     assert_eq!((status.phase, status.target), (Phase::Pending, Target::Stable));
-    assert_eq!(status.former, [labels("v1"), labels("v3")]);
+    assert_eq!((status.holder.clone(), &status.former), (Some(labels("v4")), &vec![labels("v1"), labels("v3")]));
     let elsewhere = Release { host: Hostname::parse("ratings.default.svc.cluster.local").unwrap(), ..again.clone() };
     changed(Some(&again), &elsewhere, &mut status, world.now);
     assert_eq!(overlay(&elsewhere, &status), None);
@@ -323,6 +323,30 @@ fn the_way_back_needs_somebody_there() {
     world.evidence.stable_ready = 1;
     world.run(&spec, &mut status, 20);
     assert_eq!(status.phase, Phase::RolledBack, "{}", status.reason);
+
+    // Nor does it go on.
+    for on_deadline in [OnDeadline::Promote, OnDeadline::Abort] {
+        let worse = Release { analysis: Analysis { on_deadline, ..spec.analysis.clone() }, ..spec.clone() };
+        let (mut status, mut world) = (Status::of(&worse), World::new(17));
+        while status.phase != Phase::Baking {
+            world.tick(&worse, &mut status);
+        }
+        world.evidence.stable_ready = 0;
+        world.failing[1] = 0.5;
+        world.run(&worse, &mut status, 300);
+        assert_eq!(status.phase, Phase::Baking, "{}", status.reason);
+        assert!(status.reason.ends_with("no instance of the stable version is ready"), "{}", status.reason);
+    }
+}
+
+#[test]
+fn an_abort_before_it_began_moves_nothing_where_nobody_is() {
+    let spec = spec(&[20.0]);
+    let (mut status, mut world) = (Status::of(&spec), World::new(19));
+    world.evidence.stable_ready = 0;
+    world.run(&spec, &mut status, 3);
+    command(&spec, &mut status, &world.evidence, ("ann", Command::Abort(String::new())), world.now).unwrap();
+    assert_eq!((status.phase, overlay(&spec, &status)), (Phase::RolledBack, None));
 }
 
 #[test]
@@ -355,7 +379,7 @@ fn a_pause_holds_up_neither_the_judge_nor_the_clock() {
     while status.phase != Phase::WarmingUp {
         world.tick(&spec, &mut status);
     }
-    command(&spec, &mut status, ("ann", Command::Pause("a look".to_owned())), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, ("ann", Command::Pause("a look".to_owned())), world.now).unwrap();
     world.failing[1] = 0.5;
     world.run(&spec, &mut status, 60);
     assert_eq!(status.phase, Phase::RolledBack, "{}", status.reason);
@@ -365,7 +389,7 @@ fn a_pause_holds_up_neither_the_judge_nor_the_clock() {
     while status.phase != Phase::AwaitingApproval {
         world.tick(&spec, &mut status);
     }
-    command(&spec, &mut status, ("ann", Command::Pause("a look".to_owned())), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, ("ann", Command::Pause("a look".to_owned())), world.now).unwrap();
     world.run(&spec, &mut status, 300);
     assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "nobody approved in time"));
 
@@ -375,7 +399,7 @@ fn a_pause_holds_up_neither_the_judge_nor_the_clock() {
     while status.phase != Phase::Baking {
         world.tick(&spec, &mut status);
     }
-    command(&spec, &mut status, ("ann", Command::Pause("a look".to_owned())), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, ("ann", Command::Pause("a look".to_owned())), world.now).unwrap();
     world.run(&spec, &mut status, 300);
     assert_eq!(status.reason, "the time is up: no request reached the candidate");
 }
@@ -387,7 +411,7 @@ fn a_step_waits_for_every_proxy_but_the_way_back_does_not() {
     world.run(&spec, &mut status, 300);
     assert_eq!((status.phase, status.weights.applied), (Phase::Shifting, 0.0));
     assert!(status.reason.contains("slow"), "{}", status.reason);
-    command(&spec, &mut status, ("ann", Command::Abort("enough".to_owned())), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, ("ann", Command::Abort("enough".to_owned())), world.now).unwrap();
     assert_eq!(overlay(&spec, &status).unwrap().weight, Share::NONE, "at once");
     world.run(&spec, &mut status, 20);
     assert_eq!(status.phase, Phase::RolledBack);
@@ -411,15 +435,18 @@ fn consent_hooks_pauses_and_freezes() {
         }
     }
     assert_eq!(status.phase, Phase::AwaitingApproval, "{}", status.reason);
-    assert!(command(&spec, &mut status, ("ann", Command::Pause("lunch".to_owned())), world.now).is_ok());
-    command(&spec, &mut status, ("bob", Command::Approve("looks good".to_owned())), world.now).unwrap();
+    assert!(
+        command(&spec, &mut status, &world.evidence, ("ann", Command::Pause("lunch".to_owned())), world.now).is_ok()
+    );
+    command(&spec, &mut status, &world.evidence, ("bob", Command::Approve("looks good".to_owned())), world.now)
+        .unwrap();
     world.run(&spec, &mut status, 10);
     assert_eq!(status.phase, Phase::AwaitingApproval, "paused");
-    command(&spec, &mut status, ("ann", Command::Resume), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, ("ann", Command::Resume), world.now).unwrap();
     world.run(&spec, &mut status, 200);
     assert_eq!(status.phase, Phase::Promoted);
-    assert!(command(&spec, &mut status, ("ann", Command::Start), world.now).is_err());
-    command(&spec, &mut status, ("ann", Command::Undo("no".to_owned())), world.now).unwrap();
+    assert!(command(&spec, &mut status, &world.evidence, ("ann", Command::Start), world.now).is_err());
+    command(&spec, &mut status, &world.evidence, ("ann", Command::Undo("no".to_owned())), world.now).unwrap();
     world.run(&spec, &mut status, 20);
     assert_eq!(status.phase, Phase::RolledBack);
 
@@ -502,12 +529,12 @@ fn whatever_people_do_weights_stay_in_the_plan_and_an_abort_always_works() {
                 _ => None,
             };
             if let Some(says) = says {
-                let _ = command(&spec, &mut status, ("x", says), world.now);
+                let _ = command(&spec, &mut status, &world.evidence, ("x", says), world.now);
             }
             world.tick(&spec, &mut status);
         }
         let over = status.phase.is_final();
-        let aborted = command(&spec, &mut status, ("x", Command::Abort("x".to_owned())), world.now);
+        let aborted = command(&spec, &mut status, &world.evidence, ("x", Command::Abort("x".to_owned())), world.now);
         assert_eq!(aborted.is_ok(), !over, "seed {seed}");
         if !over {
             assert_eq!(overlay(&spec, &status).unwrap().weight, Share::NONE, "seed {seed}");

@@ -135,7 +135,9 @@ fn verify(text: &str, wanted: usize) -> Result<Whole, String> {
         let mut value: Value = serde_json::from_str(line).map_err(|e| format!("line {count} cannot be read: {e}"))?;
         let own = value.as_object_mut().and_then(|o| o.remove("hash"));
         let own = own.and_then(|h| h.as_str().map(str::to_owned)).unwrap_or_default();
-        let hashed = line.rsplit_once(HASH).map_or_else(String::new, |(text, _)| format!("{text}}}"));
+        // Nothing may stand behind the hash.
+        let hashed =
+            line.strip_suffix(&format!("{HASH}{own}\"}}")).map_or_else(String::new, |text| format!("{text}}}"));
         if value["before"] != json!(whole.hash) || value["number"] != json!(count) {
             return Err(format!("line {count} does not follow the one before: something was taken out or put in"));
         }
@@ -173,6 +175,8 @@ mod tests {
         assert_eq!((numbers(2), numbers(9).len()), (vec![json!(4), json!(5)], 5));
         let whole = audit.lines.concat();
         assert!(verify(&whole.replace("\"n\":3", "\"n\":4"), 0).unwrap_err().contains("line 4 was changed"));
+        let behind = whole.replacen("\"}\n", "\",\"who\":\"eve\"}\n", 1);
+        assert!(verify(&behind, 0).unwrap_err().contains("line 1 was changed"));
         let without: String = audit.lines.iter().enumerate().filter(|(i, _)| *i != 2).map(|(_, l)| l.clone()).collect();
         assert!(verify(&without, 0).unwrap_err().contains("line 3"));
     }

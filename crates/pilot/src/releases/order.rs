@@ -19,7 +19,7 @@ pub(super) enum Wait {
 }
 
 /// Another release of the same host that is under way.
-pub(super) fn running<'a>(entries: &'a Entries, name: &ObjectName) -> Option<&'a ObjectName> {
+fn running<'a>(entries: &'a Entries, name: &ObjectName) -> Option<&'a ObjectName> {
     let runs = |s: &Status| s.phase != Phase::Pending && !s.phase.is_final();
     others(entries, name).find(|(_, e)| runs(&e.status)).map(|(n, _)| n)
 }
@@ -66,8 +66,9 @@ pub(super) fn replaces(entries: &Entries, name: &ObjectName) -> Option<ObjectNam
     let wants = |e: &&Entry| e.status.phase == Phase::Pending && e.spec.supersede == Supersede::Replace;
     let entry = entries.get(name).filter(wants)?;
     let other = running(entries, name)?;
-    let goes = entries.get(other).is_some_and(|e| e.status.phase == Phase::RollingBack);
-    (!goes && train_before(entries, name, entry).is_none()).then(|| other.clone())
+    // It leaves the traffic with its stable version, from which the new one must begin.
+    let ends = |e: &Entry| e.status.phase != Phase::RollingBack && e.spec.stable == entry.spec.stable;
+    (entries.get(other).is_some_and(ends) && train_before(entries, name, entry).is_none()).then(|| other.clone())
 }
 
 /// The others of a release's train.

@@ -25,7 +25,11 @@ pub(super) fn metrics(entries: &[Entry], ends: &Ends) -> String {
     });
     let duration = |e: &Entry| {
         let until = if e.status.phase.is_final() { e.status.since } else { now() };
-        if e.status.phase == Phase::Pending { 0.0 } else { until.saturating_sub(e.status.started) as f64 / 1000.0 }
+        if e.status.phase == Phase::Pending || e.status.started == 0 {
+            0.0
+        } else {
+            until.saturating_sub(e.status.started) as f64 / 1000.0
+        }
     };
     let flag = |on: bool| f64::from(u8::from(on));
     let families: [(&str, &str, Lines); 9] = [

@@ -88,7 +88,7 @@ impl World {
         for action in &actions {
             let (Action::Hook(hook), Some(result)) = (*action, self.hook.clone()) else { continue };
             let says = Command::Hooked { hook, result };
-            events.extend(command(spec, status, ("hook", says), self.now).unwrap());
+            events.extend(command(spec, status, &self.evidence, ("hook", says), self.now).unwrap());
         }
         let (weight, weights) = (overlay(spec, status).map(|o| o.weight), status.weights);
         assert!((0.0..=100.0).contains(&weights.configured) && weights.applied <= 100.0);
