@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use super::options::{DataPlane, DemoOptions};
 use super::processes::Part;
@@ -26,6 +26,8 @@ pub(super) struct Plan {
     pub(super) registry: PathBuf,
     /// Bootstraps and the like.
     pub(super) scratch: PathBuf,
+    /// What keeps others from the ports.
+    _ports: Vec<TcpListener>,
 }
 
 /// The entrance.
@@ -140,6 +142,7 @@ impl Plan {
             rules: rules.to_path_buf(),
             registry,
             scratch: scratch.to_path_buf(),
+            _ports: ports.guards,
         })
     }
 
@@ -178,23 +181,28 @@ fn gateway_ports(rules: &Path) -> BTreeSet<u16> {
 /// Hands out ports and makes sure that they are free.
 struct Ports {
     free: bool,
+    /// The next one to try, and where its block ends.
     next: u16,
+    end: u16,
+    /// The first port of each block that is taken.
+    guards: Vec<TcpListener>,
 }
 
 /// Below the range from which kernels take ports for outgoing connections.
 const FREE_PORTS: std::ops::Range<u16> = 16_000..32_000;
 
+/// Ports of a block. Who listens on the first one has all of them: another demo that begins at the same time takes other blocks.
+const BLOCK: u16 = 160;
+
 impl Ports {
     fn new(free: bool) -> Self {
-        let seed = std::process::id().wrapping_mul(2_654_435_761)
-            ^ std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
-        let span = u32::from(FREE_PORTS.end - FREE_PORTS.start);
-        Self { free, next: FREE_PORTS.start + (seed % span) as u16 }
+        Self { free, next: 0, end: 0, guards: Vec::new() }
     }
 
     fn take(&mut self, wanted: u16, purpose: &str) -> anyhow::Result<SocketAddr> {
+        let local = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         if !self.free {
-            let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), wanted);
+            let address = local(wanted);
             if let Err(error) = TcpListener::bind(address) {
                 bail!(
                     "port {wanted}, for {purpose}, cannot be used ({error}): end what uses it, or start the demo with --free-ports"
@@ -202,13 +210,29 @@ impl Ports {
             }
             return Ok(address);
         }
-        for _ in FREE_PORTS {
-            self.next = if self.next + 1 >= FREE_PORTS.end { FREE_PORTS.start } else { self.next + 1 };
-            let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.next);
-            if TcpListener::bind(address).is_ok() {
-                return Ok(address);
+        loop {
+            while self.next < self.end {
+                let address = local(self.next);
+                self.next += 1;
+                if TcpListener::bind(address).is_ok() {
+                    return Ok(address);
+                }
             }
+            self.claim().with_context(|| format!("no free port for {purpose}"))?;
         }
-        bail!("no free port for {purpose}");
+    }
+
+    /// Takes another block, wherever one is free.
+    fn claim(&mut self) -> Option<()> {
+        let blocks = (FREE_PORTS.end - FREE_PORTS.start) / BLOCK;
+        let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+        let first = (seed.wrapping_add(std::process::id()) % u32::from(blocks)) as u16;
+        (0..blocks).find_map(|n| {
+            let start = FREE_PORTS.start + (first + n) % blocks * BLOCK;
+            let guard = TcpListener::bind((Ipv4Addr::LOCALHOST, start)).ok()?;
+            self.guards.push(guard);
+            (self.next, self.end) = (start + 1, start + BLOCK);
+            Some(())
+        })
     }
 }
