@@ -106,16 +106,7 @@ pub fn command(
             run.status.paused = None;
             run.status.go = true;
             says(&mut run, format!("{who} promotes it{}", if all { " to the end" } else { "" }));
-            match phase {
-                Phase::Promoting => {}
-                Phase::Guarding => run.enter(Phase::Promoted, "somebody promoted it"),
-                Phase::Pending if !all => {}
-                _ if all => {
-                    run.set_out();
-                    run.promote();
-                }
-                _ => run.end_step(),
-            }
+            promote(&mut run, all);
         }
         Command::Abort(why) => {
             says(&mut run, because(who, "aborts it", &why));
@@ -146,6 +137,20 @@ pub fn command(
         }
     }
     Ok(run.events)
+}
+
+/// Passes over what is in the way of the next step, or of the end.
+fn promote(run: &mut Run<'_>, all: bool) {
+    match run.status.phase {
+        Phase::Promoting => {}
+        Phase::Guarding => run.enter(Phase::Promoted, "somebody promoted it"),
+        Phase::Pending if !all => {}
+        _ if all => {
+            run.set_out();
+            run.promote();
+        }
+        _ => run.end_step(),
+    }
 }
 
 /// Whether a release that has not begun could begin now, by itself and by its evidence.

@@ -8,6 +8,7 @@ mod compare;
 mod connection_h1;
 mod connection_h2;
 mod date;
+mod deadlines;
 mod filters;
 mod finish;
 mod follow;

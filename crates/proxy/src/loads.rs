@@ -30,11 +30,13 @@ pub(crate) struct Loads {
     state: State,
     /// By the endpoint's number.
     told: HashMap<u64, Told>,
+    /// The clusters that were asked for last; `None` is all.
+    asked: Option<HashSet<String>>,
 }
 
 impl Loads {
     pub(crate) fn new(store: SharedStore, state: State) -> Self {
-        Self { store, state, told: HashMap::new() }
+        Self { store, state, told: HashMap::new(), asked: None }
     }
 
     fn clusters(&self) -> Vec<Arc<ClusterRuntime>> {
@@ -58,13 +60,16 @@ impl Measure for Loads {
         self.told.retain(|id, _| present.contains(id));
         let wanted = clusters.iter().filter(|c| names.is_none_or(|names| names.contains(&c.config.name)));
         let mut loads = Vec::new();
+        let before = std::mem::replace(&mut self.asked, names.map(|names| names.iter().cloned().collect()));
         for cluster in wanted {
             let parts: Vec<Part> = cluster
                 .members
                 .iter()
                 .filter_map(|member| part(member, self.told.entry(member.host.id).or_default()))
                 .collect();
-            if !parts.is_empty() {
+            // What was sent to a cluster before anybody asked for it is nobody's.
+            let is_new = before.as_ref().is_some_and(|before| !before.contains(&cluster.config.name));
+            if !parts.is_empty() && !is_new {
                 loads.push(Load {
                     cluster: cluster.config.name.clone(),
                     service: service(cluster),

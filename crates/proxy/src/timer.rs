@@ -16,12 +16,17 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(crate) struct Timers {
     /// When something last happened here. Silence is measured from it, so that waiting needs no look at the clock.
     now: Cell<Instant>,
+    /// When the request at hand had been received whole.
+    received: Cell<Option<Instant>>,
+    /// When its try at hand had a connection.
+    connected: Cell<Option<Instant>>,
     alarm: Alarm,
 }
 
 impl Timers {
     pub(crate) fn new() -> Self {
-        Self { now: Cell::new(Instant::now()), alarm: Alarm::default() }
+        let (received, connected) = (Cell::new(None), Cell::new(None));
+        Self { now: Cell::new(Instant::now()), received, connected, alarm: Alarm::default() }
     }
 
     /// Looks at the clock.
@@ -34,6 +39,26 @@ impl Timers {
     /// The time of the last [`tick`](Self::tick).
     pub(crate) fn last(&self) -> Instant {
         self.now.get()
+    }
+
+    /// When the request at hand had been received whole.
+    pub(crate) fn received(&self) -> Option<Instant> {
+        self.received.get()
+    }
+
+    /// Begins a request, of which this is known.
+    pub(crate) fn set_received(&self, received: Option<Instant>) {
+        self.received.set(received);
+    }
+
+    /// When the try at hand could begin to wait for its answer: it has a connection, and the request has been received.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        Some(self.received.get()?.max(self.connected.get()?))
+    }
+
+    /// The try at hand has a connection, or is looking for one.
+    pub(crate) fn set_connected(&self, connected: Option<Instant>) {
+        self.connected.set(connected);
     }
 
     /// The output, or `None` when nothing happened for `limit` (zero is no limit); every tick meanwhile begins the time
@@ -63,7 +88,16 @@ impl Timers {
         until: Option<Instant>,
         future: Pin<&mut F>,
     ) -> impl Future<Output = Option<F::Output>> {
-        self.alarm.race(move || until, future)
+        self.limited(move || until, future)
+    }
+
+    /// The output, or `None` when that time passes first, which what happens meanwhile may set or change.
+    pub(crate) fn limited<F: Future>(
+        &self,
+        until: impl Fn() -> Option<Instant>,
+        future: Pin<&mut F>,
+    ) -> impl Future<Output = Option<F::Output>> {
+        self.alarm.race(until, future)
     }
 }
 
@@ -98,7 +132,7 @@ fn sleep(until: Instant) -> Pin<Box<Sleep>> {
 }
 
 impl Alarm {
-    /// The output, or `None` when `until`, which may grow, passes first. Waits may be nested, as long as they belong to
+    /// The output, or `None` when `until`, which may change, passes first. Waits may be nested, as long as they belong to
     /// one task: each sets the alarm to its own time when that is the earlier one.
     fn race<F: Future>(
         &self,

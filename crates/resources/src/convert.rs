@@ -125,8 +125,12 @@ pub(crate) fn body_format(
     Ok((format, kind.to_owned()))
 }
 
+/// Protobuf's longest duration, in seconds.
+const LONGEST: u64 = 315_576_000_000;
+
 pub(crate) fn duration(value: &wkt::Duration, path: &Path<'_>) -> Result<Duration, Error> {
     match (u64::try_from(value.seconds), u32::try_from(value.nanos)) {
+        (Ok(seconds), Ok(_)) if seconds > LONGEST => Err(path.error("must not be longer than 10,000 years")),
         (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Ok(Duration::new(seconds, nanos)),
         _ => Err(path.error("must not be negative")),
     }

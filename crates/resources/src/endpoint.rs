@@ -187,6 +187,10 @@ fn decode_group(
         supported: locality, lb_endpoints, load_balancing_weight, priority;
         ignored: metadata, proximity;
         refused: lb_config);
+    // Envoy: PGV, at most 128. Everything below a priority is looked at.
+    if group.priority > 128 {
+        return Err(path.field("priority").error("must not be greater than 128"));
+    }
     let locality = group.locality.as_ref().map(convert::locality);
     let list_path = path.field("lb_endpoints");
     for (i, item) in group.lb_endpoints.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! One try: choose an endpoint, get a connection, send the request, wait for the head of the answer.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,8 +13,10 @@ use serin_http1::{Limits, RequestHead, ResponseHead, Scan, parse_response};
 use serin_http2::StreamError;
 use serin_traffic::balance::Wish;
 use serin_traffic::outcome::Outcome;
+use serin_traffic::router::is_grpc;
 
 use super::body::RequestBody;
+use super::finish::is_server_error;
 use super::forward::{Side, upload};
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Host, Permit};
@@ -79,11 +82,15 @@ pub(crate) struct InFlight {
     choice: usize,
     worker: usize,
     stream: Option<H2Stream>,
+    /// Whether it is a call, which its trailers decide.
+    is_call: bool,
+    /// Whether they are still to come.
+    open: Cell<bool>,
 }
 
 impl InFlight {
-    fn new(worker: usize, cluster: &Rc<LocalCluster>, choice: usize) -> Self {
-        let new = Self { cluster: cluster.clone(), choice, worker, stream: None };
+    fn new(worker: usize, cluster: &Rc<LocalCluster>, choice: usize, is_call: bool) -> Self {
+        let new = Self { cluster: cluster.clone(), choice, worker, stream: None, is_call, open: Cell::new(false) };
         new.host(metric::host::RQ_TOTAL, 1);
         new.host(metric::host::RQ_ACTIVE, 1);
         cluster.state.stats.add(worker, metric::cluster::RQ_TOTAL, 1);
@@ -119,11 +126,14 @@ impl InFlight {
         }
         let stats = &self.cluster.state.stats;
         match outcome {
-            Outcome::Response { status, .. } => {
+            Outcome::Response { status, grpc } => {
                 stats.add(self.worker, metric::cluster::RQ_COMPLETED, 1);
                 stats.add(self.worker, metric::class(metric::cluster::RQ_1XX, status), 1);
-                let index = if status < 500 { metric::host::RQ_SUCCESS } else { metric::host::RQ_ERROR };
-                self.host(index, 1);
+                if self.is_call && status < 500 && grpc.is_none() {
+                    self.open.set(true);
+                } else {
+                    self.succeeded(status < 500 && !is_server_error(grpc));
+                }
             }
             Outcome::Timeout => {
                 self.host(metric::host::RQ_TIMEOUT, 1);
@@ -138,6 +148,17 @@ impl InFlight {
         }
     }
 
+    fn succeeded(&self, good: bool) {
+        self.host(if good { metric::host::RQ_SUCCESS } else { metric::host::RQ_ERROR }, 1);
+    }
+
+    /// A call's trailers have come, or should have (Envoy counts a call by what its status is in HTTP).
+    pub(crate) fn ended(&self, grpc: Option<u32>) {
+        if self.open.take() {
+            self.succeeded(grpc.is_some() && !is_server_error(grpc));
+        }
+    }
+
     /// Counts a try that ended because its client did.
     pub(crate) fn cancelled(&self) {
         self.cluster.state.stats.add(self.worker, metric::cluster::RQ_CANCELLED, 1);
@@ -146,6 +167,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.ended(None);
         self.host(metric::host::RQ_ACTIVE, u64::MAX);
         self.cluster.state.stats.sub(self.worker, metric::cluster::RQ_ACTIVE);
     }
@@ -221,7 +243,8 @@ impl Attempt<'_> {
         };
         let pooled = pool.checkout(self.h2);
         if let Some(connection) = pooled {
-            let in_flight = InFlight::new(self.worker.id, self.cluster, choice);
+            body.timers.set_connected(Some(body.timers.last()));
+            let in_flight = self.in_flight(choice);
             let usage = if let Upstream::H2(c) = &connection { Some(c.usage.clone()) } else { None };
             let outcome = self.exchange(connection, in_flight, body).await;
             let died = usage.is_none_or(|u| !u.is_usable());
@@ -233,16 +256,24 @@ impl Attempt<'_> {
                 return outcome;
             }
             body.rewind();
+            body.timers.set_connected(None);
         }
-        let in_flight = InFlight::new(self.worker.id, self.cluster, choice);
+        let in_flight = self.in_flight(choice);
         let connection = if self.h2 { self.shared(host, pool) } else { self.own(host, pool).await };
         match connection {
-            Ok(connection) => self.exchange(connection, in_flight, body).await,
+            Ok(connection) => {
+                body.timers.set_connected(Some(body.timers.tick()));
+                self.exchange(connection, in_flight, body).await
+            }
             Err(outcome) => {
                 in_flight.outcome(outcome);
                 Err(outcome.into())
             }
         }
+    }
+
+    fn in_flight(&self, choice: usize) -> InFlight {
+        InFlight::new(self.worker.id, self.cluster, choice, is_grpc(self.head))
     }
 
     /// An HTTP/2 connection that others may use too.

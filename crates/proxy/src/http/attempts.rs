@@ -9,17 +9,17 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use serin_http1::encode::decimal;
-use serin_http1::{RequestHead, Version};
+use serin_http1::{RequestHead, ResponseHead, Version};
 use serin_resources::retry::RetryPolicy;
 use serin_resources::route::{Forward, HostRewrite};
 use serin_traffic::balance::Wish;
 use serin_traffic::outcome::Outcome;
-use serin_traffic::{retry, timeout};
-use tokio::task::JoinSet;
+use serin_traffic::retry;
 use tokio::time::Instant;
 
 use super::attempt::{Answer, Attempt, Failure, choose};
 use super::body::RequestBody;
+use super::deadlines::Deadlines;
 use super::finish::Record;
 use super::forward::Side;
 use super::local_reply::LocalReply;
@@ -28,32 +28,6 @@ use crate::metric;
 use crate::runtime::{ClusterRuntime, Host, Permit};
 use crate::timer::Timers;
 use crate::worker::LocalCluster;
-
-/// When a request is given up.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadlines {
-    /// When it must have been answered whole.
-    answer: Option<Instant>,
-    /// When its stream ends, however lively it is.
-    stream: Option<Instant>,
-}
-
-impl Deadlines {
-    pub(crate) fn of(stages: &Stages<'_>, forward: &Forward, head: &RequestHead, now: Instant) -> Self {
-        let limits = timeout::of_request(forward, head, stages.asked.internal, stages.http.timeouts.max_stream);
-        Self { answer: limits.answer.map(|d| now + d), stream: limits.stream.map(|d| now + d) }
-    }
-
-    /// The earlier of the two.
-    pub(crate) fn first(self) -> Option<Instant> {
-        self.answer.into_iter().chain(self.stream).min()
-    }
-
-    /// Whether the stream's end comes first.
-    fn ends_stream(self) -> bool {
-        self.stream.is_some() && self.first() == self.stream
-    }
-}
 
 /// What an endpoint is chosen by.
 pub(super) struct Target<'a> {
@@ -72,7 +46,6 @@ pub(super) async fn run(
     let hedged = hedges(stages, head);
     let policy = policy(stages, head);
     let policy = policy.as_deref();
-    let deadline = deadlines.first();
     let tries = Tries { stages, forward, cluster, deadlines, policy, retries: 0, tried: Vec::new(), hedged: false };
     if policy.is_some() || head.is_idempotent() || forward.internal_redirect.is_some() {
         body.keep();
@@ -81,9 +54,7 @@ pub(super) async fn run(
     if let Some(per_try) = policy.and_then(|p| p.per_try_timeout).filter(|_| hedged && !stages.asked.websocket)
         && hedge::is_whole(stages.framing, body).await
     {
-        let (running, permits) = (JoinSet::new(), Vec::new());
-        let tries = Tries { hedged: true, ..tries };
-        let race = hedge::Race { tries, target: destination, per_try, h2, running, next: None, again: None, permits };
+        let race = hedge::Race::new(Tries { hedged: true, ..tries }, destination, per_try, h2);
         return Box::pin(race.run(head, body, record)).await;
     }
     let mut tries = tries;
@@ -104,7 +75,7 @@ pub(super) async fn run(
         };
         let Some(host) = cluster.hosts.get(choice).map(|local| &local.host) else { return Err(None) };
         record.endpoint(choice, host.address);
-        tries.announce(head, choice, record.attempts, body.timers.last());
+        tries.announce(head, choice, record.attempts, body.timers);
         let attempt = Attempt {
             worker,
             cluster,
@@ -115,10 +86,11 @@ pub(super) async fn run(
             high,
             idle,
         };
-        let per_try = policy.and_then(|p| p.per_try_timeout).map(|d| body.timers.last() + d);
+        let per_try = policy.and_then(|p| p.per_try_timeout);
         let timers = body.timers;
         let began = cluster.clock();
-        let (result, whole) = bounded(timers, pin!(attempt.run(choice, body)), per_try, deadline).await;
+        timers.set_connected(None);
+        let (result, whole) = bounded(timers, pin!(attempt.run(choice, body)), per_try, deadlines).await;
         drop(repeating.take());
         let outcome = match &result {
             Some(Ok(answer)) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
@@ -126,7 +98,7 @@ pub(super) async fn run(
             Some(Err(Failure::Client)) => return Err(None),
             Some(Err(Failure::Stalled(side))) => return Err(Some(stalled(*side))),
             Some(Err(Failure::Malformed)) => return Err(Some(bad_request())),
-            None if whole && deadlines.ends_stream() => return Err(Some(ended())),
+            None if whole && deadlines.ends_stream(timers) => return Err(Some(ended())),
             None => tries.timed_out(host, whole),
         };
         cluster.took(choice, began, outcome);
@@ -138,7 +110,7 @@ pub(super) async fn run(
             tries.tried.push(host.id);
             priorities = tries.priorities();
             body.rewind();
-            tries.wait(wait).await?;
+            tries.wait(wait, body).await?;
             body.timers.tick();
             continue;
         }
@@ -188,14 +160,16 @@ impl Tries<'_> {
     }
 
     /// Tells the upstream which try this is, and how long it may take.
-    fn announce(&self, head: &mut RequestHead, choice: usize, attempt: u32, now: Instant) {
+    fn announce(&self, head: &mut RequestHead, choice: usize, attempt: u32, timers: &Timers) {
         let mut digits = [0u8; 20];
         if self.stages.place.host.config.include_attempt_count {
             head.fields.set("x-envoy-attempt-count", decimal(attempt.into(), &mut digits));
         }
         if !self.stages.http.suppress_envoy_headers {
             let per_try = self.policy.filter(|_| !self.hedged).and_then(|p| p.per_try_timeout);
-            let left = self.deadlines.answer.map(|d| d.saturating_duration_since(now));
+            let since = self.deadlines.since(timers);
+            let passed = since.map_or(Duration::ZERO, |since| timers.last().saturating_duration_since(since));
+            let left = self.deadlines.answer.map(|limit| limit.saturating_sub(passed));
             let expected = [per_try, left].into_iter().flatten().min();
             if let Some(expected) = expected {
                 let value = decimal((expected.as_millis() as u64).max(1), &mut digits);
@@ -230,6 +204,13 @@ impl Tries<'_> {
             }
             return None;
         }
+        self.another(head, body)
+    }
+
+    /// Whether there may be another try, whatever became of the last one.
+    fn another(&mut self, head: Option<&ResponseHead>, body: &RequestBody<'_>) -> Option<(Permit, Duration)> {
+        let policy = self.policy?;
+        let stats = &self.cluster.state.stats;
         if self.retries >= policy.attempts {
             stats.add(self.worker(), metric::cluster::RQ_RETRY_LIMIT_EXCEEDED, 1);
             return None;
@@ -278,29 +259,39 @@ impl Tries<'_> {
 
     fn timed_out(&self, host: &Host, whole: bool) -> Outcome {
         let index = if whole { metric::cluster::RQ_TIMEOUT } else { metric::cluster::RQ_PER_TRY_TIMEOUT };
-        self.cluster.state.stats.add(self.worker(), index, 1);
-        host.stats.add(self.worker(), metric::host::RQ_TIMEOUT, 1);
-        host.stats.add(self.worker(), metric::host::RQ_ERROR, 1);
+        self.count_timeout(host, index);
         self.cluster.note(host, Outcome::Timeout);
         Outcome::Timeout
     }
 
-    async fn wait(&self, wait: Duration) -> Result<(), Option<LocalReply>> {
+    fn count_timeout(&self, host: &Host, index: usize) {
+        self.cluster.state.stats.add(self.worker(), index, 1);
+        host.stats.add(self.worker(), metric::host::RQ_TIMEOUT, 1);
+        host.stats.add(self.worker(), metric::host::RQ_ERROR, 1);
+    }
+
+    /// Waits before another try, unless the time is up before, or the client goes.
+    async fn wait(&self, wait: Duration, body: &mut RequestBody<'_>) -> Result<(), Option<LocalReply>> {
+        let timers = body.timers;
         let stats = &self.cluster.state.stats;
         stats.add(self.worker(), metric::cluster::RQ_RETRY, 1);
         let until = Instant::now() + wait;
-        if let Some(deadline) = self.deadlines.first().filter(|d| until >= *d) {
-            tokio::time::sleep_until(deadline).await;
-            if self.deadlines.ends_stream() {
-                return Err(Some(ended()));
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let deadline = self.deadlines.first(timers).filter(|d| until >= *d);
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline.unwrap_or(until)) => {}
+            () = body.abandoned() => return Err(None),
+        }
+        match deadline {
+            None => Ok(()),
+            Some(_) if self.deadlines.ends_stream(timers) => Err(Some(ended())),
+            Some(_) => {
+                stats.add(self.worker(), metric::cluster::RQ_TIMEOUT, 1);
+                Err(Some(failed((Outcome::Timeout, true), self.cluster, self.worker())))
             }
-            stats.add(self.worker(), metric::cluster::RQ_TIMEOUT, 1);
-            return Err(Some(failed((Outcome::Timeout, true), self.cluster, self.worker())));
         }
-        if !wait.is_zero() {
-            tokio::time::sleep_until(until).await;
-        }
-        Ok(())
     }
 }
 
@@ -326,17 +317,18 @@ pub(super) fn admit(cluster: &ClusterRuntime, high: bool, worker: usize) -> Resu
     cluster.permit_request(high).ok_or_else(|| Some(failed((Outcome::Overflow, false), cluster, worker)))
 }
 
-/// The output unless the earlier of the two times comes first; the flag tells whether it was `deadline`.
+/// The output unless the try's time or the request's is up first; the flag tells whether it was the request's.
 async fn bounded<F: Future>(
     timers: &Timers,
     future: Pin<&mut F>,
-    per_try: Option<Instant>,
-    deadline: Option<Instant>,
+    per_try: Option<Duration>,
+    deadlines: Deadlines,
 ) -> (Option<F::Output>, bool) {
-    let until = [per_try, deadline].into_iter().flatten().min();
-    match timers.until(until, future).await {
+    let of_try = || Some(timers.waits_since()? + per_try?);
+    let until = || [of_try(), deadlines.first(timers)].into_iter().flatten().min();
+    match timers.limited(until, future).await {
         Some(output) => (Some(output), false),
-        None => (None, deadline.is_some_and(|d| Some(d) <= until)),
+        None => (None, deadlines.first(timers).is_some_and(|d| Some(d) <= until())),
     }
 }
 

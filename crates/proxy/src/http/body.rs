@@ -84,6 +84,7 @@ impl<'a> RequestBody<'a> {
             Source::H2(reader) => reader.is_ended(),
             Source::Copy(copy) => copy.is_empty(),
         };
+        timers.set_received(finished.then(|| timers.last()));
         Self {
             source,
             kept: Vec::new(),
@@ -134,6 +135,16 @@ impl<'a> RequestBody<'a> {
         }
     }
 
+    /// How many of the kept pieces were taken.
+    pub(crate) fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Goes on after so many of the kept pieces; only for a body that was received whole.
+    pub(crate) fn resume(&mut self, position: usize) {
+        self.position = position.min(self.kept.len());
+    }
+
     /// Sends nothing of it any more; only for a body that was received whole.
     pub(crate) fn drop_all(&mut self) {
         self.kept.clear();
@@ -154,13 +165,18 @@ impl<'a> RequestBody<'a> {
                 self.copies.retain(|copy| copy.put(bytes));
             }
             Take::Frame(Frame::Trailers(_)) => self.lost = true,
-            Take::End => {
-                self.finished = true;
-                self.copies.drain(..).for_each(Copier::end);
-            }
+            Take::End => self.end(),
             Take::Wait => {}
         }
         Ok(taken)
+    }
+
+    /// All of it has come.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.finished, true) {
+            self.timers.set_received(Some(self.timers.tick()));
+        }
+        self.copies.drain(..).for_each(Copier::end);
     }
 
     fn remember(&mut self, bytes: &Bytes) {
@@ -190,11 +206,6 @@ impl<'a> RequestBody<'a> {
             self.copies.push(Copier(shared.clone()));
         }
         BodyCopy(shared)
-    }
-
-    /// Whether all of it was taken.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.finished
     }
 
     /// Receives the whole body, if it is not longer than that, and keeps it.
@@ -228,8 +239,7 @@ impl<'a> RequestBody<'a> {
                 }
                 Ok(Take::Frame(Frame::Trailers(_))) => self.lost = true,
                 Ok(Take::End) => {
-                    self.finished = true;
-                    self.copies.drain(..).for_each(Copier::end);
+                    self.end();
                     self.position = 0;
                     return Some(Gathered::Whole(self.kept_bytes as u64));
                 }
@@ -286,6 +296,8 @@ enum Copied {
 struct Shared {
     queue: RefCell<VecDeque<Bytes>>,
     queued: Cell<usize>,
+    /// Nobody reads it any more.
+    unread: Cell<bool>,
     state: Cell<Copied>,
     wake: Notify,
 }
@@ -297,7 +309,7 @@ impl Copier {
     /// False when the copy is given up.
     fn put(&self, bytes: &Bytes) -> bool {
         let queued = self.0.queued.get() + bytes.len();
-        if queued > COPIED {
+        if queued > COPIED || self.0.unread.get() {
             return false;
         }
         self.0.queued.set(queued);
@@ -322,6 +334,13 @@ impl Drop for Copier {
 
 /// The reading end of a copy.
 pub(crate) struct BodyCopy(Rc<Shared>);
+
+impl Drop for BodyCopy {
+    fn drop(&mut self) {
+        self.0.unread.set(true);
+        self.0.queue.borrow_mut().clear();
+    }
+}
 
 impl BodyCopy {
     fn is_empty(&self) -> bool {

@@ -231,6 +231,11 @@ impl Record {
         }
     }
 
+    /// The status of a call, once it is known.
+    pub(crate) fn grpc_status(&self) -> Option<u32> {
+        self.grpc_status.map(u32::from)
+    }
+
     fn tally(&self, took: Duration) {
         let Some(Asked { cluster, last, .. }) = &self.peer else { return };
         let member = last.and_then(|choice| cluster.members.get(choice));

@@ -187,9 +187,13 @@ pub(crate) async fn stream(
     }
 }
 
-/// Reads an answer to its end past a tap and throws it away, while the rest of the request still goes up: the gRPC status of its
-/// trailers, if they have one; nothing when it breaks off.
-pub(super) async fn discard(answer: &mut Answer, body: &mut RequestBody<'_>, tap: Option<&Tap>) -> Option<Option<u32>> {
+/// Reads an answer to its end past a tap and throws it away, while the rest of the request still goes up: how that ended, and the
+/// gRPC status of its trailers, if they have one.
+pub(super) async fn discard(
+    answer: &mut Answer,
+    body: &mut RequestBody<'_>,
+    tap: Option<&Tap>,
+) -> (Moved, Option<u32>) {
     let mut status = None;
     loop {
         match answer.exchange.sides().0.take() {
@@ -197,25 +201,26 @@ pub(super) async fn discard(answer: &mut Answer, body: &mut RequestBody<'_>, tap
             Ok(Take::Frame(Frame::Trailers(trailers))) => {
                 status = trailers.get_str("grpc-status").and_then(|s| s.parse().ok());
             }
-            Ok(Take::End) => return answer.request_done.then_some(status),
+            Ok(Take::End) if answer.request_done => return (Moved::Complete, status),
+            Ok(Take::End) => return (Moved::Early, status),
             Ok(Take::Wait) => {
                 let (mut reader, mut upstream) = answer.exchange.sides();
                 tokio::select! {
                     biased;
                     filled = reader.fill() => {
                         if filled.is_err() {
-                            return None;
+                            return (Moved::UpstreamGone, status);
                         }
                     }
                     pumped = pump(body, &mut upstream), if !answer.request_done => {
                         answer.request_done = true;
-                        if pumped.is_err() {
-                            return None;
+                        if pumped.is_err_and(|e| e.side() == Side::Client) {
+                            return (Moved::ClientGone, status);
                         }
                     }
                 }
             }
-            Err(_) => return None,
+            Err(_) => return (Moved::UpstreamGone, status),
         }
     }
 }

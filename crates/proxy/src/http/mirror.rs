@@ -1,7 +1,7 @@
 //! Copies of requests to other clusters. Nobody waits for their answers, and nothing of theirs reaches the client.
 //! Source: Envoy, "Traffic shadowing": the copy's authority gets `-shadow`, ports kept.
 
-use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,10 @@ use super::attempts::grpc_status;
 use super::body::{BodyCopy, RequestBody, Source};
 use super::compare::{Pair, Tap};
 use super::finish::is_server_error;
+use super::forward::Moved;
 use super::stage::Stages;
 use super::{forward, request, respond};
+use crate::metric;
 use crate::timer::Timers;
 use crate::worker::{LocalCluster, Worker};
 
@@ -84,49 +86,74 @@ fn send(
     }
     header_edit::to_request(&mirror.headers, &mut copy, &Nothing);
     let (context, framing, body) = (stages.context.clone(), stages.framing, body.copy());
-    let of = (cluster, pair);
     tokio::task::spawn_local(async move {
-        let worker = &context.worker;
-        let began = worker.state.reports_loads().then(Instant::now);
-        let chosen = Cell::new(None);
-        let exchange = exchange(worker, &of, &chosen, (&copy, framing, body));
-        let good = tokio::time::timeout(limit, exchange).await.unwrap_or(false);
-        // Who mirrors to a new version wants to know how it does; one that hangs does badly.
-        if let (Some(began), Some(local)) = (began, chosen.get().and_then(|choice| of.0.hosts.get(choice))) {
-            local.host.first_attempt(worker.id, began.elapsed(), !good);
-        }
+        let shadow = Shadow { worker: &context.worker, cluster: &cluster, pair: pair.as_ref(), head: &copy };
+        shadow.run((framing, body), limit).await;
     });
 }
 
-/// Makes the request and throws the answer away, once it was compared; whether it was a good one.
-async fn exchange(
-    worker: &Rc<Worker>,
-    (cluster, pair): &(Rc<LocalCluster>, Option<Rc<Pair>>),
-    chosen: &Cell<Option<usize>>,
-    (head, framing, body): (&RequestHead, Framing, BodyCopy),
-) -> bool {
-    let Some(_permit) = cluster.permit_request(false) else { return false };
-    let h2 = cluster.config.protocol.is_h2(head.version == Version::Http2);
-    let Some(choice) = choose(worker, cluster, &Wish::default(), &[], 1) else { return false };
-    let timers = Timers::new();
-    let mut body = RequestBody::new(Source::Copy(body), &timers);
-    let attempt = Attempt { worker, cluster, head, framing, websocket: false, h2, high: false, idle: None };
-    let answer = attempt.run(choice, &mut body).await;
-    if !matches!(answer, Err(Failure::Outcome(Outcome::Overflow) | Failure::Client)) {
-        chosen.set(Some(choice));
+/// A copy of a request on its way.
+struct Shadow<'a> {
+    worker: &'a Rc<Worker>,
+    cluster: &'a Rc<LocalCluster>,
+    pair: Option<&'a Rc<Pair>>,
+    head: &'a RequestHead,
+}
+
+impl Shadow<'_> {
+    /// Sends it, and counts how it went: who mirrors to a new version wants to know how it does.
+    async fn run(&self, (framing, body): (Framing, BodyCopy), limit: Duration) {
+        let Some(_permit) = self.cluster.permit_request(false) else { return };
+        let Some(choice) = choose(self.worker, self.cluster, &Wish::default(), &[], 1) else { return };
+        let Some(local) = self.cluster.hosts.get(choice) else { return };
+        let began = self.worker.state.reports_loads().then(Instant::now);
+        let timers = Timers::new();
+        let mut body = RequestBody::new(Source::Copy(body), &timers);
+        // As for any request, the time for the answer begins when all of it was received.
+        let until = || timers.received().map(|received| received + limit);
+        let good = timers.limited(until, pin!(self.exchange(choice, framing, &mut body))).await.unwrap_or_else(|| {
+            local.host.stats.add(self.worker.id, metric::host::RQ_TIMEOUT, 1);
+            local.host.stats.add(self.worker.id, metric::host::RQ_ERROR, 1);
+            self.cluster.state.stats.add(self.worker.id, metric::cluster::RQ_TIMEOUT, 1);
+            self.cluster.note(&local.host, Outcome::Timeout);
+            Some(false)
+        });
+        if let (Some(began), Some(good)) = (began, good) {
+            local.host.first_attempt(self.worker.id, began.elapsed(), !good);
+        }
     }
-    let Ok(mut answer) = answer else { return false };
-    let (status, of_head) = (answer.head.status, grpc_status(&answer));
-    answer.in_flight.outcome(Outcome::Response { status, grpc: of_head });
-    let tap = Tap::default();
-    let seen = pair.as_ref().map(|pair| pair.head(&answer.head));
-    let whole = forward::discard(&mut answer, &mut body, pair.is_some().then_some(&tap)).await;
-    let Some(of_trailers) = whole else { return false };
-    if let Some((pair, seen)) = pair.as_ref().zip(seen) {
-        pair.complete(true, seen, &tap);
+
+    /// Makes the request and throws the answer away, once it was compared: whether it was a good one, or nothing when it says
+    /// nothing of the endpoint.
+    async fn exchange(&self, choice: usize, framing: Framing, body: &mut RequestBody<'_>) -> Option<bool> {
+        let Self { worker, cluster, head, .. } = *self;
+        let h2 = cluster.config.protocol.is_h2(head.version == Version::Http2);
+        let attempt = Attempt { worker, cluster, head, framing, websocket: false, h2, high: false, idle: None };
+        let mut answer = match attempt.run(choice, body).await {
+            Ok(answer) => answer,
+            Err(Failure::Outcome(Outcome::Overflow) | Failure::Client) => return None,
+            Err(_) => return Some(false),
+        };
+        let (status, of_head) = (answer.head.status, grpc_status(&answer));
+        answer.in_flight.outcome(Outcome::Response { status, grpc: of_head });
+        let tap = Tap::default();
+        let seen = self.pair.map(|pair| pair.head(&answer.head));
+        let (moved, of_trailers) = forward::discard(&mut answer, body, self.pair.is_some().then_some(&tap)).await;
+        match moved {
+            Moved::Complete | Moved::Early => {}
+            Moved::ClientGone => return None,
+            Moved::UpstreamGone | Moved::TimedOut => return Some(false),
+        }
+        if let Some((pair, seen)) = self.pair.zip(seen) {
+            pair.complete(true, seen, &tap);
+        }
+        let grpc = of_head.or(of_trailers);
+        answer.in_flight.ended(grpc);
+        if moved == Moved::Complete {
+            respond::recycle(answer, cluster, body.timers.tick());
+        }
+        Some(status < 500 && !is_server_error(grpc))
     }
-    respond::recycle(answer, cluster, timers.tick());
-    status < 500 && !is_server_error(of_head.or(of_trailers))
 }
 
 /// The authority with `-shadow` behind its name, before its port.

@@ -164,7 +164,7 @@ pub(crate) async fn answer(
     body: &mut RequestBody<'_>,
     (responder, record): (Responder<'_>, &mut Record),
 ) -> Served {
-    let Forwarded { mut answer, cluster, deadline, permit, cookies, pairs, .. } = forwarded;
+    let Forwarded { mut answer, cluster, deadlines, permit, cookies, pairs, .. } = forwarded;
     let compared: Vec<_> = pairs.iter().map(|pair| (pair, pair.head(&answer.head))).collect();
     let switching = answer.head.status == 101;
     let took = body.timers.tick() - record.started();
@@ -193,9 +193,12 @@ pub(crate) async fn answer(
     let timers = body.timers;
     let moved = {
         let moving = pin!(forward::stream((&mut answer, alter), body, &mut sink, record));
-        timers.until(deadline, moving).await.unwrap_or(Moved::TimedOut)
+        timers.limited(|| deadlines.first(timers), moving).await.unwrap_or(Moved::TimedOut)
     };
     drop(permit);
+    if matches!(moved, Moved::Complete | Moved::Early) {
+        answer.in_flight.ended(record.grpc_status());
+    }
     let took = timers.last() - record.started();
     record.took = Some(took);
     cluster.state.times.record(record.worker().id, took);
@@ -274,7 +277,8 @@ pub(crate) fn recycle(answer: Answer, cluster: &ClusterRuntime, now: Instant) {
     };
     let more = cluster.config.max_requests_per_connection.is_none_or(|max| connection.requests < max);
     let reader = &connection.reader;
-    if more && reader.decoder.is_done() && reader.buffer.is_empty() && !reader.ended {
+    let sent = connection.writer.is_flushed();
+    if more && sent && reader.decoder.is_done() && reader.buffer.is_empty() && !reader.ended {
         connection.head = head;
         connection.idle_since = now.into_std();
         in_flight.put(connection);

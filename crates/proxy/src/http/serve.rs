@@ -13,10 +13,11 @@ use serin_traffic::filter::Overrides;
 use serin_traffic::hash::{self, Hashed};
 use serin_traffic::header_edit;
 use serin_traffic::router::RouteTable;
-use serin_traffic::{redirect, rewrite};
+use serin_traffic::{redirect, rewrite, timeout};
 
-use super::attempts::{Deadlines, Target};
+use super::attempts::Target;
 use super::body::RequestBody;
+use super::deadlines::Deadlines;
 use super::filters::{Duties, Passage};
 use super::finish::Record;
 use super::local_reply::LocalReply;
@@ -212,18 +213,11 @@ impl<'a> Stages<'a> {
         let permit = attempts::admit(&cluster, forward.high_priority, self.context.worker.id)?;
         let mirrored = !self.place.route.mirrors.is_empty();
         let pairs = if mirrored { mirror::start(self, head, body) } else { Vec::new() };
-        let deadlines = Deadlines::of(self, forward, head, body.timers.last());
+        let limits = timeout::of_request(forward, head, self.asked.internal, self.http.timeouts.max_stream);
+        let deadlines = Deadlines::new(limits, body.timers.last());
         let target = Target { hash: hashed.value, metadata: metadata(forward, weighted) };
         let answer = attempts::run(self, forward, (head, body), (&cluster, &target, deadlines), record).await?;
-        Ok(Forwarded {
-            answer,
-            cluster,
-            destination: weighted,
-            deadline: deadlines.first(),
-            permit,
-            cookies: hashed.cookies,
-            pairs,
-        })
+        Ok(Forwarded { answer, cluster, destination: weighted, deadlines, permit, cookies: hashed.cookies, pairs })
     }
 
     /// Draws the cluster.

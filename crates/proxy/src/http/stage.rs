@@ -8,11 +8,11 @@ use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::route::{Action, Comparison, Forward, HostRewrite, WeightedCluster};
 use serin_traffic::header_edit::Facts;
 use serin_traffic::router::{CompiledHost, CompiledRoute};
-use tokio::time::Instant;
 
 use super::ConnectionContext;
 use super::attempt::Answer;
 use super::compare::Pair;
+use super::deadlines::Deadlines;
 use super::finish::Record;
 use super::request::Asked;
 use crate::runtime::Permit;
@@ -30,7 +30,7 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) answer: Answer,
     pub(crate) cluster: Rc<LocalCluster>,
     pub(crate) destination: Option<&'a WeightedCluster>,
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) deadlines: Deadlines,
     pub(crate) permit: Permit,
     /// Cookies to issue.
     pub(crate) cookies: Vec<String>,

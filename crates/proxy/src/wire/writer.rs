@@ -98,6 +98,11 @@ impl H1Writer {
         }
     }
 
+    /// Whether everything that was queued has left.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.pending() == 0
+    }
+
     fn pending(&self) -> usize {
         self.out.len() - self.written + self.large_bytes
     }

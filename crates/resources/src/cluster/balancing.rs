@@ -268,6 +268,12 @@ pub(super) fn subsets(
             supported: keys, fallback_policy, fallback_keys_subset; ignored: ; refused: single_host_per_subset);
         let mut keys = selector.keys.clone();
         keys.sort();
+        let fewer = &selector.fallback_keys_subset;
+        let proper =
+            !fewer.is_empty() && fewer.iter().all(|k| keys.contains(k)) && !keys.iter().all(|k| fewer.contains(k));
+        if selector.fallback_policy == 4 && !proper {
+            return Err(here.field("fallback_keys_subset").error("must be some of the keys, and not all"));
+        }
         selectors.push(SubsetSelector {
             keys,
             fallback: match selector.fallback_policy {

@@ -69,6 +69,31 @@ fn a_body_that_stops_is_given_up() {
     assert_eq!(proxy.stat("cluster.a.upstream_rq_active"), 0);
 }
 
+/// The times of the request and of its tries begin when all of it was received, not while it is on its way.
+#[test]
+fn a_long_upload_does_not_use_up_the_time_for_its_answer() {
+    let backend = Backend::scripted(|stream, seen| {
+        let mut buffer = Vec::new();
+        while !buffer.ends_with(b"the end") {
+            if read(stream, &mut buffer, seen) == 0 {
+                return;
+            }
+        }
+        let _ = stream.write_all(ok("all of it").as_bytes());
+    })
+    .unwrap();
+    let policy = json!({"retry_on": "5xx", "num_retries": 2, "per_try_timeout": "0.3s"});
+    let route = json!({"cluster": "a", "timeout": "0.4s", "retry_policy": policy});
+    let (proxy, address) = start(cluster("a", &[backend.address()]), &route, &json!({}));
+    let mut stream = connect(address);
+    stream.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 13\r\n\r\nslowly").unwrap();
+    std::thread::sleep(Duration::from_millis(1200));
+    stream.write_all(b"the end").unwrap();
+    let answer = read_response(&mut stream, false).unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "all of it"));
+    assert_eq!((proxy.stat("cluster.a.upstream_rq_retry"), proxy.stat("cluster.a.upstream_rq_total")), (0, 1));
+}
+
 /// D9: an upstream's head that never ends.
 #[test]
 fn an_answer_that_never_begins_is_given_up() {

@@ -73,7 +73,12 @@ impl Subsets {
             Some((SubsetFallback::Keys, keys)) => {
                 let fewer: Criteria =
                     wanted.iter().filter(|(k, _)| keys.contains(k)).map(|(k, v)| (k.clone(), v.clone())).collect();
-                self.select(Some(&fewer))
+                // With as many it would ask for ever.
+                if fewer.len() < wanted.len() {
+                    self.select(Some(&fewer))
+                } else {
+                    self.fall_back(self.config.fallback)
+                }
             }
             Some((fallback, _)) => self.fall_back(fallback),
             None => self.fall_back(self.config.fallback),

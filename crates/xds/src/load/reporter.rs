@@ -37,9 +37,10 @@ pub async fn run<M: Measure>(servers: Vec<String>, node: Vec<u8>, mut measure: M
     let mut node = core::Node::decode(node.as_slice()).unwrap_or_default();
     node.client_features.push(wire::ALL_CLUSTERS.to_owned());
     let mut wait = FIRST_WAIT;
+    let mut last = None;
     for attempt in 0usize.. {
         let Some(server) = servers.get(attempt % servers.len().max(1)) else { return };
-        match report(server, &node, &mut measure).await {
+        match report(server, &node, &mut measure, &mut last).await {
             Err(status) if status.code() == tonic::Code::Unimplemented => wait = UNKNOWN_WAIT,
             Err(status) => tracing::debug!("load reports to {server}: {}", status.message()),
             Ok(()) => wait = FIRST_WAIT,
@@ -49,7 +50,13 @@ pub async fn run<M: Measure>(servers: Vec<String>, node: Vec<u8>, mut measure: M
     }
 }
 
-async fn report<M: Measure>(server: &str, node: &core::Node, measure: &mut M) -> Result<(), tonic::Status> {
+/// One stream; `last` is when loads were taken last, by this stream or one before it.
+async fn report<M: Measure>(
+    server: &str,
+    node: &core::Node,
+    measure: &mut M,
+    last: &mut Option<Instant>,
+) -> Result<(), tonic::Status> {
     let channel = connect(server).await.map_err(tonic::Status::unavailable)?;
     let (sender, receiver) = mpsc::channel(1);
     let hello = pb::LoadStatsRequest { node: Some(node.clone()), cluster_stats: Vec::new() };
@@ -57,16 +64,15 @@ async fn report<M: Measure>(server: &str, node: &core::Node, measure: &mut M) ->
     sender.send(hello).await.map_err(gone)?;
     let mut answers = Client::new(channel).stream_load_stats(ReceiverStream::new(receiver)).await?.into_inner();
     let mut wanted: Option<Wanted> = None;
-    let mut last = Instant::now();
     loop {
         let every = wanted.as_ref().map(|w| w.every.max(FASTEST));
-        let due = every.map(|every| tokio::time::Instant::from_std(last + every));
+        let due = every.zip(*last).map(|(every, last)| tokio::time::Instant::from_std(last + every));
         tokio::select! {
             answer = answers.next() => match answer {
                 Some(answer) => {
                     if wanted.is_none() {
                         measure.begin();
-                        last = Instant::now();
+                        last.get_or_insert_with(Instant::now);
                     }
                     wanted = Some(wire::wanted(answer?));
                 }
@@ -74,8 +80,7 @@ async fn report<M: Measure>(server: &str, node: &core::Node, measure: &mut M) ->
             },
             () = at(due) => {
                 let Some(wanted) = &wanted else { continue };
-                let during = last.elapsed();
-                last = Instant::now();
+                let during = last.replace(Instant::now()).map_or(Duration::ZERO, |last| last.elapsed());
                 let loads = measure.loads(wanted.clusters.as_deref());
                 let stats = loads.into_iter().map(|load| wire::to_message(Load { during, ..load }, wanted.endpoints));
                 let report = pb::LoadStatsRequest { node: None, cluster_stats: stats.collect() };

@@ -155,7 +155,9 @@ fn proto_duration(d: Duration) -> google::Duration {
 }
 
 fn duration(d: &google::Duration) -> Duration {
-    Duration::new(u64::try_from(d.seconds).unwrap_or(0), u32::try_from(d.nanos).unwrap_or(0).min(999_999_999))
+    // Protobuf's longest duration.
+    let seconds = u64::try_from(d.seconds).unwrap_or(0).min(315_576_000_000);
+    Duration::new(seconds, u32::try_from(d.nanos).unwrap_or(0).min(999_999_999))
 }
 
 fn proto_address(address: SocketAddr) -> core::Address {

@@ -3,6 +3,7 @@
 //! Source: Envoy, `HedgePolicy.hedge_on_per_try_timeout`. The whole body is received first; one that is longer than
 //! can be sent again, or of unknown length and not there yet, is not hedged.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serin_http1::framing::Framing;
@@ -10,7 +11,7 @@ use serin_traffic::balance::Wish;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Failure, Outcome, Permit, Record, RequestBody, RequestHead, Tries, choose, failed, grpc_status};
+use super::{Failure, Host, Outcome, Permit, Record, RequestBody, RequestHead, Tries, choose, failed, grpc_status};
 use super::{ended, stalled};
 use crate::http::attempt::{Answer, Attempt};
 use crate::http::body::{KEEP, Source};
@@ -19,22 +20,33 @@ use crate::http::stage::Stages;
 use crate::metric;
 use crate::timer::Timers;
 
-/// How a try ended, with the number of its endpoint and when it began.
-type Ended = (usize, Option<Duration>, Result<Answer, Failure>);
+/// How a try ended: its number, how much of the body it took, and its answer.
+type Ended = (usize, usize, Result<Answer, Failure>);
+
+/// A try that is under way.
+struct UnderWay {
+    number: usize,
+    /// Its endpoint.
+    choice: usize,
+    host: Arc<Host>,
+    began: Option<Duration>,
+    /// When it takes too long; `None` once it has.
+    slow: Option<Instant>,
+}
 
 /// The tries of one request; those that are still under way when it is dropped are given up.
 pub(super) struct Race<'a, 'b> {
-    pub(super) tries: Tries<'a>,
-    pub(super) target: &'b super::Target<'b>,
-    pub(super) per_try: Duration,
-    pub(super) h2: bool,
-    pub(super) running: JoinSet<Ended>,
-    /// When another is wanted though none has ended.
-    pub(super) next: Option<Instant>,
+    tries: Tries<'a>,
+    target: &'b super::Target<'b>,
+    per_try: Duration,
+    h2: bool,
+    running: JoinSet<Ended>,
+    under_way: Vec<UnderWay>,
+    begun: usize,
     /// When another begins that is wanted.
-    pub(super) again: Option<Instant>,
-    /// Places among the cluster's retries.
-    pub(super) permits: Vec<Permit>,
+    again: Option<Instant>,
+    /// The newest one's place among the cluster's retries.
+    permit: Option<Permit>,
 }
 
 /// Receives a body that is short for certain, or that has come already; whether all of it is there to be sent several times.
@@ -52,7 +64,12 @@ pub(super) async fn is_whole(framing: Framing, body: &mut RequestBody<'_>) -> bo
     matches!(gathered, Gathered::Whole(_)) && body.is_repeatable()
 }
 
-impl Race<'_, '_> {
+impl<'a, 'b> Race<'a, 'b> {
+    pub(super) fn new(tries: Tries<'a>, target: &'b super::Target<'b>, per_try: Duration, h2: bool) -> Self {
+        let (running, under_way) = (JoinSet::new(), Vec::new());
+        Self { tries, target, per_try, h2, running, under_way, begun: 0, again: None, permit: None }
+    }
+
     /// The answer that wins.
     pub(super) async fn run(
         mut self,
@@ -60,9 +77,10 @@ impl Race<'_, '_> {
         body: &mut RequestBody<'_>,
         record: &mut Record,
     ) -> Result<Answer, Option<LocalReply>> {
-        let deadline = self.tries.deadlines.first();
+        let deadline = self.tries.deadlines.first(body.timers);
         self.begin(head, body, record)?;
         loop {
+            let slow = self.under_way.iter().filter_map(|one| one.slow).min();
             tokio::select! {
                 biased;
                 Some(Ok(ended)) = self.running.join_next() => {
@@ -78,39 +96,47 @@ impl Race<'_, '_> {
                         _ => {}
                     }
                 }
-                () = at(self.next) => {
-                    self.next = None;
-                    self.is_slow();
-                    if let Some(retry) = self.tries.again(&None, Outcome::Timeout, false, body) {
-                        self.schedule(retry);
-                    }
-                }
-                () = at(deadline) => {
-                    if self.tries.deadlines.ends_stream() {
-                        return Err(Some(ended()));
-                    }
-                    let stats = &self.tries.cluster.state.stats;
-                    stats.add(self.tries.worker(), metric::cluster::RQ_TIMEOUT, self.running.len() as u64);
-                    return Err(Some(failed((Outcome::Timeout, self.tries.retries > 0), self.tries.cluster, self.tries.worker())));
-                }
+                () = at(slow) => self.is_slow(slow, body),
+                () = at(deadline) => return Err(Some(self.over(body.timers))),
                 () = body.abandoned() => return Err(None),
             }
         }
     }
 
-    /// The newest try takes longer than it may, whatever becomes of it.
-    fn is_slow(&self) {
-        let newest = self.tries.tried.last();
-        if let Some(member) = self.tries.cluster.members.iter().find(|m| Some(&m.host.id) == newest) {
-            self.tries.cluster.note(&member.host, Outcome::Timeout);
+    /// A try takes longer than it may, whatever becomes of it: another begins while there are retries left.
+    fn is_slow(&mut self, since: Option<Instant>, body: &RequestBody<'_>) {
+        for one in self.under_way.iter_mut().filter(|one| one.slow == since) {
+            one.slow = None;
+            self.tries.cluster.note(&one.host, Outcome::Timeout);
+            self.tries.cluster.took(one.choice, one.began, Outcome::Timeout);
         }
+        if self.again.is_none() {
+            self.permit = None;
+            if let Some(retry) = self.tries.another(None, body) {
+                self.schedule(retry);
+            }
+        }
+    }
+
+    /// The time for all of them is up.
+    fn over(&self, timers: &Timers) -> LocalReply {
+        if self.tries.deadlines.ends_stream(timers) {
+            return ended();
+        }
+        for one in &self.under_way {
+            self.tries.count_timeout(&one.host, metric::cluster::RQ_TIMEOUT);
+            if one.slow.is_some() {
+                self.tries.cluster.note(&one.host, Outcome::Timeout);
+                self.tries.cluster.took(one.choice, one.began, Outcome::Timeout);
+            }
+        }
+        failed((Outcome::Timeout, self.tries.retries > 0), self.tries.cluster, self.tries.worker())
     }
 
     /// Another try is to begin.
     fn schedule(&mut self, (permit, wait): (Permit, Duration)) {
-        self.permits.push(permit);
+        self.permit = Some(permit);
         self.tries.cluster.state.stats.add(self.tries.worker(), metric::cluster::RQ_RETRY, 1);
-        self.next = None;
         self.again = Some(Instant::now() + wait);
     }
 
@@ -137,14 +163,15 @@ impl Race<'_, '_> {
         };
         let Some(host) = cluster.hosts.get(choice).map(|local| local.host.clone()) else { return Err(None) };
         record.endpoint(choice, host.address);
-        self.tries.announce(head, choice, record.attempts, body.timers.last());
+        self.tries.announce(head, choice, record.attempts, body.timers);
         self.tries.tried.push(host.id);
         body.rewind();
         let copy = body.copy();
         let (head, framing, h2) = (head.clone(), stages.framing, self.h2);
         let high = self.tries.forward.high_priority;
         let idle = body.idle;
-        let began = cluster.clock();
+        let (number, began) = (self.begun, cluster.clock());
+        self.begun += 1;
         self.running.spawn_local(async move {
             let timers = Timers::new();
             let mut body = RequestBody::new(Source::Copy(copy), &timers);
@@ -161,32 +188,41 @@ impl Race<'_, '_> {
                 idle: None,
             };
             let result = attempt.run(choice, &mut body).await;
-            let whole = body.is_finished();
-            (choice, began, result.map(|answer| detached(answer, whole)))
+            (number, body.position(), result)
         });
-        self.next = Some(Instant::now() + self.per_try);
+        let slow = Some(Instant::now() + self.per_try);
+        self.under_way.push(UnderWay { number, choice, host, began, slow });
         Ok(())
     }
 
     /// What a try that ended means: the answer that wins, or nothing yet.
     fn ended(
         &mut self,
-        (choice, began, result): Ended,
-        body: &RequestBody<'_>,
+        (number, position, result): Ended,
+        body: &mut RequestBody<'_>,
         record: &mut Record,
     ) -> Result<Option<Answer>, Option<LocalReply>> {
+        let Some(place) = self.under_way.iter().position(|one| one.number == number) else { return Ok(None) };
+        let UnderWay { choice, began, slow, .. } = self.under_way.swap_remove(place);
         let outcome = match &result {
             Ok(answer) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
             Err(Failure::Outcome(outcome)) => *outcome,
             Err(Failure::Stalled(side)) => return Err(Some(stalled(*side))),
             Err(Failure::Client | Failure::Malformed) => return Err(None),
         };
-        self.tries.cluster.took(choice, began, outcome);
+        if slow.is_some() {
+            self.tries.cluster.took(choice, began, outcome);
+        }
         let result = Some(result);
-        // While one is to begin that nobody has tried yet, no other is asked for.
-        let waits = self.again.is_some();
-        let retry = if waits { None } else { self.tries.again(&result, outcome, false, body) };
-        let more = waits || retry.is_some() || !self.running.is_empty();
+        // One that was too slow has its successor already, and so has one while another is to begin.
+        let succeeded = slow.is_none() || self.again.is_some();
+        let retry = if succeeded {
+            None
+        } else {
+            self.permit = None;
+            self.tries.again(&result, outcome, false, body)
+        };
+        let more = self.again.is_some() || retry.is_some() || !self.running.is_empty();
         if let Some(retry) = retry {
             self.schedule(retry);
         } else if !(more && (!matches!(result, Some(Ok(_))) || self.tries.is_bad(&result, outcome))) {
@@ -196,6 +232,8 @@ impl Race<'_, '_> {
                     if let Some(local) = self.tries.cluster.hosts.get(choice) {
                         record.settled(choice, local.host.address);
                     }
+                    // What it has not sent of the body yet goes up beside its answer.
+                    body.resume(position);
                     Ok(Some(answer))
                 }
                 _ => Err(Some(failed((outcome, self.tries.retries > 0), self.tries.cluster, self.tries.worker()))),
@@ -207,13 +245,6 @@ impl Race<'_, '_> {
         }
         Ok(None)
     }
-}
-
-/// An answer whose request's body was another task's: what was not sent of it never will be.
-fn detached(mut answer: Answer, whole: bool) -> Answer {
-    answer.keep_alive &= answer.request_done || whole;
-    answer.request_done = true;
-    answer
 }
 
 async fn at(time: Option<Instant>) {

@@ -1,0 +1,41 @@
+//! When a request is given up.
+
+use std::time::Duration;
+
+use serin_traffic::timeout::Limits;
+use tokio::time::Instant;
+
+use crate::timer::Timers;
+
+/// The limits of a request that began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    /// How long it may take until it is answered whole, once it was received whole.
+    pub(crate) answer: Option<Duration>,
+    /// When its stream ends, however lively it is.
+    stream: Option<Instant>,
+    /// When its filters let it go on.
+    began: Instant,
+}
+
+impl Deadlines {
+    pub(crate) fn new(limits: Limits, now: Instant) -> Self {
+        Self { answer: limits.answer, stream: limits.stream.map(|d| now + d), began: now }
+    }
+
+    /// Since when an answer is waited for: all of the request was received, and its filters let it go on.
+    pub(crate) fn since(self, timers: &Timers) -> Option<Instant> {
+        Some(timers.received()?.max(self.began))
+    }
+
+    /// The earlier of the two, as far as it is known (Envoy: the route's timeout begins when the downstream request is complete).
+    pub(crate) fn first(self, timers: &Timers) -> Option<Instant> {
+        let answer = self.answer.zip(self.since(timers)).map(|(limit, since)| since + limit);
+        answer.into_iter().chain(self.stream).min()
+    }
+
+    /// Whether the stream's end comes first.
+    pub(crate) fn ends_stream(self, timers: &Timers) -> bool {
+        self.stream.is_some() && self.first(timers) == self.stream
+    }
+}
