@@ -90,6 +90,8 @@ pub struct Evidence {
     pub candidate_ready: usize,
     /// See above.
     pub baseline_ready: usize,
+    /// Whether there are other releases of the host.
+    pub contested: bool,
     /// The last answers to queries, by their names.
     pub readings: BTreeMap<String, Reading>,
 }

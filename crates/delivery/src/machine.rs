@@ -8,7 +8,7 @@ use serin_model::Release;
 
 use crate::Millis;
 use crate::evidence::Evidence;
-use crate::run::{Action, HookAt, NOBODY, Run, lacking, misnamed, obstacle};
+use crate::run::{Action, HookAt, Run, lacking, misnamed, obstacle};
 use crate::status::{Event, EventKind, Phase, Status};
 
 /// What people, and hooks, say.
@@ -87,6 +87,7 @@ pub fn command(
         }
         Command::Resume => {
             run.status.paused = None;
+            run.status.failed_hook = None;
             says(&mut run, format!("{who} resumes it"));
         }
         Command::Approve(comment) => {
@@ -95,6 +96,7 @@ pub fn command(
             }
             says(&mut run, because(who, "approves", &comment));
             run.status.approved = Some((who.to_owned(), comment));
+            run.status.forced = true;
         }
         Command::Promote { all } => {
             if phase == Phase::RollingBack {
@@ -104,6 +106,8 @@ pub fn command(
                 return Err(why);
             }
             run.status.paused = None;
+            run.status.failed_hook = None;
+            run.status.forced = true;
             run.status.go = true;
             says(&mut run, format!("{who} promotes it{}", if all { " to the end" } else { "" }));
             promote(&mut run, all);
@@ -114,7 +118,7 @@ pub fn command(
             match phase {
                 Phase::RollingBack => {}
                 // It moved nothing yet: what an earlier release has in hand stays there, and nothing goes where nobody is.
-                Phase::Pending if run.status.holder.is_some() || evidence.stable_ready == 0 => {
+                Phase::Pending if run.status.holder.is_some() || evidence.contested || evidence.stable_ready == 0 => {
                     run.enter(Phase::RolledBack, &why);
                 }
                 _ => run.roll_back(&why),
@@ -128,10 +132,9 @@ pub fn command(
             }
             match result {
                 Ok(()) => run.status.hook = Some(number + 1),
-                Err(why) if run.may_go_back() => run.roll_back(&format!("a hook failed: {why}")),
                 Err(why) => {
-                    run.status.paused = Some(format!("serin: a hook failed: {why}; {NOBODY}"));
-                    run.note(EventKind::Verdict, &format!("a hook failed: {why}; {NOBODY}"));
+                    run.status.failed_hook = Some(why);
+                    run.overdue();
                 }
             }
         }

@@ -38,7 +38,7 @@ pub struct HookAt {
 const DESERTED: Millis = 5_000;
 
 /// Why traffic does not go back.
-pub(crate) const NOBODY: &str = "but no instance of the stable version is ready";
+const NOBODY: &str = "but no instance of the stable version is ready";
 
 /// How long proxies may take to confirm that traffic went back; then those that have not are named.
 const ABORT_PATIENCE: Millis = 5_000;
@@ -138,7 +138,9 @@ impl Run<'_> {
             Phase::Before if !matches!(self.status.target, Target::Step(_)) => {}
             // A proxy that does not confirm, a pause or a freeze holds the step up; the candidate has traffic all the same.
             Phase::Shifting | Phase::Promoting if warm => self.judge(false),
-            Phase::WarmingUp if warm && obstacle(self.spec, self.status, self.now).is_some() => self.judge(false),
+            Phase::WarmingUp if warm && (self.is_worse() || obstacle(self.spec, self.status, self.now).is_some()) => {
+                self.judge(false);
+            }
             Phase::Shifting | Phase::WarmingUp | Phase::Promoting => self.status.judgement.skip(self.evidence),
             Phase::Before | Phase::Baking | Phase::AwaitingApproval | Phase::After | Phase::Guarding => {
                 self.judge(true);
@@ -210,6 +212,34 @@ impl Run<'_> {
         }
     }
 
+    fn is_worse(&self) -> bool {
+        matches!(self.status.verdict, Verdict::Regression(_))
+    }
+
+    /// It is worse, or a hook failed, and it goes back once somebody is there; until then it goes no further by itself.
+    fn is_stuck(&mut self) -> bool {
+        let further = [Phase::Before, Phase::Baking, Phase::AwaitingApproval, Phase::After, Phase::Guarding];
+        let worse = self.is_worse() && !self.status.forced && further.contains(&self.status.phase);
+        if worse && self.status.phase == Phase::Baking && self.elapsed() >= self.longest() {
+            let reason = self.status.reason.clone();
+            self.hold(reason);
+        }
+        worse || self.status.failed_hook.is_some()
+    }
+
+    /// How long the step bakes at most.
+    fn longest(&self) -> Millis {
+        self.step().map_or(0, |step| step.bake.max.max(step.bake.min).as_millis() as u64)
+    }
+
+    /// Leaves it to a person.
+    fn hold(&mut self, reason: String) {
+        if !std::mem::replace(&mut self.status.held, true) {
+            self.note(EventKind::Done, &reason);
+        }
+        self.status.reason = reason;
+    }
+
     /// Whether the stable version has instances: without, going back helps nobody, unless a person says so.
     pub(crate) fn may_go_back(&self) -> bool {
         self.evidence.stable_ready > 0
@@ -230,12 +260,14 @@ impl Run<'_> {
         self.status.holder = None;
         self.moves(0.0);
         self.status.hook = None;
+        self.status.failed_hook = None;
         self.status.held = false;
         self.enter(Phase::RollingBack, reason);
     }
 
     /// Traffic moves: what is observed of its shares begins anew.
     fn moves(&mut self, percent: f64) {
+        self.status.moved = self.now;
         self.status.weights.configured = percent;
         self.status.weights.observed = None;
         self.status.judgement.reshare();
@@ -259,8 +291,7 @@ impl Run<'_> {
         if std::mem::take(&mut self.status.stopped) {
             self.status.reason.clear();
         }
-        // It is worse, and goes back once somebody is there; until then it goes nowhere by itself.
-        if matches!(self.status.verdict, Verdict::Regression(_)) && self.status.phase != Phase::Promoting {
+        if self.is_stuck() {
             return false;
         }
         match self.status.phase {
@@ -275,6 +306,7 @@ impl Run<'_> {
                     // What was said of the step before says nothing of this one.
                     self.status.verdict = Verdict::default();
                     self.status.queries.clear();
+                    self.status.forced = false;
                     self.enter(Phase::Baking, "evidence gathers");
                 }
                 over
@@ -327,6 +359,8 @@ impl Run<'_> {
         self.status.began = true;
         self.status.started = self.now;
         self.status.holder = None;
+        let inherited = std::mem::take(&mut self.status.inherited);
+        self.status.former.extend(inherited);
         self.status.judgement.skip(self.evidence);
     }
 
@@ -383,7 +417,11 @@ impl Run<'_> {
     }
 
     /// Goes back when the time for consent, or for evidence, is up: a pause and a freeze do not hold that up.
-    fn overdue(&mut self) -> bool {
+    pub(crate) fn overdue(&mut self) -> bool {
+        if let Some(why) = &self.status.failed_hook {
+            let why = format!("a hook failed: {why}");
+            return self.goes_back(&why);
+        }
         let Some(step) = self.step() else { return false };
         match self.status.phase {
             Phase::AwaitingApproval if self.status.approved.is_none() => {
@@ -393,8 +431,7 @@ impl Run<'_> {
                 }
             }
             Phase::Baking if self.spec.analysis.on_deadline == OnDeadline::Abort => {
-                let most = step.bake.max.max(step.bake.min).as_millis() as u64;
-                if let Some(why) = self.lacks().filter(|_| self.elapsed() >= most) {
+                if let Some(why) = self.lacks().filter(|_| self.elapsed() >= self.longest()) {
                     return self.goes_back(&format!("the time is up: {why}"));
                 }
             }
@@ -419,7 +456,7 @@ impl Run<'_> {
 
     fn baked(&mut self) -> bool {
         let Some(step) = self.step() else { return false };
-        let (min, max) = (step.bake.min.as_millis() as u64, step.bake.max.as_millis() as u64);
+        let min = step.bake.min.as_millis() as u64;
         let elapsed = self.elapsed();
         if elapsed < min {
             return false;
@@ -428,7 +465,7 @@ impl Run<'_> {
             self.end_step();
             return true;
         };
-        if elapsed < max {
+        if elapsed < self.longest() {
             self.status.reason = why;
             return false;
         }
@@ -437,11 +474,7 @@ impl Run<'_> {
             self.end_step();
             return true;
         }
-        self.status.reason = format!("it waits for a person: {why}");
-        if !std::mem::replace(&mut self.status.held, true) {
-            let reason = self.status.reason.clone();
-            self.note(EventKind::Done, &reason);
-        }
+        self.hold(format!("it waits for a person: {why}"));
         false
     }
 

@@ -158,8 +158,10 @@ pub struct Status {
     pub reason: String,
     /// Since when.
     pub since: Millis,
-    /// When it began, or since when one before it had the traffic in hand; 0 before.
+    /// When it began; 0 before.
     pub started: Millis,
+    /// When it moved traffic last, or one before it did that it follows: of several of a host the last word counts.
+    pub moved: Millis,
     /// Whose traffic is in force.
     pub target: Target,
     /// The candidate's weights.
@@ -178,6 +180,10 @@ pub struct Status {
     pub go: bool,
     /// It has begun, so that others of its train go back with it.
     pub began: bool,
+    /// A person passed over what the evidence says, until more of it gathers.
+    pub forced: bool,
+    /// The hook that failed while nobody was there to go back to.
+    pub failed_hook: Option<String>,
     /// Its train has arrived: what becomes of others does not concern it any more.
     pub arrived: bool,
     /// Who consented to the step at hand, and with which words.
@@ -198,6 +204,8 @@ pub struct Status {
     pub holder: Option<Labels>,
     /// Versions that were stable before, whose traffic this release took over: rules that name them mean the stable version.
     pub former: Vec<Labels>,
+    /// Those of another release of the host, as long as this one has not begun.
+    pub inherited: Vec<Labels>,
     /// A fingerprint of what was asked for, so that a change is noticed.
     pub spec: String,
     /// What happened, the newest last.
@@ -230,19 +238,22 @@ impl Status {
             return;
         }
         self.target = Target::Stable;
-        self.started = before.started;
-        self.inherit(before);
+        self.moved = before.moved;
+        self.inherit(Some(before));
+        self.former = std::mem::take(&mut self.inherited);
     }
 
-    /// Takes over what rules may name still of a release of the same host, and which version has the traffic by it.
-    pub fn inherit(&mut self, before: &Self) {
-        let Some(holder) = before.holds() else { return };
+    /// Takes over what rules may name still of the release of the same host that has the last word, and which version has the
+    /// traffic by it.
+    pub fn inherit(&mut self, before: Option<&Self>) {
+        self.inherited.clear();
+        let Some((before, holder)) = before.and_then(|before| Some((before, before.holds()?))) else { return };
         if self.target == Target::Stable {
             self.holder = Some(holder.clone());
         }
         for labels in before.former.iter().chain([&before.versions.stable]) {
-            if labels != holder && !self.former.contains(labels) {
-                self.former.push(labels.clone());
+            if labels != holder && !self.former.contains(labels) && !self.inherited.contains(labels) {
+                self.inherited.push(labels.clone());
             }
         }
     }

@@ -11,7 +11,7 @@ pub fn overlay(spec: &Release, status: &Status) -> Option<Overlay> {
     Some(Overlay {
         release: spec.name.clone(),
         stable: status.holder.as_ref().unwrap_or(&spec.stable).clone(),
-        former: status.former.clone(),
+        former: status.former.iter().chain(&status.inherited).cloned().collect(),
         candidate: spec.candidate.clone(),
         baseline: spec.baseline.clone().filter(|_| has_baseline(weight)),
         weight,

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use crate::fleet::Fleet;
 use crate::loads::{Loads, News};
 use audit::{Audit, Whole};
-use order::{Wait, arrived, in_force, joint_rollback, replaces, waits_for};
+use order::{Wait, arrived, in_force, is_contested, joint_rollback, replaces, running, waits_for};
 use state::StateFile;
 use tally::{Tally, ready};
 
@@ -208,15 +208,15 @@ impl Releases {
         inner.save();
     }
 
-    /// What releases make of the routes to their hosts; of several of one host the one that began last counts.
+    /// What releases make of the routes to their hosts; of several of one host the one that moved it last counts.
     pub(crate) fn overlays(&self) -> BTreeMap<Hostname, Overlay> {
         let inner = self.lock();
         let mut found: BTreeMap<Hostname, (u64, Overlay)> = BTreeMap::new();
         for entry in inner.entries.values() {
             let Some(overlay) = overlay(&entry.spec, &entry.status) else { continue };
-            let started = entry.status.started;
-            if found.get(&entry.spec.host).is_none_or(|(before, _)| *before <= started) {
-                found.insert(entry.spec.host.clone(), (started, overlay));
+            let moved = entry.status.moved;
+            if found.get(&entry.spec.host).is_none_or(|(before, _)| *before <= moved) {
+                found.insert(entry.spec.host.clone(), (moved, overlay));
             }
         }
         found.into_iter().map(|(host, (_, overlay))| (host, overlay)).collect()
@@ -234,6 +234,7 @@ impl Releases {
         for name in names {
             inner.make_way(&name, mesh, fleet);
             let wait = waits_for(&inner.entries, &name);
+            inner.inherit(&name);
             let Some(mut entry) = inner.entries.get(&name).cloned() else { continue };
             // One that went back is looked at until every proxy has confirmed it.
             if entry.status.phase.is_final() && entry.status.laggards.is_empty() {
@@ -241,9 +242,6 @@ impl Releases {
             }
             let before = entry.status.clone();
             entry.known = inner.evidence(&entry, mesh, fleet, self.began.elapsed() < RETURN);
-            if let Some((_, other)) = in_force(&inner.entries, &name).filter(|_| !before.began) {
-                entry.status.inherit(&other.status);
-            }
             let (events, actions) = match wait {
                 Some(wait) => (entry.wait(wait), Vec::new()),
                 None => advance(&entry.spec, &mut entry.status, &entry.known, now()),
@@ -308,10 +306,6 @@ impl Inner {
     fn say(&mut self, name: &ObjectName, who: &str, says: Command) -> Result<Status, String> {
         self.may(name, &says)?;
         let entry = self.entries.get_mut(name).ok_or_else(|| format!("there is no release {name}"))?;
-        if matches!(says, Command::Undo(_)) {
-            // It has the last word about the host's traffic again.
-            entry.status.started = now();
-        }
         let (before, text) = (entry.status.phase, format!("{says:?}"));
         let events = command(&entry.spec, &mut entry.status, &entry.known, (who, says), now())?;
         let (status, release) = (entry.status.clone(), entry.spec.clone());
@@ -325,6 +319,11 @@ impl Inner {
     /// Whether another release of the same host lets this one do it.
     fn may(&self, name: &ObjectName, says: &Command) -> Result<(), String> {
         let Some(entry) = self.entries.get(name) else { return Ok(()) };
+        if matches!(says, Command::Undo(_))
+            && let Some(other) = running(&self.entries, name)
+        {
+            return Err(format!("release {other} of the same host is under way: abort that first"));
+        }
         match (says, in_force(&self.entries, name)) {
             (Command::Promote { .. }, _) if entry.status.phase == Phase::Pending => {
                 match waits_for(&self.entries, name) {
@@ -394,6 +393,14 @@ impl Inner {
         }
     }
 
+    /// Tells a release that has not begun what the one that has the host's traffic leaves to it.
+    fn inherit(&mut self, name: &ObjectName) {
+        let other = in_force(&self.entries, name).map(|(_, other)| other.status.clone());
+        if let Some(entry) = self.entries.get_mut(name).filter(|e| !e.status.began) {
+            entry.status.inherit(other.as_ref());
+        }
+    }
+
     /// Takes in what proxies reported.
     fn take_in(&mut self, news: &News, mesh: &MeshSnapshot) {
         self.tally.learn(self.entries.values().map(|e| &e.spec), mesh);
@@ -405,6 +412,7 @@ impl Inner {
     /// What is known of a release; a pilot that is new waits for the proxies of the one before it.
     fn evidence(&self, entry: &Entry, mesh: &MeshSnapshot, fleet: &Fleet, is_new: bool) -> Evidence {
         let mut evidence = self.tally.evidence(&entry.spec, mesh, fleet);
+        evidence.contested = is_contested(&self.entries, &entry.spec.name);
         evidence.readings = self.readings.get(&entry.spec.name).cloned().unwrap_or_default();
         let (_, known) = entry.status.proxies;
         if is_new && evidence.applied.of < known {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(crate) struct Timers {
     /// When something last happened here. Silence is measured from it, so that waiting needs no look at the clock.
     now: Cell<Instant>,
-    /// When the request at hand had been received whole.
+    /// Since when nothing is waited for from who sends the request at hand: all of it has come, or who gets it holds it up.
     received: Cell<Option<Instant>>,
     /// When its try at hand had a connection.
     connected: Cell<Option<Instant>>,
@@ -41,17 +41,17 @@ impl Timers {
         self.now.get()
     }
 
-    /// When the request at hand had been received whole.
+    /// Since when nothing is waited for from who sends the request at hand: all of it has come, or who gets it holds it up.
     pub(crate) fn received(&self) -> Option<Instant> {
         self.received.get()
     }
 
-    /// Begins a request, of which this is known.
+    /// Something came of the request at hand, or `None`: it is waited for.
     pub(crate) fn set_received(&self, received: Option<Instant>) {
         self.received.set(received);
     }
 
-    /// When the try at hand could begin to wait for its answer: it has a connection, and the request has been received.
+    /// Since when the try at hand waits for its answer: it has a connection, and the request has come.
     pub(crate) fn waits_since(&self) -> Option<Instant> {
         Some(self.received.get()?.max(self.connected.get()?))
     }

@@ -340,6 +340,32 @@ fn the_way_back_needs_somebody_there() {
 }
 
 #[test]
+fn what_a_person_says_goes_on_and_a_failed_hook_waits_for_somebody_to_go_back_to() {
+    let mut spec = spec(&[10.0, 20.0]);
+    let hook = Hook { call: HookCall::Http(String::new()), timeout: Duration::from_secs(1000) };
+    spec.steps[1].before = vec![hook];
+    let (mut status, mut world) = (Status::of(&spec), World::new(20));
+    while status.phase != Phase::Baking {
+        world.tick(&spec, &mut status);
+    }
+    world.evidence.stable_ready = 0;
+    world.failing[1] = 0.5;
+    world.run(&spec, &mut status, 300);
+    assert!(status.held && matches!(status.verdict, crate::Verdict::Regression(_)), "{}", status.reason);
+    command(&spec, &mut status, &world.evidence, ("ann", Command::Promote { all: false }), world.now).unwrap();
+    world.tick(&spec, &mut status);
+    assert_eq!((status.phase, status.step), (Phase::Before, 1), "{}", status.reason);
+    world.hook = Some(Err("no".to_owned()));
+    world.run(&spec, &mut status, 20);
+    assert_eq!((status.phase, status.weights.configured), (Phase::Before, 10.0), "{}", status.reason);
+    assert!(status.reason.starts_with("a hook failed: no"), "{}", status.reason);
+    world.evidence.stable_ready = 1;
+    world.failing[1] = 0.0;
+    world.run(&spec, &mut status, 20);
+    assert_eq!(status.phase, Phase::RolledBack, "{}", status.reason);
+}
+
+#[test]
 fn an_abort_before_it_began_moves_nothing_where_nobody_is() {
     let spec = spec(&[20.0]);
     let (mut status, mut world) = (Status::of(&spec), World::new(19));

@@ -19,7 +19,7 @@ pub(super) enum Wait {
 }
 
 /// Another release of the same host that is under way.
-fn running<'a>(entries: &'a Entries, name: &ObjectName) -> Option<&'a ObjectName> {
+pub(super) fn running<'a>(entries: &'a Entries, name: &ObjectName) -> Option<&'a ObjectName> {
     let runs = |s: &Status| s.phase != Phase::Pending && !s.phase.is_final();
     others(entries, name).find(|(_, e)| runs(&e.status)).map(|(n, _)| n)
 }
@@ -29,11 +29,16 @@ fn others<'a>(entries: &'a Entries, name: &ObjectName) -> impl Iterator<Item = (
     entries.iter().filter(move |(n, e)| *n != name && Some(&e.spec.host) == host)
 }
 
+/// Whether there are other releases of the same host.
+pub(super) fn is_contested(entries: &Entries, name: &ObjectName) -> bool {
+    others(entries, name).next().is_some()
+}
+
 /// The release of the same host that has the traffic, when that is another.
 pub(super) fn in_force<'a>(entries: &'a Entries, name: &ObjectName) -> Option<(&'a ObjectName, &'a Entry)> {
-    let own = entries.get(name).filter(|e| e.status.holds().is_some()).map_or(0, |e| e.status.started);
-    let others = others(entries, name).filter(|(_, e)| e.status.holds().is_some() && e.status.started > own);
-    others.max_by_key(|(_, e)| e.status.started)
+    let own = entries.get(name).filter(|e| e.status.holds().is_some()).map_or(0, |e| e.status.moved);
+    let others = others(entries, name).filter(|(_, e)| e.status.holds().is_some() && e.status.moved > own);
+    others.max_by_key(|(_, e)| e.status.moved)
 }
 
 /// Why a release that has not begun cannot, because of another.

@@ -97,6 +97,7 @@ impl Tally {
             stable_ready: ready(mesh, spec, &spec.stable),
             candidate_ready: ready(mesh, spec, &spec.candidate),
             baseline_ready: spec.baseline.as_ref().map_or(0, |labels| ready(mesh, spec, labels)),
+            contested: false,
             readings: BTreeMap::new(),
         }
     }

@@ -136,7 +136,17 @@ fn the_next_in_the_queue_begins_where_the_traffic_is() {
         (overlays.values().next().unwrap(), |v: &str| Labels::from([("version".to_owned(), v.to_owned())]));
     assert_eq!((b.release.name.as_str(), &b.stable, &b.former), ("b", &version("v2"), &vec![version("v1")]));
     let says = Command::Undo(String::new());
-    assert!(bench.releases.command(&object("a"), "ann", says).unwrap_err().contains("default/b"));
+    assert!(bench.releases.command(&object("a"), "ann", says.clone()).unwrap_err().contains("default/b"));
+    // What went back left the traffic where the first one brought it: that can be undone, once.
+    bench.releases.command(&object("b"), "ann", Command::Abort(String::new())).unwrap();
+    bench.until("b", Phase::RolledBack);
+    assert_eq!(bench.releases.overlays().values().next().unwrap().stable, version("v2"));
+    bench.releases.command(&object("a"), "ann", says.clone()).unwrap();
+    bench.until("a", Phase::RolledBack);
+    assert!(bench.releases.command(&object("b"), "ann", says).is_err());
+    let overlays = bench.releases.overlays();
+    let overlay = overlays.values().next().unwrap();
+    assert_eq!((overlay.release.name.as_str(), &overlay.stable, overlay.weight.percent()), ("a", &version("v1"), 0.0));
 }
 
 #[test]

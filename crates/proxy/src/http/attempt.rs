@@ -152,7 +152,8 @@ impl InFlight {
         self.host(if good { metric::host::RQ_SUCCESS } else { metric::host::RQ_ERROR }, 1);
     }
 
-    /// A call's trailers have come, or should have (Envoy counts a call by what its status is in HTTP).
+    /// A call's trailers have come, or should have (Envoy counts a call by what its status is in HTTP). One whose client
+    /// leaves before says nothing.
     pub(crate) fn ended(&self, grpc: Option<u32>) {
         if self.open.take() {
             self.succeeded(grpc.is_some() && !is_server_error(grpc));
@@ -167,7 +168,6 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.ended(None);
         self.host(metric::host::RQ_ACTIVE, u64::MAX);
         self.cluster.state.stats.sub(self.worker, metric::cluster::RQ_ACTIVE);
     }

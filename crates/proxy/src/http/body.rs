@@ -84,7 +84,7 @@ impl<'a> RequestBody<'a> {
             Source::H2(reader) => reader.is_ended(),
             Source::Copy(copy) => copy.is_empty(),
         };
-        timers.set_received(finished.then(|| timers.last()));
+        timers.set_received(Some(timers.last()));
         Self {
             source,
             kept: Vec::new(),
@@ -252,16 +252,19 @@ impl<'a> RequestBody<'a> {
 
     /// Reads on without waiting when more is probably there; true when something came.
     pub(crate) fn fill_more(&mut self) -> bool {
-        match &mut self.source {
+        let came = match &mut self.source {
             Source::H1(reader) => reader.fill_more(),
             Source::H2(_) | Source::Copy(_) => false,
+        };
+        if came {
+            self.timers.set_received(Some(self.timers.tick()));
         }
+        came
     }
 
     pub(crate) async fn fill(&mut self) -> Result<(), BodyError> {
-        let filled = self.source.fill().await;
-        self.timers.tick();
-        filled
+        let _waiting = Waiting::new(self.timers);
+        self.source.fill().await
     }
 
     /// Waits until the client is certainly gone; bytes it sends ahead are kept. Never returns while it stays.
@@ -277,6 +280,22 @@ impl<'a> RequestBody<'a> {
             },
             _ => std::future::pending().await,
         }
+    }
+}
+
+/// Says as long as it lives that more of the request is waited for.
+struct Waiting<'a>(&'a Timers);
+
+impl<'a> Waiting<'a> {
+    fn new(timers: &'a Timers) -> Self {
+        timers.set_received(None);
+        Self(timers)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set_received(Some(self.0.tick()));
     }
 }
 

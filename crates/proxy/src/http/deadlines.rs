@@ -10,7 +10,7 @@ use crate::timer::Timers;
 /// The limits of a request that began.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadlines {
-    /// How long it may take until it is answered whole, once it was received whole.
+    /// How long it may take until it is answered whole, from when nothing more is waited for from its client.
     pub(crate) answer: Option<Duration>,
     /// When its stream ends, however lively it is.
     stream: Option<Instant>,
@@ -23,7 +23,7 @@ impl Deadlines {
         Self { answer: limits.answer, stream: limits.stream.map(|d| now + d), began: now }
     }
 
-    /// Since when an answer is waited for: all of the request was received, and its filters let it go on.
+    /// Since when an answer is waited for: the request has come, and its filters let it go on.
     pub(crate) fn since(self, timers: &Timers) -> Option<Instant> {
         Some(timers.received()?.max(self.began))
     }

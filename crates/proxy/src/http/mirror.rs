@@ -1,6 +1,7 @@
 //! Copies of requests to other clusters. Nobody waits for their answers, and nothing of theirs reaches the client.
 //! Source: Envoy, "Traffic shadowing": the copy's authority gets `-shadow`, ports kept.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -109,13 +110,18 @@ impl Shadow<'_> {
         let began = self.worker.state.reports_loads().then(Instant::now);
         let timers = Timers::new();
         let mut body = RequestBody::new(Source::Copy(body), &timers);
-        // As for any request, the time for the answer begins when all of it was received.
+        // As for any request, the time for the answer begins when it has come.
         let until = || timers.received().map(|received| received + limit);
-        let good = timers.limited(until, pin!(self.exchange(choice, framing, &mut body))).await.unwrap_or_else(|| {
-            local.host.stats.add(self.worker.id, metric::host::RQ_TIMEOUT, 1);
-            local.host.stats.add(self.worker.id, metric::host::RQ_ERROR, 1);
+        let answered = Cell::new(false);
+        let exchange = pin!(self.exchange(choice, (framing, &mut body), &answered));
+        let good = timers.limited(until, exchange).await.unwrap_or_else(|| {
             self.cluster.state.stats.add(self.worker.id, metric::cluster::RQ_TIMEOUT, 1);
-            self.cluster.note(&local.host, Outcome::Timeout);
+            // Its head has counted already.
+            if !answered.get() {
+                local.host.stats.add(self.worker.id, metric::host::RQ_TIMEOUT, 1);
+                local.host.stats.add(self.worker.id, metric::host::RQ_ERROR, 1);
+                self.cluster.note(&local.host, Outcome::Timeout);
+            }
             Some(false)
         });
         if let (Some(began), Some(good)) = (began, good) {
@@ -125,7 +131,12 @@ impl Shadow<'_> {
 
     /// Makes the request and throws the answer away, once it was compared: whether it was a good one, or nothing when it says
     /// nothing of the endpoint.
-    async fn exchange(&self, choice: usize, framing: Framing, body: &mut RequestBody<'_>) -> Option<bool> {
+    async fn exchange(
+        &self,
+        choice: usize,
+        (framing, body): (Framing, &mut RequestBody<'_>),
+        answered: &Cell<bool>,
+    ) -> Option<bool> {
         let Self { worker, cluster, head, .. } = *self;
         let h2 = cluster.config.protocol.is_h2(head.version == Version::Http2);
         let attempt = Attempt { worker, cluster, head, framing, websocket: false, h2, high: false, idle: None };
@@ -136,13 +147,17 @@ impl Shadow<'_> {
         };
         let (status, of_head) = (answer.head.status, grpc_status(&answer));
         answer.in_flight.outcome(Outcome::Response { status, grpc: of_head });
+        answered.set(true);
         let tap = Tap::default();
         let seen = self.pair.map(|pair| pair.head(&answer.head));
         let (moved, of_trailers) = forward::discard(&mut answer, body, self.pair.is_some().then_some(&tap)).await;
         match moved {
             Moved::Complete | Moved::Early => {}
             Moved::ClientGone => return None,
-            Moved::UpstreamGone | Moved::TimedOut => return Some(false),
+            Moved::UpstreamGone | Moved::TimedOut => {
+                answer.in_flight.ended(None);
+                return Some(false);
+            }
         }
         if let Some((pair, seen)) = self.pair.zip(seen) {
             pair.complete(true, seen, &tap);

@@ -196,8 +196,10 @@ pub(crate) async fn answer(
         timers.limited(|| deadlines.first(timers), moving).await.unwrap_or(Moved::TimedOut)
     };
     drop(permit);
-    if matches!(moved, Moved::Complete | Moved::Early) {
-        answer.in_flight.ended(record.grpc_status());
+    match moved {
+        Moved::Complete | Moved::Early => answer.in_flight.ended(record.grpc_status()),
+        Moved::UpstreamGone | Moved::TimedOut => answer.in_flight.ended(None),
+        Moved::ClientGone => {}
     }
     let took = timers.last() - record.started();
     record.took = Some(took);

@@ -97,6 +97,8 @@ pub(crate) async fn serve(
             Ok((stages, forwarded)) => {
                 let place = stages.place;
                 if follow::elsewhere(&forwarded, place.route, head, (&mut body, &mut framing), &mut redirects) {
+                    // Where it goes now it has all its time.
+                    body.timers.tick();
                     continue;
                 }
                 body.forget();

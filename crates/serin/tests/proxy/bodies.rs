@@ -1,11 +1,13 @@
 //! Which bodies there are, which are sent again, and which there must not be.
 
 use std::io::Write as _;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use serde_json::json;
 use serin_testkit::backend::{Backend, head_end, read};
-use serin_testkit::client::Client;
+use serin_testkit::client::{Client, read_response};
 use serin_testkit::proxy::{Proxy, bootstrap, cluster};
 
 use super::{SERIN, ok};
@@ -85,4 +87,29 @@ fn a_long_body_is_not_sent_again() {
     assert!(head.starts_with(b"POST / "));
     assert!(sent.len() >= body.len() && sent.iter().filter(|b| **b == b'x').count() == body.len());
     assert_eq!(proxy.stat("cluster.a.upstream_rq_retry"), 0);
+}
+
+/// Envoy goes on reading until its buffer is full, so it has the whole of a small body; a larger one waits there as here.
+#[test]
+fn an_upstream_that_takes_nothing_of_a_body_is_given_up() {
+    let backend = Backend::scripted(|stream, seen| {
+        let mut buffer = Vec::new();
+        while head_end(&buffer).is_none() {
+            if read(stream, &mut buffer, seen) == 0 {
+                return;
+            }
+        }
+        std::thread::sleep(Duration::from_secs(60));
+    })
+    .unwrap();
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "a", "timeout": "0.5s"}}]);
+    let proxy = Proxy::serin(SERIN, &bootstrap(&routes, &[cluster("a", &[backend.address()])])).unwrap();
+    let mut stream = TcpStream::connect(proxy.listener("main").unwrap()).unwrap();
+    let length = 64 << 20;
+    write!(stream, "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n").unwrap();
+    let mut writing = stream.try_clone().unwrap();
+    std::thread::spawn(move || while writing.write_all(&[b'a'; 65536]).is_ok() {});
+    let answer = read_response(&mut stream, false).unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (504, "upstream request timeout"));
+    assert_eq!(proxy.stat("cluster.a.upstream_rq_timeout"), 1);
 }

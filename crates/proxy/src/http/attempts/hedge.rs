@@ -32,6 +32,8 @@ struct UnderWay {
     began: Option<Duration>,
     /// When it takes too long; `None` once it has.
     slow: Option<Instant>,
+    /// Whether another began because of it.
+    succeeded: bool,
 }
 
 /// The tries of one request; those that are still under way when it is dropped are given up.
@@ -114,6 +116,7 @@ impl<'a, 'b> Race<'a, 'b> {
             self.permit = None;
             if let Some(retry) = self.tries.another(None, body) {
                 self.schedule(retry);
+                self.under_way.iter_mut().filter(|one| one.slow.is_none()).for_each(|one| one.succeeded = true);
             }
         }
     }
@@ -191,7 +194,7 @@ impl<'a, 'b> Race<'a, 'b> {
             (number, body.position(), result)
         });
         let slow = Some(Instant::now() + self.per_try);
-        self.under_way.push(UnderWay { number, choice, host, began, slow });
+        self.under_way.push(UnderWay { number, choice, host, began, slow, succeeded: false });
         Ok(())
     }
 
@@ -203,7 +206,7 @@ impl<'a, 'b> Race<'a, 'b> {
         record: &mut Record,
     ) -> Result<Option<Answer>, Option<LocalReply>> {
         let Some(place) = self.under_way.iter().position(|one| one.number == number) else { return Ok(None) };
-        let UnderWay { choice, began, slow, .. } = self.under_way.swap_remove(place);
+        let UnderWay { choice, began, slow, succeeded, .. } = self.under_way.swap_remove(place);
         let outcome = match &result {
             Ok(answer) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
             Err(Failure::Outcome(outcome)) => *outcome,
@@ -215,7 +218,7 @@ impl<'a, 'b> Race<'a, 'b> {
         }
         let result = Some(result);
         // One that was too slow has its successor already, and so has one while another is to begin.
-        let succeeded = slow.is_none() || self.again.is_some();
+        let succeeded = succeeded || self.again.is_some();
         let retry = if succeeded {
             None
         } else {
