@@ -412,6 +412,8 @@ impl Run<'_> {
         }
         self.status.weights.applied = self.status.weights.configured;
         self.note(EventKind::Applied, &format!("all {} proxies have confirmed", self.evidence.applied.of));
+        self.status.judgement.reshare();
+        self.status.weights.observed = None;
         self.enter(then, "");
         true
     }
