@@ -1,18 +1,17 @@
 //! Every decision about a release, without I/O, clock or chance: what the evidence says, and what happens next.
 //!
-//! `judge` holds the statistics, `verdict` what they say of a release's evidence, `queries` what others measure, `series`
-//! the points of Kayenta's score, `machine` what is done in a look and by people, `run` the states, `traffic` what they make of routes, `change` what becomes of them when the
-//! document changes. Time, evidence and what
-//! people ask for come in as arguments, and everything that is needed to go on is in the status: a process that was killed
-//! goes on as if it had not been.
+//! `judge` holds the statistics, `verdict` what they say of a release's evidence, `queries` what others measure, `series` the points of
+//! Kayenta's score, `machine` what is done in a look and when people speak, `states` how a release goes from one to the next, `traffic`
+//! what that makes of routes, `change` what becomes of it when the document changes. Time, evidence and what people ask for come in as
+//! arguments, and everything that is needed to go on is in the status: a process that was killed goes on as if it had not been.
 
 mod change;
 mod evidence;
 pub mod judge;
 pub mod machine;
 mod queries;
-mod run;
 mod series;
+mod states;
 mod status;
 mod traffic;
 pub mod verdict;
@@ -21,7 +20,7 @@ pub use change::changed;
 pub use evidence::{Applied, Arm, Evidence, Verdict};
 pub use machine::{Command, advance, command, may_begin};
 pub use queries::{Queried, Reading};
-pub use run::{Action, HookAt};
+pub use states::{Action, HookAt};
 pub use status::{Event, EventKind, Outcome, Phase, Status, Target, Versions, Weights};
 pub use traffic::overlay;
 pub use verdict::Judgement;

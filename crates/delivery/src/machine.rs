@@ -1,14 +1,14 @@
 //! The states of a release: what comes next, given what was asked for, what is known, and the time.
 //!
 //! Traffic goes back before anything else: a regression, a failed hook, an expired consent or a word of a person leads to
-//! `RollingBack` from every state, at once. Nothing moves forward while there is no evidence, while not every proxy has
-//! confirmed the last change, while it is paused, or in a freeze.
+//! `RollingBack` from every state, at once, as long as the stable version has an instance; a person's word needs none. Nothing
+//! moves forward while there is no evidence, while not every proxy has confirmed the last change, while it is paused, or in a freeze.
 
 use serin_model::Release;
 
 use crate::Millis;
 use crate::evidence::Evidence;
-use crate::run::{Action, HookAt, Run, lacking, misnamed, obstacle};
+use crate::states::{Action, HookAt, Run, lacking, misnamed, obstacle};
 use crate::status::{Event, EventKind, Phase, Status};
 
 /// What people, and hooks, say.
