@@ -83,7 +83,7 @@ pub(crate) struct InFlight {
     worker: usize,
     stream: Option<H2Stream>,
     /// Whether it is a call, which its trailers decide.
-    is_call: bool,
+    pub(crate) is_call: bool,
     /// Whether they are still to come.
     open: Cell<bool>,
 }

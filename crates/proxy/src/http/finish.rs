@@ -43,6 +43,8 @@ pub(crate) struct Record {
     /// Who is to answer, where that is counted.
     peer: Option<Asked>,
     is_grpc: bool,
+    /// Whether the request was a call, whatever the answer is.
+    pub(crate) is_call: bool,
     grpc_status: Option<u16>,
     version: Version,
     /// Who the client is, when others before us are believed.
@@ -86,6 +88,7 @@ impl Record {
             took: None,
             peer: None,
             is_grpc: false,
+            is_call: false,
             grpc_status: None,
             version: Version::default(),
             client: None,
@@ -207,6 +210,8 @@ impl Record {
         self.status = head.status;
         if self.peer.is_some() {
             self.is_grpc = head.fields.get("content-type").is_some_and(|t| t.starts_with(b"application/grpc"));
+        }
+        if self.peer.is_some() || self.is_call {
             self.ended_with(&head.fields);
         }
         if self.logged() {
@@ -217,7 +222,7 @@ impl Record {
     /// Remembers the status of gRPC, which stands in trailers or in a head without more.
     pub(crate) fn ended_with(&mut self, fields: &HeaderBlock) {
         self.load_report(fields);
-        if self.is_grpc {
+        if self.is_grpc || self.is_call {
             self.grpc_status = fields.get_str("grpc-status").and_then(|code| code.parse().ok());
         }
     }

@@ -181,6 +181,7 @@ pub(crate) async fn answer(
         alter = Some(Box::new(alter.unwrap_or_else(plain).tapped(tap)));
     }
     cookies.iter().for_each(|cookie| answer.head.fields.append(b"set-cookie", cookie.as_bytes()));
+    record.is_call = answer.in_flight.is_call;
     record.response(&answer.head);
     let grpc = answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok());
     answer.in_flight.outcome(Outcome::Response { status: answer.head.status, grpc });

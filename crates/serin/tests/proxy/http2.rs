@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use serin_testkit::backend::Backend;
 use serin_testkit::client::Client;
+use serin_testkit::process::wait_until;
 use serin_testkit::proxy::{Proxy, bootstrap, cluster};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -40,6 +41,7 @@ pub(super) async fn echo_server() -> SocketAddr {
 async fn echo(request: http::Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
     let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
     let silent = request.headers().contains_key("x-silent");
+    let status = request.headers().get("x-status").cloned();
     let mut body = request.into_body();
     let response = http::Response::builder()
         .header("x-authority", host)
@@ -62,7 +64,7 @@ async fn echo(request: http::Request<h2::RecvStream>, mut respond: h2::server::S
         send.send_data(kept.into(), false).unwrap();
     }
     let mut trailers = http::HeaderMap::new();
-    trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+    trailers.insert("grpc-status", status.unwrap_or(http::HeaderValue::from_static("0")));
     send.send_trailers(trailers).unwrap();
 }
 
@@ -98,6 +100,28 @@ pub(super) fn request(method: &str, address: SocketAddr) -> http::Request<()> {
         .header("cookie", "b=2")
         .body(())
         .unwrap()
+}
+
+/// What outlier detection and load reports are told: unavailable is an error, not found is none.
+#[tokio::test]
+async fn a_call_counts_by_what_its_trailers_say() {
+    let echo = echo_server().await;
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "h2"}}]);
+    let proxy = Proxy::start(SERIN, &bootstrap(&routes, &[h2_cluster("h2", echo)])).unwrap();
+    let address = proxy.listener("main").unwrap();
+    for status in ["0", "5", "14"] {
+        let mut call = request("POST", address);
+        call.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
+        call.headers_mut().insert("x-status", status.parse().unwrap());
+        let (response, trailers) = h2_request(address, call, Bytes::from_static(b"call")).await;
+        assert_eq!((response.status().as_u16(), &trailers.unwrap()["grpc-status"]), (200, &status.parse().unwrap()));
+    }
+    let counted = || {
+        let (_, page) = proxy.page("/clusters").unwrap();
+        let of = |name: &str| page.lines().any(|l| l == format!("h2::{echo}::{name}"));
+        (of("rq_success::2") && of("rq_error::1")).then_some(())
+    };
+    wait_until(Duration::from_secs(10), counted).unwrap();
 }
 
 #[tokio::test]
