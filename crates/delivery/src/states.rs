@@ -79,6 +79,14 @@ pub(crate) fn lacking(spec: &Release, status: &Status, evidence: &Evidence) -> O
     Some(lacking.to_owned())
 }
 
+/// A salt of a release's own: other releases, and its next version, choose other users.
+fn salt(spec: &Release, now: Millis) -> String {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    (spec.host.as_str(), &spec.name, &spec.candidate, now).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
 /// One look at a release.
 pub(crate) struct Run<'a> {
     pub(crate) spec: &'a Release,
@@ -358,6 +366,7 @@ impl Run<'_> {
         }
         self.status.began = true;
         self.status.started = self.now;
+        self.status.salt = salt(self.spec, self.now);
         self.status.holder = None;
         let inherited = std::mem::take(&mut self.status.inherited);
         self.status.former.extend(inherited);

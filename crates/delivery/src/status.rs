@@ -208,6 +208,9 @@ pub struct Status {
     pub inherited: Vec<Labels>,
     /// A fingerprint of what was asked for, so that a change is noticed.
     pub spec: String,
+    /// Mixed into what keeps users with a version, drawn when it begins; empty in one that began before there was a salt, whose users
+    /// stay where they are.
+    pub salt: String,
     /// What happened, the newest last.
     pub history: Vec<Event>,
 }

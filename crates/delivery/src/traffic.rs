@@ -18,6 +18,7 @@ pub fn overlay(spec: &Release, status: &Status) -> Option<Overlay> {
         cohorts,
         mirror,
         stickiness: spec.stickiness.clone(),
+        salt: status.salt.clone(),
     })
 }
 

@@ -6,8 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serin_model::{DestinationRule, Gateway, GatewayRef, Hostname, Object, ObjectKey, ObjectName, Service};
+use serin_model::{
+    DestinationRule, Gateway, GatewayRef, Hostname, Object, ObjectKey, ObjectName, Service, TrafficPolicy,
+};
 
+use crate::cursor::{distance, is_slip};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::document::Document;
 use crate::node::Position;
@@ -26,7 +29,10 @@ pub struct Checked {
 #[must_use]
 pub fn check<'a>(documents: impl Iterator<Item = &'a Document> + Clone) -> Checked {
     let index = Index::new(documents.clone());
-    let mut checked = Checked { diagnostics: shared_hosts(documents.clone()), ..Checked::default() };
+    let mut ordered: Vec<&Document> = documents.clone().collect();
+    ordered.sort_by_key(|d| (&d.provenance, &d.key.name.name, &d.key.name.namespace));
+    let mut checked = Checked { diagnostics: shared_hosts(&ordered), ..Checked::default() };
+    checked.diagnostics.extend(merged_rules(&ordered));
     for document in documents {
         for reference in &document.references {
             for finding in index.look(reference) {
@@ -40,11 +46,11 @@ pub fn check<'a>(documents: impl Iterator<Item = &'a Document> + Clone) -> Check
     checked
 }
 
-/// Hosts that two VirtualServices route inside the mesh, where only one can; at a gateway their rules are joined.
-fn shared_hosts<'a>(documents: impl Iterator<Item = &'a Document>) -> Vec<Diagnostic> {
+/// Hosts that two VirtualServices route inside the mesh, where only the older can; at a gateway their rules are joined.
+fn shared_hosts(ordered: &[&Document]) -> Vec<Diagnostic> {
     let mut first: BTreeMap<&Hostname, &Document> = BTreeMap::new();
     let mut findings = Vec::new();
-    for document in documents {
+    for document in ordered {
         let Object::VirtualService(rule) = document.object.as_ref() else { continue };
         if !rule.gateways.contains(&GatewayRef::Mesh) {
             continue;
@@ -54,20 +60,69 @@ fn shared_hosts<'a>(documents: impl Iterator<Item = &'a Document>) -> Vec<Diagno
                 None => {
                     first.insert(host, document);
                 }
-                Some(other) => findings.push(Diagnostic {
-                    file: document.file.clone(),
-                    ..finding(
-                        Code::Duplicate,
-                        Severity::Warning,
-                        (document.at, "spec.hosts".to_owned()),
-                        format!("host '{host}' is routed by {} too, and only that one applies to it", other.key),
-                        format!("it stands in {}:{}; put the rules into one VirtualService", other.file, other.at.line),
-                    )
-                }),
+                Some(other) => findings.push(beside(
+                    document,
+                    (Code::Duplicate, "spec.hosts"),
+                    format!(
+                        "host '{host}' is routed by {} too, which is older, and only that one applies to it",
+                        other.key
+                    ),
+                    format!("it stands in {}:{}; put the rules into one VirtualService", other.file, other.at.line),
+                )),
             }
         }
     }
     findings
+}
+
+/// DestinationRules of one namespace for one host are one rule: subsets of all, and the policy of the first that has one.
+fn merged_rules(ordered: &[&Document]) -> Vec<Diagnostic> {
+    type Rule<'a> = (&'a Document, &'a DestinationRule);
+    let mut found: BTreeMap<(&str, &Hostname), Vec<Rule<'_>>> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for document in ordered {
+        let Object::DestinationRule(rule) = document.object.as_ref() else { continue };
+        let merged = found.entry((&rule.name.namespace, &rule.host)).or_default();
+        let Some((first, _)) = merged.iter().find(|(_, r)| r.merges_with(rule)).copied() else {
+            merged.push((document, rule));
+            continue;
+        };
+        let all = merged.iter().filter(|(_, r)| r.merges_with(rule));
+        let known: Vec<&str> = all.clone().flat_map(|(_, r)| &r.subsets).map(|s| s.name.as_str()).collect();
+        let (twice, added): (Vec<&str>, Vec<&str>) =
+            rule.subsets.iter().map(|s| s.name.as_str()).partition(|name| known.contains(name));
+        let mut words = Vec::new();
+        if !added.is_empty() {
+            words.push(format!("its subsets {} are added", added.join(", ")));
+        }
+        if !twice.is_empty() {
+            words.push(format!("its subsets {} are not used, because they are defined there", twice.join(", ")));
+        }
+        let holder = all.clone().find(|(_, r)| r.policy.as_ref() != &TrafficPolicy::default());
+        match (holder, rule.policy.as_ref() == &TrafficPolicy::default()) {
+            (Some((holder, _)), false) => {
+                words.push(format!("its trafficPolicy is not used, because {} has one", holder.key))
+            }
+            (None, false) => words.push("its trafficPolicy is used for all".to_owned()),
+            (_, true) => {}
+        }
+        findings.push(beside(
+            document,
+            (Code::Merged, "spec.host"),
+            format!("it is merged with {}, which is older: {}", first.key, words.join("; ")),
+            format!("that one stands in {}:{}", first.file, first.at.line),
+        ));
+        merged.push((document, rule));
+    }
+    findings
+}
+
+/// A warning about a document because of another.
+fn beside(document: &Document, (code, path): (Code, &str), message: String, help: String) -> Diagnostic {
+    Diagnostic {
+        file: document.file.clone(),
+        ..finding(code, Severity::Warning, (document.at, path.to_owned()), message, help)
+    }
 }
 
 struct Index<'a> {
@@ -103,7 +158,8 @@ impl<'a> Index<'a> {
                 let mut findings = Vec::new();
                 let service = self.services.get(host);
                 if service.is_none() && !self.is_rule_host(host) {
-                    findings.push(self.unknown_host(host, host_at.clone()));
+                    // What is said of a host that there is not is no second mistake.
+                    return vec![self.unknown_host(host, host_at.clone())];
                 }
                 if let Some((name, at, path)) = subset {
                     findings.extend(self.unknown_subset(host, name, (*at, path.clone())));
@@ -123,11 +179,11 @@ impl<'a> Index<'a> {
 
     fn unknown_host(&self, host: &Hostname, at: (Position, String)) -> Diagnostic {
         let severity = if self.services.is_empty() { Severity::Warning } else { Severity::Error };
-        let known: Vec<&str> = self.services.keys().take(8).map(|h| h.as_str()).collect();
+        let known: Vec<&str> = self.services.keys().map(|h| h.as_str()).collect();
         let help = if known.is_empty() {
             "no service is registered in these files, so hosts cannot be checked for certain".to_owned()
         } else {
-            format!("known are {}", known.join(", "))
+            meant(host.as_str(), &known).unwrap_or_else(|| shown("known are", &known))
         };
         finding(Code::UnknownHost, severity, at, format!("there is no service '{host}'"), help)
     }
@@ -141,7 +197,7 @@ impl<'a> Index<'a> {
         let help = match (rules.is_empty(), known.is_empty()) {
             (true, _) => format!("add a DestinationRule for '{host}' with this subset"),
             (false, true) => "its DestinationRule defines no subsets".to_owned(),
-            (false, false) => format!("defined are {}", known.join(", ")),
+            (false, false) => meant(name, &known).unwrap_or_else(|| shown("defined are", &known)),
         };
         let message = format!("no DestinationRule defines subset '{name}' of '{host}'");
         Some(finding(Code::UnknownSubset, Severity::Error, at, message, help))
@@ -151,6 +207,26 @@ impl<'a> Index<'a> {
         let known: Vec<String> = self.gateways.iter().map(ToString::to_string).collect();
         if known.is_empty() { "no Gateway is defined".to_owned() } else { format!("defined are {}", known.join(", ")) }
     }
+}
+
+/// The name that was probably meant.
+fn meant(name: &str, known: &[&str]) -> Option<String> {
+    // Names as short as v1 and v2 are all near each other.
+    let slips = |other: &&&str| is_slip(other, name) || is_slip(first_label(other), first_label(name));
+    let near = known.iter().filter(|other| first_label(name).len() > 3 && slips(other));
+    let near = near.min_by_key(|other| distance(other, name))?;
+    Some(format!("did you mean '{near}'?"))
+}
+
+fn first_label(host: &str) -> &str {
+    host.split('.').next().unwrap_or(host)
+}
+
+/// Some of the names that there are.
+fn shown(words: &str, known: &[&str]) -> String {
+    let more = known.len().saturating_sub(8);
+    let some = known.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+    if more == 0 { format!("{words} {some}") } else { format!("{words} {some} and {more} more") }
 }
 
 fn unknown_port(service: &Service, number: u16, at: (Position, String)) -> Option<Diagnostic> {

@@ -18,6 +18,8 @@ pub struct Context {
     diagnostics: RefCell<Vec<Diagnostic>>,
     references: RefCell<Vec<Reference>>,
     errors: Cell<usize>,
+    /// Whether fields may be written `like_this` too, as protobuf's JSON parsers allow.
+    protobuf: Cell<bool>,
 }
 
 impl Context {
@@ -28,7 +30,18 @@ impl Context {
             diagnostics: RefCell::default(),
             references: RefCell::default(),
             errors: Cell::new(0),
+            protobuf: Cell::new(false),
         }
+    }
+
+    /// From here on the object is one whose schema is protobuf's.
+    pub(crate) fn set_protobuf(&self) {
+        self.protobuf.set(true);
+    }
+
+    /// Whether a key as it is written means the field of that name (in camel case).
+    fn means(&self, written: &str, name: &str) -> bool {
+        written == name || (self.protobuf.get() && written.contains('_') && camel_case(written) == name)
     }
 
     pub(crate) fn set_namespace(&self, namespace: &str) {
@@ -133,7 +146,7 @@ impl<'a> Cursor<'a> {
     /// A field, without claiming it and without a diagnostic.
     pub(crate) fn peek(&self, name: &str) -> Option<Self> {
         let Value::Map(fields) = &self.node.value else { return None };
-        let (_, node) = fields.iter().find(|(key, _)| key.name == name)?;
+        let (_, node) = fields.iter().find(|(key, _)| self.context.means(&key.name, name))?;
         Some(Self { context: self.context, node, path: format!("{}.{name}", self.path) })
     }
 
@@ -148,7 +161,6 @@ impl<'a> Cursor<'a> {
     pub(crate) fn object(&self) -> Option<Object<'a>> {
         let fields: &'a [(Key, Node)] = match &self.node.value {
             Value::Map(fields) => fields,
-            Value::Null => &[],
             _ => {
                 self.wrong_type("a map");
                 return None;
@@ -266,12 +278,36 @@ impl<'a> Cursor<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The field, when it is there and not null.
+    /// The field, when it is there and not null. A null where an object must stand is an error, as in Istio's schemas.
     pub(crate) fn get(&self, name: &str) -> Option<Cursor<'a>> {
+        let again = self.asked.borrow().iter().any(|asked| asked == name);
         self.asked.borrow_mut().push(name.to_owned());
-        let (_, node) = self.fields.iter().find(|(key, _)| key.name == name)?;
-        let cursor = Cursor { context: self.context, node, path: self.child(name) };
+        let cursor = self.find(name)?;
+        if cursor.is_null() && !again && self.context.protobuf.get() && OBJECTS.contains(&name) {
+            cursor.wrong_type("an object");
+        }
         (!cursor.is_null()).then_some(cursor)
+    }
+
+    fn find(&self, name: &str) -> Option<Cursor<'a>> {
+        let mut found = self.fields.iter().filter(|(key, _)| self.context.means(&key.name, name));
+        let (_, node) = found.next()?;
+        Some(Cursor { context: self.context, node, path: self.child(name) })
+    }
+
+    /// The items of a list that may be missing; null is one without items.
+    pub(crate) fn list(&self, name: &str) -> Vec<Cursor<'a>> {
+        self.asked.borrow_mut().push(name.to_owned());
+        self.find(name).map(|list| list.list()).unwrap_or_default()
+    }
+
+    /// The items of a list, of which null is one without items; a diagnostic when it is missing.
+    pub(crate) fn required_list(&self, name: &str) -> Option<Vec<Cursor<'a>>> {
+        if self.find(name).is_some_and(|found| found.is_null()) {
+            self.asked.borrow_mut().push(name.to_owned());
+            return Some(Vec::new());
+        }
+        self.required(name).map(|list| list.list())
     }
 
     /// The field; a diagnostic when it is missing.
@@ -325,13 +361,27 @@ impl<'a> Object<'a> {
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.fields.iter().any(|(key, node)| key.name == name && !matches!(node.value, Value::Null))
+        self.find(name).is_some_and(|found| !found.is_null())
+    }
+
+    /// Errors that were found so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.context.errors.get()
+    }
+
+    /// Something about its fields that is good to know.
+    pub(crate) fn note(&self, message: impl Into<String>) {
+        self.report((Code::NoEffectYet, Severity::Info), message, "");
     }
 
     pub(crate) fn error(&self, code: Code, message: impl Into<String>, help: impl Into<String>) {
+        self.report((code, Severity::Error), message, help);
+    }
+
+    fn report(&self, (code, severity): (Code, Severity), message: impl Into<String>, help: impl Into<String>) {
         self.context.report(Diagnostic {
             code,
-            severity: Severity::Error,
+            severity,
             file: self.context.file.clone(),
             at: self.at,
             path: self.path.clone(),
@@ -351,8 +401,9 @@ impl Drop for Object<'_> {
         // After an error its reader may have stopped before it asked for everything: then only what looks like a slip
         // of a field that was asked for is certainly unknown.
         let stopped = self.context.errors.get() > self.errors;
-        for (key, _) in self.fields {
-            if asked.contains(&key.name) {
+        for (place, (key, _)) in self.fields.iter().enumerate() {
+            if asked.iter().any(|asked| self.context.means(&key.name, asked)) {
+                self.written_twice(place, key);
                 continue;
             }
             let near = asked.iter().filter(|a| is_slip(a, &key.name)).min_by_key(|a| distance(a, &key.name));
@@ -373,13 +424,101 @@ impl Drop for Object<'_> {
     }
 }
 
+impl Object<'_> {
+    /// One field in both spellings of protobuf: it is not clear which of the two is meant.
+    fn written_twice(&self, place: usize, key: &Key) {
+        let name = camel_case(&key.name);
+        let before = self.fields.iter().take(place).find(|(other, _)| self.context.means(&other.name, &name));
+        if let Some((before, _)) = before.filter(|_| self.context.protobuf.get()) {
+            self.context.report(Diagnostic {
+                code: Code::Duplicate,
+                severity: Severity::Error,
+                file: self.context.file.clone(),
+                at: key.at,
+                path: self.child(&key.name),
+                message: format!("'{}' and '{}' are the same field", before.name, key.name),
+                help: "write it once".to_owned(),
+            });
+        }
+    }
+}
+
+/// Fields of Istio's kinds that hold an object (from its custom resource definitions).
+const OBJECTS: [&str; 48] = [
+    "abort",
+    "authority",
+    "backendUtilization",
+    "body",
+    "connectionPool",
+    "consistentHash",
+    "corsPolicy",
+    "delay",
+    "delegate",
+    "destination",
+    "directResponse",
+    "egressProxy",
+    "fault",
+    "headers",
+    "http",
+    "http2KeepAlive",
+    "httpCookie",
+    "inboundConnectionPool",
+    "loadBalancer",
+    "localityLbSetting",
+    "maglev",
+    "method",
+    "mirror",
+    "mirrorPercentage",
+    "outboundTrafficPolicy",
+    "outlierDetection",
+    "percentage",
+    "port",
+    "proxyProtocol",
+    "redirect",
+    "request",
+    "response",
+    "retries",
+    "retryBudget",
+    "rewrite",
+    "ringHash",
+    "scheme",
+    "spec",
+    "tcp",
+    "tcpKeepalive",
+    "tls",
+    "trafficPolicy",
+    "tunnel",
+    "uri",
+    "uriRegexRewrite",
+    "warmup",
+    "workloadSelector",
+    "zoneAwareLbSetting",
+];
+
+/// `likeThis` of `like_this`.
+pub(crate) fn camel_case(written: &str) -> String {
+    let mut name = String::with_capacity(written.len());
+    let mut upper = false;
+    for c in written.chars() {
+        match c {
+            '_' => upper = true,
+            c if upper => {
+                name.extend(c.to_uppercase());
+                upper = false;
+            }
+            c => name.push(c),
+        }
+    }
+    name
+}
+
 /// Whether two names are so near that one is probably a slip of the other.
 pub(crate) fn is_slip(a: &str, b: &str) -> bool {
     distance(a, b) <= if b.len() < 5 { 1 } else { 2 }
 }
 
 /// Levenshtein distance, cut short for long names.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().take(40).collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().take(40).enumerate() {

@@ -63,6 +63,14 @@ pub enum Code {
     NotSupported,
     /// A rule that no request reaches.
     UnreachableRule,
+    /// A policy that is not carried out, so that what it guards is closed.
+    NotEnforced,
+    /// A redirect that leads where the request came from.
+    RedirectLoop,
+    /// Weights that do not add up to 100: the shares that result are said.
+    UnusualWeights,
+    /// Several objects are one, and what is used of each is said.
+    Merged,
     /// A release that cannot see what it should at the traffic there is.
     BlindRelease,
 }
@@ -88,6 +96,10 @@ impl Code {
             Self::NoEffectYet => "SRN0201",
             Self::NotSupported => "SRN0202",
             Self::UnreachableRule => "SRN0203",
+            Self::NotEnforced => "SRN0204",
+            Self::RedirectLoop => "SRN0205",
+            Self::UnusualWeights => "SRN0206",
+            Self::Merged => "SRN0207",
             Self::BlindRelease => "SRN0301",
         }
     }

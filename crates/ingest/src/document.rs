@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use serin_model::{Kind, Object, ObjectKey, ObjectName};
+use serin_model::{Kind, Object, ObjectKey, ObjectName, Provenance};
 
 use crate::cursor::{Context, Cursor, is_slip};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::node::{self, Node, Position};
 use crate::reference::Reference;
-use crate::{istio, kubernetes, release};
+use crate::{guard, istio, kubernetes, release};
 
 /// Largest file that is read: beyond any set of rules, and small enough to parse in a moment.
 pub const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
@@ -26,6 +26,8 @@ pub struct Document {
     pub file: Arc<str>,
     /// Where it starts.
     pub at: Position,
+    /// Its place among others of its kind.
+    pub provenance: Provenance,
 }
 
 /// What a file holds.
@@ -35,6 +37,8 @@ pub struct Parsed {
     pub documents: Vec<Document>,
     /// Keys of objects that are there but not sound.
     pub broken: Vec<ObjectKey>,
+    /// What stands for unsound objects that guard something, as long as no sound version of them is known: they close it.
+    pub closing: Vec<Document>,
     /// Whether something is there of which not even the name can be told.
     pub nameless: bool,
     /// All findings.
@@ -111,15 +115,43 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
     let at = cursor.at();
     let outcome = read_object(&context, &cursor);
     let failed = context.failed();
-    let (diagnostics, references) = context.finish();
-    parsed.diagnostics.extend(diagnostics);
+    let number = (parsed.documents.len() + parsed.broken.len()) as u32;
+    let provenance = match created(&cursor) {
+        None => Provenance { created: None, file: file.clone(), number },
+        created => Provenance { created, ..Provenance::default() },
+    };
+    let document = |key, object, references| Document {
+        key,
+        object: Arc::new(object),
+        references,
+        file: file.clone(),
+        at,
+        provenance: provenance.clone(),
+    };
     match outcome {
         (Some(key), Some(object)) if !failed => {
-            parsed.documents.push(Document { key, object: Arc::new(object), references, file: file.clone(), at })
+            let (diagnostics, references) = context.finish();
+            parsed.diagnostics.extend(diagnostics);
+            parsed.documents.push(document(key, object, references));
         }
-        (Some(key), _) => parsed.broken.push(key),
-        (None, _) => parsed.nameless |= failed,
+        (Some(key), _) => {
+            if let Some(object) = guard::closing(&key, &cursor) {
+                parsed.closing.push(document(key.clone(), object, Vec::new()));
+            }
+            parsed.diagnostics.extend(context.finish().0);
+            parsed.broken.push(key);
+        }
+        (None, _) => {
+            parsed.diagnostics.extend(context.finish().0);
+            parsed.nameless |= failed;
+        }
     }
+}
+
+/// When an object was made, as the API server says it; what cannot be read is as if it were not said.
+fn created(cursor: &Cursor<'_>) -> Option<i64> {
+    let text = cursor.peek("metadata")?.peek("creationTimestamp")?.peek_text()?.to_owned();
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
 }
 
 fn read_object(context: &Context, cursor: &Cursor<'_>) -> (Option<ObjectKey>, Option<Object>) {
@@ -133,22 +165,29 @@ fn read_object(context: &Context, cursor: &Cursor<'_>) -> (Option<ObjectKey>, Op
         root.skip_rest();
         return (None, None);
     };
-    let Some(kind) = known_kind(&version, &kind) else {
-        let message = format!("unknown kind '{kind}' of '{version}'");
-        let near = KINDS.iter().find(|known| is_slip(&known.to_ascii_lowercase(), &kind.to_ascii_lowercase()));
-        let help = near.map_or("the document is not used".to_owned(), |known| format!("did you mean '{known}'?"));
+    let text = kind;
+    let Some(kind) = known_kind(&version, &text) else {
+        let message = format!("unknown kind '{text}' of '{version}'");
+        let help = known_instead(&text);
         kind_cursor.report(Code::UnknownKind, unknown_severity(&version), message, help);
         root.skip_rest();
         return (None, None);
     };
-    let Some(name) = root.required("metadata").and_then(|m| metadata(context, &m)) else {
+    if version.contains("istio.io") {
+        context.set_protobuf();
+    }
+    let Some(mut name) = root.required("metadata").and_then(|m| metadata(context, &m)) else {
         root.skip_rest();
         return (None, None);
     };
+    if kind == Kind::SecurityPolicy {
+        name.name = format!("{text}.{}", name.name);
+    }
     let key = ObjectKey { kind, name };
     root.skip(&["status"]);
     let object = match kind {
         Kind::EndpointSlice => kubernetes::endpoint_slice(cursor, &root, &key.name),
+        kind if guard::is_guard(kind) => Some(guard::read(&text, root.get("spec").as_ref(), &key.name, cursor)),
         _ => root.required("spec").and_then(|spec| read_spec(kind, &spec, &key.name)),
     };
     (Some(key), object)
@@ -163,22 +202,42 @@ fn read_spec(kind: Kind, spec: &Cursor<'_>, name: &ObjectName) -> Option<Object>
         Kind::WorkloadEntry => istio::workload_entry::read(spec, name),
         Kind::Sidecar => istio::sidecar::read(spec, name),
         Kind::Service => kubernetes::service(spec, name),
-        Kind::EndpointSlice => None,
         Kind::Release => release::read(spec, name),
+        _ => None,
     }
 }
 
-const KINDS: [&str; 9] = [
-    "Release",
-    "VirtualService",
-    "DestinationRule",
-    "Gateway",
-    "ServiceEntry",
-    "WorkloadEntry",
-    "Sidecar",
-    "Service",
-    "EndpointSlice",
+/// The kinds that are read, with their API versions.
+const KINDS: [(&str, &str); 14] = [
+    ("Release", "serin.dev/v1alpha1"),
+    ("VirtualService", ISTIO_NETWORKING),
+    ("DestinationRule", ISTIO_NETWORKING),
+    ("Gateway", ISTIO_NETWORKING),
+    ("ServiceEntry", ISTIO_NETWORKING),
+    ("WorkloadEntry", ISTIO_NETWORKING),
+    ("Sidecar", ISTIO_NETWORKING),
+    ("EnvoyFilter", "networking.istio.io/v1alpha3"),
+    ("PeerAuthentication", "security.istio.io/v1"),
+    ("RequestAuthentication", "security.istio.io/v1"),
+    ("AuthorizationPolicy", "security.istio.io/v1"),
+    ("BackendTLSPolicy", "gateway.networking.k8s.io/v1"),
+    ("Service", "v1"),
+    ("EndpointSlice", "discovery.k8s.io/v1"),
 ];
+
+const ISTIO_NETWORKING: &str = "networking.istio.io/v1";
+
+/// What was probably meant by a kind that is not known.
+fn known_instead(kind: &str) -> String {
+    if let Some((name, version)) = KINDS.iter().find(|(known, _)| *known == kind) {
+        return format!("the {name} that is read here is that of {version}; this document is not used");
+    }
+    let near = |(known, _): &&(&str, &str)| is_slip(&known.to_ascii_lowercase(), &kind.to_ascii_lowercase());
+    match KINDS.iter().find(near) {
+        Some((known, _)) => format!("did you mean '{known}'? The document is not used"),
+        None => "the document is not used".to_owned(),
+    }
+}
 
 fn known_kind(version: &str, kind: &str) -> Option<Kind> {
     let istio =
@@ -191,6 +250,13 @@ fn known_kind(version: &str, kind: &str) -> Option<Kind> {
         (_, "WorkloadEntry") if istio => Kind::WorkloadEntry,
         (_, "Sidecar") if istio => Kind::Sidecar,
         ("serin.dev/v1alpha1", "Release") => Kind::Release,
+        ("security.istio.io/v1" | "security.istio.io/v1beta1", "PeerAuthentication") => Kind::PeerAuthentication,
+        ("security.istio.io/v1" | "security.istio.io/v1beta1", "RequestAuthentication") => Kind::RequestAuthentication,
+        ("security.istio.io/v1" | "security.istio.io/v1beta1", "AuthorizationPolicy") => Kind::AuthorizationPolicy,
+        (version, _) if version.starts_with("security.istio.io/") => Kind::SecurityPolicy,
+        ("networking.istio.io/v1alpha3", "EnvoyFilter") => Kind::EnvoyFilter,
+        (version, "WasmPlugin") if version.starts_with("extensions.istio.io/") => Kind::WasmPlugin,
+        (version, "BackendTLSPolicy") if version.starts_with("gateway.networking.k8s.io/") => Kind::BackendTLSPolicy,
         ("v1", "Service") => Kind::Service,
         ("discovery.k8s.io/v1", "EndpointSlice") => Kind::EndpointSlice,
         _ => return None,

@@ -9,6 +9,7 @@ mod check;
 mod cursor;
 mod diagnostic;
 mod document;
+mod guard;
 mod istio;
 mod kubernetes;
 mod node;

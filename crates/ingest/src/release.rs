@@ -120,11 +120,22 @@ fn stickiness(cursor: &Cursor<'_>) -> Option<HashKey> {
     }
 }
 
-/// `1%`, `0.01%`, or a number of per cent.
+/// `1%`, `0.01%`, or a number of per cent above 1; below that it could be meant as a part of 1, which is asked for.
 fn share(cursor: &Cursor<'_>) -> Option<Share> {
     let percent = match cursor.peek_text() {
         Some(text) => text.strip_suffix('%').and_then(|t| t.trim().parse::<f64>().ok()),
-        None => cursor.number(),
+        None => {
+            let number = cursor.number()?;
+            if number > 0.0 && number <= 1.0 {
+                let hundredfold = (number * 1e8).round() / 1e6;
+                cursor.invalid(
+                    format!("{number} can mean {number}% or {hundredfold}%"),
+                    format!("write \"{number}%\" or \"{hundredfold}%\""),
+                );
+                return None;
+            }
+            Some(number)
+        }
     };
     let share = percent.and_then(Share::from_percent);
     if share.is_none() {

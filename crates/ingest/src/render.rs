@@ -75,5 +75,5 @@ pub fn summary(diagnostics: &[Diagnostic]) -> String {
     .into_iter()
     .flatten()
     .collect();
-    if parts.is_empty() { "nothing to complain about".to_owned() } else { parts.join(", ") }
+    if parts.is_empty() { "no problems".to_owned() } else { parts.join(", ") }
 }

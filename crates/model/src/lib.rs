@@ -6,6 +6,7 @@
 //! xDS, has no clock and does no I/O.
 
 mod gateway;
+mod guard;
 mod name;
 mod object;
 mod policy;
@@ -17,11 +18,12 @@ mod sidecar;
 mod snapshot;
 
 pub use gateway::{Gateway, GatewayServer, HostFilter};
+pub use guard::{Demand, Guard, Guarded, ROOT_NAMESPACE, closed_by};
 pub use name::{DOMAIN, Hostname, InvalidHostname, Labels, ObjectName, selects};
-pub use object::{Kind, Object, ObjectKey};
+pub use object::{Kind, Object, ObjectKey, Provenance};
 pub use policy::{
     Balancer, ConnectionPool, ConsistentHash, DestinationRule, HashKey, HashTable, OutlierDetection, RetryBudget,
-    Subset, TrafficPolicy, Warmup,
+    Subset, Tls, TrafficPolicy, Warmup,
 };
 pub use release::{
     Alert, AlertForm, Analysis, Approval, Bake, Hook, HookCall, Kayenta, OnDeadline, Overlay, Query, Release, Step,
@@ -29,9 +31,10 @@ pub use release::{
 };
 pub use route::{
     Abort, AbortStatus, Action, CorsPolicy, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers,
-    HttpMatch, HttpRoute, Mirror, PathRedirect, Redirect, Respond, Retries, Rewrite, StringMatch, VirtualService,
+    HttpMatch, HttpRoute, Mirror, PathRedirect, Redirect, RedirectPort, Respond, Retries, Rewrite, StringMatch,
+    VirtualService,
 };
 pub use service::{Endpoint, EndpointSlice, Port, Protocol, Resolution, Service, TargetPort, Workload};
 pub use share::Share;
 pub use sidecar::{EgressListener, IngressListener, ProxyIdentity, ProxyRole, Sidecar};
-pub use snapshot::MeshSnapshot;
+pub use snapshot::{MeshSnapshot, Objects};

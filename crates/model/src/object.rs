@@ -1,8 +1,10 @@
 //! Any object of the mesh, with its identity.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::gateway::Gateway;
+use crate::guard::Guard;
 use crate::name::ObjectName;
 use crate::policy::DestinationRule;
 use crate::release::Release;
@@ -31,12 +33,37 @@ pub enum Kind {
     EndpointSlice,
     /// `serin.dev` Release.
     Release,
+    /// `security.istio.io` PeerAuthentication.
+    PeerAuthentication,
+    /// `security.istio.io` RequestAuthentication.
+    RequestAuthentication,
+    /// `security.istio.io` AuthorizationPolicy.
+    AuthorizationPolicy,
+    /// `gateway.networking.k8s.io` BackendTLSPolicy.
+    BackendTLSPolicy,
+    /// `networking.istio.io` EnvoyFilter.
+    EnvoyFilter,
+    /// `extensions.istio.io` WasmPlugin.
+    WasmPlugin,
+    /// Another kind of `security.istio.io`, whose name has its kind in front.
+    SecurityPolicy,
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
     }
+}
+
+/// When and where an object was made, which is its place among others of its kind: by time of creation, then by place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Provenance {
+    /// Time of creation, in seconds since 1970; documents that say none are older than those that do, as in Istio.
+    pub created: Option<i64>,
+    /// Its file; empty for one that says when it was created, because then its name decides.
+    pub file: Arc<str>,
+    /// Its number in the file.
+    pub number: u32,
 }
 
 /// What makes an object the same object when it changes.
@@ -73,4 +100,6 @@ pub enum Object {
     Sidecar(Sidecar),
     /// A new version on its way.
     Release(Box<Release>),
+    /// A policy that is not carried out.
+    Guard(Guard),
 }

@@ -11,12 +11,23 @@ pub struct DestinationRule {
     pub name: ObjectName,
     /// The host, possibly a wildcard.
     pub host: Hostname,
+    /// Labels of the workloads that it is for, in its namespace; `None` is everybody.
+    pub workloads: Option<Labels>,
     /// Policy for all of it.
     pub policy: Box<TrafficPolicy>,
     /// Named sets of instances.
     pub subsets: Vec<Subset>,
     /// Namespaces that may see it; `None` is all.
     pub export_to: Option<Vec<String>>,
+}
+
+impl DestinationRule {
+    /// Whether two rules of one namespace and host are one: they are for the same workloads and namespaces (Istio: `mergeDestinationRule`).
+    #[must_use]
+    pub fn merges_with(&self, other: &Self) -> bool {
+        let same = self.name.namespace == other.name.namespace && self.host == other.host;
+        same && self.workloads == other.workloads && self.export_to == other.export_to
+    }
 }
 
 /// Instances with certain labels.
@@ -43,8 +54,21 @@ pub struct TrafficPolicy {
     pub connection_pool: Option<ConnectionPool>,
     /// When an instance that misbehaves gets no more requests for a while.
     pub outlier_detection: Option<OutlierDetection>,
+    /// Whether TLS is spoken.
+    pub tls: Option<Tls>,
+    /// What it demands besides that is not carried out, in words: requests are refused.
+    pub refused: Option<String>,
     /// Policies that replace this one on one port.
     pub ports: Vec<(u16, Self)>,
+}
+
+/// Whether TLS is spoken to a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tls {
+    /// Plain text.
+    Off,
+    /// It is demanded in this mode, and not carried out: requests are refused.
+    NotCarriedOut(String),
 }
 
 /// How an instance is chosen.
@@ -159,6 +183,15 @@ pub struct OutlierDetection {
 }
 
 impl TrafficPolicy {
+    /// What it demands that is not carried out, in words; requests are refused as long as it does.
+    #[must_use]
+    pub fn not_carried_out(&self) -> Option<&str> {
+        match &self.tls {
+            Some(Tls::NotCarriedOut(what)) => Some(what),
+            _ => self.refused.as_deref(),
+        }
+    }
+
     /// The policy for one port: a port's own settings replace the rest whole.
     #[must_use]
     pub fn for_port(&self, port: u16) -> Self {
@@ -177,6 +210,8 @@ impl TrafficPolicy {
             retry_budget: self.retry_budget.or(wider.retry_budget),
             connection_pool: self.connection_pool.clone().or_else(|| wider.connection_pool.clone()),
             outlier_detection: self.outlier_detection.clone().or_else(|| wider.outlier_detection.clone()),
+            tls: self.tls.clone().or_else(|| wider.tls.clone()),
+            refused: self.refused.clone().or_else(|| wider.refused.clone()),
             ports: Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::name::{Hostname, Labels, ObjectName};
+use crate::name::{Hostname, Labels, ObjectName, selects};
 use crate::policy::HashKey;
 use crate::route::HttpMatch;
 use crate::share::Share;
@@ -234,4 +234,21 @@ pub struct Overlay {
     pub mirror: Share,
     /// What keeps a user with one version.
     pub stickiness: Option<HashKey>,
+    /// Mixed into the hash of what keeps a user with one version, so that two releases do not choose the same users; empty mixes in
+    /// nothing.
+    pub salt: String,
+}
+
+impl Overlay {
+    /// The labels by which a destination's instances of another version are found: those of its subset, with the labels of the stable
+    /// version, or one that was stable before, replaced. `None` when the subset is not the stable version's.
+    #[must_use]
+    pub fn in_version(&self, subset: &Labels, version: &Labels) -> Option<Labels> {
+        let mut known = std::iter::once(&self.stable).chain(&self.former);
+        let own = known.find(|labels| selects(labels, subset))?;
+        let mut labels: Labels =
+            subset.iter().filter(|(key, _)| !own.contains_key(*key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        labels.extend(version.iter().map(|(k, v)| (k.clone(), v.clone())));
+        Some(labels)
+    }
 }

@@ -94,6 +94,8 @@ pub enum Action {
     Redirect(Redirect),
     /// Answer it.
     Respond(Respond),
+    /// Refuse it: the rule demands something that is not carried out, in words.
+    Refuse(String),
 }
 
 /// A predicate on a string.
@@ -197,8 +199,8 @@ pub struct Retries {
     pub retry_on: Option<String>,
     /// Base of the back-off.
     pub backoff: Option<Duration>,
-    /// Whether hosts that were tried are avoided.
-    pub ignore_previous_hosts: bool,
+    /// Whether hosts that were tried are avoided; `None` is so unless a hash chooses the instance.
+    pub ignore_previous_hosts: Option<bool>,
 }
 
 /// Faults.
@@ -247,9 +249,18 @@ pub struct Redirect {
     /// New scheme.
     pub scheme: Option<String>,
     /// New port.
-    pub port: Option<u16>,
+    pub port: Option<RedirectPort>,
     /// Status.
     pub status: u16,
+}
+
+/// The port that a redirect leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedirectPort {
+    /// This one.
+    Number(u16),
+    /// The one that the request came to.
+    OfRequest,
 }
 
 /// How a redirect changes the path.

@@ -86,6 +86,8 @@ pub struct Service {
     pub selector: Option<Labels>,
     /// Namespaces that may see it; `None` is all.
     pub export_to: Option<Vec<String>>,
+    /// Whether instances that say they are not ready get requests all the same.
+    pub publishes_unready: bool,
 }
 
 impl Service {
@@ -120,6 +122,19 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// A ready instance at an address, with the ports of its service and without labels.
+    #[must_use]
+    pub fn named(address: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            ports: BTreeMap::new(),
+            labels: Labels::new(),
+            weight: 1,
+            locality: String::new(),
+            ready: true,
+        }
+    }
+
     /// The port of this instance that stands behind a service port.
     #[must_use]
     pub fn port(&self, port: &Port) -> Option<u16> {

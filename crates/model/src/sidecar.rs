@@ -30,6 +30,8 @@ pub struct IngressListener {
     pub protocol: Protocol,
     /// Where the application listens.
     pub application: SocketAddr,
+    /// What it demands of its clients that is not carried out, in words: requests are refused.
+    pub refused: Option<String>,
 }
 
 /// A port on which the application hands its requests to the proxy.

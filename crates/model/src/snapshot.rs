@@ -3,44 +3,104 @@
 //! Objects are shared by `Arc` with the snapshot before, so building one after a small change costs look-ups,
 //! not copies. Order is by namespace and name, so that equal meshes make equal snapshots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::gateway::Gateway;
+use crate::guard::{Demand, Guard, Guarded, closed_by};
 use crate::name::{Hostname, Labels, selects};
-use crate::object::{Object, ObjectKey};
-use crate::policy::DestinationRule;
+use crate::object::{Object, ObjectKey, Provenance};
+use crate::policy::{DestinationRule, TrafficPolicy};
 use crate::release::{Overlay, Release};
 use crate::route::VirtualService;
-use crate::service::{Endpoint, Port, Service};
+use crate::service::{Endpoint, EndpointSlice, Port, Service, Workload};
 use crate::sidecar::Sidecar;
+
+/// Objects with their place in the order of creation.
+pub type Objects = BTreeMap<ObjectKey, (Arc<Object>, Provenance)>;
 
 /// Everything, at one instant.
 #[derive(Debug, Default)]
 pub struct MeshSnapshot {
-    objects: BTreeMap<ObjectKey, Arc<Object>>,
-    services: BTreeMap<Hostname, (ObjectKey, usize)>,
+    /// In order of creation: the oldest first, those of one time by file or by name.
+    objects: Vec<Arc<Object>>,
+    services: BTreeMap<Hostname, (usize, usize)>,
     endpoints: BTreeMap<Hostname, Vec<Endpoint>>,
     overlays: BTreeMap<Hostname, Overlay>,
+    /// Policies that are not carried out are passed over, because somebody said so.
+    unenforced: bool,
 }
 
 impl MeshSnapshot {
-    /// Builds the picture of these objects. When two declare the same host, the first by key has it.
+    /// Builds the picture of these objects. When two declare the same host, the older has it.
     #[must_use]
-    pub fn build(objects: BTreeMap<ObjectKey, Arc<Object>>) -> Self {
+    pub fn build(objects: Objects) -> Self {
+        let mut ordered: Vec<(ObjectKey, Arc<Object>, Provenance)> =
+            objects.into_iter().map(|(key, (object, provenance))| (key, object, provenance)).collect();
+        // Istio orders by time of creation, then by name, then by namespace.
+        ordered.sort_by(|(key, _, place), (other, _, others)| {
+            (place, &key.name.name, &key.name.namespace, key.kind).cmp(&(
+                others,
+                &other.name.name,
+                &other.name.namespace,
+                other.kind,
+            ))
+        });
+        let objects: Vec<Arc<Object>> = ordered.iter().map(|(_, object, _)| object.clone()).collect();
+        let instances = Instances::new(ordered.iter().map(|(key, object, _)| (key, object.as_ref())));
         let mut services = BTreeMap::new();
         let mut endpoints = BTreeMap::new();
-        for (key, object) in &objects {
+        for (place, object) in objects.iter().enumerate() {
             let Object::Services(list) = object.as_ref() else { continue };
             for (index, service) in list.iter().enumerate() {
                 if services.contains_key(&service.host) {
                     continue;
                 }
-                services.insert(service.host.clone(), (key.clone(), index));
-                endpoints.insert(service.host.clone(), resolve(service, &objects));
+                services.insert(service.host.clone(), (place, index));
+                endpoints.insert(service.host.clone(), instances.of(service));
             }
         }
-        Self { objects, services, endpoints, overlays: BTreeMap::new() }
+        Self { objects, services, endpoints, ..Self::default() }
+    }
+
+    /// The same mesh with policies that are not carried out passed over instead of closing what they guard.
+    #[must_use]
+    pub fn without_enforcement(mut self) -> Self {
+        self.unenforced = true;
+        self
+    }
+
+    /// The policy because of which requests to a workload are refused.
+    #[must_use]
+    pub fn closed_by(&self, guarded: &Guarded<'_>) -> Option<&Guard> {
+        if self.unenforced { None } else { closed_by(self.guards(), guarded) }
+    }
+
+    /// The policy that is for a service as a whole and because of which requests to it are refused.
+    #[must_use]
+    pub fn closes_service(&self, host: &Hostname) -> Option<String> {
+        let closes = |guard: &&Guard| matches!(&guard.demand, Demand::Services(hosts) if hosts.contains(host));
+        self.guards().find(closes).filter(|_| !self.unenforced).map(ToString::to_string)
+    }
+
+    /// What a policy demands that is not carried out, so that requests it concerns are refused.
+    #[must_use]
+    pub fn not_carried_out<'a>(&self, policy: &'a TrafficPolicy) -> Option<&'a str> {
+        policy.not_carried_out().filter(|_| !self.unenforced)
+    }
+
+    /// Whether policies that are not carried out close what they guard.
+    #[must_use]
+    pub fn is_enforced(&self) -> bool {
+        !self.unenforced
+    }
+
+    /// The policies that are not carried out.
+    pub fn guards(&self) -> impl Iterator<Item = &Guard> + Clone {
+        self.objects.iter().filter_map(|o| match o.as_ref() {
+            Object::Guard(g) => Some(g),
+            _ => None,
+        })
     }
 
     /// The same mesh with what releases make of the routes to their hosts.
@@ -58,7 +118,7 @@ impl MeshSnapshot {
 
     /// The releases.
     pub fn releases(&self) -> impl Iterator<Item = &Release> {
-        self.objects.values().filter_map(|o| match o.as_ref() {
+        self.objects.iter().filter_map(|o| match o.as_ref() {
             Object::Release(r) => Some(r.as_ref()),
             _ => None,
         })
@@ -75,8 +135,8 @@ impl MeshSnapshot {
         self.services.get(host).and_then(|place| self.at(place))
     }
 
-    fn at(&self, (key, index): &(ObjectKey, usize)) -> Option<&Service> {
-        match self.objects.get(key).map(Arc::as_ref) {
+    fn at(&self, (place, index): &(usize, usize)) -> Option<&Service> {
+        match self.objects.get(*place).map(Arc::as_ref) {
             Some(Object::Services(list)) => list.get(*index),
             _ => None,
         }
@@ -101,7 +161,7 @@ impl MeshSnapshot {
 
     /// The VirtualServices.
     pub fn virtual_services(&self) -> impl Iterator<Item = &VirtualService> {
-        self.objects.values().filter_map(|o| match o.as_ref() {
+        self.objects.iter().filter_map(|o| match o.as_ref() {
             Object::VirtualService(v) => Some(v),
             _ => None,
         })
@@ -109,7 +169,7 @@ impl MeshSnapshot {
 
     /// The DestinationRules.
     pub fn destination_rules(&self) -> impl Iterator<Item = &DestinationRule> {
-        self.objects.values().filter_map(|o| match o.as_ref() {
+        self.objects.iter().filter_map(|o| match o.as_ref() {
             Object::DestinationRule(r) => Some(r),
             _ => None,
         })
@@ -117,7 +177,7 @@ impl MeshSnapshot {
 
     /// The Gateways.
     pub fn gateways(&self) -> impl Iterator<Item = &Gateway> {
-        self.objects.values().filter_map(|o| match o.as_ref() {
+        self.objects.iter().filter_map(|o| match o.as_ref() {
             Object::Gateway(g) => Some(g),
             _ => None,
         })
@@ -125,28 +185,57 @@ impl MeshSnapshot {
 
     /// The Sidecars.
     pub fn sidecars(&self) -> impl Iterator<Item = &Sidecar> {
-        self.objects.values().filter_map(|o| match o.as_ref() {
+        self.objects.iter().filter_map(|o| match o.as_ref() {
             Object::Sidecar(s) => Some(s),
             _ => None,
         })
     }
 }
 
-fn resolve(service: &Service, objects: &BTreeMap<ObjectKey, Arc<Object>>) -> Vec<Endpoint> {
-    let mut found = service.endpoints.clone();
-    let short = service.host.service_parts();
-    for (key, object) in objects {
-        match object.as_ref() {
-            Object::Workload(workload) if key.name.namespace == service.namespace => {
-                let chosen =
-                    service.selector.as_ref().is_some_and(|s| !s.is_empty() && selects(s, &workload.endpoint.labels));
-                found.extend(chosen.then(|| workload.endpoint.clone()));
+/// All instances that stand alone, by what services find them by.
+#[derive(Default)]
+struct Instances<'a> {
+    /// By namespace, and one label.
+    workloads: HashMap<(&'a str, &'a str, &'a str), Vec<&'a Workload>>,
+    /// By namespace and name of the service.
+    slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
+}
+
+impl<'a> Instances<'a> {
+    fn new(objects: impl Iterator<Item = (&'a ObjectKey, &'a Object)>) -> Self {
+        let mut found = Self::default();
+        for (key, object) in objects {
+            match object {
+                Object::Workload(workload) => {
+                    for (name, value) in &workload.endpoint.labels {
+                        found.workloads.entry((&key.name.namespace, name, value)).or_default().push(workload);
+                    }
+                }
+                Object::EndpointSlice(slice) => {
+                    found.slices.entry((&slice.namespace, &slice.service)).or_default().push(slice);
+                }
+                _ => {}
             }
-            Object::EndpointSlice(slice) if short == Some((&slice.service, &slice.namespace)) => {
-                found.extend(slice.endpoints.iter().cloned());
-            }
-            _ => {}
         }
+        found
     }
-    found
+
+    fn of(&self, service: &Service) -> Vec<Endpoint> {
+        let mut endpoints = service.endpoints.clone();
+        if let Some(selector) = &service.selector
+            && let Some((name, value)) = selector.iter().next()
+        {
+            let near = self.workloads.get(&(service.namespace.as_str(), name.as_str(), value.as_str()));
+            let chosen = near.into_iter().flatten().filter(|w| selects(selector, &w.endpoint.labels));
+            endpoints.extend(chosen.map(|workload| workload.endpoint.clone()));
+        }
+        if let Some((name, namespace)) = service.host.service_parts() {
+            let slices = self.slices.get(&(namespace, name)).into_iter().flatten();
+            endpoints.extend(slices.flat_map(|slice| slice.endpoints.iter().cloned()));
+        }
+        if service.publishes_unready {
+            endpoints.iter_mut().for_each(|e| e.ready = true);
+        }
+        endpoints
+    }
 }

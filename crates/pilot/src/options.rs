@@ -26,6 +26,10 @@ pub struct PilotOptions {
     /// File with a line TOKEN NAME ROLE for each person who may use the API (roles: viewer, releaser, admin)
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
+    /// Let requests through without the policies that are not carried out yet (TLS to a service, PeerAuthentication,
+    /// AuthorizationPolicy, RequestAuthentication and the like), instead of refusing what they guard
+    #[arg(long)]
+    pub allow_unenforced_policies: bool,
     /// End when the process that started this one ends
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,

@@ -39,7 +39,7 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let source = Source::open(&options.config)?;
     let fleet = Arc::new(Fleet::default());
-    let store = Arc::new(Mutex::new(Store::default()));
+    let store = Arc::new(Mutex::new(Store::new(options.allow_unenforced_policies)));
     let releases = Arc::new(Releases::open(options.state.as_deref())?);
     let tokens = Tokens::read(options.tokens.as_deref())?;
     refresh(&source, &store, (&fleet, &releases));

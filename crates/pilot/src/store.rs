@@ -15,6 +15,9 @@ struct File {
     documents: Vec<Document>,
     /// Earlier versions of what is broken in it now; a sound version anywhere comes before them.
     retained: Vec<Document>,
+    /// What stands for what is broken in it and guards something, where no earlier version is known; policies close whatever was
+    /// before.
+    closing: Vec<Document>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -26,6 +29,8 @@ pub(crate) struct Store {
     /// Versions that were in force at the last build.
     good: BTreeMap<ObjectKey, Document>,
     diagnostics: Vec<Diagnostic>,
+    /// Policies that are not carried out are passed over instead of closing what they guard.
+    unenforced: bool,
 }
 
 /// What a rebuild yields.
@@ -39,6 +44,11 @@ pub(crate) struct Built {
 }
 
 impl Store {
+    /// An empty one; `unenforced` passes over policies that are not carried out.
+    pub(crate) fn new(unenforced: bool) -> Self {
+        Self { unenforced, ..Self::default() }
+    }
+
     /// Takes the files in; `None` when nothing changed.
     pub(crate) fn update(&mut self, contents: Contents) -> Option<Built> {
         let mut changed = self.unreadable != contents.unreadable;
@@ -72,7 +82,9 @@ impl Store {
 
     /// The mesh that they make.
     pub(crate) fn mesh(&self) -> MeshSnapshot {
-        MeshSnapshot::build(self.good.iter().map(|(key, document)| (key.clone(), document.object.clone())).collect())
+        let placed = |d: &Document| (d.object.clone(), d.provenance.clone());
+        let mesh = MeshSnapshot::build(self.good.iter().map(|(key, d)| (key.clone(), placed(d))).collect());
+        if self.unenforced { mesh.without_enforcement() } else { mesh }
     }
 
     /// The objects in force.
@@ -93,6 +105,15 @@ impl Store {
         }
         for document in self.files.values().flat_map(|f| &f.retained) {
             candidates.entry(document.key.clone()).or_insert_with(|| document.clone());
+        }
+        for document in self.files.values().flat_map(|f| &f.closing) {
+            // A policy that was sound once may have demanded less than it does now.
+            let is_policy = matches!(document.object.as_ref(), Object::Guard(_));
+            let known = candidates.entry(document.key.clone());
+            let entry = known.or_insert_with(|| document.clone());
+            if is_policy {
+                entry.clone_from(document);
+            }
         }
         let checked = check(candidates.values());
         diagnostics.extend(checked.diagnostics);
@@ -166,7 +187,7 @@ fn read(name: &str, text: Result<String, String>, before: Option<File>, good: &B
             retained.push(old);
         }
     }
-    File { text, documents, retained, diagnostics: parsed.diagnostics }
+    File { text, documents, retained, closing: parsed.closing, diagnostics: parsed.diagnostics }
 }
 
 fn unreadable(name: &str, reason: &str) -> Parsed {

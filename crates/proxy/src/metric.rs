@@ -54,6 +54,7 @@ metrics! {
     RQ_RETRY_SUCCESS = "upstream_rq_retry_success",
     RQ_RETRY_LIMIT_EXCEEDED = "upstream_rq_retry_limit_exceeded",
     RQ_RETRY_OVERFLOW = "upstream_rq_retry_overflow",
+    RQ_REFUSED = "upstream_rq_refused_by_policy",
     RQ_PENDING_TOTAL = "upstream_rq_pending_total",
     RQ_PENDING_ACTIVE = "upstream_rq_pending_active",
     CX_OVERFLOW = "upstream_cx_overflow",

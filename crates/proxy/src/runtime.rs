@@ -12,9 +12,9 @@ use serin_resources::outlier::OutlierDetection;
 use serin_telemetry::istio::Tally;
 use serin_telemetry::{Counters, Histogram};
 use serin_traffic::balance::{self, Balance, Live, Member, Wish, Zones};
-use serin_traffic::explain;
 use serin_traffic::outcome::Outcome;
 use serin_traffic::outlier::{self, Bucket, Cause, Rows, Verdict};
+use serin_traffic::{explain, hash};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -359,6 +359,8 @@ impl Drop for Permit {
 pub(crate) struct ClusterRuntime {
     pub(crate) config: Cluster,
     pub(crate) state: Arc<ClusterState>,
+    /// The pattern of every hash policy of its own that has one.
+    pub(crate) hash_patterns: Vec<Option<regex::bytes::Regex>>,
     /// Every endpoint.
     pub(crate) members: Vec<Choice>,
     /// Requests that found no endpoint, in a mesh.
@@ -399,7 +401,9 @@ impl ClusterRuntime {
     ) -> Self {
         let list: Vec<Member> = members.iter().map(|m| m.member(config.hash_hostnames)).collect();
         let balance = Balance::new(&config, overprovisioning, &list, zones);
-        Self { config, state, members, tally, balance, balance_id: NEXT_ID.fetch_add(1, Relaxed).into() }
+        let hash_patterns = hash::patterns(&config.hash);
+        let balance_id = NEXT_ID.fetch_add(1, Relaxed).into();
+        Self { config, state, hash_patterns, members, tally, balance, balance_id }
     }
 
     /// The number of an endpoint for a request.

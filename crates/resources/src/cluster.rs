@@ -15,6 +15,7 @@ use crate::convert;
 use crate::endpoint::LoadAssignment;
 use crate::health_check::HealthCheck;
 use crate::outlier::OutlierDetection;
+use crate::route::HashPolicy;
 use crate::{Audit, Error, Path};
 
 pub use balancing::{Balancer, Reported, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector, ZoneAware};
@@ -62,6 +63,11 @@ pub struct Cluster {
     pub health_check: Option<HealthCheck>,
     /// When an endpoint is ejected; `None` is never.
     pub outlier: Option<OutlierDetection>,
+    /// What its requests are hashed by, instead of what their route says.
+    pub hash: Vec<HashPolicy>,
+    /// The policy because of which it has no endpoints: requests are refused, and told so. Serin's own, in the cluster's metadata
+    /// under `serin` as `refused`; other proxies find no healthy host.
+    pub refused: Option<String>,
     /// Whether its loads are reported to the server that it is from. gRPC asks each cluster; proxies are told elsewhere.
     pub reports_loads: bool,
 }
@@ -171,6 +177,8 @@ impl Cluster {
             panic_threshold: 50,
             health_check: None,
             outlier: None,
+            hash: Vec::new(),
+            refused: None,
             reports_loads: false,
         }
     }
@@ -218,6 +226,7 @@ impl Cluster {
         let value = older.as_ref().unwrap_or(value);
         let mut cluster = Self::new(value.name.clone(), discovery(value, audit, path)?);
         cluster.service = convert::service(value.metadata.as_ref());
+        cluster.refused = convert::refused(value.metadata.as_ref());
         cluster.balancer = balancing::balancer(value, audit, path)?;
         if let Some((balancer, reported)) = chosen {
             (cluster.balancer, cluster.reported) = (balancer, reported);
@@ -270,7 +279,7 @@ impl Cluster {
         let (policy, lb_config, common) = balancing::encode(self);
         pb::Cluster {
             name: self.name.clone(),
-            metadata: convert::proto_service(&self.service),
+            metadata: convert::proto_refused(self.refused.as_deref(), convert::proto_service(&self.service)),
             cluster_discovery_type: Some(Type(kind as i32)),
             eds_cluster_config: match &self.discovery {
                 Discovery::Eds(service) => Some(pb::cluster::EdsClusterConfig {
@@ -340,6 +349,7 @@ impl Cluster {
                     UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig::default())
                 }
             }),
+            hash_policy: self.hash.iter().map(HashPolicy::encode).collect(),
             ..Default::default()
         }
     }
@@ -413,9 +423,13 @@ fn protocol_options(
         }
         let options: pb_http::HttpProtocolOptions = convert::from_any(any, &here)?;
         audit!(&options, pb_http::HttpProtocolOptions as pb_http::HttpProtocolOptions, audit, &here;
-            supported: common_http_protocol_options, upstream_protocol_options;
-            ignored: upstream_http_protocol_options, header_validation_config, hash_policy;
+            supported: common_http_protocol_options, upstream_protocol_options, hash_policy;
+            ignored: upstream_http_protocol_options, header_validation_config;
             refused: http_filters, outlier_detection, request_mirror_policies, retry_policy);
+        let hash_path = here.field("hash_policy");
+        for (i, policy) in options.hash_policy.iter().enumerate() {
+            cluster.hash.push(HashPolicy::decode(policy, audit, &hash_path.index(i))?);
+        }
         if let Some(common) = &options.common_http_protocol_options {
             convert::audit_common_options(common, audit, &here.field("common_http_protocol_options"))?;
             if let Some(idle) = convert::optional_duration(common.idle_timeout.as_ref(), &here.field("idle_timeout"))? {

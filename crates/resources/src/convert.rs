@@ -63,6 +63,23 @@ pub(crate) fn proto_service(host: &str) -> Option<core::Metadata> {
     })
 }
 
+/// Where Serin says what only Serin's proxies understand.
+const SERIN: &str = "serin";
+
+/// Why requests to a cluster are refused, under `serin`.
+pub(crate) fn refused(value: Option<&core::Metadata>) -> Option<String> {
+    plain_fields(value?.filter_metadata.get(SERIN)?).remove("refused")
+}
+
+pub(crate) fn proto_refused(refused: Option<&str>, metadata: Option<core::Metadata>) -> Option<core::Metadata> {
+    let Some(refused) = refused else { return metadata };
+    let mut metadata = metadata.unwrap_or_default();
+    let value = wkt::Value { kind: Some(wkt::value::Kind::StringValue(refused.to_owned())) };
+    let fields = [("refused".to_owned(), value)].into();
+    metadata.filter_metadata.insert(SERIN.to_owned(), wkt::Struct { fields });
+    Some(metadata)
+}
+
 /// Region, zone and sub-zone joined by slashes.
 pub(crate) fn locality(value: &core::Locality) -> String {
     let parts = [value.region.as_str(), value.zone.as_str(), value.sub_zone.as_str()];

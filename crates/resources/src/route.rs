@@ -51,8 +51,8 @@ pub struct VirtualHost {
     pub domains: Vec<String>,
     /// In order of precedence.
     pub routes: Vec<Route>,
-    /// Whether plain-text requests are redirected to https.
-    pub require_tls: bool,
+    /// Which plain-text requests are redirected to https, whatever their path.
+    pub require_tls: RequireTls,
     /// Edits to requests.
     pub request_headers: HeaderEdits,
     /// Edits to responses.
@@ -69,6 +69,18 @@ pub struct VirtualHost {
     pub include_attempt_count_in_response: bool,
     /// Copies of requests, for routes without any.
     pub mirrors: Vec<Mirror>,
+}
+
+/// Which plain-text requests are redirected to https.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RequireTls {
+    /// None.
+    #[default]
+    No,
+    /// Those of clients that are not internal.
+    External,
+    /// All.
+    All,
 }
 
 /// A match with an action.
@@ -150,6 +162,8 @@ pub struct Forward {
     pub metadata: BTreeMap<String, String>,
     /// Time for the whole request, tries and all; zero is none.
     pub timeout: Duration,
+    /// How far a `grpc-timeout` header takes the place of `timeout` for calls (Envoy's older fields); `None` does not look at it.
+    pub grpc_timeout: Option<GrpcTimeout>,
     /// Longest time from head to end, however lively the stream.
     pub max_stream: MaxStream,
     /// Which answers are followed instead of passed on.
@@ -214,6 +228,23 @@ pub struct MaxStream {
     pub grpc_timeout: Option<Duration>,
     /// What is taken off the header's time.
     pub grpc_offset: Duration,
+}
+
+/// How far a `grpc-timeout` header takes the place of a route's timeout (Envoy: `max_grpc_timeout`, `grpc_timeout_offset`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GrpcTimeout {
+    /// The longest that it may ask for; zero is without limit.
+    pub most: Duration,
+    /// What is taken off what it asks for, unless nothing would be left.
+    pub offset: Duration,
+}
+
+impl GrpcTimeout {
+    /// The header is obeyed up to that time, or without limit when it is zero.
+    #[must_use]
+    pub fn within(most: Duration) -> Option<Self> {
+        Some(Self { most, offset: Duration::ZERO })
+    }
 }
 
 /// Answers that are followed.

@@ -32,6 +32,16 @@ pub struct Hashed {
     pub cookies: Vec<String>,
 }
 
+/// The compiled pattern of every policy that has one; patterns were checked when they were decoded.
+#[must_use]
+pub fn patterns(policies: &[HashPolicy]) -> Vec<Option<Regex>> {
+    let pattern = |policy: &HashPolicy| match &policy.source {
+        HashSource::Header(_, Some(regex)) => Regex::new(&regex.pattern).ok(),
+        _ => None,
+    };
+    policies.iter().map(pattern).collect()
+}
+
 /// Hashes a request; `rewrites` holds the compiled pattern of every policy that has one.
 #[must_use]
 pub fn of(

@@ -1,8 +1,8 @@
 //! Outlier detection: which endpoints get no more requests for a while, by what became of those they had.
 //!
 //! Source: Envoy's outlier detection page and `OutlierDetectorImpl`. Failures in a row are noticed at once, success rate
-//! and failure percentage after every interval. The share of ejected endpoints is tested before an ejection, so that the
-//! last one may pass the limit. The n-th ejection takes n times the base time; every interval without one takes one back.
+//! and failure percentage after every interval. The share of ejected endpoints is tested with the next one counted in, so that it
+//! never passes the limit. The n-th ejection takes n times the base time; every interval without one takes one back.
 
 use std::time::Duration;
 
@@ -180,10 +180,11 @@ fn success_threshold(rates: &[(usize, f64)], factor: u32) -> f64 {
     mean - f64::from(factor) / 1000.0 * variance.sqrt()
 }
 
-/// Whether one more may be ejected while `ejected` of `total` are.
+/// Whether one more may be ejected while `ejected` of `total` are: the share of ejected endpoints, with this one, must stay within
+/// the limit, unless it is the first and one is always allowed (Envoy: `DetectorImpl::ejectHost`).
 #[must_use]
 pub fn may_eject(config: &OutlierDetection, ejected: usize, total: usize) -> bool {
-    let within = ejected * 100 < config.max_ejection_percent as usize * total;
+    let within = (ejected + 1) * 100 <= config.max_ejection_percent as usize * total;
     within || (config.always_one && ejected == 0)
 }
 
@@ -263,9 +264,25 @@ mod tests {
     #[test]
     fn ejections_are_few_and_grow() {
         let config = OutlierDetection::default();
-        assert!(may_eject(&config, 0, 2), "tested before the ejection");
-        assert!(!may_eject(&config, 1, 10));
-        assert!(may_eject(&config, 1, 11));
+        // Hosts, those that fail, the limit in per cent, and how many are ejected in the end.
+        for (hosts, bad, percent, expected) in [
+            (1, 1, 10, 0),
+            (2, 1, 10, 0),
+            (3, 2, 10, 0),
+            (3, 2, 50, 1),
+            (3, 3, 67, 2),
+            (3, 3, 66, 1),
+            (10, 5, 10, 1),
+            (10, 5, 25, 2),
+            (11, 5, 10, 1),
+            (20, 9, 10, 2),
+            (2, 2, 100, 2),
+            (1, 1, 99, 0),
+        ] {
+            let config = OutlierDetection { max_ejection_percent: percent, ..config };
+            let ejected = (0..bad).fold(0, |n, _| n + usize::from(may_eject(&config, n, hosts)));
+            assert_eq!(ejected, expected, "{bad} of {hosts} at {percent} %");
+        }
         let none = OutlierDetection { max_ejection_percent: 0, ..config };
         assert!(!may_eject(&none, 0, 10));
         assert!(may_eject(&OutlierDetection { always_one: true, ..none }, 0, 10));

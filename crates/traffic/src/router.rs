@@ -9,8 +9,7 @@ use std::collections::HashMap;
 use serin_http1::RequestHead;
 use serin_resources::retry::RetryPolicy;
 use serin_resources::route::{
-    Action, HashSource, HostRewrite, Mirror, PathMatch, PathRewrite, RedirectPath, Route, RouteConfiguration,
-    VirtualHost,
+    Action, HostRewrite, Mirror, PathMatch, PathRewrite, RedirectPath, Route, RouteConfiguration, VirtualHost,
 };
 
 use crate::filter::{self, Overrides};
@@ -288,13 +287,7 @@ impl CompiledRoute {
             cluster_filters: clusters.iter().map(|c| filter::compile(&c.filters)).collect(),
             clusters: clusters.iter().map(|c| number(&c.name)).collect(),
             mirrors: mirrors.iter().map(|m| (m.clone(), number(&m.cluster))).collect(),
-            hash_patterns: forward.map_or_else(Vec::new, |f| {
-                let pattern = |p: &serin_resources::route::HashPolicy| match &p.source {
-                    HashSource::Header(_, Some(regex)) => compiled(&regex.pattern),
-                    _ => None,
-                };
-                f.hash.iter().map(pattern).collect()
-            }),
+            hash_patterns: forward.map_or_else(Vec::new, |f| crate::hash::patterns(&f.hash)),
             retry: forward.and_then(|f| f.retry.clone()).or_else(|| host.retry.clone()),
             hedge: forward.and_then(|f| f.hedge).unwrap_or(host.hedge),
             rewrite_pattern: match (&route.action, forward.and_then(|f| f.path_rewrite.as_ref())) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serin_http1::RequestHead;
-use serin_resources::route::Forward;
+use serin_resources::route::{Forward, GrpcTimeout};
 
 use crate::router::is_grpc;
 
@@ -21,6 +21,12 @@ pub struct Limits {
 #[must_use]
 pub fn of_request(forward: &Forward, head: &RequestHead, internal: bool, stream: Duration) -> Limits {
     let mut answer = forward.timeout;
+    if let Some(GrpcTimeout { most, offset }) = forward.grpc_timeout.filter(|_| is_grpc(head)) {
+        // No header, or one that cannot be read, asks for no limit, which zero means.
+        let asked = head.fields.get("grpc-timeout").and_then(grpc).unwrap_or_default();
+        let asked = asked.checked_sub(offset).filter(|left| !left.is_zero()).unwrap_or(asked);
+        answer = if !most.is_zero() && (asked.is_zero() || most < asked) { most } else { asked };
+    }
     let mut stream = forward.max_stream.limit.unwrap_or(stream);
     if let Some(most) = forward.max_stream.grpc_timeout {
         if is_grpc(head)
@@ -41,6 +47,12 @@ pub fn of_request(forward: &Forward, head: &RequestHead, internal: bool, stream:
     }
     let limited = |limit: Duration| (!limit.is_zero()).then_some(limit);
     Limits { answer: limited(answer), stream: limited(stream) }
+}
+
+/// A time as a `grpc-timeout`, in milliseconds.
+#[must_use]
+pub fn to_grpc(limit: Duration) -> String {
+    format!("{}m", (limit.as_millis() as u64).clamp(1, 99_999_999))
 }
 
 /// A `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Timeout").

@@ -3,65 +3,96 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serin_model::{HashTable, Labels, MeshSnapshot, Port, Protocol, ProxyIdentity, Resolution, Service, TrafficPolicy};
+use serin_model::{
+    Guarded, HashTable, Labels, MeshSnapshot, Port, Protocol, ProxyIdentity, Resolution, Service, TrafficPolicy,
+};
 use serin_resources::cluster::{Balancer, Breakers, Cluster, Discovery, Protocol as Wire, RetryBudget, SlowStart};
 use serin_resources::endpoint::{Endpoint, Health, LoadAssignment};
 use serin_resources::outlier::{Compared, Consecutive, OutlierDetection};
 
-use crate::{ResourceSet, naming, release, scope};
+use crate::{ResourceSet, naming, policy as translated, release, scope};
 
 /// Adds the clusters towards these services, with their endpoints.
 pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, services: &[&Service], set: &mut ResourceSet) {
     for service in services {
         let rules = scope::destination_rules(mesh, proxy, service);
-        let policy = rules.first().map(|r| r.policy.clone()).unwrap_or_default();
         for port in service.ports.iter().filter(|p| p.protocol.is_http()) {
-            let wide = policy.for_port(port.number);
-            push(mesh, (service, port), ("", &Labels::new()), &wide, set);
-            let mut seen: Vec<&str> = Vec::new();
-            for subset in rules.iter().flat_map(|r| &r.subsets) {
-                if seen.contains(&subset.name.as_str()) {
-                    continue;
-                }
-                seen.push(&subset.name);
-                let narrow = subset.policy.for_port(port.number).over(&wide);
-                push(mesh, (service, port), (&subset.name, &subset.labels), &narrow, set);
+            let upstream = Upstream { mesh, service, port };
+            let wide = rules.policy_of(port.number, None);
+            upstream.push("", &Labels::new(), &wide, set);
+            for subset in rules.subsets() {
+                let narrow = rules.policy_of(port.number, Some(&subset.name));
+                upstream.push(&subset.name, &subset.labels, &narrow, set);
             }
-            for (name, labels) in release::subsets(mesh, proxy, service) {
-                push(mesh, (service, port), (&name, &labels), &wide, set);
+            for made in release::subsets(mesh, proxy, service) {
+                let policy = rules.policy_of(port.number, made.like.as_deref());
+                upstream.push(&made.name, &made.labels, &policy, set);
             }
         }
     }
 }
 
-fn push(
-    mesh: &MeshSnapshot,
-    (service, port): (&Service, &Port),
-    (subset, labels): (&str, &Labels),
-    policy: &TrafficPolicy,
-    set: &mut ResourceSet,
-) {
-    let name = naming::outbound(port.number, subset, &service.host);
-    let endpoints = mesh
-        .endpoints(&service.host, port, labels)
-        .map(|(endpoint, number)| Endpoint {
-            weight: endpoint.weight,
-            locality: endpoint.locality.clone(),
-            workload: workload(&service.namespace, &endpoint.labels),
-            health: if endpoint.ready { Health::Unknown } else { Health::Unhealthy },
-            ..Endpoint::new(endpoint.address.clone(), number)
-        })
-        .collect();
-    let assignment = LoadAssignment { cluster: name.clone(), endpoints, ..LoadAssignment::default() };
-    let discovery = match service.resolution {
-        Resolution::Static => Discovery::Eds(name.clone()),
-        Resolution::Dns => Discovery::Dns(assignment.clone(), Duration::from_secs(5)),
-    };
-    if service.resolution == Resolution::Static {
-        set.endpoints.push(assignment);
+/// One port of a service.
+struct Upstream<'a> {
+    mesh: &'a MeshSnapshot,
+    service: &'a Service,
+    port: &'a Port,
+}
+
+impl Upstream<'_> {
+    /// Adds the cluster of a subset; the empty name is all of it.
+    fn push(&self, subset: &str, labels: &Labels, policy: &TrafficPolicy, set: &mut ResourceSet) {
+        let Self { mesh, service, port } = self;
+        let name = naming::outbound(port.number, subset, &service.host);
+        let found: Vec<(&serin_model::Endpoint, u16)> = mesh.endpoints(&service.host, port, labels).collect();
+        let open = |(endpoint, number): &&(&serin_model::Endpoint, u16)| self.closed_by(endpoint, *number).is_none();
+        let endpoints: Vec<Endpoint> = found
+            .iter()
+            .filter(open)
+            .map(|(endpoint, number)| Endpoint {
+                weight: endpoint.weight,
+                locality: endpoint.locality.clone(),
+                workload: workload(&service.namespace, &endpoint.labels),
+                health: if endpoint.ready { Health::Unknown } else { Health::Unhealthy },
+                ..Endpoint::new(endpoint.address.clone(), *number)
+            })
+            .collect();
+        // Where every instance is closed it is said which policy does so.
+        let closed = found.iter().find_map(|(e, n)| self.closed_by(e, *n)).filter(|_| endpoints.is_empty());
+        let named = mesh.closes_service(&service.host);
+        let policy_says = mesh.not_carried_out(policy).map(|what| format!("{what} (DestinationRule)"));
+        if let Some(reason) = policy_says.or(named).or(closed) {
+            refuse(name, reason, set);
+            return;
+        }
+        let assignment = LoadAssignment { cluster: name.clone(), endpoints, ..LoadAssignment::default() };
+        let discovery = match service.resolution {
+            Resolution::Static => Discovery::Eds(name.clone()),
+            Resolution::Dns => Discovery::Dns(assignment.clone(), Duration::from_secs(5)),
+        };
+        if service.resolution == Resolution::Static {
+            set.endpoints.push(assignment);
+        }
+        let mut cluster = Cluster::new(name, discovery);
+        apply(policy, port.protocol, &mut cluster);
+        set.clusters.push(cluster);
     }
-    let mut cluster = Cluster::new(name, discovery);
-    apply(policy, port.protocol, &mut cluster);
+
+    /// The policy that closes an instance, if one does.
+    fn closed_by(&self, endpoint: &serin_model::Endpoint, port: u16) -> Option<String> {
+        let (namespace, labels) = (self.service.namespace.as_str(), &endpoint.labels);
+        let guarded = Guarded { namespace, labels, port: Some(port), is_gateway: false };
+        self.mesh.closed_by(&guarded).map(ToString::to_string)
+    }
+}
+
+/// Adds a cluster without endpoints, because of a policy that is not carried out.
+pub(crate) fn refuse(name: String, reason: String, set: &mut ResourceSet) {
+    set.endpoints.push(LoadAssignment { cluster: name.clone(), ..LoadAssignment::default() });
+    let mut cluster = Cluster::new(name.clone(), Discovery::Eds(name));
+    // Nobody is there, and none may be chosen all the same.
+    cluster.panic_threshold = 0;
+    cluster.refused = Some(reason);
     set.clusters.push(cluster);
 }
 
@@ -92,6 +123,7 @@ fn apply(policy: &TrafficPolicy, protocol: Protocol, cluster: &mut Cluster) {
             HashTable::Maglev(size) => Balancer::Maglev { size },
         },
     };
+    cluster.hash = translated::hash(policy).into_iter().collect();
     if let Some(pool) = &policy.connection_pool {
         cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
         cluster.idle_timeout = pool.idle_timeout.unwrap_or(cluster.idle_timeout);

@@ -13,6 +13,9 @@ pub(crate) struct Place<'a> {
     pub(crate) port: u16,
     /// The mesh, or one gateway.
     pub(crate) gateway: &'a GatewayRef,
+    /// Whether all ports of services are reached from here, so that a service's only port is meant where none is said. A listener
+    /// of one port in the mesh reaches that port alone.
+    pub(crate) any_port: bool,
 }
 
 /// Whether a cohort can come this way: what is known of callers when routes are made.
@@ -40,15 +43,12 @@ pub(crate) fn cluster_of(
     }
 }
 
-/// The port a destination means: its own, the service's only one, the caller's, or the service's first.
+/// The port a destination means: its own, or that by which the request came; where all ports are reached, a service's only one.
+/// A port that the service does not have leads to no cluster, and is answered 503 (Istio: `GetDestinationCluster`).
 pub(crate) fn port_of(destination: &Destination, place: &Place<'_>) -> u16 {
-    if let Some(port) = destination.port {
-        return port;
-    }
-    let Some(service) = place.mesh.service(&destination.host) else { return place.port };
-    match service.ports.as_slice() {
-        [only] => only.number,
-        _ if service.port(place.port).is_some() => place.port,
-        ports => ports.iter().find(|p| p.protocol.is_http()).map_or(place.port, |p| p.number),
-    }
+    let only = || match place.mesh.service(&destination.host)?.ports.as_slice() {
+        [only] if place.any_port => Some(only.number),
+        _ => None,
+    };
+    destination.port.or_else(only).unwrap_or(place.port)
 }

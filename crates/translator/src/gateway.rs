@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serin_model::{
-    Gateway, GatewayRef, GatewayServer, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, TargetPort, VirtualService,
-    selects,
+    Gateway, GatewayRef, GatewayServer, Guarded, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, TargetPort,
+    VirtualService, selects,
 };
 use serin_resources::connection_manager::RouteSource;
 use serin_resources::listener::{Direction, Filter, Listener};
-use serin_resources::route::{Route, RouteConfiguration, VirtualHost};
+use serin_resources::route::{RequireTls, Route, RouteConfiguration, VirtualHost};
 
 use crate::destination::Place;
 use crate::{ResourceSet, cluster, naming, route, scope, sidecar};
@@ -30,9 +30,15 @@ pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceS
             continue;
         }
         let name = naming::gateway_routes(port);
+        let (namespace, labels) = (proxy.name.namespace.as_str(), &proxy.labels);
+        let guarded = Guarded { namespace, labels, port: Some(address.port()), is_gateway: true };
+        let virtual_hosts = match mesh.closed_by(&guarded) {
+            Some(guard) => vec![route::refuse_all(&guard.to_string())],
+            None => virtual_hosts(mesh, proxy, port, &servers),
+        };
         set.routes.push(RouteConfiguration {
             name: name.clone(),
-            virtual_hosts: virtual_hosts(mesh, proxy, port, &servers),
+            virtual_hosts,
             ignore_port_in_host_matching: true,
             ..RouteConfiguration::default()
         });
@@ -69,7 +75,8 @@ fn listen_address(
     SocketAddr::new(bind.unwrap_or_else(|| proxy.default_bind()), behind.unwrap_or(port))
 }
 
-/// One virtual host for each host: routes of all its rules in order, those that match everything moved last.
+/// One virtual host for each host: routes of all its rules, the oldest first, those that match everything moved last. A server that
+/// redirects to https does so for its hosts without rules too (Istio: `buildGatewayHTTPRouteConfig`).
 fn virtual_hosts(
     mesh: &MeshSnapshot,
     proxy: &ProxyIdentity,
@@ -79,13 +86,23 @@ fn virtual_hosts(
     let mut hosts: BTreeMap<String, (Vec<Route>, bool)> = BTreeMap::new();
     for (gateway, server) in servers {
         let reference = GatewayRef::Named(gateway.name.clone());
-        let place = Place { mesh, proxy, port, gateway: &reference };
-        for rule in mesh.virtual_services().filter(|r| scope::visible(r.export_to.as_deref(), &proxy.name.namespace)) {
-            for host in hosts_of(rule, &reference, gateway, server) {
+        let place = Place { mesh, proxy, port, gateway: &reference, any_port: true };
+        let own = &proxy.name.namespace;
+        let mut rules: Vec<&VirtualService> =
+            mesh.virtual_services().filter(|r| scope::visible(r.export_to.as_deref(), own)).collect();
+        rules.sort_by_key(|rule| scope::audience(rule, own));
+        for rule in rules {
+            let bound = hosts_of(rule, &reference, gateway, server);
+            let routes = if bound.is_empty() { Vec::new() } else { route::routes(rule, &place) };
+            // A rule without a route here leaves its hosts as if it were not there.
+            for host in bound.into_iter().filter(|_| !routes.is_empty()) {
                 let entry = hosts.entry(host.to_string()).or_default();
-                entry.0.extend(route::routes(rule, &place));
+                entry.0.extend(routes.iter().cloned());
                 entry.1 |= server.https_redirect;
             }
+        }
+        for filter in server.hosts.iter().filter(|_| server.https_redirect) {
+            hosts.entry(filter.host.to_string()).or_default().1 = true;
         }
     }
     let mut list: Vec<VirtualHost> = hosts
@@ -96,7 +113,7 @@ fn virtual_hosts(
                 name: format!("{host}:{port}"),
                 domains: vec![host],
                 routes,
-                require_tls,
+                require_tls: if require_tls { RequireTls::All } else { RequireTls::No },
                 ..VirtualHost::default()
             }
         })

@@ -8,7 +8,7 @@ use serin_resources::ApiListener;
 use serin_resources::cluster::Balancer;
 use serin_resources::connection_manager::RouteSource;
 use serin_resources::http_filter::HttpFilter;
-use serin_resources::route::RouteConfiguration;
+use serin_resources::route::{Action, RouteConfiguration};
 
 use crate::{ResourceSet, cluster, naming, scope, sidecar, virtual_host};
 
@@ -44,7 +44,15 @@ pub(crate) fn translate(mesh: &MeshSnapshot, client: &ProxyIdentity) -> Resource
 fn target(mesh: &MeshSnapshot, client: &ProxyIdentity, service: &Service, port: u16, set: &mut ResourceSet) {
     let routes = naming::outbound(port, "", &service.host);
     // Whoever has this route configuration has asked for the service: its authority need not say so again.
-    let host = virtual_host::service_host(mesh, client, service, port, vec!["*".to_owned()]);
+    let host = virtual_host::service_host(mesh, client, (service, port, false), vec!["*".to_owned()]);
+    // gRPC knows the newer of Envoy's time limits alone (gRFC A31).
+    let mut host = host;
+    for route in &mut host.routes {
+        if let Action::Forward(forward) = &mut route.action {
+            forward.grpc_timeout = None;
+            forward.max_stream.limit = Some(forward.timeout).filter(|limit| !limit.is_zero());
+        }
+    }
     set.routes.push(RouteConfiguration {
         name: routes.clone(),
         virtual_hosts: vec![host],

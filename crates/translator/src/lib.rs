@@ -18,6 +18,10 @@ mod sidecar;
 mod virtual_host;
 
 use serin_model::{MeshSnapshot, ProxyIdentity, ProxyRole};
+use std::collections::BTreeSet;
+
+use serin_resources::connection_manager::RouteSource;
+use serin_resources::route::Action;
 use serin_resources::{ApiListener, Cluster, Listener, LoadAssignment, RouteConfiguration};
 
 /// Everything one proxy runs.
@@ -43,6 +47,7 @@ pub fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceSet {
         ProxyRole::Gateway => gateway::translate(mesh, proxy),
         ProxyRole::Grpc => grpc::translate(mesh, proxy),
     };
+    refusals(&mut set);
     set.listeners.sort_by(|a, b| a.name.cmp(&b.name));
     set.routes.sort_by(|a, b| a.name.cmp(&b.name));
     set.clusters.sort_by(|a, b| a.name.cmp(&b.name));
@@ -50,4 +55,23 @@ pub fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceSet {
     set.endpoints.sort_by(|a, b| a.cluster.cmp(&b.cluster));
     set.endpoints.dedup_by(|a, b| a.cluster == b.cluster);
     set
+}
+
+/// Adds the clusters that routes name because their requests are refused.
+fn refusals(set: &mut ResourceSet) {
+    let inline = set.listeners.iter().filter_map(|l| match l.filter.routes() {
+        Some(RouteSource::Inline(routes)) => Some(routes),
+        _ => None,
+    });
+    let hosts = set.routes.iter().chain(inline).flat_map(|r| &r.virtual_hosts);
+    let actions = hosts.flat_map(|h| &h.routes).filter_map(|r| match &r.action {
+        Action::Forward(forward) => Some(&forward.clusters),
+        _ => None,
+    });
+    let names: BTreeSet<String> = actions.flatten().map(|c| c.name.clone()).collect();
+    for name in names {
+        if let Some(because) = naming::because(&name).map(str::to_owned) {
+            cluster::refuse(name, because, set);
+        }
+    }
 }

@@ -7,6 +7,19 @@ pub(crate) fn outbound(port: u16, subset: &str, host: &Hostname) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }
 
+/// Beginning of the names of clusters to which requests go that are refused, because of what stands behind it.
+const REFUSED: &str = "refused|";
+
+/// The cluster to which requests go that are refused because of that.
+pub(crate) fn refused(because: &str) -> String {
+    format!("{REFUSED}{because}")
+}
+
+/// Because of what requests to that cluster are refused.
+pub(crate) fn because(cluster: &str) -> Option<&str> {
+    cluster.strip_prefix(REFUSED)
+}
+
 /// The cluster towards the application beside the proxy.
 pub(crate) fn inbound(port: u16) -> String {
     format!("inbound|{port}||")

@@ -8,20 +8,22 @@ use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue};
 use serin_resources::http_filter::Cors;
 use serin_resources::matcher::{StringMatch, StringMatcher};
 use serin_resources::retry::{RetryOn, RetryPolicy};
+use serin_resources::route::{HashCookie, HashPolicy, HashSource};
 
 /// What Istio's pilot asks for when a rule says nothing: two more tries, only where the request cannot have been served.
 const DEFAULT_RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
 
-/// The retry policy of a rule; `None` switches retries off.
-pub(crate) fn retry(rule: Option<&model::Retries>) -> Option<RetryPolicy> {
+/// The retry policy of a rule; `None` switches retries off. `hashed` is whether a hash chooses the instance of the rule's only
+/// destination: then another instance is not looked for unless the rule says so (Istio: `retry.ConvertPolicy`).
+pub(crate) fn retry(rule: Option<&model::Retries>, hashed: bool) -> Option<RetryPolicy> {
     let Some(rule) = rule else {
-        return Some(policy(DEFAULT_RETRY_ON, 2, true));
+        return Some(policy(DEFAULT_RETRY_ON, 2, !hashed));
     };
     if rule.attempts == 0 {
         return None;
     }
-    let mut policy =
-        policy(rule.retry_on.as_deref().unwrap_or(DEFAULT_RETRY_ON), rule.attempts, rule.ignore_previous_hosts);
+    let avoids = rule.ignore_previous_hosts.unwrap_or(!hashed);
+    let mut policy = policy(rule.retry_on.as_deref().unwrap_or(DEFAULT_RETRY_ON), rule.attempts, avoids);
     policy.per_try_timeout = rule.per_try_timeout;
     if let Some(base) = rule.backoff {
         policy.base_interval = base;
@@ -39,9 +41,23 @@ fn policy(retry_on: &str, attempts: u32, avoid_previous_hosts: bool) -> RetryPol
         attempts,
         status_codes,
         avoid_previous_hosts,
-        host_selection_attempts: if avoid_previous_hosts { 5 } else { 1 },
+        host_selection_attempts: 5,
         ..RetryPolicy::default()
     }
+}
+
+/// What requests are hashed by, where a hash chooses the instance.
+pub(crate) fn hash(policy: &model::TrafficPolicy) -> Option<HashPolicy> {
+    let Some(model::Balancer::Hash(hash)) = &policy.balancer else { return None };
+    let source = match hash.key.clone() {
+        model::HashKey::Header(name) => HashSource::Header(name, None),
+        model::HashKey::Query(name) => HashSource::Query(name),
+        model::HashKey::SourceIp => HashSource::SourceIp,
+        model::HashKey::Cookie { name, path, ttl } => {
+            HashSource::Cookie(HashCookie { name, path, ttl, attributes: Vec::new() })
+        }
+    };
+    Some(HashPolicy { source, terminal: false })
 }
 
 /// The faults of a rule that affect any request at all.

@@ -1,10 +1,13 @@
 //! What a release makes of routes: destinations of its stable version are split between the versions, and cohorts go ahead.
 //!
-//! A destination is the stable version's when it names no subset, or one whose instances all are of the stable version, or of
+//! A destination with a subset keeps what the subset asks for besides the version: `{version: v1, role: admin}` becomes
+//! `{version: v2, role: admin}`. A destination is the stable version's when it names no subset, or one whose instances all are of the stable version, or of
 //! one that was stable before it; what is sent to another subset on purpose goes there still. The user's documents stay as they are.
 
 use serin_model::{Destination, HashKey, HttpMatch, Labels, MeshSnapshot, Overlay, ProxyIdentity, Service, selects};
-use serin_resources::matcher::{HeaderMatcher, HeaderPredicate, StringMatch as Pattern, StringMatcher};
+use serin_resources::matcher::{
+    HeaderMatcher, HeaderPredicate, QueryMatcher, QueryPredicate, RegexRewrite, StringMatch as Pattern, StringMatcher,
+};
 use serin_resources::route::{
     Action, Forward, HashCookie, HashPolicy, HashSource, Mirror, PathMatch, RandomSource, Route, RouteMatch,
     WeightedCluster,
@@ -12,71 +15,100 @@ use serin_resources::route::{
 
 use crate::destination::{self, Place};
 use crate::matches::route_match;
-use crate::scope;
+use crate::scope::{self, Rules};
 
 /// Everything, in the parts that weights are divided into.
 const ALL: u32 = 1_000_000;
 
-/// Names of the subsets that a release needs and that no rule has.
+/// Names of the subsets that a release needs and that no rule has; of a destination with a subset, the subset's name stands behind.
 const STABLE: &str = "release-stable";
 const CANDIDATE: &str = "release-candidate";
 const BASELINE: &str = "release-baseline";
 
-/// The versions of a release, as subsets of a service: by the rule's own names where it has them.
-pub(crate) struct Arms {
-    pub(crate) stable: String,
-    pub(crate) candidate: String,
-    pub(crate) baseline: Option<String>,
+/// A version of a destination, as a subset of its service.
+struct Arm {
+    name: String,
+    labels: Labels,
 }
 
-pub(crate) fn arms(mesh: &MeshSnapshot, proxy: &ProxyIdentity, service: &Service, overlay: &Overlay) -> Arms {
-    let rules = scope::destination_rules(mesh, proxy, service);
-    let named = |labels: &Labels, otherwise: &str| {
-        let subset = rules.iter().flat_map(|r| &r.subsets).find(|s| s.labels == *labels);
-        subset.map_or_else(|| otherwise.to_owned(), |s| s.name.clone())
-    };
-    Arms {
-        stable: named(&overlay.stable, STABLE),
-        candidate: named(&overlay.candidate, CANDIDATE),
-        baseline: overlay.baseline.as_ref().map(|labels| named(labels, BASELINE)),
-    }
+/// A subset that a release needs and no rule has.
+pub(crate) struct Made {
+    pub(crate) name: String,
+    pub(crate) labels: Labels,
+    /// The rule's subset whose policy it has.
+    pub(crate) like: Option<String>,
 }
 
-/// The subsets of a service that only its release knows, with their labels.
-pub(crate) fn subsets(mesh: &MeshSnapshot, proxy: &ProxyIdentity, service: &Service) -> Vec<(String, Labels)> {
-    let Some(overlay) = mesh.overlay(&service.host) else { return Vec::new() };
-    let arms = arms(mesh, proxy, service, overlay);
-    let all = [
-        (arms.stable, Some(&overlay.stable)),
-        (arms.candidate, Some(&overlay.candidate)),
-        (arms.baseline.unwrap_or_default(), overlay.baseline.as_ref()),
-    ];
-    let own = [STABLE, CANDIDATE, BASELINE];
-    all.into_iter()
-        .filter(|(name, _)| own.contains(&name.as_str()))
-        .filter_map(|(n, l)| Some((n, l?.clone())))
-        .collect()
-}
-
-/// A destination that a release concerns.
+/// A destination that a release concerns, with its versions.
 struct Concerned<'a> {
     overlay: &'a Overlay,
-    arms: Arms,
+    stable: Arm,
+    /// `None` where no instance of it is: the destination stays with the stable version.
+    candidate: Option<Arm>,
+    baseline: Option<Arm>,
+}
+
+/// The versions of a subset of a service, or of all of it, when a release concerns it.
+fn versions<'a>(
+    mesh: &'a MeshSnapshot,
+    rules: &Rules<'_>,
+    service: &Service,
+    subset: Option<&str>,
+) -> Option<Concerned<'a>> {
+    let overlay = mesh.overlay(&service.host)?;
+    let labels = match subset {
+        None => overlay.stable.clone(),
+        Some(name) => rules.subset(name)?.labels.clone(),
+    };
+    let arm = |version: &Labels, made: &str| {
+        let labels = overlay.in_version(&labels, version)?;
+        let name = match (rules.subsets().iter().find(|s| s.labels == labels), subset) {
+            (Some(same), _) => same.name.clone(),
+            // What a subset adds nothing to is the version itself.
+            (None, Some(subset)) if labels != *version => format!("{made}-{subset}"),
+            (None, _) => made.to_owned(),
+        };
+        Some(Arm { name, labels })
+    };
+    let narrower = |labels: &Labels, version: &Labels| labels != version;
+    let candidate = arm(&overlay.candidate, CANDIDATE)?;
+    let has_instances = mesh.instances(&service.host).iter().any(|e| e.ready && selects(&candidate.labels, &e.labels));
+    // Of the version as a whole the release itself looks after.
+    let usable = has_instances || !narrower(&candidate.labels, &overlay.candidate);
+    Some(Concerned {
+        overlay,
+        stable: arm(&overlay.stable, STABLE)?,
+        candidate: Some(candidate).filter(|_| usable),
+        baseline: overlay.baseline.as_ref().and_then(|labels| arm(labels, BASELINE)),
+    })
+}
+
+/// The subsets of a service that only its release knows.
+pub(crate) fn subsets(mesh: &MeshSnapshot, proxy: &ProxyIdentity, service: &Service) -> Vec<Made> {
+    if mesh.overlay(&service.host).is_none() {
+        return Vec::new();
+    }
+    let rules = scope::destination_rules(mesh, proxy, service);
+    let all = std::iter::once(None).chain(rules.subsets().into_iter().map(|s| Some(s.name.as_str())));
+    let mut made: Vec<Made> = Vec::new();
+    for subset in all {
+        let Some(Concerned { stable, candidate, baseline, .. }) = versions(mesh, &rules, service, subset) else {
+            continue;
+        };
+        for arm in [Some(stable), candidate, baseline].into_iter().flatten() {
+            let is_made = [STABLE, CANDIDATE, BASELINE].iter().any(|own| arm.name.starts_with(own));
+            if is_made && rules.subset(&arm.name).is_none() && made.iter().all(|m| m.name != arm.name) {
+                made.push(Made { name: arm.name, labels: arm.labels, like: subset.map(str::to_owned) });
+            }
+        }
+    }
+    made
 }
 
 fn concerned<'a>(destination: &Destination, place: &Place<'a>) -> Option<Concerned<'a>> {
-    let overlay = place.mesh.overlay(&destination.host)?;
     let service = place.mesh.service(&destination.host)?;
-    let stable = match &destination.subset {
-        None => true,
-        Some(name) => {
-            let rules = scope::destination_rules(place.mesh, place.proxy, service);
-            let subset = rules.iter().flat_map(|r| &r.subsets).find(|s| s.name == *name);
-            let mut stable = std::iter::once(&overlay.stable).chain(&overlay.former);
-            subset.is_some_and(|s| stable.any(|labels| selects(labels, &s.labels)))
-        }
-    };
-    stable.then(|| Concerned { overlay, arms: arms(place.mesh, place.proxy, service, overlay) })
+    let rules = scope::destination_rules(place.mesh, place.proxy, service);
+    versions(place.mesh, &rules, service, destination.subset.as_deref())
 }
 
 /// The route with what releases make of it: cohorts first, then the split.
@@ -97,7 +129,19 @@ pub(crate) fn applied(mut route: Route, destinations: &[Destination], place: &Pl
         let matches = both(&route.matches, cohort);
         routes.push(Route { name, matches, action: Action::Forward(Box::new(ahead)), ..route.clone() });
     }
-    route.action = Action::Forward(Box::new(split(forward, &parts, place, false)));
+    let shared = split(forward, &parts, place, false);
+    if let [HashPolicy { source: HashSource::Query(name), .. }, _] = shared.hash.as_slice()
+        && shared.random == RandomSource::Hash
+    {
+        let by_chance = Forward { hash: Vec::new(), random: RandomSource::Draw, ..shared.clone() };
+        let mut with = route.clone();
+        with.matches.query.push(QueryMatcher { name: name.clone(), value: QueryPredicate::Present(true) });
+        with.action = Action::Forward(Box::new(shared));
+        route.action = Action::Forward(Box::new(by_chance));
+        routes.extend([with, route]);
+        return routes;
+    }
+    route.action = Action::Forward(Box::new(shared));
     routes.push(route);
     routes
 }
@@ -118,7 +162,7 @@ fn split(
     for (destination, concerned) in parts {
         let weight = if single { 1 } else { destination.weight };
         let part = |parts: u32| (u64::from(weight) * u64::from(scale) * u64::from(parts) / u64::from(ALL)) as u32;
-        let Some(Concerned { overlay, arms }) = concerned else {
+        let Some(Concerned { overlay, stable, candidate, baseline }) = concerned else {
             // A cohort gets the candidate, whatever the rule shares with other versions of the same host.
             let same = parts.iter().any(|(d, c)| c.is_some() && d.host == destination.host);
             if !(ahead && same) {
@@ -127,18 +171,22 @@ fn split(
             }
             continue;
         };
+        let Some(candidate) = candidate else {
+            rest.push(destination::cluster_of(destination, place, Some(&stable.name), part(ALL)));
+            continue;
+        };
         let share = if ahead { ALL } else { overlay.weight.parts() };
-        let compared = if ahead || arms.baseline.is_none() { 0 } else { share.min(ALL - share) };
-        first.push(destination::cluster_of(destination, place, Some(&arms.candidate), part(share)));
-        if let Some(baseline) = &arms.baseline {
-            rest.push(destination::cluster_of(destination, place, Some(baseline), part(compared)));
+        let compared = if ahead || baseline.is_none() { 0 } else { share.min(ALL - share) };
+        first.push(destination::cluster_of(destination, place, Some(&candidate.name), part(share)));
+        if let Some(baseline) = baseline {
+            rest.push(destination::cluster_of(destination, place, Some(&baseline.name), part(compared)));
         }
-        rest.push(destination::cluster_of(destination, place, Some(&arms.stable), part(ALL - share - compared)));
+        rest.push(destination::cluster_of(destination, place, Some(&stable.name), part(ALL - share - compared)));
         if overlay.mirror.parts() > 0 && !ahead {
-            let cluster = destination::cluster_of(destination, place, Some(&arms.candidate), 1).name;
-            mirrors.push(Mirror { cluster, share: overlay.mirror.parts(), ..Mirror::default() });
+            let cluster = destination::cluster_of(destination, place, Some(&candidate.name), 1).name;
+            mirrors.push(Mirror { cluster, share: overlay.mirror.parts(), plain_host: true, ..Mirror::default() });
         }
-        sticky = sticky.or(overlay.stickiness.as_ref());
+        sticky = sticky.or(overlay.stickiness.as_ref().map(|key| (key, overlay.salt.as_str())));
     }
     // The candidate stands first: whoever has it keeps it when its weight rises.
     first.extend(rest);
@@ -147,11 +195,29 @@ fn split(
         only.weight = 1;
     }
     let mut forward = Forward { clusters: first, mirrors, ..forward.clone() };
-    if let Some(key) = sticky.filter(|_| forward.clusters.len() > 1) {
-        forward.hash = vec![HashPolicy { source: source(key), terminal: false }];
+    if let Some((key, salt)) = sticky.filter(|_| forward.clusters.len() > 1) {
+        // Which instance is another question: where a hash answers it, the cluster has its own.
+        forward.hash = salted(key, salt);
         forward.random = RandomSource::Hash;
     }
     forward
+}
+
+/// What keeps a user with one version. The salt makes the draws of two releases independent: a header's value is hashed behind it;
+/// with what every request has, or is given, a constant is mixed in (Envoy combines hashes by `xor`). A query parameter that is
+/// missing must leave the choice to chance, so requests that have it have a route of their own, see [`applied`].
+fn salted(key: &HashKey, salt: &str) -> Vec<HashPolicy> {
+    let policy = |source| HashPolicy { source, terminal: false };
+    if salt.is_empty() {
+        return vec![policy(source(key))];
+    }
+    let anything = "^(.*)$".to_owned();
+    if let HashKey::Header(name) = key {
+        let rewrite = RegexRewrite { pattern: anything, substitution: format!("{salt}-\\1") };
+        return vec![policy(HashSource::Header(name.clone(), Some(rewrite)))];
+    }
+    let constant = RegexRewrite { pattern: anything, substitution: salt.to_owned() };
+    vec![policy(source(key)), policy(HashSource::Header(":method".to_owned(), Some(constant)))]
 }
 
 fn source(key: &HashKey) -> HashSource {

@@ -1,16 +1,17 @@
 //! Rules of a VirtualService as routes, in order, for one proxy.
 
 use serin_model::{
-    Action, Destination, HashKey, HttpMatch, HttpRoute, MeshSnapshot, PathRedirect, ProxyIdentity, Rewrite, Service,
-    VirtualService, selects,
+    Action, Destination, HttpMatch, HttpRoute, PathRedirect, RedirectPort, Rewrite, VirtualService, selects,
 };
 use serin_resources::fault::FILTER as FAULT;
 use serin_resources::http_filter::{CORS, FilterConfig, PerRoute, PerRoutes};
 use serin_resources::matcher::RegexRewrite;
 use serin_resources::route::{
-    self, Forward, HashCookie, HashPolicy, HashSource, HostRewrite, Mirror, PathMatch, PathRewrite, Route, RouteMatch,
-    WeightedCluster,
+    self, Forward, GrpcTimeout, HashPolicy, HostRewrite, Mirror, PathMatch, PathRewrite, Route, RouteMatch,
+    VirtualHost, WeightedCluster,
 };
+
+use std::time::Duration;
 
 use crate::destination::{self, Place};
 use crate::matches::route_match;
@@ -40,9 +41,11 @@ pub(crate) fn routes(rule: &VirtualService, place: &Place<'_>) -> Vec<Route> {
 pub(crate) fn default_route(host: &serin_model::Hostname, port: u16, hash: Option<HashPolicy>) -> Route {
     let forward = Forward {
         clusters: vec![WeightedCluster { name: naming::outbound(port, "", host), weight: 1, ..Default::default() }],
-        retry: policy::retry(None),
+        // Another instance is looked for even where a hash chooses it, as Istio does for services without a rule.
+        retry: policy::retry(None, false),
         hash: hash.into_iter().collect(),
         cluster_not_found_status: 503,
+        grpc_timeout: GrpcTimeout::within(Duration::ZERO),
         ..Forward::default()
     };
     plain("default", route::Action::Forward(Box::new(forward)))
@@ -85,7 +88,7 @@ fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> 
     };
     let route = Route {
         name,
-        action: action(http, &matches, place),
+        action: action(http, place),
         matches,
         request_headers: policy::headers(&http.headers.request),
         response_headers: policy::headers(&http.headers.response),
@@ -102,20 +105,28 @@ fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> 
     }
 }
 
-fn action(http: &HttpRoute, matches: &RouteMatch, place: &Place<'_>) -> route::Action {
+fn action(http: &HttpRoute, place: &Place<'_>) -> route::Action {
     match &http.action {
         Action::Forward { destinations, rewrite, timeout, retries, .. } => {
             let single = destinations.len() == 1;
             let reachable = destinations.iter().filter(|d| single || d.weight > 0);
+            // Each cluster has its own too, which goes before these; other clients than proxies know only these.
+            let mut hashes: Vec<HashPolicy> = Vec::new();
+            for found in reachable.clone().filter_map(|d| hash(d, place)) {
+                if !hashes.contains(&found) {
+                    hashes.push(found);
+                }
+            }
             let authority = rewrite.as_ref().and_then(|r| r.authority.clone());
             route::Action::Forward(Box::new(Forward {
                 clusters: reachable.map(|d| cluster(d, place)).collect(),
                 timeout: *timeout,
-                retry: policy::retry(retries.as_ref()),
-                path_rewrite: rewrite.as_ref().and_then(|r| path_rewrite(r, matches)),
+                grpc_timeout: GrpcTimeout::within(*timeout),
+                retry: policy::retry(retries.as_ref(), single && !hashes.is_empty()),
+                path_rewrite: rewrite.as_ref().and_then(path_rewrite),
                 host_rewrite: authority.or_else(|| policy::authority(&http.headers.request)).map(HostRewrite::Literal),
                 cluster_not_found_status: 503,
-                hash: destinations.first().and_then(|d| hash(d, place)).into_iter().collect(),
+                hash: hashes,
                 mirrors: http.mirrors.iter().map(|m| mirror(m, place)).collect(),
                 ..Forward::default()
             }))
@@ -123,7 +134,13 @@ fn action(http: &HttpRoute, matches: &RouteMatch, place: &Place<'_>) -> route::A
         Action::Redirect(redirect) => route::Action::Redirect(route::Redirect {
             scheme: redirect.scheme.clone(),
             host: redirect.authority.clone(),
-            port: redirect.port.filter(|p| !is_default_port(redirect.scheme.as_deref(), *p)),
+            port: redirect
+                .port
+                .map(|port| match port {
+                    RedirectPort::Number(number) => number,
+                    RedirectPort::OfRequest => place.port,
+                })
+                .filter(|p| !is_default_port(redirect.scheme.as_deref(), *p)),
             path: redirect.path.as_ref().map(|p| match p {
                 PathRedirect::Full(p) => route::RedirectPath::Full(p.clone()),
                 PathRedirect::Prefix(p) => route::RedirectPath::Prefix(p.clone()),
@@ -131,9 +148,26 @@ fn action(http: &HttpRoute, matches: &RouteMatch, place: &Place<'_>) -> route::A
             status: redirect.status,
             strip_query: false,
         }),
+        Action::Refuse(because) => refuse(because),
         Action::Respond(respond) => {
             route::Action::Respond(route::Respond { status: respond.status, body: respond.body.clone(), format: None })
         }
+    }
+}
+
+/// Requests are refused, because of that.
+pub(crate) fn refuse(because: &str) -> route::Action {
+    let clusters = vec![WeightedCluster { name: naming::refused(because), weight: 1, ..Default::default() }];
+    route::Action::Forward(Box::new(Forward { clusters, cluster_not_found_status: 503, ..Forward::default() }))
+}
+
+/// Routes of one virtual host that refuses every request.
+pub(crate) fn refuse_all(because: &str) -> VirtualHost {
+    VirtualHost {
+        name: "refused".to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![plain("refused", refuse(because))],
+        ..VirtualHost::default()
     }
 }
 
@@ -142,52 +176,29 @@ fn is_default_port(scheme: Option<&str>, port: u16) -> bool {
 }
 
 fn mirror(mirror: &serin_model::Mirror, place: &Place<'_>) -> Mirror {
-    Mirror { cluster: cluster(&mirror.destination, place).name, share: mirror.share.parts(), ..Mirror::default() }
+    Mirror {
+        cluster: cluster(&mirror.destination, place).name,
+        share: mirror.share.parts(),
+        plain_host: true,
+        ..Mirror::default()
+    }
 }
 
 /// What requests to a destination are hashed by, when its rule chooses instances so.
 fn hash(destination: &Destination, place: &Place<'_>) -> Option<HashPolicy> {
     let service = place.mesh.service(&destination.host)?;
-    let port = destination::port_of(destination, place);
-    hash_policy(place.mesh, place.proxy, (service, port), destination.subset.as_deref())
-}
-
-/// The same for a service's port and perhaps a subset.
-pub(crate) fn hash_policy(
-    mesh: &MeshSnapshot,
-    proxy: &ProxyIdentity,
-    (service, port): (&Service, u16),
-    subset: Option<&str>,
-) -> Option<HashPolicy> {
-    let rules = scope::destination_rules(mesh, proxy, service);
-    let wide = rules.first()?.policy.for_port(port);
-    let narrow = subset.and_then(|name| rules.iter().flat_map(|r| &r.subsets).find(|s| s.name == name));
-    let policy = narrow.map_or_else(|| wide.clone(), |s| s.policy.for_port(port).over(&wide));
-    let Some(serin_model::Balancer::Hash(hash)) = policy.balancer else { return None };
-    let source = match hash.key {
-        HashKey::Header(name) => HashSource::Header(name, None),
-        HashKey::Query(name) => HashSource::Query(name),
-        HashKey::SourceIp => HashSource::SourceIp,
-        HashKey::Cookie { name, path, ttl } => {
-            HashSource::Cookie(HashCookie { name, path, ttl, attributes: Vec::new() })
-        }
-    };
-    Some(HashPolicy { source, terminal: false })
+    let rules = scope::destination_rules(place.mesh, place.proxy, service);
+    policy::hash(&rules.policy_of(destination::port_of(destination, place), destination.subset.as_deref()))
 }
 
 fn cluster(destination: &Destination, place: &Place<'_>) -> WeightedCluster {
     destination::cluster_of(destination, place, destination.subset.as_deref(), destination.weight)
 }
 
-fn path_rewrite(rewrite: &Rewrite, matches: &RouteMatch) -> Option<PathRewrite> {
+fn path_rewrite(rewrite: &Rewrite) -> Option<PathRewrite> {
     if let Some((pattern, substitution)) = &rewrite.regex {
         return Some(PathRewrite::Regex(RegexRewrite { pattern: pattern.clone(), substitution: substitution.clone() }));
     }
-    let uri = rewrite.uri.as_ref()?;
-    match &matches.path {
-        PathMatch::Regex(pattern) => {
-            Some(PathRewrite::Regex(RegexRewrite { pattern: pattern.clone(), substitution: uri.clone() }))
-        }
-        _ => Some(PathRewrite::Prefix(uri.clone())),
-    }
+    // After a regular expression, too, this replaces what was matched, which is the whole path then.
+    rewrite.uri.clone().map(PathRewrite::Prefix)
 }

@@ -1,7 +1,8 @@
 //! What one proxy sees: services, and the rules that apply to them.
 
 use serin_model::{
-    DestinationRule, GatewayRef, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, Service, VirtualService,
+    DestinationRule, GatewayRef, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, ROOT_NAMESPACE, Service, Subset,
+    TrafficPolicy, VirtualService, selects,
 };
 
 /// The services that a list of host filters lets through.
@@ -18,25 +19,33 @@ fn lets_through(filter: &HostFilter, service: &Service) -> bool {
     namespace && (filter.host.covers(&service.host) || short)
 }
 
-/// The VirtualService that sidecars obey for a host: own namespace first, then the narrowest host.
-pub(crate) fn mesh_rule<'a>(
+/// The VirtualServices for a host, in the order in which sidecars ask them: exact hosts first, then the narrowest, then those for
+/// the own namespace alone, for it by name, and for all; then the oldest. The first that has a route here is obeyed, whole.
+pub(crate) fn mesh_rules<'a>(
     mesh: &'a MeshSnapshot,
     proxy: &ProxyIdentity,
     host: &Hostname,
-) -> Option<&'a VirtualService> {
+) -> Vec<&'a VirtualService> {
     let own = &proxy.name.namespace;
-    mesh.virtual_services()
-        .filter(|rule| applies_to_mesh(rule) && visible(rule.export_to.as_deref(), own))
+    let rules = mesh.virtual_services().filter(|r| applies_to_mesh(r) && visible(r.export_to.as_deref(), own));
+    let mut found: Vec<_> = rules
         .filter_map(|rule| {
-            let narrowest = rule.hosts.iter().filter(|h| h.covers(host)).map(|h| h.as_str().len()).max()?;
-            let exact = rule.hosts.contains(host);
-            Some(((exact, narrowest, rule.name.namespace == *own), rule))
+            let narrowest = rule.hosts.iter().filter(|h| h.covers(host)).map(breadth).min()?;
+            Some(((narrowest, audience(rule, own)), rule))
         })
-        .fold(None, |best: Option<((bool, usize, bool), &VirtualService)>, candidate| match best {
-            Some(best) if best.0 >= candidate.0 => Some(best),
-            _ => Some(candidate),
-        })
-        .map(|(_, rule)| rule)
+        .collect();
+    // Those of equal rank stay in order of creation.
+    found.sort_by_key(|(rank, _)| *rank);
+    found.into_iter().map(|(_, rule)| rule).collect()
+}
+
+/// For how many namespaces a rule is that is seen in this one.
+pub(crate) fn audience(rule: &VirtualService, namespace: &str) -> u8 {
+    match &rule.export_to {
+        None => 2,
+        Some(_) if rule.name.namespace == namespace => 0,
+        Some(_) => 1,
+    }
 }
 
 /// Rules for hosts that no service has, for callers that name them all the same.
@@ -59,29 +68,80 @@ pub(crate) fn mesh_rules_without_service<'a>(
 
 fn applies_to_mesh(rule: &VirtualService) -> bool {
     let in_match = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.gateways.as_ref());
-    rule.gateways.contains(&GatewayRef::Mesh) || in_match.flatten().any(|g| *g == GatewayRef::Mesh)
+    // One that routes connections alone leaves requests as they were.
+    !rule.http.is_empty()
+        && (rule.gateways.contains(&GatewayRef::Mesh) || in_match.flatten().any(|g| *g == GatewayRef::Mesh))
 }
 
-/// The DestinationRules for a host: client's namespace, then the service's, then others; narrow before wide.
-pub(crate) fn destination_rules<'a>(
-    mesh: &'a MeshSnapshot,
-    proxy: &ProxyIdentity,
-    service: &Service,
-) -> Vec<&'a DestinationRule> {
-    let own = &proxy.name.namespace;
-    let mut rules: Vec<&DestinationRule> = mesh
-        .destination_rules()
-        .filter(|r| r.host.covers(&service.host) && visible(r.export_to.as_deref(), own))
-        .collect();
-    rules.sort_by_key(|r| {
-        let distance = match &r.name.namespace {
-            n if n == own => 0,
-            n if *n == service.namespace => 1,
-            _ => 2,
-        };
-        (distance, std::cmp::Reverse(r.host.as_str().len()), r.host.is_wildcard(), r.name.name.clone())
-    });
-    rules
+/// What the DestinationRules for a host say together.
+#[derive(Debug, Default)]
+pub(crate) struct Rules<'a> {
+    rules: Vec<&'a DestinationRule>,
+}
+
+impl<'a> Rules<'a> {
+    /// The policy of the oldest that has one.
+    pub(crate) fn policy(&self) -> TrafficPolicy {
+        let said = self.rules.iter().map(|r| r.policy.as_ref()).find(|p| **p != TrafficPolicy::default());
+        said.cloned().unwrap_or_default()
+    }
+
+    /// The subsets of all, by name the oldest.
+    pub(crate) fn subsets(&self) -> Vec<&'a Subset> {
+        let mut subsets: Vec<&Subset> = Vec::new();
+        for subset in self.rules.iter().flat_map(|r| &r.subsets) {
+            if subsets.iter().all(|s| s.name != subset.name) {
+                subsets.push(subset);
+            }
+        }
+        subsets
+    }
+
+    /// The subset of that name.
+    pub(crate) fn subset(&self, name: &str) -> Option<&'a Subset> {
+        self.rules.iter().flat_map(|r| &r.subsets).find(|s| s.name == name)
+    }
+
+    /// The policy for a port, and perhaps a subset.
+    pub(crate) fn policy_of(&self, port: u16, subset: Option<&str>) -> TrafficPolicy {
+        let wide = self.policy().for_port(port);
+        match subset.and_then(|name| self.subset(name)) {
+            Some(subset) => subset.policy.for_port(port).over(&wide),
+            None => wide,
+        }
+    }
+}
+
+/// The DestinationRules for a service: those of the client's namespace, else of the service's, else of the root namespace, for the
+/// narrowest host there. Rules that are one are yielded together, the oldest first (Istio: `PushContext.destinationRule`,
+/// `SidecarScope.DestinationRule`).
+pub(crate) fn destination_rules<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, service: &Service) -> Rules<'a> {
+    let own = proxy.name.namespace.as_str();
+    let covering = |namespace: &str| {
+        let rules = mesh.destination_rules().filter(|r| r.name.namespace == namespace && r.host.covers(&service.host));
+        let here = |r: &&DestinationRule| r.workloads.is_none() || namespace == own;
+        let rules: Vec<&DestinationRule> = rules.filter(here).collect();
+        let narrowest = rules.iter().map(|r| breadth(&r.host)).min()?;
+        let visible = rules.into_iter().filter(|r| breadth(&r.host) == narrowest && seen(r, own));
+        let rules: Vec<&DestinationRule> = visible.collect();
+        (!rules.is_empty()).then_some(rules)
+    };
+    let places = [own, service.namespace.as_str(), ROOT_NAMESPACE];
+    let Some(rules) = places.into_iter().find_map(covering) else { return Rules::default() };
+    let for_us = |r: &&&DestinationRule| r.workloads.as_ref().is_some_and(|w| selects(w, &proxy.labels));
+    let chosen = rules.iter().find(for_us).or_else(|| rules.iter().rfind(|r| r.workloads.is_none()));
+    let Some(chosen) = chosen.copied() else { return Rules::default() };
+    Rules { rules: rules.into_iter().filter(|r| r.merges_with(chosen)).collect() }
+}
+
+/// How wide a host is: exact ones first, then the longest.
+fn breadth(host: &Hostname) -> (bool, std::cmp::Reverse<usize>) {
+    (host.is_wildcard(), std::cmp::Reverse(host.as_str().len()))
+}
+
+/// Whether a rule is for a namespace.
+fn seen(rule: &DestinationRule, namespace: &str) -> bool {
+    visible(rule.export_to.as_deref(), namespace) || (rule.name.namespace == namespace && rule.workloads.is_some())
 }
 
 pub(crate) fn visible(export_to: Option<&[String]>, namespace: &str) -> bool {

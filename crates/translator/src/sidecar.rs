@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serin_model::{
-    EgressListener, HostFilter, Hostname, IngressListener, Labels, MeshSnapshot, ProxyIdentity, Service, Sidecar,
-    selects,
+    EgressListener, Guarded, HostFilter, Hostname, IngressListener, Labels, MeshSnapshot, ProxyIdentity, Service,
+    Sidecar, selects,
 };
 use serin_resources::connection_manager::{HttpConnectionManager, RouteSource, Timeouts};
 use serin_resources::http_filter::HttpFilter;
@@ -68,7 +68,11 @@ fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &EgressListene
 /// A port that services have is theirs; any other is a way to all of them by name.
 fn ports(listener: &EgressListener, port: u16, services: &[&Service]) -> Ports {
     let shared = services.iter().any(|s| s.port(port).is_some());
-    if listener.any_port || !shared { Ports::Any } else { Ports::Only(port) }
+    match listener.listen {
+        None => Ports::Any(false),
+        Some(_) if listener.any_port || !shared => Ports::Any(true),
+        Some(_) => Ports::Only(port),
+    }
 }
 
 fn inbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &IngressListener, set: &mut ResourceSet) {
@@ -85,12 +89,17 @@ fn inbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &IngressListene
         cluster_not_found_status: 503,
         ..Forward::default()
     };
-    let host = VirtualHost {
+    let own = VirtualHost {
         name: format!("inbound|http|{}", listener.port),
         domains: vec!["*".to_owned()],
         routes: vec![route::plain("default", Action::Forward(Box::new(forward)))],
         ..VirtualHost::default()
     };
+    let (namespace, labels) = (proxy.name.namespace.as_str(), &proxy.labels);
+    let port = Some(listener.application.port());
+    let closed = mesh.closed_by(&Guarded { namespace, labels, port, is_gateway: false }).map(ToString::to_string);
+    let refused = listener.refused.clone().filter(|_| mesh.is_enforced());
+    let host = closed.or(refused).map_or(own, |because| route::refuse_all(&because));
     let routes = RouteConfiguration { name: cluster, virtual_hosts: vec![host], ..RouteConfiguration::default() };
     set.listeners.push(Listener {
         name: format!("{bind}_{}", listener.port),

@@ -7,13 +7,14 @@ use serin_resources::route::{Action, Respond, VirtualHost};
 
 use crate::destination::Place;
 use crate::route;
-use crate::{naming, release, scope};
+use crate::{naming, policy, release, scope};
 
 /// Which services a listener serves, and by which port.
 #[derive(Clone, Copy)]
 pub(crate) enum Ports {
-    /// Every HTTP port of every service.
-    Any,
+    /// Every HTTP port of every service; `true` where clients name hosts as they do to a proxy (`HTTP_PROXY`), so that no port of
+    /// theirs is known.
+    Any(bool),
     /// The port of this number.
     Only(u16),
 }
@@ -31,17 +32,18 @@ pub(crate) fn outbound(
         let candidates: Vec<u16> = service.ports.iter().filter(|p| p.protocol.is_http()).map(|p| p.number).collect();
         let primary = match ports {
             Ports::Only(port) => Some(port),
-            Ports::Any => candidates.iter().copied().find(|p| *p == 80).or(candidates.first().copied()),
+            Ports::Any(_) => candidates.iter().copied().find(|p| *p == 80).or(candidates.first().copied()),
         };
         for port in candidates {
             if matches!(ports, Ports::Only(only) if only != port) {
                 continue;
             }
             let domains = domains(&naming::aliases(&service.host, &proxy.name.namespace), port, primary, &mut taken);
-            hosts.push(service_host(mesh, proxy, service, port, domains));
+            let any_port = matches!(ports, Ports::Any(true));
+            hosts.push(service_host(mesh, proxy, (service, port, any_port), domains));
         }
     }
-    if matches!(ports, Ports::Any | Ports::Only(80)) {
+    if matches!(ports, Ports::Any(_) | Ports::Only(80)) {
         hosts.extend(rules_without_service(mesh, proxy, &mut taken));
     }
     hosts.retain(|h| !h.domains.is_empty());
@@ -53,23 +55,21 @@ pub(crate) fn outbound(
 pub(crate) fn service_host(
     mesh: &MeshSnapshot,
     proxy: &ProxyIdentity,
-    service: &Service,
-    port: u16,
+    (service, port, any_port): (&Service, u16, bool),
     domains: Vec<String>,
 ) -> VirtualHost {
-    let place = Place { mesh, proxy, port, gateway: &GatewayRef::Mesh };
-    let rule = scope::mesh_rule(mesh, proxy, &service.host);
-    let routes = rule.map(|r| route::routes(r, &place)).unwrap_or_default();
-    let hash = route::hash_policy(mesh, proxy, (service, port), None);
-    let routes = match rule {
-        Some(_) => routes,
-        None => release::without_rule(service, port, route::default_route(&service.host, port, hash), &place),
-    };
+    let place = Place { mesh, proxy, port, gateway: &GatewayRef::Mesh, any_port };
+    let rules = scope::mesh_rules(mesh, proxy, &service.host);
+    let routes = rules.iter().map(|rule| route::routes(rule, &place)).find(|routes| !routes.is_empty());
+    let routes = routes.unwrap_or_else(|| {
+        let hash = policy::hash(&scope::destination_rules(mesh, proxy, service).policy_of(port, None));
+        release::without_rule(service, port, route::default_route(&service.host, port, hash), &place)
+    });
     VirtualHost { name: format!("{}:{port}", service.host), domains, routes, ..VirtualHost::default() }
 }
 
 fn rules_without_service(mesh: &MeshSnapshot, proxy: &ProxyIdentity, taken: &mut BTreeSet<String>) -> Vec<VirtualHost> {
-    let place = Place { mesh, proxy, port: 80, gateway: &GatewayRef::Mesh };
+    let place = Place { mesh, proxy, port: 80, gateway: &GatewayRef::Mesh, any_port: false };
     scope::mesh_rules_without_service(mesh, proxy)
         .into_iter()
         .map(|(host, rule)| VirtualHost {
@@ -78,6 +78,7 @@ fn rules_without_service(mesh: &MeshSnapshot, proxy: &ProxyIdentity, taken: &mut
             routes: route::routes(rule, &place),
             ..VirtualHost::default()
         })
+        .filter(|host| !host.routes.is_empty())
         .collect()
 }
 

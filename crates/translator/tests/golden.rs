@@ -39,7 +39,7 @@ fn run(case: &Path, pool: &DescriptorPool, differences: &mut Vec<String>) {
     let found: Vec<String> = parsed.diagnostics.iter().chain(&checked.diagnostics).map(ToString::to_string).collect();
     compare(&case.join("diagnostics.txt"), &format!("{}\n", found.join("\n")), differences);
     let sound = parsed.documents.iter().filter(|d| !checked.dangling.contains(&d.key));
-    let mesh = MeshSnapshot::build(sound.map(|d| (d.key.clone(), d.object.clone())).collect());
+    let mesh = MeshSnapshot::build(sound.map(|d| (d.key.clone(), (d.object.clone(), d.provenance.clone()))).collect());
     let overlays = overlays(&mesh, &text);
     let mesh = mesh.with_overlays(overlays);
     for (name, identity) in proxies(&text) {

@@ -2,107 +2,128 @@
 
 use serin_model::{
     Balancer, ConnectionPool, ConsistentHash, DestinationRule, HashKey, HashTable, Object, ObjectName,
-    OutlierDetection, RetryBudget, Subset, TrafficPolicy, Warmup,
+    OutlierDetection, RetryBudget, Subset, Tls, TrafficPolicy, Warmup,
 };
 
 use super::{export_to, host, labels};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
 
 /// Reads a `spec`.
 pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let object = spec.object()?;
-    object.not_supported(&["workloadSelector"]);
+    let host = object.required("host").and_then(|h| host(&h));
+    let whom = host.as_ref().map_or("the host", |h| h.as_str()).to_owned();
     let mut subsets: Vec<Subset> = Vec::new();
-    for item in object.get("subsets").map(|s| s.list()).unwrap_or_default() {
-        let Some(subset) = read_subset(&item) else { continue };
+    for item in object.list("subsets") {
+        let Some(subset) = read_subset(&item, &whom) else { continue };
         if subsets.iter().any(|s| s.name == subset.name) {
             item.report(Code::Duplicate, Severity::Error, format!("subset '{}' is defined twice", subset.name), "");
         }
         subsets.push(subset);
     }
-    let policy = object.get("trafficPolicy").and_then(|p| read_policy(&p)).unwrap_or_default();
+    let policy = object.get("trafficPolicy").and_then(|p| read_policy(&p, &whom)).unwrap_or_default();
+    let workloads = object.get("workloadSelector").and_then(|s| {
+        let selector = s.object()?;
+        Some(selector.get("matchLabels").map(|l| labels(&l)).unwrap_or_default())
+    });
     let export_to = export_to(object.get("exportTo"));
     Some(Object::DestinationRule(DestinationRule {
         name: name.clone(),
-        host: host(&object.required("host")?)?,
+        host: host?,
+        workloads,
         policy: Box::new(policy),
         subsets,
         export_to,
     }))
 }
 
-fn read_subset(cursor: &Cursor<'_>) -> Option<Subset> {
+fn read_subset(cursor: &Cursor<'_>, whom: &str) -> Option<Subset> {
     let object = cursor.object()?;
+    let name = object.required("name").and_then(|n| n.text());
+    let whom = format!("subset {} of {whom}", name.as_deref().unwrap_or_default());
     Some(Subset {
         labels: object.get("labels").map(|l| labels(&l)).unwrap_or_default(),
-        policy: object.get("trafficPolicy").and_then(|p| read_policy(&p)).unwrap_or_default(),
-        name: object.required("name")?.text()?,
+        policy: object.get("trafficPolicy").and_then(|p| read_policy(&p, &whom)).unwrap_or_default(),
+        name: name?,
     })
 }
 
-fn read_policy(cursor: &Cursor<'_>) -> Option<TrafficPolicy> {
+fn read_policy(cursor: &Cursor<'_>, whom: &str) -> Option<TrafficPolicy> {
     let object = cursor.object()?;
-    object.not_supported(&["tunnel", "proxyProtocol"]);
-    if let Some(tls) = object.get("tls") {
-        read_tls(&tls);
+    let mut policy = read_blocks(&object, whom);
+    for item in object.list("portLevelSettings") {
+        policy.ports.extend(read_port_policy(&item, whom));
     }
-    let mut ports = Vec::new();
-    for item in object.get("portLevelSettings").map(|p| p.list()).unwrap_or_default() {
-        ports.extend(read_port_policy(&item));
-    }
-    Some(TrafficPolicy {
-        balancer: object.get("loadBalancer").and_then(|l| read_balancer(&l)),
-        warmup: object.get("loadBalancer").and_then(|l| read_warmup(&l)),
-        retry_budget: object.get("retryBudget").and_then(|b| read_budget(&b)),
-        connection_pool: object.get("connectionPool").and_then(|c| read_pool(&c)),
-        outlier_detection: object.get("outlierDetection").and_then(|o| read_outlier_detection(&o)),
-        ports,
-    })
+    let proxy = object.get("proxyProtocol").map(|p| not_carried_out(&p, "the PROXY protocol", whom));
+    let tunnel = object.get("tunnel").map(|t| not_carried_out(&t, "a tunnel", whom));
+    policy.refused = policy.refused.or(proxy).or(tunnel);
+    Some(policy)
 }
 
-/// Modes that need certificates are not carried out yet; Istio's own mutual mode would be plain text otherwise.
-fn read_tls(cursor: &Cursor<'_>) {
-    let Some(object) = cursor.object() else { return };
-    let Some(mode) = object.get("mode") else {
-        object.skip_rest();
-        return;
-    };
-    match mode.text().as_deref() {
-        Some("DISABLE") => {}
-        Some("ISTIO_MUTUAL") => mode.report(
-            Code::NoEffectYet,
-            Severity::Warning,
-            "mutual TLS between proxies is not carried out yet: connections are plain text",
-            "the rest of the object is used",
-        ),
-        Some("SIMPLE" | "MUTUAL") => mode.report(
-            Code::NotSupported,
-            Severity::Error,
-            "TLS to the destination is not supported yet",
-            "the object is not used, because sending plain text instead would not be safe",
-        ),
-        Some(other) => mode.invalid(format!("'{other}' is no TLS mode"), "use DISABLE, SIMPLE, MUTUAL or ISTIO_MUTUAL"),
-        None => {}
-    }
-    object.skip_rest();
-}
-
-fn read_port_policy(cursor: &Cursor<'_>) -> Option<(u16, TrafficPolicy)> {
-    let object = cursor.object()?;
-    if let Some(tls) = object.get("tls") {
-        read_tls(&tls);
-    }
-    let number = object.required("port")?.object()?.required("number")?.port()?;
-    let policy = TrafficPolicy {
-        balancer: object.get("loadBalancer").and_then(|l| read_balancer(&l)),
-        warmup: object.get("loadBalancer").and_then(|l| read_warmup(&l)),
+/// The blocks that a policy has for all ports and for each.
+fn read_blocks(object: &Fields<'_>, whom: &str) -> TrafficPolicy {
+    let balancing = object.get("loadBalancer");
+    let outlier = object.get("outlierDetection");
+    let passthrough =
+        balancing.as_ref().and_then(|l| l.peek("simple")).filter(|s| s.peek_text() == Some("PASSTHROUGH"));
+    let codes =
+        outlier.as_ref().and_then(|o| o.peek("outlierDetectionHttpErrorCodes")).filter(|c| !c.list().is_empty());
+    let refused = passthrough.map(|p| not_carried_out(&p, "load balancer PASSTHROUGH", whom));
+    let codes = codes.map(|c| not_carried_out(&c, "outlier detection by these status codes", whom));
+    TrafficPolicy {
+        tls: object.get("tls").and_then(|t| read_tls(&t, whom)),
+        balancer: balancing.as_ref().and_then(read_balancer),
+        warmup: balancing.as_ref().and_then(read_warmup),
         retry_budget: object.get("retryBudget").and_then(|b| read_budget(&b)),
         connection_pool: object.get("connectionPool").and_then(|c| read_pool(&c)),
-        outlier_detection: object.get("outlierDetection").and_then(|o| read_outlier_detection(&o)),
+        outlier_detection: outlier.as_ref().and_then(read_outlier_detection),
+        refused: refused.or(codes),
         ports: Vec::new(),
-    };
-    Some((number, policy))
+    }
+}
+
+/// Says that a policy closes what it is for, and yields the words for those who meet it.
+fn not_carried_out(cursor: &Cursor<'_>, what: &str, whom: &str) -> String {
+    cursor.report(
+        Code::NotEnforced,
+        Severity::Warning,
+        format!("{what} is not carried out yet: requests to {whom} are refused (503) until it is"),
+        "take the field away, or start the pilot with --allow-unenforced-policies to send requests without it",
+    );
+    format!("{what} is not carried out yet")
+}
+
+/// Modes that need certificates are not carried out yet, and plain text instead would give away what they are there to keep.
+fn read_tls(cursor: &Cursor<'_>, whom: &str) -> Option<Tls> {
+    let object = cursor.object()?;
+    for name in ["clientCertificate", "privateKey", "caCertificates", "credentialName", "sni", "caCrl"] {
+        let _ = object.get(name).and_then(|field| field.text());
+    }
+    let _ = object.list("subjectAltNames").iter().filter_map(|name| name.text()).count();
+    let _ = object.get("insecureSkipVerify").and_then(|field| field.boolean());
+    let mode = object.get("mode");
+    let text = mode.as_ref().map_or(Some("DISABLE".to_owned()), |mode| mode.text())?;
+    match text.as_str() {
+        "DISABLE" => Some(Tls::Off),
+        "SIMPLE" | "MUTUAL" | "ISTIO_MUTUAL" => {
+            let what = format!("TLS in mode {text}");
+            Some(Tls::NotCarriedOut(not_carried_out(mode.as_ref().unwrap_or(cursor), &what, whom)))
+        }
+        other => {
+            let help = "use DISABLE, SIMPLE, MUTUAL or ISTIO_MUTUAL";
+            mode.as_ref().unwrap_or(cursor).invalid(format!("'{other}' is no TLS mode"), help);
+            None
+        }
+    }
+}
+
+fn read_port_policy(cursor: &Cursor<'_>, whom: &str) -> Option<(u16, TrafficPolicy)> {
+    let object = cursor.object()?;
+    let number = object.required("port").and_then(|p| p.object()?.required("number")?.port());
+    let whom = number.map_or_else(|| whom.to_owned(), |number| format!("port {number} of {whom}"));
+    let policy = read_blocks(&object, &whom);
+    Some((number?, policy))
 }
 
 fn read_balancer(cursor: &Cursor<'_>) -> Option<Balancer> {
@@ -118,10 +139,8 @@ fn read_balancer(cursor: &Cursor<'_>) -> Option<Balancer> {
         "ROUND_ROBIN" => Some(Balancer::RoundRobin),
         "RANDOM" => Some(Balancer::Random),
         "LEAST_REQUEST" | "LEAST_CONN" | "UNSPECIFIED" => Some(Balancer::LeastRequest),
-        "PASSTHROUGH" => {
-            simple.report(Code::NotSupported, Severity::Error, "PASSTHROUGH is not supported yet", "");
-            None
-        }
+        // Said where the policy is read, and refused.
+        "PASSTHROUGH" => None,
         other => {
             simple.invalid(format!("'{other}' is no load balancer"), "use ROUND_ROBIN, RANDOM or LEAST_REQUEST");
             None
@@ -193,7 +212,8 @@ fn read_budget(cursor: &Cursor<'_>) -> Option<RetryBudget> {
 
 fn read_outlier_detection(cursor: &Cursor<'_>) -> Option<OutlierDetection> {
     let object = cursor.object()?;
-    object.no_effect_yet(&["outlierDetectionHttpErrorCodes", "consecutiveErrors"]);
+    object.skip(&["outlierDetectionHttpErrorCodes"]);
+    object.no_effect_yet(&["consecutiveErrors"]);
     let number = |name: &str| object.get(name).and_then(|c| c.bounded(0, i32::MAX as u32));
     let percent = |name: &str| object.get(name).and_then(|c| c.bounded(0, 100));
     let split = object.get("splitExternalLocalOriginErrors").and_then(|c| c.boolean()).unwrap_or_default();

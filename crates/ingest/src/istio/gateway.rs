@@ -10,30 +10,66 @@ use crate::diagnostic::{Code, Severity};
 pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let object = spec.object()?;
     let selector = object.get("selector").map(|s| labels(&s)).unwrap_or_default();
-    let servers = object.required("servers")?.list().iter().filter_map(read_server).collect();
+    let items = object.required_list("servers")?;
+    let servers: Vec<GatewayServer> = items.iter().filter_map(read_server).collect();
+    if servers.is_empty() && !spec.context.failed() {
+        spec.report(
+            Code::NoEffectYet,
+            Severity::Warning,
+            "none of its servers can be served yet: nothing listens for this gateway, and connections are refused",
+            "a server with protocol HTTP, HTTP2 or GRPC can be served",
+        );
+    }
     Some(Object::Gateway(Gateway { name: name.clone(), selector, servers }))
 }
+
+/// Fields of `tls` besides the redirect; they matter where TLS ends, which it does not yet.
+const CERTIFICATES: [&str; 17] = [
+    "mode",
+    "serverCertificate",
+    "privateKey",
+    "caCertificates",
+    "caCrl",
+    "credentialName",
+    "credentialNames",
+    "caCertCredentialName",
+    "tlsCertificates",
+    "subjectAltNames",
+    "verifyCertificateSpki",
+    "verifyCertificateHash",
+    "minProtocolVersion",
+    "maxProtocolVersion",
+    "cipherSuites",
+    "ecdhCurves",
+    "insecureSkipVerify",
+];
 
 fn read_server(cursor: &Cursor<'_>) -> Option<GatewayServer> {
     let object = cursor.object()?;
     object.skip(&["name"]);
-    let hosts = object.required("hosts")?.list().iter().filter_map(host_filter).collect();
+    object.no_effect_yet(&["defaultEndpoint"]);
+    let hosts = object.required_list("hosts")?.iter().filter_map(host_filter).collect();
     let bind = object.get("bind").and_then(|b| b.text());
-    let tls = object.get("tls").and_then(|t| t.object());
-    let https_redirect = tls.as_ref().and_then(|t| t.get("httpsRedirect")).and_then(|c| c.boolean()).unwrap_or(false);
-    if let Some(tls) = &tls {
-        tls.skip_rest();
-    }
     let port = object.required("port")?.object()?;
-    port.skip(&["name", "targetPort"]);
+    port.skip(&["name"]);
+    port.no_effect_yet(&["targetPort"]);
     let protocol = port.required("protocol")?;
     let text = protocol.text()?;
     let number = port.required("number")?.port()?;
+    let served = Protocol::from_name(&text).filter(|p| p.is_http());
+    let tls = object.get("tls").and_then(|t| t.object());
+    let https_redirect = tls.as_ref().and_then(|t| t.get("httpsRedirect")).and_then(|c| c.boolean()).unwrap_or(false);
+    if let Some(tls) = &tls {
+        // Where nothing listens it is said once, for the server.
+        if served.is_some() { tls.no_effect_yet(&CERTIFICATES) } else { tls.skip(&CERTIFICATES) }
+    }
     match Protocol::from_name(&text) {
         Some(p) if p.is_http() => Some(GatewayServer { port: number, bind, hosts, https_redirect }),
         Some(_) => {
-            let message = format!("{text} servers are not supported yet: nothing listens on port {number}");
-            protocol.report(Code::NoEffectYet, Severity::Warning, message, "other servers of the gateway are used");
+            let message = format!(
+                "{text} servers are not supported yet: nothing listens on port {number} for this server, and connections are refused"
+            );
+            protocol.report(Code::NoEffectYet, Severity::Warning, message, "servers with HTTP, HTTP2 or GRPC are used");
             None
         }
         None => {

@@ -5,79 +5,116 @@ use std::collections::BTreeMap;
 use serin_model::{Endpoint, Object, ObjectName, Port, Protocol, Resolution, Service, TargetPort};
 
 use super::{export_to, host, labels, workload_selector};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
+use crate::kubernetes::no_route;
 
 /// Reads a `spec`; every host becomes a service.
 pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let object = spec.object()?;
-    object.skip(&["location", "addresses", "subjectAltNames"]);
-    let resolution = match object.get("resolution").map(|r| (r.text(), r)) {
-        None => Resolution::Static,
-        Some((Some(text), at)) => match text.as_str() {
-            "STATIC" => Resolution::Static,
-            "DNS" | "DNS_ROUND_ROBIN" => Resolution::Dns,
-            "NONE" | "DYNAMIC_DNS" => {
-                at.report(
-                    Code::NotSupported,
-                    Severity::Error,
-                    format!("resolution {text} is not supported yet"),
-                    "use STATIC or DNS",
-                );
-                return None;
-            }
-            other => {
-                at.invalid(format!("'{other}' is no resolution"), "use STATIC or DNS");
-                return None;
-            }
-        },
-        Some((None, _)) => return None,
-    };
-    let ports = read_ports(&object.required("ports")?);
+    object.no_effect_yet(&["addresses", "subjectAltNames"]);
+    location(&object);
     let selector = object.get("workloadSelector").and_then(|s| workload_selector(&s));
-    let mut endpoints: Vec<Endpoint> = Vec::new();
-    if let Some(list) = object.get("endpoints") {
-        if selector.is_some() {
-            list.invalid("endpoints and workloadSelector exclude each other", "");
-        }
-        endpoints = list.list().iter().filter_map(read_endpoint).collect();
+    let list = object.get("endpoints").filter(|list| !list.list().is_empty());
+    if let Some(list) = list.as_ref().filter(|_| selector.is_some()) {
+        list.invalid("endpoints and workloadSelector exclude each other", "");
     }
+    let resolution = resolution(&object, list.as_ref(), spec);
+    let listed: Vec<Endpoint> = list.map(|l| l.list().iter().filter_map(read_endpoint).collect()).unwrap_or_default();
     let export_to = export_to(object.get("exportTo"));
+    let ports = read_ports(&object.required_list("ports")?);
     let mut services = Vec::new();
-    for item in object.required("hosts")?.list() {
+    for item in object.required_list("hosts")? {
         let Some(host) = host(&item) else { continue };
-        let mut endpoints = endpoints.clone();
-        if endpoints.is_empty() && resolution == Resolution::Dns {
-            endpoints.push(named_endpoint(host.as_str()));
+        for port in ports.iter().filter(|p| !p.protocol.is_http()) {
+            no_route(&item, port.number, &host);
+        }
+        let mut endpoints = listed.clone();
+        match resolution? {
+            Found::Dns if endpoints.is_empty() => endpoints.push(Endpoint::named(host.as_str())),
+            Found::Dns => {}
+            Found::Static => check_addresses(&endpoints, spec),
+            // Requests to it find nobody.
+            Found::Nowhere => endpoints.clear(),
         }
         services.push(Service {
             host,
             namespace: name.namespace.clone(),
             ports: ports.clone(),
-            resolution,
+            resolution: if resolution? == Found::Dns { Resolution::Dns } else { Resolution::Static },
             endpoints,
-            selector: selector.clone(),
+            selector: selector.clone().filter(|_| resolution.is_some_and(|r| r != Found::Nowhere)),
             export_to: export_to.clone(),
+            publishes_unready: false,
         });
     }
     Some(Object::Services(services))
 }
 
-fn named_endpoint(host: &str) -> Endpoint {
-    Endpoint {
-        address: host.to_owned(),
-        ports: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        weight: 1,
-        locality: String::new(),
-        ready: true,
+/// How instances are found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Static,
+    Dns,
+    /// By the address that a client connected to, which is not known.
+    Nowhere,
+}
+
+fn resolution(object: &Fields<'_>, endpoints: Option<&Cursor<'_>>, spec: &Cursor<'_>) -> Option<Found> {
+    let at = object.get("resolution");
+    let text = at.as_ref().map_or(Some("NONE".to_owned()), |at| at.text())?;
+    match text.as_str() {
+        "STATIC" => Some(Found::Static),
+        "DNS" | "DNS_ROUND_ROBIN" => Some(Found::Dns),
+        "NONE" | "DYNAMIC_DNS" => {
+            let said = if at.is_some() { "" } else { ", which is Istio's default," };
+            if let Some(endpoints) = endpoints {
+                endpoints.invalid(
+                    format!("resolution {text}{said} takes no endpoints"),
+                    "add resolution: STATIC for addresses, or DNS for names",
+                );
+                return None;
+            }
+            at.as_ref().unwrap_or(spec).report(
+                Code::NoEffectYet,
+                Severity::Warning,
+                format!("resolution {text}{said} is not supported yet: requests to its hosts find no instance and are answered 503"),
+                "use STATIC or DNS",
+            );
+            Some(Found::Nowhere)
+        }
+        other => {
+            at.as_ref().unwrap_or(spec).invalid(format!("'{other}' is no resolution"), "use STATIC or DNS");
+            None
+        }
     }
 }
 
-fn read_ports(cursor: &Cursor<'_>) -> Vec<Port> {
+fn check_addresses(endpoints: &[Endpoint], spec: &Cursor<'_>) {
+    for endpoint in endpoints.iter().filter(|e| e.address.parse::<std::net::IpAddr>().is_err()) {
+        let message = format!("endpoint address '{}' is not an IP address", endpoint.address);
+        spec.invalid(message, "names are looked up with resolution DNS");
+    }
+}
+
+/// It matters to mutual TLS, of which there is none yet.
+fn location(object: &Fields<'_>) {
+    let Some(at) = object.get("location") else { return };
+    match at.text().as_deref() {
+        Some("MESH_EXTERNAL" | "MESH_INTERNAL") | None => at.report(
+            Code::NoEffectYet,
+            Severity::Info,
+            "'location' has no effect yet: it says where mutual TLS is spoken",
+            "",
+        ),
+        Some(other) => at.invalid(format!("'{other}' is no location"), "use MESH_EXTERNAL or MESH_INTERNAL"),
+    }
+}
+
+fn read_ports(items: &[Cursor<'_>]) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::new();
-    for item in cursor.list() {
-        let Some(port) = read_port(&item) else { continue };
+    for item in items {
+        let Some(port) = read_port(item) else { continue };
         if ports.iter().any(|p| p.number == port.number || p.name == port.name) {
             item.report(Code::Duplicate, Severity::Error, "a port with this number or name is there already", "");
         }
@@ -108,7 +145,9 @@ fn read_port(cursor: &Cursor<'_>) -> Option<Port> {
 /// Reads a WorkloadEntry's content, which is also an element of `endpoints`.
 pub(crate) fn read_endpoint(cursor: &Cursor<'_>) -> Option<Endpoint> {
     let object = cursor.object()?;
-    object.skip(&["network", "serviceAccount"]);
+    for field in ["network", "serviceAccount"].into_iter().filter(|field| object.get(field).is_some()) {
+        object.note(format!("'{field}' has no effect yet"));
+    }
     let mut ports = BTreeMap::new();
     for (name, value) in object.get("ports").map(|p| p.entries()).unwrap_or_default() {
         ports.insert(name, value.port()?);

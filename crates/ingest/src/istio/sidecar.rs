@@ -11,18 +11,55 @@ use crate::diagnostic::{Code, Severity};
 /// Reads a `spec`.
 pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let object = spec.object()?;
-    object.no_effect_yet(&["inboundConnectionPool", "outboundTrafficPolicy"]);
+    object.no_effect_yet(&["inboundConnectionPool"]);
+    if let Some(policy) = object.get("outboundTrafficPolicy") {
+        outbound_policy(&policy);
+    }
     let selector = object.get("workloadSelector").and_then(|s| workload_selector(&s)).unwrap_or_default();
-    let ingress = object.get("ingress").map(|i| i.list()).unwrap_or_default();
-    let ingress: Vec<_> = ingress.iter().filter_map(read_ingress).collect();
+    let ingress: Vec<_> = object.list("ingress").iter().filter_map(read_ingress).collect();
     let egress = object.get("egress").map(|e| e.list().iter().filter_map(read_egress).collect());
     Some(Object::Sidecar(Sidecar { name: name.clone(), selector, ingress, egress }))
+}
+
+/// Hosts that no service has are not reached, whatever is said.
+fn outbound_policy(cursor: &Cursor<'_>) {
+    let Some(object) = cursor.object() else { return };
+    object.no_effect_yet(&["egressProxy"]);
+    let Some(mode) = object.get("mode") else { return };
+    match mode.text().as_deref() {
+        Some("REGISTRY_ONLY") | None => {}
+        Some("ALLOW_ANY") => mode.report(
+            Code::NoEffectYet,
+            Severity::Warning,
+            "ALLOW_ANY has no effect yet: requests to hosts that no service has are answered 502",
+            "declare the host with a ServiceEntry",
+        ),
+        Some(other) => mode.invalid(format!("'{other}' is no mode"), "use REGISTRY_ONLY or ALLOW_ANY"),
+    }
+}
+
+/// A listener for another protocol than HTTP is left out, so that nothing is reached by it.
+fn left_out(cursor: &Cursor<'_>, port: u16) {
+    cursor.report(
+        Code::NoEffectYet,
+        Severity::Warning,
+        format!("only HTTP listeners are supported yet: nothing listens on port {port} for this one"),
+        "the rest of the object is used",
+    );
 }
 
 fn read_ingress(cursor: &Cursor<'_>) -> Option<IngressListener> {
     let object = cursor.object()?;
     object.no_effect_yet(&["connectionPool"]);
-    object.not_supported(&["tls"]);
+    let refused = object.get("tls").map(|tls| {
+        tls.report(
+            Code::NotEnforced,
+            Severity::Warning,
+            "TLS of this listener is not carried out yet: requests to it are refused (503) until it is",
+            "take the field away, or start the pilot with --allow-unenforced-policies to take plain text",
+        );
+        format!("TLS on {} of a Sidecar is not carried out yet", cursor.path())
+    });
     capture_mode(&object);
     let bind = bind_address(&object);
     let (port, protocol) = read_port(&object.required("port")?)?;
@@ -38,16 +75,16 @@ fn read_ingress(cursor: &Cursor<'_>) -> Option<IngressListener> {
         }
     };
     if !protocol.is_http() {
-        cursor.report(Code::NotSupported, Severity::Error, "only HTTP listeners are supported yet", "");
+        left_out(cursor, port);
         return None;
     }
-    Some(IngressListener { port, bind, protocol, application })
+    Some(IngressListener { port, bind, protocol, application, refused })
 }
 
 fn read_egress(cursor: &Cursor<'_>) -> Option<EgressListener> {
     let object = cursor.object()?;
     capture_mode(&object);
-    let hosts = object.required("hosts")?.list().iter().filter_map(host_filter).collect();
+    let hosts = object.required_list("hosts")?.iter().filter_map(host_filter).collect();
     let bind = bind_address(&object);
     let Some(port) = object.get("port") else {
         return Some(EgressListener { listen: None, any_port: true, hosts });
@@ -56,7 +93,7 @@ fn read_egress(cursor: &Cursor<'_>) -> Option<EgressListener> {
         port.peek("protocol").and_then(|p| p.peek_text()).is_some_and(|p| p.eq_ignore_ascii_case("http_proxy"));
     let (number, protocol) = read_port(&port)?;
     if !protocol.is_http() {
-        cursor.report(Code::NotSupported, Severity::Error, "only HTTP listeners are supported yet", "");
+        left_out(cursor, number);
         return None;
     }
     let ip = bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));

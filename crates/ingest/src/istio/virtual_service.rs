@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serin_model::{
-    Abort, AbortStatus, Action, CorsPolicy, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers,
-    HttpRoute, Mirror, Object, ObjectName, PathRedirect, Redirect, Respond, Retries, Rewrite, Share, StringMatch,
-    VirtualService,
+    Abort, AbortStatus, Action, CorsPolicy, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers, Hostname,
+    HttpMatch, HttpRoute, Mirror, Object, ObjectName, PathRedirect, Redirect, RedirectPort, Respond, Retries, Rewrite,
+    Share, StringMatch, VirtualService,
 };
 
 use super::http_match::{self, refer_gateway};
@@ -17,9 +17,19 @@ use crate::reference::Reference;
 /// Reads a `spec`.
 pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let object = spec.object()?;
-    object.not_supported(&["tls", "tcp"]);
+    let streams = [("tls", object.list("tls")), ("tcp", object.list("tcp"))];
+    for (field, rules) in streams.iter().filter(|(_, rules)| !rules.is_empty()) {
+        if let Some(first) = rules.first() {
+            first.report(
+                Code::NoEffectYet,
+                Severity::Warning,
+                format!("'{field}' rules have no effect yet: connections that they speak of are not carried"),
+                "its http rules are used",
+            );
+        }
+    }
     let mut hosts = Vec::new();
-    for item in not_empty(object.required("hosts"), "host") {
+    for item in not_empty(&object, "hosts", "host") {
         if let Some(found) = host(&item) {
             if hosts.contains(&found) {
                 item.report(Code::Duplicate, Severity::Error, format!("host '{found}' is listed twice"), "");
@@ -28,7 +38,7 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
         }
     }
     let mut gateways = Vec::new();
-    for item in object.get("gateways").map(|g| g.list()).unwrap_or_default() {
+    for item in object.list("gateways") {
         if let Some(reference) = gateway_ref(&item) {
             refer_gateway(&item, &reference);
             gateways.push(reference);
@@ -37,11 +47,8 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     if gateways.is_empty() {
         gateways.push(GatewayRef::Mesh);
     }
-    let rules = if object.has("tls") || object.has("tcp") {
-        object.get("http").map(|h| h.list()).unwrap_or_default()
-    } else {
-        not_empty(object.required("http"), "rule")
-    };
+    let has_streams = streams.iter().any(|(_, rules)| !rules.is_empty());
+    let rules = if has_streams { object.list("http") } else { not_empty(&object, "http", "rule") };
     let mut http = Vec::new();
     let mut unconditional = false;
     for rule in &rules {
@@ -55,28 +62,72 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
         }
         let Some(route) = http_route(rule) else { continue };
         unconditional |= route.matches.is_empty();
+        if loops(&hosts, &http, &route) {
+            rule.report(
+                Code::RedirectLoop,
+                Severity::Warning,
+                "this redirect leads to a request that it redirects again: clients go round in circles",
+                "redirect to another path, authority or scheme, or match the new path by a rule before this one",
+            );
+        }
         http.push(route);
     }
     let export_to = export_to(object.get("exportTo"));
     Some(Object::VirtualService(VirtualService { name: name.clone(), hosts, gateways, http, export_to }))
 }
 
+/// Whether where a redirect leads is redirected by the same rule again.
+fn loops(hosts: &[Hostname], before: &[HttpRoute], route: &HttpRoute) -> bool {
+    let Action::Redirect(redirect) = &route.action else { return false };
+    let same_host = redirect.authority.as_ref().is_none_or(|authority| {
+        let name = authority.split(':').next().unwrap_or_default();
+        hosts.iter().any(|host| host.as_str().eq_ignore_ascii_case(name))
+    });
+    let same_scheme = redirect.scheme.as_ref().is_none_or(|scheme| scheme.eq_ignore_ascii_case("http"));
+    let same_port = matches!(redirect.port, None | Some(RedirectPort::OfRequest | RedirectPort::Number(80)));
+    if !(same_host && same_scheme && same_port) {
+        return false;
+    }
+    let taken = |path: &str, rule: &HttpRoute| rule.matches.is_empty() || rule.matches.iter().any(|m| leads(m, path));
+    match &redirect.path {
+        None => true,
+        Some(PathRedirect::Full(path)) => {
+            let path = path.split(['?', '#']).next().unwrap_or_default();
+            taken(path, route) && !before.iter().any(|rule| taken(path, rule))
+        }
+        Some(PathRedirect::Prefix(new)) => route.matches.iter().any(|m| match &m.uri {
+            Some(StringMatch::Prefix(old)) => new.starts_with(old.as_str()),
+            Some(StringMatch::Exact(old)) => new == old,
+            _ => false,
+        }),
+    }
+}
+
+/// Whether a path is one that a match takes, as far as its path goes.
+fn leads(condition: &HttpMatch, path: &str) -> bool {
+    match &condition.uri {
+        None | Some(StringMatch::Present) => true,
+        Some(StringMatch::Exact(exact)) => exact == path,
+        Some(StringMatch::Prefix(prefix)) => path.starts_with(prefix.as_str()),
+        Some(StringMatch::Regex(pattern)) => {
+            regex::Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|r| r.is_match(path))
+        }
+    }
+}
+
 /// The items of a list that must have some.
-fn not_empty<'a>(list: Option<Cursor<'a>>, item: &str) -> Vec<Cursor<'a>> {
-    let Some(list) = list else { return Vec::new() };
-    let before = list.context.failed();
-    let items = list.list();
-    if items.is_empty() && list.context.failed() == before {
-        list.invalid(format!("at least one {item} is needed"), "");
+fn not_empty<'a>(object: &cursor::Object<'a>, field: &str, item: &str) -> Vec<Cursor<'a>> {
+    let before = object.errors();
+    let items = object.required_list(field).unwrap_or_default();
+    if items.is_empty() && object.errors() == before {
+        object.error(Code::InvalidValue, format!("{field}: at least one {item} is needed"), "");
     }
     items
 }
 
 fn http_route(cursor: &Cursor<'_>) -> Option<HttpRoute> {
     let object = cursor.object()?;
-    object.not_supported(&["delegate"]);
-    let matches = object.get("match").map(|m| m.list()).unwrap_or_default();
-    let matches: Vec<_> = matches.iter().filter_map(http_match::read).collect();
+    let matches: Vec<_> = object.list("match").iter().filter_map(http_match::read).collect();
     let actions = ["route", "redirect", "directResponse"];
     let set: Vec<&str> = actions.into_iter().filter(|a| object.has(a)).collect();
     if set.len() > 1 {
@@ -91,7 +142,7 @@ fn http_route(cursor: &Cursor<'_>) -> Option<HttpRoute> {
         (Some(route), _, _) => Action::Forward { destinations: destinations(&route), rewrite, timeout, retries, fault },
         (_, Some(redirect), _) => Action::Redirect(read_redirect(&redirect)?),
         (_, _, Some(respond)) => Action::Respond(read_respond(&respond)?),
-        _ if object.has("delegate") => return None,
+        _ if object.has("delegate") => Action::Refuse(delegated(&object)),
         _ => {
             object.error(Code::MissingField, "a rule needs route, redirect or directResponse", "");
             return None;
@@ -105,6 +156,23 @@ fn http_route(cursor: &Cursor<'_>) -> Option<HttpRoute> {
         mirrors: mirrors(&object),
         cors: object.get("corsPolicy").and_then(|c| read_cors(&c)),
     })
+}
+
+/// Rules that stand elsewhere are not looked up: what they would do with a request is not known.
+fn delegated(object: &cursor::Object<'_>) -> String {
+    if let Some(delegate) = object.get("delegate") {
+        if let Some(fields) = delegate.object() {
+            let _ = fields.required("name").and_then(|name| name.text());
+            let _ = fields.get("namespace").and_then(|namespace| namespace.text());
+        }
+        delegate.report(
+            Code::NotEnforced,
+            Severity::Warning,
+            "'delegate' is not carried out yet: requests that match this rule are refused (503) until it is",
+            "write the rules of the delegate here",
+        );
+    }
+    "its rules stand in another VirtualService (delegate), which is not carried out yet".to_owned()
 }
 
 /// `mirrors`, or the one that `mirror` and its percentage speak of; without a percentage all requests are copied.
@@ -127,7 +195,7 @@ fn mirrors(object: &cursor::Object<'_>) -> Vec<Mirror> {
         let share = share(value(object.get("mirrorPercentage")).or(old));
         all.extend(target(&mirror, 1).zip(share).map(|(destination, share)| Mirror { destination, share }));
     }
-    for item in object.get("mirrors").map(|m| m.list()).unwrap_or_default() {
+    for item in object.list("mirrors") {
         let Some(inner) = item.object() else { continue };
         let share = share(value(inner.get("percentage")));
         let to = inner.required("destination").and_then(|d| target(&d, 1));
@@ -138,11 +206,9 @@ fn mirrors(object: &cursor::Object<'_>) -> Vec<Mirror> {
 
 fn read_cors(cursor: &Cursor<'_>) -> Option<CorsPolicy> {
     let object = cursor.object()?;
-    let texts = |name: &str| -> Vec<String> {
-        object.get(name).map(|l| l.list().iter().filter_map(|c| c.text()).collect()).unwrap_or_default()
-    };
+    let texts = |name: &str| -> Vec<String> { object.list(name).iter().filter_map(|c| c.text()).collect() };
     let mut origins: Vec<StringMatch> = texts("allowOrigin").into_iter().map(StringMatch::Exact).collect();
-    for item in object.get("allowOrigins").map(|l| l.list()).unwrap_or_default() {
+    for item in object.list("allowOrigins") {
         origins.extend(http_match::string_match(&item));
     }
     let unmatched = object.get("unmatchedPreflights").and_then(|c| Some((c.text()?, c)));
@@ -180,10 +246,36 @@ fn destinations(cursor: &Cursor<'_>) -> Vec<Destination> {
             "weights are relative: use smaller ones",
         );
     }
+    if list.len() > 1 && list.len() == items.len() && total > 0 && total != 100 {
+        unusual_weights(cursor, &list, total);
+    }
     match <[Destination; 1]>::try_from(list) {
         Ok([only]) => vec![Destination { weight: 1, ..only }],
         Err(list) => list,
     }
+}
+
+/// Weights are relative, so any sum works; one that is not 100 is often a slip, and the shares that result are said.
+fn unusual_weights(cursor: &Cursor<'_>, list: &[Destination], total: u64) {
+    let share = |d: &Destination| {
+        let name = d.subset.as_deref().unwrap_or_else(|| d.host.as_str());
+        format!("{name} {:.4}", f64::from(d.weight) * 100.0 / total as f64)
+    };
+    let shown: Vec<String> = list
+        .iter()
+        .map(|d| {
+            let text = share(d);
+            let text =
+                if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
+            format!("{text} %")
+        })
+        .collect();
+    cursor.report(
+        Code::UnusualWeights,
+        Severity::Warning,
+        format!("the weights add up to {total}, not 100: the shares are {}", shown.join(", ")),
+        "weights are relative; write ones that add up to 100 to see the shares",
+    );
 }
 
 fn destination(cursor: &Cursor<'_>) -> Option<Destination> {
@@ -302,16 +394,24 @@ fn read_retries(cursor: &Cursor<'_>) -> Option<Retries> {
     if attempts == 0 && !wrong && (per_try.is_some() || retry_on.is_some()) {
         object.error(Code::InvalidValue, "attempts 0 switches retries off and excludes perTryTimeout and retryOn", "");
     }
+    if let Some(at) = retry_on.as_ref().filter(|at| at.peek_text().is_some_and(|t| t.contains("retriable-headers"))) {
+        at.report(
+            Code::NoEffectYet,
+            Severity::Info,
+            "'retriable-headers' retries nothing by itself, as in Istio: no header is named",
+            "clients inside the mesh name headers in x-envoy-retriable-header-names",
+        );
+    }
     Some(Retries {
         attempts,
         per_try_timeout: per_try,
         retry_on: retry_on.and_then(|c| read_retry_on(&c)),
         backoff: object.get("backoff").and_then(|c| c.duration()),
-        ignore_previous_hosts: object.get("retryIgnorePreviousHosts").and_then(|c| c.boolean()).unwrap_or(true),
+        ignore_previous_hosts: object.get("retryIgnorePreviousHosts").and_then(|c| c.boolean()),
     })
 }
 
-const RETRY_ON: [&str; 13] = [
+const RETRY_ON: [&str; 16] = [
     "5xx",
     "gateway-error",
     "reset",
@@ -320,6 +420,9 @@ const RETRY_ON: [&str; 13] = [
     "refused-stream",
     "retriable-4xx",
     "retriable-status-codes",
+    "retriable-headers",
+    "envoy-ratelimited",
+    "http3-post-connect-failure",
     "cancelled",
     "deadline-exceeded",
     "internal",
@@ -327,20 +430,34 @@ const RETRY_ON: [&str; 13] = [
     "unavailable",
 ];
 
+/// A list of conditions and statuses, as Istio's validation takes it: separated by commas alone.
 fn read_retry_on(cursor: &Cursor<'_>) -> Option<String> {
     let text = cursor.text()?;
-    for name in text.split(',').map(str::trim).filter(|n| !n.is_empty()) {
-        let status = name.parse::<u16>().is_ok_and(|code| (100..600).contains(&code));
-        if !status && !RETRY_ON.contains(&name) {
-            cursor.invalid(
-                format!("'{name}' is no retry condition"),
-                format!("known are {} and status codes", RETRY_ON.join(", ")),
-            );
-            return None;
+    if text.is_empty() {
+        return None;
+    }
+    for name in text.split(',') {
+        if name.parse::<u16>().is_ok_and(|code| STATUSES.contains(&code)) || RETRY_ON.contains(&name) {
+            continue;
         }
+        let trimmed = name.trim();
+        let help = match trimmed {
+            "" => "write conditions separated by single commas".to_owned(),
+            _ if trimmed != name => format!("Istio takes no spaces: write '{trimmed}' right after the comma"),
+            _ => format!("known are {} and status codes", RETRY_ON.join(", ")),
+        };
+        cursor.invalid(format!("'{name}' is no retry condition"), help);
+        return None;
     }
     Some(text)
 }
+
+/// Statuses that have a name (Go's `http.StatusText`), which alone are taken for statuses.
+const STATUSES: [u16; 62] = [
+    100, 101, 102, 103, 200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 300, 301, 302, 303, 304, 305, 307, 308, 400,
+    401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425,
+    426, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
+];
 
 fn read_fault(cursor: &Cursor<'_>) -> Option<Fault> {
     let object = cursor.object()?;
@@ -431,7 +548,6 @@ fn grpc_status(cursor: &Cursor<'_>) -> Option<u32> {
 
 fn read_redirect(cursor: &Cursor<'_>) -> Option<Redirect> {
     let object = cursor.object()?;
-    object.not_supported(&["derivePort"]);
     let status = object.get("redirectCode").and_then(|c| c.bounded(301, 308).map(|code| (code, c)));
     let status = match status {
         None => 301,
@@ -448,18 +564,40 @@ fn read_redirect(cursor: &Cursor<'_>) -> Option<Redirect> {
         path: full.or(prefix),
         authority: object.get("authority").and_then(|c| c.text()),
         scheme: object.get("scheme").and_then(|c| c.text()),
-        port: object.get("port").and_then(|c| c.port()),
+        port: redirect_port(&object),
         status,
     })
+}
+
+fn redirect_port(object: &cursor::Object<'_>) -> Option<RedirectPort> {
+    let given = object.get("port").and_then(|c| c.port()).map(RedirectPort::Number);
+    let Some(derived) = object.get("derivePort") else { return given };
+    if given.is_some() {
+        derived.invalid("port and derivePort exclude each other", "");
+    }
+    match derived.text()?.as_str() {
+        "FROM_PROTOCOL_DEFAULT" => None,
+        "FROM_REQUEST_PORT" => Some(RedirectPort::OfRequest),
+        other => {
+            derived.invalid(format!("'{other}' is no port"), "use FROM_PROTOCOL_DEFAULT or FROM_REQUEST_PORT");
+            None
+        }
+    }
 }
 
 fn read_respond(cursor: &Cursor<'_>) -> Option<Respond> {
     let object = cursor.object()?;
     let body = object.get("body").and_then(|c| {
         let inner = c.object()?;
-        inner.not_supported(&["bytes"]);
-        inner.get("string").and_then(|s| s.text())
+        let text = inner.get("string").and_then(|s| s.text()).map(String::into_bytes);
+        let Some(bytes) = inner.get("bytes") else { return text };
+        use base64::Engine as _;
+        let decoded = base64::engine::general_purpose::STANDARD.decode(bytes.text()?);
+        if let Err(error) = &decoded {
+            bytes.invalid(format!("this is no base64: {error}"), "");
+        }
+        decoded.ok().or(text)
     });
     let status = object.required("status")?.bounded(200, 599)?;
-    Some(Respond { status: u16::try_from(status).ok()?, body: body.unwrap_or_default().into_bytes() })
+    Some(Respond { status: u16::try_from(status).ok()?, body: body.unwrap_or_default() })
 }

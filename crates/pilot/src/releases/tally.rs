@@ -78,7 +78,7 @@ impl Tally {
         for (cluster, arm) in &news.times {
             let Some((subset, _)) = outbound(cluster).filter(|(_, at)| *at == spec.host.as_str()) else { continue };
             let Some(labels) = labels_of(mesh, spec, subset) else { continue };
-            if let Some(version) = totals.of(spec, |version| *version == labels) {
+            if let Some(version) = totals.of(spec, |version| selects(version, &labels)) {
                 version.add(arm);
             }
         }
@@ -129,9 +129,10 @@ fn outbound(cluster: &str) -> Option<(&str, &str)> {
 /// The labels of a subset: of a rule, or one that the release made.
 fn labels_of(mesh: &MeshSnapshot, spec: &Release, subset: &str) -> Option<Labels> {
     match subset {
-        "release-stable" => Some(spec.stable.clone()),
-        "release-candidate" => Some(spec.candidate.clone()),
-        "release-baseline" => spec.baseline.clone(),
+        // Behind it may stand the name of a rule's subset, whose other labels say nothing of the version.
+        name if name.starts_with("release-stable") => Some(spec.stable.clone()),
+        name if name.starts_with("release-candidate") => Some(spec.candidate.clone()),
+        name if name.starts_with("release-baseline") => spec.baseline.clone(),
         name => {
             let rules = mesh.destination_rules().filter(|r| r.host.covers(&spec.host));
             rules.flat_map(|r| &r.subsets).find(|s| s.name == name).map(|s| s.labels.clone())

@@ -31,7 +31,9 @@ fn mesh(releases: &str) -> MeshSnapshot {
     let services: String = ["one", "two"].iter().map(|name| SERVICES.replace("NAME", name)).collect();
     let parsed = parse("t.yaml", &format!("{services}{releases}"));
     assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
-    MeshSnapshot::build(parsed.documents.iter().map(|d| (d.key.clone(), d.object.clone())).collect())
+    MeshSnapshot::build(
+        parsed.documents.iter().map(|d| (d.key.clone(), (d.object.clone(), d.provenance.clone()))).collect(),
+    )
 }
 
 struct Bench {

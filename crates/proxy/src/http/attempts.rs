@@ -14,7 +14,8 @@ use serin_resources::retry::RetryPolicy;
 use serin_resources::route::{Forward, HostRewrite};
 use serin_traffic::balance::Wish;
 use serin_traffic::outcome::Outcome;
-use serin_traffic::retry;
+use serin_traffic::router::is_grpc;
+use serin_traffic::{retry, timeout};
 use tokio::time::Instant;
 
 use super::attempt::{Answer, Attempt, Failure, choose};
@@ -71,7 +72,7 @@ pub(super) async fn run(
         };
         let Some(choice) = choose(worker, cluster, &wish, &tries.tried, tries.draws()) else {
             cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
-            return Err(Some(LocalReply::new(503, "no healthy upstream", "UH")));
+            return Err(Some(nobody(cluster, worker.id)));
         };
         let Some(host) = cluster.hosts.get(choice).map(|local| &local.host) else { return Err(None) };
         record.endpoint(choice, host.address);
@@ -172,6 +173,10 @@ impl Tries<'_> {
             let left = self.deadlines.answer.map(|limit| limit.saturating_sub(passed));
             let expected = [per_try, left].into_iter().flatten().min();
             if let Some(expected) = expected {
+                // A call's own header says the same (Envoy: `FilterUtility::setTimeoutHeaders`).
+                if self.forward.grpc_timeout.is_some() && is_grpc(head) {
+                    head.fields.set("grpc-timeout", timeout::to_grpc(expected).as_bytes());
+                }
                 let value = decimal((expected.as_millis() as u64).max(1), &mut digits);
                 head.fields.set("x-envoy-expected-rq-timeout-ms", value);
             }
@@ -305,6 +310,17 @@ fn failed((outcome, retried): (Outcome, bool), cluster: &ClusterRuntime, worker:
         reply.head.fields.append(b"x-envoy-overloaded", b"true");
     }
     reply
+}
+
+/// What is answered when there is no endpoint to ask; where a policy is the reason, it is named.
+pub(super) fn nobody(cluster: &ClusterRuntime, worker: usize) -> LocalReply {
+    let Some(policy) = &cluster.config.refused else {
+        return LocalReply::new(503, "no healthy upstream", "UH");
+    };
+    cluster.state.stats.add(worker, metric::cluster::RQ_REFUSED, 1);
+    let details = format!("refused_by_policy{{{policy}}}");
+    let text = format!("serin: requests to {} are refused: {policy}", cluster.config.name);
+    LocalReply { details: Some(details), ..LocalReply::new(503, text, "UH") }
 }
 
 /// What is answered when the time for the whole stream is up (Envoy: `max_stream_duration`).

@@ -33,6 +33,8 @@ pub(crate) struct Record {
     pub(crate) status: u16,
     /// Envoy response flag.
     pub(crate) flag: &'static str,
+    /// Why a reply of our own was given, where more is known than the flag says.
+    pub(crate) details: Option<String>,
     /// Body bytes from the client.
     pub(crate) received: u64,
     /// Body bytes to the client.
@@ -82,6 +84,7 @@ impl Record {
             wall: (!listener.logs.is_empty()).then(SystemTime::now),
             status: 0,
             flag: "-",
+            details: None,
             received: 0,
             sent: 0,
             upstream: None,
@@ -322,6 +325,7 @@ impl Facts for Record {
             "PROTOCOL" => Some(self.version.as_str().to_owned()),
             "RESPONSE_CODE" => Some(self.status.to_string()),
             "RESPONSE_FLAGS" => some(self.flag),
+            "RESPONSE_CODE_DETAILS" => self.details.clone(),
             "BYTES_RECEIVED" => Some(self.received.to_string()),
             "BYTES_SENT" => Some(self.sent.to_string()),
             "DURATION" => Some(self.started.elapsed().as_millis().to_string()),

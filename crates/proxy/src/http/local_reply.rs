@@ -11,6 +11,8 @@ pub(crate) struct LocalReply {
     pub(crate) flag: &'static str,
     /// Whether the connection must close after it.
     pub(crate) close: bool,
+    /// Why it is given, for access logs (`RESPONSE_CODE_DETAILS`), where more is known than its flag says.
+    pub(crate) details: Option<String>,
     /// The status that a gRPC client gets instead of what the HTTP status stands for.
     pub(crate) grpc: Option<u32>,
 }
@@ -22,7 +24,7 @@ impl LocalReply {
         if !body.is_empty() {
             head.fields.append(b"content-type", b"text/plain");
         }
-        Self { head: Box::new(head), body, flag, close: false, grpc: None }
+        Self { head: Box::new(head), body, flag, details: None, close: false, grpc: None }
     }
 
     /// A status without a body.

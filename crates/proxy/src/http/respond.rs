@@ -110,8 +110,9 @@ pub(crate) async fn local(
     responder: Responder<'_>,
     record: &mut Record,
 ) -> Served {
-    let LocalReply { mut head, body: text, flag, close, .. } = reply;
+    let LocalReply { mut head, body: text, flag, close, details, .. } = reply;
     record.flag = flag;
+    record.details = details;
     let http = record.manager();
     let server = http.and_then(|h| h.server_name.as_deref());
     match (server, http) {

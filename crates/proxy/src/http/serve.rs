@@ -8,11 +8,11 @@ use serin_http1::RequestHead;
 use serin_http1::framing::Framing;
 use serin_resources::header::HeaderEdits;
 use serin_resources::listener::Filter;
-use serin_resources::route::{Action, Forward, RandomSource, Redirect, WeightedCluster};
+use serin_resources::route::{Action, Forward, RandomSource, RequireTls, WeightedCluster};
 use serin_traffic::filter::Overrides;
 use serin_traffic::hash::{self, Hashed};
 use serin_traffic::header_edit;
-use serin_traffic::router::RouteTable;
+use serin_traffic::router::{RouteTable, is_grpc};
 use serin_traffic::{redirect, rewrite, timeout};
 
 use super::attempts::Target;
@@ -62,7 +62,8 @@ pub(crate) async fn serve(
     record.asked(&asked, head, http.tracing.as_ref());
     let mut redirects = 0;
     let served = loop {
-        let place = find(&view.table, head, context.worker.random());
+        let found = find(&view.table, head, asked.internal, context.worker.random());
+        let place = found.place();
         if let Some(place) = place {
             record.route(&place.host.config.name, &place.route.config.name);
         }
@@ -83,6 +84,10 @@ pub(crate) async fn serve(
             (Err(stop), drawn) => {
                 spared(&view, drawn.as_ref(), &mut record);
                 Err(stop)
+            }
+            (Ok(()), None) if matches!(found, Found::Insecure) => {
+                record.count(metric::http::RQ_DIRECT_RESPONSE);
+                Err(Some(to_https(head)))
             }
             (Ok(()), None) => {
                 record.count(metric::http::NO_ROUTE);
@@ -125,10 +130,42 @@ fn spared(view: &View, drawn: Option<&(Place<'_>, Drawn)>, record: &mut Record) 
     }
 }
 
-fn find<'a>(table: &'a RouteTable, head: &RequestHead, random: u64) -> Option<Place<'a>> {
-    let host = table.virtual_host(head.authority())?;
-    let route = table.route(host, head, random)?;
-    Some(Place { host, route })
+/// What is known of a request from its authority and path.
+enum Found<'a> {
+    Route(Place<'a>),
+    /// Its virtual host takes no plain text, whatever the path.
+    Insecure,
+    Nothing,
+}
+
+impl<'a> Found<'a> {
+    fn place(&self) -> Option<Place<'a>> {
+        match self {
+            Self::Route(place) => Some(*place),
+            Self::Insecure | Self::Nothing => None,
+        }
+    }
+}
+
+fn find<'a>(table: &'a RouteTable, head: &RequestHead, internal: bool, random: u64) -> Found<'a> {
+    let Some(host) = table.virtual_host(head.authority()) else { return Found::Nothing };
+    let secure = || head.fields.get("x-forwarded-proto") == Some(b"https");
+    let insecure = match host.config.require_tls {
+        RequireTls::No => false,
+        RequireTls::External => !internal && !secure(),
+        RequireTls::All => !secure(),
+    };
+    match table.route(host, head, random) {
+        _ if insecure => Found::Insecure,
+        Some(route) => Found::Route(Place { host, route }),
+        None => Found::Nothing,
+    }
+}
+
+/// The redirect of a virtual host that takes no plain text: authority and target stay as they are (Envoy:
+/// `createSslRedirectPath`).
+fn to_https(head: &RequestHead) -> LocalReply {
+    redirect_to(301, &[b"https://", head.authority(), head.target()].concat())
 }
 
 /// An answer of our own with what its route and the filters want in it.
@@ -206,8 +243,11 @@ impl<'a> Stages<'a> {
     ) -> Result<Forwarded<'a>, Option<LocalReply>> {
         let forward = self.local_reply(head, record)?;
         body.idle = forward.idle_timeout.unwrap_or(body.idle);
-        let Destination { weighted, cluster, hashed } = self.destination(drawn, forward, head, record)?;
+        let Destination { weighted, cluster, mut hashed } = self.destination(drawn, forward, head, record)?;
         record.cluster(&cluster);
+        if !cluster.config.hash.is_empty() {
+            self.hash_within(&cluster, head, &mut hashed);
+        }
         if self.place.host.config.include_attempt_count {
             head.fields.set("x-envoy-attempt-count", b"1");
         }
@@ -216,6 +256,11 @@ impl<'a> Stages<'a> {
         let mirrored = !self.place.route.mirrors.is_empty();
         let pairs = if mirrored { mirror::start(self, head, body) } else { Vec::new() };
         let limits = timeout::of_request(forward, head, self.asked.internal, self.http.timeouts.max_stream);
+        if let (Some(_), Some(limit)) = (forward.max_stream.grpc_timeout, limits.stream)
+            && is_grpc(head)
+        {
+            head.fields.set("grpc-timeout", timeout::to_grpc(limit).as_bytes());
+        }
         let deadlines = Deadlines::new(limits, body.timers.last());
         let target = Target { hash: hashed.value, metadata: metadata(forward, weighted) };
         let answer = attempts::run(self, forward, (head, body), (&cluster, &target, deadlines), record).await?;
@@ -252,14 +297,17 @@ impl<'a> Stages<'a> {
         Ok(Destination { weighted: Some(weighted), cluster, hashed })
     }
 
-    /// What is answered without an upstream: redirects, fixed answers, https where it is demanded.
+    /// Hashes a request by what its cluster says, which goes before what its route says.
+    fn hash_within(&self, cluster: &LocalCluster, head: &RequestHead, hashed: &mut Hashed) {
+        let connection = hash::Connection { peer: self.context.peer, local: self.context.local };
+        let own = hash::of(&cluster.config.hash, &cluster.hash_patterns, head, (self.asked.client, connection));
+        hashed.value = own.value;
+        let new = own.cookies.into_iter().filter(|cookie| !hashed.cookies.contains(cookie)).collect::<Vec<_>>();
+        hashed.cookies.extend(new);
+    }
+
+    /// What is answered without an upstream: redirects and fixed answers.
     fn local_reply(&self, head: &RequestHead, record: &Record) -> Result<&'a Forward, Option<LocalReply>> {
-        let forwarded = head.fields.get("x-forwarded-proto") == Some(b"https");
-        if self.place.host.config.require_tls && !forwarded {
-            let https = Redirect { scheme: Some("https".to_owned()), ..Redirect::default() };
-            let location = redirect::location(&https, self.place.route, head, scheme(head));
-            return Err(Some(redirect_to(301, &location)));
-        }
         match &self.place.route.config.action {
             Action::Forward(forward) => Ok(forward),
             Action::Redirect(config) => {

@@ -88,7 +88,12 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
         name: value.name.clone(),
         domains: value.domains.clone(),
         routes,
-        require_tls: value.require_tls != 0,
+        require_tls: match value.require_tls {
+            0 => RequireTls::No,
+            1 => RequireTls::External,
+            2 => RequireTls::All,
+            _ => return Err(path.field("require_tls").error("is no known requirement")),
+        },
         request_headers: edits(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,
         response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
         retry: value.retry_policy.as_ref().map(|r| RetryPolicy::decode(r, audit, &retry_path)).transpose()?,
@@ -184,10 +189,10 @@ fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resul
         supported: cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout,
             idle_timeout, retry_policy, upgrade_configs, cluster_specifier, host_rewrite_specifier, hash_policy,
             request_mirror_policies, metadata_match, internal_redirect_policy, max_stream_duration, priority,
-            hedge_policy;
+            hedge_policy, max_grpc_timeout, grpc_timeout_offset;
         ignored: flush_timeout, early_data_policy, rate_limits, include_vh_rate_limits;
         refused: path_rewrite_policy, path_rewrite, retry_policy_typed_config, cors, internal_redirect_action,
-            max_internal_redirects, max_grpc_timeout, grpc_timeout_offset);
+            max_internal_redirects);
     let retry_path = path.field("retry_policy");
     let prefix = (!value.prefix_rewrite.is_empty()).then(|| PathRewrite::Prefix(value.prefix_rewrite.clone()));
     let pattern = value.regex_rewrite.as_ref().map(|r| RegexRewrite::decode(r, &path.field("regex_rewrite")));
@@ -209,6 +214,7 @@ fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resul
         hash,
         mirrors: mirrors(&value.request_mirror_policies, audit, path)?,
         metadata: convert::metadata(value.metadata_match.as_ref(), &path.field("metadata_match"))?,
+        grpc_timeout: grpc_timeout(value, path)?,
         max_stream: max_stream(value, audit, &path.field("max_stream_duration"))?,
         internal_redirect: redirect
             .map(|r| internal_redirect(r, audit, &path.field("internal_redirect_policy")))
@@ -384,6 +390,12 @@ fn max_stream(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Re
         grpc_timeout: convert::optional_duration(value.grpc_timeout_header_max.as_ref(), path)?,
         grpc_offset: offset.unwrap_or_default(),
     })
+}
+
+fn grpc_timeout(value: &pb::RouteAction, path: &Path<'_>) -> Result<Option<GrpcTimeout>, Error> {
+    let most = convert::optional_duration(value.max_grpc_timeout.as_ref(), &path.field("max_grpc_timeout"))?;
+    let offset = convert::optional_duration(value.grpc_timeout_offset.as_ref(), &path.field("grpc_timeout_offset"))?;
+    Ok(most.map(|most| GrpcTimeout { most, offset: offset.unwrap_or_default() }))
 }
 
 fn internal_redirect(

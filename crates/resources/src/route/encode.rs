@@ -1,4 +1,8 @@
 //! To the protobufs of `envoy.config.route.v3`.
+#![expect(
+    deprecated,
+    reason = "gRPC timeouts are said in the older fields, as Istio does: the newer ones switch the route's timeout off"
+)]
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as pb;
@@ -40,10 +44,10 @@ fn virtual_host(host: &VirtualHost) -> pb::VirtualHost {
         name: host.name.clone(),
         domains: host.domains.clone(),
         routes: host.routes.iter().map(route).collect(),
-        require_tls: if host.require_tls {
-            pb::virtual_host::TlsRequirementType::All
-        } else {
-            pb::virtual_host::TlsRequirementType::None
+        require_tls: match host.require_tls {
+            RequireTls::No => pb::virtual_host::TlsRequirementType::None,
+            RequireTls::External => pb::virtual_host::TlsRequirementType::ExternalOnly,
+            RequireTls::All => pb::virtual_host::TlsRequirementType::All,
         } as i32,
         request_headers_to_add: host.request_headers.encode_add(),
         request_headers_to_remove: host.request_headers.remove.clone(),
@@ -131,6 +135,11 @@ fn forward(value: &Forward) -> pb::RouteAction {
     pb::RouteAction {
         cluster_specifier: Some(specifier),
         timeout: Some(convert::proto_duration(value.timeout)),
+        max_grpc_timeout: value.grpc_timeout.map(|g| convert::proto_duration(g.most)),
+        grpc_timeout_offset: value
+            .grpc_timeout
+            .filter(|g| !g.offset.is_zero())
+            .map(|g| convert::proto_duration(g.offset)),
         idle_timeout: value.idle_timeout.map(convert::proto_duration),
         retry_policy: value.retry.as_ref().map(RetryPolicy::encode),
         prefix_rewrite: match &value.path_rewrite {

@@ -76,7 +76,7 @@ pub enum RandomSource {
 }
 
 impl HashPolicy {
-    pub(super) fn decode(value: &pba::HashPolicy, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+    pub(crate) fn decode(value: &pba::HashPolicy, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         use pba::hash_policy::PolicySpecifier as P;
         audit!(value, pba::HashPolicy as pba::HashPolicy, audit, path;
             supported: terminal, policy_specifier; ignored: ; refused: );
@@ -99,7 +99,7 @@ impl HashPolicy {
         Ok(Self { source, terminal: value.terminal })
     }
 
-    pub(super) fn encode(&self) -> pba::HashPolicy {
+    pub(crate) fn encode(&self) -> pba::HashPolicy {
         use pba::hash_policy::{self as pbh, PolicySpecifier as P};
         let specifier = match &self.source {
             HashSource::Header(name, rewrite) => P::Header(pbh::Header {

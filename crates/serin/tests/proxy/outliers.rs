@@ -56,3 +56,41 @@ fn not_everyone_is_ejected() {
     wait_until(Duration::from_secs(10), &mut overflow).unwrap();
     assert_eq!(proxy.stat("cluster.a.outlier_detection.ejections_active"), 1);
 }
+
+/// Public reports: one host too many was ejected, and the last one of small clusters. Hosts, those that fail, the limit and whether one
+/// may always be, and how many are ejected in the end.
+#[test]
+fn the_share_of_ejected_hosts_is_never_passed() {
+    for (hosts, bad, percent, always, expected) in [
+        (1, 1, None, false, 0),
+        (2, 2, None, false, 0),
+        (3, 2, None, false, 0),
+        (3, 2, Some(50), false, 1),
+        (3, 3, Some(67), false, 2),
+        (10, 5, Some(25), false, 2),
+        (2, 2, None, true, 1),
+        (1, 1, Some(0), true, 1),
+    ] {
+        let backends: Vec<Backend> = (0..hosts)
+            .map(|n| Backend::answering(if n < bad { BAD.to_owned() } else { ok("good") }).unwrap())
+            .collect();
+        let addresses: Vec<_> = backends.iter().map(Backend::address).collect();
+        let mut cluster = cluster("a", &addresses);
+        cluster["outlier_detection"] = json!({"consecutive_5xx": 2, "interval": "10s", "base_ejection_time": "60s",
+            "enforcing_success_rate": 0, "always_eject_one_host": always});
+        if let Some(percent) = percent {
+            cluster["outlier_detection"]["max_ejection_percent"] = json!(percent);
+        }
+        cluster["common_lb_config"] = json!({"healthy_panic_threshold": {"value": 0}});
+        let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "a"}}]);
+        let proxy = Proxy::start(SERIN, &bootstrap(&routes, &[cluster])).unwrap();
+        let mut client = Client::new(proxy.listener("main").unwrap());
+        // As many as it takes for every host that is left to fail often enough, and once more.
+        (0..hosts * 8).for_each(|_| _ = client.get("/", &[]).unwrap());
+        let ejected = |n: u64| (proxy.stat("cluster.a.outlier_detection.ejections_active") == n).then_some(());
+        let case = format!("{bad} of {hosts} hosts fail, at most {percent:?} %, always one: {always}");
+        wait_until(Duration::from_secs(10), || ejected(expected)).unwrap_or_else(|e| panic!("{case}: {e}"));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(ejected(expected).is_some(), "{case}");
+    }
+}

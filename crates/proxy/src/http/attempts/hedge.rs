@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Failure, Host, Outcome, Permit, Record, RequestBody, RequestHead, Tries, choose, failed, grpc_status};
-use super::{ended, stalled};
+use super::{ended, nobody, stalled};
 use crate::http::attempt::{Answer, Attempt};
 use crate::http::body::{KEEP, Source};
 use crate::http::local_reply::LocalReply;
@@ -162,7 +162,7 @@ impl<'a, 'b> Race<'a, 'b> {
         let draws = self.tries.draws();
         let Some(choice) = choose(&worker, &cluster, &wish, &self.tries.tried, draws) else {
             cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
-            return Err(Some(LocalReply::new(503, "no healthy upstream", "UH")));
+            return Err(Some(nobody(&cluster, worker.id)));
         };
         let Some(host) = cluster.hosts.get(choice).map(|local| local.host.clone()) else { return Err(None) };
         record.endpoint(choice, host.address);

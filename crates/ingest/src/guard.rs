@@ -1,0 +1,271 @@
+//! Policies that are not carried out: read as far as it takes to know what they guard, which is closed then.
+//!
+//! Nothing here may make a policy guard less than it does: a selector that cannot be read selects everything it could select, and
+//! what cannot be read of a demand is a demand that nobody can evaluate. Source: Istio's reference pages of `security.istio.io`.
+
+use std::collections::BTreeMap;
+
+use serin_model::{
+    Demand, DestinationRule, Guard, Hostname, Kind, Labels, Object, ObjectKey, ObjectName, ROOT_NAMESPACE, Subset,
+    TrafficPolicy,
+};
+
+use crate::cursor::{Context, Cursor, Object as Fields};
+use crate::diagnostic::{Code, Severity};
+use crate::istio::labels;
+
+/// Whether objects of that kind are policies that are not carried out.
+pub(crate) fn is_guard(kind: Kind) -> bool {
+    use Kind as K;
+    matches!(
+        kind,
+        K::PeerAuthentication
+            | K::RequestAuthentication
+            | K::AuthorizationPolicy
+            | K::BackendTLSPolicy
+            | K::EnvoyFilter
+            | K::WasmPlugin
+            | K::SecurityPolicy
+    )
+}
+
+/// What a policy does not demand, in the form of one that inherits.
+const NOTHING: Demand = Demand::MutualTls { strict: None, ports: BTreeMap::new() };
+
+/// Reads a policy and says what becomes of what it guards. There is always one: what cannot be read closes more, not less.
+pub(crate) fn read(kind: &str, spec: Option<&Cursor<'_>>, name: &ObjectName, document: &Cursor<'_>) -> Object {
+    let fields = spec.and_then(|s| s.object());
+    let mut selector = fields.as_ref().map(selected).unwrap_or_default();
+    let targets = fields.as_ref().map(|f| targets(f, name)).unwrap_or_default();
+    let tried = annotation(document, "istio.io/dry-run").is_some_and(|text| text == "true");
+    let demand = match (kind, &fields) {
+        ("AuthorizationPolicy", _) if tried => NOTHING,
+        ("AuthorizationPolicy", Some(fields)) => authorization(fields),
+        ("AuthorizationPolicy", None) => Demand::Allow,
+        ("RequestAuthentication", Some(fields)) => authentication(fields),
+        ("PeerAuthentication", Some(fields)) => mutual_tls(fields),
+        ("RequestAuthentication" | "PeerAuthentication", None) => NOTHING,
+        ("EnvoyFilter", Some(fields)) => envoy_filter(fields),
+        ("WasmPlugin", Some(fields)) => plugin(fields),
+        _ => Demand::Unknown,
+    };
+    if let Some(fields) = &fields {
+        fields.skip(&["selector", "targetRef", "targetRefs", "workloadSelector"]);
+        if !matches!(kind, "AuthorizationPolicy" | "RequestAuthentication" | "PeerAuthentication") {
+            fields.skip_rest();
+        }
+    }
+    let mut demand = demand;
+    match targets {
+        Targets::None => {}
+        Targets::Services(hosts) if demand != NOTHING => demand = Demand::Services(hosts),
+        Targets::Services(_) => {}
+        Targets::Gateway(gateway) => {
+            selector.insert("gateway.networking.k8s.io/gateway-name".to_owned(), gateway);
+        }
+    }
+    let guard = Guard { kind: kind.to_owned(), name: name.clone(), selector, demand };
+    say(&guard, spec.unwrap_or(document), tried);
+    Object::Guard(guard)
+}
+
+/// Says what becomes of requests.
+fn say(guard: &Guard, at: &Cursor<'_>, tried: bool) {
+    let kind = &guard.kind;
+    let whom = whom(guard);
+    let help =
+        "take the policy away, or start the pilot with --allow-unenforced-policies to let requests through without it";
+    let refused = |whom: &str, why: &str| {
+        at.report(
+            Code::NotEnforced,
+            Severity::Warning,
+            format!("{kind} is not carried out yet: requests to {whom} are refused until it is ({why})"),
+            help,
+        );
+    };
+    match &guard.demand {
+        Demand::Unknown => refused(&whom, "503, because nobody evaluates the policy"),
+        Demand::Allow => refused(&whom, "503, because nobody knows which requests it allows"),
+        Demand::Services(hosts) => {
+            let names: Vec<&str> = hosts.iter().map(Hostname::as_str).collect();
+            refused(&names.join(", "), "503, because nobody evaluates the policy");
+        }
+        Demand::MutualTls { strict, ports } => {
+            let of_port: Vec<String> =
+                ports.iter().filter(|(_, strict)| **strict).map(|(p, _)| p.to_string()).collect();
+            if *strict == Some(true) {
+                refused(&whom, "503, because there is no mutual TLS");
+            } else if !of_port.is_empty() {
+                refused(&format!("port {} of {whom}", of_port.join(", ")), "503, because there is no mutual TLS");
+            } else {
+                let why = if tried {
+                    "it is a dry run, of which nothing is reported yet"
+                } else {
+                    "it refuses nothing by itself"
+                };
+                at.report(Code::NoEffectYet, Severity::Info, format!("{kind} has no effect yet: {why}"), "");
+            }
+        }
+        Demand::AllowAll => {
+            at.report(Code::NoEffectYet, Severity::Info, format!("{kind} allows every request to {whom}"), "");
+        }
+    }
+}
+
+fn whom(guard: &Guard) -> String {
+    let labels: Vec<String> = guard.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let namespace = &guard.name.namespace;
+    match (labels.is_empty(), namespace.as_str()) {
+        (true, ROOT_NAMESPACE) => "every workload of the mesh".to_owned(),
+        (true, _) => format!("every workload of namespace {namespace}"),
+        (false, ROOT_NAMESPACE) => format!("workloads with {} in every namespace", labels.join(",")),
+        (false, _) => format!("workloads with {} in namespace {namespace}", labels.join(",")),
+    }
+}
+
+/// `selector: {matchLabels: …}`, or `workloadSelector: {labels: …}`.
+fn selected(fields: &Fields<'_>) -> Labels {
+    let of = |field: &str, inner: &str| {
+        let object = fields.get(field)?.object()?;
+        Some(object.get(inner).map(|l| labels(&l)).unwrap_or_default())
+    };
+    of("selector", "matchLabels").or_else(|| of("workloadSelector", "labels")).unwrap_or_default()
+}
+
+/// What a policy names instead of selecting it.
+#[derive(Default)]
+enum Targets {
+    /// Nothing.
+    #[default]
+    None,
+    /// Services, which proxies in front of them would guard.
+    Services(Vec<Hostname>),
+    /// A gateway, by its name.
+    Gateway(String),
+}
+
+fn targets(fields: &Fields<'_>, name: &ObjectName) -> Targets {
+    let list = fields.get("targetRefs").map(|l| l.list()).unwrap_or_default();
+    let all: Vec<Cursor<'_>> = fields.get("targetRef").into_iter().chain(list).collect();
+    let mut services = Vec::new();
+    for target in &all {
+        let text = |field: &str| target.peek(field).and_then(|c| c.peek_text()).unwrap_or_default();
+        match text("kind") {
+            "Service" => {
+                let host = Hostname::resolve(text("name"), &name.namespace);
+                services.extend(host.ok());
+            }
+            "Gateway" if all.len() == 1 => return Targets::Gateway(text("name").to_owned()),
+            // What it names is not known: it selects all that it could.
+            _ => return Targets::None,
+        }
+    }
+    if services.is_empty() { Targets::None } else { Targets::Services(services) }
+}
+
+fn authorization(fields: &Fields<'_>) -> Demand {
+    fields.skip(&["provider"]);
+    let rules = fields.list("rules");
+    let is_empty = |rule: &Cursor<'_>| rule.entries().is_empty();
+    match fields.get("action").map_or(Some("ALLOW".to_owned()), |a| a.text()).as_deref() {
+        Some("ALLOW") if rules.iter().any(is_empty) => Demand::AllowAll,
+        Some("ALLOW") => Demand::Allow,
+        Some("DENY" | "CUSTOM") if rules.is_empty() => NOTHING,
+        Some("AUDIT") => NOTHING,
+        _ => Demand::Unknown,
+    }
+}
+
+fn authentication(fields: &Fields<'_>) -> Demand {
+    if fields.list("jwtRules").is_empty() { NOTHING } else { Demand::Unknown }
+}
+
+fn mutual_tls(fields: &Fields<'_>) -> Demand {
+    let strict = |cursor: Cursor<'_>| {
+        let object = cursor.object()?;
+        let mode = object.get("mode")?;
+        match mode.text()?.as_str() {
+            "UNSET" => None,
+            "DISABLE" | "PERMISSIVE" => Some(false),
+            "STRICT" => Some(true),
+            other => {
+                mode.invalid(format!("'{other}' is no mode"), "use UNSET, DISABLE, PERMISSIVE or STRICT");
+                Some(true)
+            }
+        }
+    };
+    let ports = fields.get("portLevelMtls").map(|p| p.entries()).unwrap_or_default();
+    let mut by_port = BTreeMap::new();
+    for (number, mode) in ports {
+        match number.parse::<u16>() {
+            Ok(port) if port > 0 => by_port.extend(strict(mode).map(|strict| (port, strict))),
+            _ => mode.invalid(format!("'{number}' is no port"), ""),
+        }
+    }
+    Demand::MutualTls { strict: fields.get("mtls").and_then(strict), ports: by_port }
+}
+
+/// HTTP and network filters of Envoy that keep requests out.
+const GUARDING: [&str; 9] =
+    ["rbac", "jwt_authn", "ext_authz", "oauth2", "basic_auth", "api_key_auth", "csrf", "ratelimit", "lua"];
+
+fn envoy_filter(fields: &Fields<'_>) -> Demand {
+    let patches = fields.get("configPatches").map(|p| p.json()).unwrap_or_default();
+    if GUARDING.iter().any(|name| patches.contains(name)) { Demand::Unknown } else { NOTHING }
+}
+
+fn plugin(fields: &Fields<'_>) -> Demand {
+    let opens = fields.get("failStrategy").and_then(|f| f.text()).is_some_and(|f| f == "FAIL_OPEN");
+    if opens { NOTHING } else { Demand::Unknown }
+}
+
+fn annotation(document: &Cursor<'_>, key: &str) -> Option<String> {
+    document.peek("metadata")?.peek("annotations")?.peek(key)?.peek_text().map(str::to_owned)
+}
+
+/// What stands for an object that is not sound, where it guards something: it closes that.
+pub(crate) fn closing(key: &ObjectKey, document: &Cursor<'_>) -> Option<Object> {
+    let context = Context::new("".into());
+    context.set_namespace(&key.name.namespace);
+    context.set_protobuf();
+    let document = document.within(&context);
+    let spec = document.peek("spec");
+    if is_guard(key.kind) {
+        let kind = document.peek("kind")?.peek_text()?.to_owned();
+        let Object::Guard(guard) = read(&kind, spec.as_ref(), &key.name, &document) else { return None };
+        // What is wrong with it may be what it demands.
+        let demand = if guard.demand == NOTHING { Demand::Unknown } else { guard.demand };
+        return Some(Object::Guard(Guard { demand, ..guard }));
+    }
+    if key.kind != Kind::DestinationRule {
+        return None;
+    }
+    let spec = spec?;
+    let guards = guarding_fields(&spec);
+    if guards.is_empty() {
+        return None;
+    }
+    let host = Hostname::resolve(spec.peek("host")?.peek_text()?, &key.name.namespace).ok()?;
+    let refused = Some(format!("DestinationRule {} has errors, and it says {}", key.name, guards.join(", ")));
+    let items = spec.peek("subsets").map(|s| s.list()).unwrap_or_default();
+    let subsets = items.iter().filter_map(|s| {
+        let name = s.peek("name")?.peek_text()?.to_owned();
+        let labels = s.peek("labels").map(|l| labels(&l)).unwrap_or_default();
+        Some(Subset { name, labels, policy: TrafficPolicy::default() })
+    });
+    Some(Object::DestinationRule(DestinationRule {
+        name: key.name.clone(),
+        host,
+        workloads: None,
+        policy: Box::new(TrafficPolicy { refused, ..TrafficPolicy::default() }),
+        subsets: subsets.collect(),
+        export_to: None,
+    }))
+}
+
+/// Fields of a DestinationRule that keep requests safe, as far as it has them.
+fn guarding_fields(spec: &Cursor<'_>) -> Vec<&'static str> {
+    let text = spec.json();
+    let fields = ["tls", "proxyProtocol", "tunnel", "outlierDetection"];
+    fields.into_iter().filter(|field| text.contains(&format!("\"{field}\":"))).collect()
+}
