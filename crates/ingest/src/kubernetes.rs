@@ -139,6 +139,11 @@ fn service_port(cursor: &Cursor<'_>, host: &Hostname) -> Option<Option<Port>> {
         return Some(None);
     }
     let protocol = protocol(app.as_deref(), &name, number);
+    if let Some(app) = app.as_deref().filter(|app| named(app).is_none()) {
+        object.note(format!(
+            "appProtocol '{app}' is not known here, so the port's name and number decide: it speaks {protocol:?}"
+        ));
+    }
     if !protocol.is_http() {
         no_route(cursor, number, host);
     }
@@ -170,11 +175,20 @@ pub(crate) fn no_route(cursor: &Cursor<'_>, number: u16, host: &Hostname) {
 
 /// Istio's choice: `appProtocol`, then the port's name up to the dash, then well-known ports, then HTTP.
 fn protocol(app: Option<&str>, name: &str, number: u16) -> Protocol {
-    let from_app = app.and_then(|a| Protocol::from_name(a.trim_start_matches("kubernetes.io/")));
+    let from_app = app.and_then(named);
     from_app.or_else(|| Protocol::from_name(name)).unwrap_or(match number {
         25 | 53 | 3306 | 27017 => Protocol::Tcp,
         _ => Protocol::Http,
     })
+}
+
+fn named(app: &str) -> Option<Protocol> {
+    match app {
+        "kubernetes.io/h2c" => Some(Protocol::Http2),
+        "kubernetes.io/ws" => Some(Protocol::Http),
+        "kubernetes.io/wss" => Some(Protocol::Tcp),
+        other => Protocol::from_name(other),
+    }
 }
 
 /// Reads an EndpointSlice; labels of its metadata become labels of its endpoints, since there are no pods to ask.

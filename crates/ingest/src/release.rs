@@ -105,7 +105,12 @@ fn stickiness(cursor: &Cursor<'_>) -> Option<HashKey> {
     let cookie = object.get("cookie").and_then(|c| {
         let cookie = c.object()?;
         let name = cookie.required("name")?.text()?;
-        Some(HashKey::Cookie { name, path: "/".to_owned(), ttl: cookie.get("ttl").and_then(|t| t.duration()) })
+        Some(HashKey::Cookie {
+            name,
+            path: "/".to_owned(),
+            ttl: cookie.get("ttl").and_then(|t| t.duration()),
+            attributes: Vec::new(),
+        })
     });
     let header = object.get("header").and_then(|h| h.text()).map(|name| HashKey::Header(name.to_ascii_lowercase()));
     let query = object.get("query").and_then(|q| q.text()).map(HashKey::Query);

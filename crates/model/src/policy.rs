@@ -106,6 +106,8 @@ pub enum HashKey {
         path: String,
         /// How long it lives; zero is a session.
         ttl: Option<Duration>,
+        /// Further attributes with which it is issued.
+        attributes: Vec<(String, String)>,
     },
     /// The client's address.
     SourceIp,

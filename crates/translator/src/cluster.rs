@@ -60,7 +60,7 @@ impl Upstream<'_> {
         // Where every instance is closed it is said which policy does so.
         let closed = found.iter().find_map(|(e, n)| self.closed_by(e, *n)).filter(|_| endpoints.is_empty());
         let named = mesh.closes_service(&service.host);
-        let policy_says = mesh.not_carried_out(policy).map(|what| format!("{what} (DestinationRule)"));
+        let policy_says = mesh.not_carried_out(policy).map(str::to_owned);
         if let Some(reason) = policy_says.or(named).or(closed) {
             refuse(name, reason, set);
             return;

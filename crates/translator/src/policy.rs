@@ -53,8 +53,8 @@ pub(crate) fn hash(policy: &model::TrafficPolicy) -> Option<HashPolicy> {
         model::HashKey::Header(name) => HashSource::Header(name, None),
         model::HashKey::Query(name) => HashSource::Query(name),
         model::HashKey::SourceIp => HashSource::SourceIp,
-        model::HashKey::Cookie { name, path, ttl } => {
-            HashSource::Cookie(HashCookie { name, path, ttl, attributes: Vec::new() })
+        model::HashKey::Cookie { name, path, ttl, attributes } => {
+            HashSource::Cookie(HashCookie { name, path, ttl, attributes })
         }
     };
     Some(HashPolicy { source, terminal: false })

@@ -225,7 +225,7 @@ fn source(key: &HashKey) -> HashSource {
         HashKey::Header(name) => HashSource::Header(name.clone(), None),
         HashKey::Query(name) => HashSource::Query(name.clone()),
         HashKey::SourceIp => HashSource::SourceIp,
-        HashKey::Cookie { name, path, ttl } => HashSource::Cookie(HashCookie {
+        HashKey::Cookie { name, path, ttl, .. } => HashSource::Cookie(HashCookie {
             name: name.clone(),
             path: path.clone(),
             ttl: ttl.or(Some(std::time::Duration::from_secs(7 * 24 * 3600))),

@@ -28,6 +28,9 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
         Some(selector.get("matchLabels").map(|l| labels(&l)).unwrap_or_default())
     });
     let export_to = export_to(object.get("exportTo"));
+    let mut policy = policy;
+    signed(&mut policy, name);
+    subsets.iter_mut().for_each(|s| signed(&mut s.policy, name));
     Some(Object::DestinationRule(DestinationRule {
         name: name.clone(),
         host: host?,
@@ -36,6 +39,16 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
         subsets,
         export_to,
     }))
+}
+
+/// Puts the rule's name to what it demands that is not carried out: those who are refused are told.
+fn signed(policy: &mut TrafficPolicy, name: &ObjectName) {
+    let sign = |what: &mut String| *what = format!("DestinationRule {name}: {what}");
+    policy.refused.as_mut().map(sign);
+    if let Some(Tls::NotCarriedOut(what)) = &mut policy.tls {
+        sign(what);
+    }
+    policy.ports.iter_mut().for_each(|(_, policy)| signed(policy, name));
 }
 
 fn read_subset(cursor: &Cursor<'_>, whom: &str) -> Option<Subset> {
@@ -108,7 +121,7 @@ fn read_tls(cursor: &Cursor<'_>, whom: &str) -> Option<Tls> {
         "DISABLE" => Some(Tls::Off),
         "SIMPLE" | "MUTUAL" | "ISTIO_MUTUAL" => {
             let what = format!("TLS in mode {text}");
-            Some(Tls::NotCarriedOut(not_carried_out(mode.as_ref().unwrap_or(cursor), &what, whom)))
+            Some(Tls::NotCarriedOut(not_carried_out(cursor, &what, whom)))
         }
         other => {
             let help = "use DISABLE, SIMPLE, MUTUAL or ISTIO_MUTUAL";
@@ -128,7 +141,7 @@ fn read_port_policy(cursor: &Cursor<'_>, whom: &str) -> Option<(u16, TrafficPoli
 
 fn read_balancer(cursor: &Cursor<'_>) -> Option<Balancer> {
     let object = cursor.object()?;
-    object.no_effect_yet(&["localityLbSetting", "zoneAwareLbSetting"]);
+    object.no_effect_yet(&["localityLbSetting", "zoneAwareLbSetting", "backendUtilization"]);
     // Read by `read_warmup`.
     let _ = (object.get("warmup"), object.get("warmupDurationSecs"));
     if let Some(hash) = object.get("consistentHash") {
@@ -158,6 +171,11 @@ fn read_hash(cursor: &Cursor<'_>) -> Option<ConsistentHash> {
     } else {
         HashTable::Ring(ring.into())
     };
+    let keys = ["httpHeaderName", "httpQueryParameterName", "httpCookie", "useSourceIp"];
+    let given: Vec<&str> = keys.into_iter().filter(|key| object.has(key)).collect();
+    if given.len() > 1 {
+        object.error(Code::InvalidValue, format!("{} exclude each other", given.join(" and ")), "keep one");
+    }
     let text = |name: &str| object.get(name).and_then(|c| c.text());
     let key = if let Some(header) = text("httpHeaderName") {
         HashKey::Header(header.to_ascii_lowercase())
@@ -169,6 +187,7 @@ fn read_hash(cursor: &Cursor<'_>) -> Option<ConsistentHash> {
             name: cookie.required("name")?.text()?,
             path: cookie.get("path").and_then(|c| c.text()).unwrap_or_default(),
             ttl: cookie.get("ttl").and_then(|c| c.duration()),
+            attributes: cookie.list("attributes").iter().filter_map(attribute).collect(),
         }
     } else if object.get("useSourceIp").and_then(|c| c.boolean()) == Some(true) {
         HashKey::SourceIp
@@ -178,6 +197,13 @@ fn read_hash(cursor: &Cursor<'_>) -> Option<ConsistentHash> {
         return None;
     };
     Some(ConsistentHash { key, table })
+}
+
+/// `{name, value}`, of a cookie.
+fn attribute(cursor: &Cursor<'_>) -> Option<(String, String)> {
+    let object = cursor.object()?;
+    let value = object.get("value").and_then(|v| v.text()).unwrap_or_default();
+    Some((object.required("name")?.text()?, value))
 }
 
 /// `warmup`, or the duration alone, as it was written before.

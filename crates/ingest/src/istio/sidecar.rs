@@ -87,6 +87,9 @@ fn read_egress(cursor: &Cursor<'_>) -> Option<EgressListener> {
     let hosts = object.required_list("hosts")?.iter().filter_map(host_filter).collect();
     let bind = bind_address(&object);
     let Some(port) = object.get("port") else {
+        if let Some(at) = object.get("bind") {
+            at.report(Code::NoEffectYet, Severity::Warning, "'bind' has no effect without a port", "add port");
+        }
         return Some(EgressListener { listen: None, any_port: true, hosts });
     };
     let any_port =
@@ -127,7 +130,8 @@ fn capture_mode(object: &Fields<'_>) {
 
 fn read_port(cursor: &Cursor<'_>) -> Option<(u16, Protocol)> {
     let object = cursor.object()?;
-    object.skip(&["name", "targetPort"]);
+    object.skip(&["name"]);
+    object.no_effect_yet(&["targetPort"]);
     let protocol = object.required("protocol")?;
     let text = protocol.text()?;
     let found = Protocol::from_name(&text);

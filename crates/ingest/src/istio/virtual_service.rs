@@ -60,7 +60,10 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
                 "a rule before it matches everything",
             );
         }
-        let Some(route) = http_route(rule) else { continue };
+        let Some(mut route) = http_route(rule) else { continue };
+        if let Action::Refuse(because) = &mut route.action {
+            *because = format!("VirtualService {name}: {because}");
+        }
         unconditional |= route.matches.is_empty();
         if loops(&hosts, &http, &route) {
             rule.report(
@@ -190,6 +193,16 @@ fn mirrors(object: &cursor::Object<'_>) -> Vec<Mirror> {
         percentage?.object()?.get("value")
     }
     let mut all = Vec::new();
+    if !object.has("mirror") {
+        for share in ["mirrorPercentage", "mirrorPercent"].into_iter().filter_map(|field| object.get(field)) {
+            share.report(
+                Code::NoEffectYet,
+                Severity::Warning,
+                "without 'mirror' nothing is mirrored",
+                "add mirror: {host: …}",
+            );
+        }
+    }
     if let Some(mirror) = object.get("mirror") {
         let old = object.get("mirrorPercent");
         let share = share(value(object.get("mirrorPercentage")).or(old));
@@ -248,6 +261,16 @@ fn destinations(cursor: &Cursor<'_>) -> Vec<Destination> {
     }
     if list.len() > 1 && list.len() == items.len() && total > 0 && total != 100 {
         unusual_weights(cursor, &list, total);
+    }
+    if let ([only], [item]) = (list.as_slice(), items.as_slice())
+        && ![0, 100].contains(&only.weight)
+    {
+        item.report(
+            Code::UnusualWeights,
+            Severity::Info,
+            format!("the only destination gets all requests, whatever its weight ({}) is", only.weight),
+            "add the other destinations, or leave the weight out",
+        );
     }
     match <[Destination; 1]>::try_from(list) {
         Ok([only]) => vec![Destination { weight: 1, ..only }],
@@ -495,6 +518,9 @@ fn read_abort(cursor: &Cursor<'_>) -> Option<Abort> {
 /// `percentage.value`; without it nothing is injected, as in Istio, which is worth a word.
 fn percentage(object: &cursor::Object<'_>, cursor: &Cursor<'_>) -> Option<Share> {
     let (percentage, percent) = (object.get("percentage"), object.get("percent"));
+    if let (Some(_), Some(old)) = (&percentage, &percent) {
+        old.report(Code::NoEffectYet, Severity::Warning, "'percent' has no effect beside 'percentage'", "take it away");
+    }
     let value = match (percentage, percent) {
         (Some(p), _) => p.object().and_then(|o| o.get("value")),
         (None, Some(old)) => Some(old),
