@@ -22,6 +22,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         ("serin", "grpc"),
         ("serin", "mesh"),
         ("serin", "bootstrap"),
+        ("serin", "pilot"),
         ("serin-translator", "golden"),
     ] {
         let mut command = Command::new("cargo");

@@ -58,8 +58,8 @@ pub fn analyze(options: &AnalyzeOptions) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     }
-    let findings = examine(&files, options.rps.map(|rps| (rps, options.error_rate)));
-    match show(options.output, &files, &findings) {
+    let examined = examine(&files, options.rps.map(|rps| (rps, options.error_rate)));
+    match show(options.output, &files, &examined) {
         // Whoever reads has seen enough.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             eprintln!("error: cannot write: {error}");
@@ -67,11 +67,16 @@ pub fn analyze(options: &AnalyzeOptions) -> anyhow::Result<ExitCode> {
         }
         _ => {}
     }
-    let failed = findings.iter().any(|f| f.severity == Severity::Error);
+    let failed = examined.findings.iter().any(|f| f.severity == Severity::Error);
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn show(output: Output, files: &BTreeMap<String, String>, findings: &[Diagnostic]) -> std::io::Result<()> {
+fn show(
+    output: Output,
+    files: &BTreeMap<String, String>,
+    Examined { findings, objects }: &Examined,
+) -> std::io::Result<()> {
+    let objects = if *objects == 1 { "1 object".to_owned() } else { format!("{objects} objects") };
     let mut out = std::io::stdout().lock();
     match output {
         Output::Json => {
@@ -83,8 +88,7 @@ fn show(output: Output, files: &BTreeMap<String, String>, findings: &[Diagnostic
             for finding in findings {
                 writeln!(out, "{}", render_text(finding, files.get(&*finding.file).map(String::as_str), color))?;
             }
-            let plural = if files.len() == 1 { "file" } else { "files" };
-            writeln!(out, "{} {plural}: {}", files.len(), summary(findings))
+            writeln!(out, "{objects} loaded, {}", summary(findings))
         }
     }
 }
@@ -100,34 +104,30 @@ fn collect(path: &Path, files: &mut BTreeMap<String, String>) -> anyhow::Result<
         return Ok(());
     }
     let shown = path.display();
-    let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?;
-    if metadata.is_dir() {
-        let mut entries: Vec<PathBuf> = std::fs::read_dir(path)
-            .with_context(|| format!("cannot read {shown}"))?
-            .map(|entry| entry.map(|e| e.path()))
-            .collect::<Result<_, _>>()?;
-        entries.sort();
-        for entry in entries {
-            let hidden = entry.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-            let document = entry.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|k| e == *k));
-            if !hidden && (entry.is_dir() || document) {
-                collect(&entry, files)?;
-            }
+    if path.is_dir() {
+        let contents = serin_folders::read(&[path.to_path_buf()]);
+        if let Some((folder, reason)) = contents.unreadable.first_key_value() {
+            anyhow::bail!("cannot read {folder}: {reason}");
+        }
+        for (name, found) in contents.files {
+            files.insert(name.clone(), found.text.map_err(|why| anyhow::anyhow!("cannot read {name}: {why}"))?);
         }
         return Ok(());
     }
-    anyhow::ensure!(
-        metadata.len() <= MAX_FILE_BYTES as u64,
-        "{shown} has {} bytes, more than {MAX_FILE_BYTES}: split it into several files",
-        metadata.len()
-    );
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    let text = serin_folders::read_file(path).text.map_err(|why| anyhow::anyhow!("cannot read {shown}: {why}"))?;
     files.insert(shown.to_string(), text);
     Ok(())
 }
 
+/// What came of the documents.
+struct Examined {
+    findings: Vec<Diagnostic>,
+    /// Objects that could be used.
+    objects: usize,
+}
+
 /// All findings, by place.
-fn examine(files: &BTreeMap<String, String>, traffic: Option<(f64, f64)>) -> Vec<Diagnostic> {
+fn examine(files: &BTreeMap<String, String>, traffic: Option<(f64, f64)>) -> Examined {
     let mut findings = Vec::new();
     let mut documents: Vec<Document> = Vec::new();
     for (file, text) in files {
@@ -147,7 +147,7 @@ fn examine(files: &BTreeMap<String, String>, traffic: Option<(f64, f64)>) -> Vec
         findings.extend(documents.iter().flat_map(|d| blind(d, traffic)));
     }
     findings.sort_by(|a, b| (&a.file, a.at, a.code).cmp(&(&b.file, b.at, b.code)));
-    findings
+    Examined { findings, objects: documents.len() }
 }
 
 /// What a release cannot see at so many requests a second, of which so many per cent fail.

@@ -31,6 +31,18 @@ impl std::fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
+/// What was asked for is not there.
+#[derive(Debug)]
+pub(crate) struct NotFound(String);
+
+impl std::fmt::Display for NotFound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotFound {}
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Pilot {
@@ -71,8 +83,15 @@ impl Pilot {
                 || Unreachable(format!("cannot reach a pilot at {address}: say where it is with --pilot HOST:PORT")),
             )?;
         let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status == hyper::StatusCode::NOT_FOUND {
+            return Err(NotFound(value["error"].as_str().unwrap_or("not found").to_owned()).into());
+        }
         if !status.is_success() {
-            bail!("{}", value["error"].as_str().unwrap_or(status.as_str()));
+            let text = String::from_utf8_lossy(&body);
+            bail!(
+                "{}",
+                value["error"].as_str().unwrap_or(if text.trim().is_empty() { status.as_str() } else { text.trim() })
+            );
         }
         Ok(value)
     }

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::pilot::{Pilot, Unreachable};
+use crate::pilot::{NotFound, Pilot, Unreachable};
 
 /// Options of `serin release`.
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  serin release list\n  serin release watch reviews-v3\n  serin release approve reviews-v3 -m 'looks good'\n  \
-    serin release status reviews-v3 --wait --timeout 30m\n  serin release lint release.yaml --rps 50"
+    serin release status reviews-v3 --wait --timeout 30m\n  serin release retry reviews-v3 -m 'fixed in 3.0.1'\n  serin release lint release.yaml --rps 50"
 )]
 pub struct ReleaseOptions {
     #[command(subcommand)]
@@ -56,9 +56,11 @@ enum Command {
     /// Go on to the next step, whatever the evidence
     Promote(PromoteOptions),
     /// Back to the stable version, at once
-    Abort(Said),
+    Abort(ForcedOptions),
     /// Back to the stable version after a promotion
-    Undo(Said),
+    Undo(ForcedOptions),
+    /// Begin anew a release that was aborted or rolled back
+    Retry(Said),
     /// Check releases in files: what they can see, and how long it takes
     Lint(plan::LintOptions),
     /// Play a release with made-up traffic
@@ -108,17 +110,30 @@ struct Said {
 }
 
 #[derive(Debug, Clone, Args)]
+struct ForcedOptions {
+    #[command(flatten)]
+    said: Said,
+    /// Do it although it sends traffic where no instance is ready
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Clone, Args)]
 struct PromoteOptions {
-    name: String,
+    #[command(flatten)]
+    said: Said,
     /// To the end, not only to the next step
     #[arg(long)]
     full: bool,
+    /// Do it although no instance of the candidate is ready, or in a freeze
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Clone, Args)]
 struct StatusOptions {
     name: String,
-    /// Wait until it has ended
+    /// Wait until it has ended, and for a release that is not there yet
     #[arg(long)]
     wait: bool,
     /// Wait at most so long
@@ -158,9 +173,13 @@ pub fn release(options: &ReleaseOptions) -> anyhow::Result<ExitCode> {
         Command::Pause(o) => asker.act("pause", o),
         Command::Resume(o) => asker.act("resume", o),
         Command::Approve(o) => asker.act("approve", o),
-        Command::Abort(o) => asker.act("abort", o),
-        Command::Undo(o) => asker.act("undo", o),
-        Command::Promote(o) => asker.says(&o.name, "promote", &json!({"full": o.full})),
+        Command::Abort(o) => asker.forced("abort", o),
+        Command::Undo(o) => asker.forced("undo", o),
+        Command::Retry(o) => asker.act("retry", o),
+        Command::Promote(o) => {
+            let body = json!({"full": o.full, "comment": o.said.comment, "force": o.force});
+            asker.says(&o.said.name, "promote", &body)
+        }
         Command::Lint(o) => plan::lint(o),
         Command::Simulate(o) => simulate::simulate(o),
         Command::Audit(o) => asker.audit(o),
@@ -192,7 +211,7 @@ impl Asker<'_> {
         match output {
             Output::Table => {
                 let proxies = self.pilot.get("/debug/syncz").unwrap_or_default();
-                print(&show::tree(&one, &proxies))?;
+                print(&show::tree(&one, &proxies, show::Look::of_stdout()))?;
             }
             _ => print(&formatted(&one, output)?)?,
         }
@@ -202,10 +221,25 @@ impl Asker<'_> {
     fn watch(&self, name: &str) -> anyhow::Result<ExitCode> {
         let drawn = std::io::stdout().is_terminal();
         let mut before = String::new();
+        let mut seen = false;
         loop {
-            let one = self.pilot.get(&self.path(name))?;
+            let one = match self.pilot.get(&self.path(name)) {
+                Ok(one) => one,
+                // A pilot that begins anew is away for a moment.
+                Err(error) if seen && (error.is::<Unreachable>() || error.is::<NotFound>()) => {
+                    let text = format!("waiting: {error:#}\n");
+                    if !before.starts_with(&text) {
+                        print(&text)?;
+                        before = text;
+                    }
+                    std::thread::sleep(Duration::from_millis(500));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            seen = true;
             let proxies = self.pilot.get("/debug/syncz").unwrap_or_default();
-            let text = show::tree(&one, &proxies);
+            let text = show::tree(&one, &proxies, show::Look::of_stdout());
             if text != before {
                 // On a terminal the picture is drawn in place.
                 print(&format!("{}{text}", if drawn { "\u{1b}[H\u{1b}[J" } else { "" }))?;
@@ -227,13 +261,14 @@ impl Asker<'_> {
                     let status = &one["status"];
                     let over = ending(status);
                     if over.is_some() || late {
-                        let word = |key: &str| status[key].as_str().unwrap_or_default().to_owned();
-                        print(&format!("{}: {}\n", word("phase"), word("reason")))?;
+                        let reason = status["reason"].as_str().unwrap_or_default();
+                        print(&format!("{}: {reason}\n", show::phase(status)))?;
                         return Ok(over.unwrap_or(ExitCode::from(3)));
                     }
                 }
-                // A pilot that begins anew is away for a moment; what it never answers cannot be said.
-                Err(error) if late || !error.is::<Unreachable>() => {
+                // A pilot that begins anew is away for a moment, and a release may not have been saved yet; what nobody ever
+                // answers cannot be said.
+                Err(error) if late || !(error.is::<Unreachable>() || error.is::<NotFound>()) => {
                     eprintln!("error: {error:#}");
                     return Ok(ExitCode::from(2));
                 }
@@ -247,10 +282,14 @@ impl Asker<'_> {
         self.says(&said.name, action, &json!({"comment": said.comment}))
     }
 
+    fn forced(&self, action: &str, ForcedOptions { said, force }: &ForcedOptions) -> anyhow::Result<ExitCode> {
+        self.says(&said.name, action, &json!({"comment": said.comment, "force": force}))
+    }
+
     fn says(&self, name: &str, action: &str, body: &Value) -> anyhow::Result<ExitCode> {
         let answer = self.pilot.post(&format!("{}/{action}", self.path(name)), body)?;
         let status = &answer["status"];
-        print(&format!("{name}: {}\n", status["phase"].as_str().unwrap_or_default()))?;
+        print(&format!("{name}: {}\n", show::phase(status)))?;
         Ok(ExitCode::SUCCESS)
     }
 

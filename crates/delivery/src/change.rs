@@ -8,12 +8,16 @@ use crate::traffic::{overlay, weight};
 
 /// Goes on under a document that has changed; `before` is what it was, where that is known still.
 ///
-/// Other versions are another release, which begins anew, and so does one that goes back or went. A release that has the
-/// traffic in hand keeps it where it is until the next one begins. What is under way takes the new weight of its step as it took
-/// the old one.
+/// Other versions are another release, which begins anew. One that goes back, or went, stays so as long as its versions are the same:
+/// a new guard or alert says nothing about why it went back; `Command::Retry` begins it anew. A release that has the traffic in hand
+/// keeps it where it is until the next one begins. What is under way takes the new weight of its step as it took the old one.
 pub fn changed(before: Option<&Release>, spec: &Release, status: &mut Status, now: Millis) -> Vec<Event> {
     let versions = Versions::of(spec);
-    if status.versions != versions || matches!(status.phase, Phase::RollingBack | Phase::RolledBack) {
+    if status.versions == versions && matches!(status.phase, Phase::RollingBack | Phase::RolledBack) {
+        let text = "its document has changed, but not its versions: it stays rolled back until somebody retries it";
+        return vec![status.note(now, EventKind::Action, text)];
+    }
+    if status.versions != versions {
         let mut anew = Status::of(spec);
         if status.versions.host == versions.host {
             anew.follow(status);

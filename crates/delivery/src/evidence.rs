@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serin_model::Failing;
 
+use crate::Millis;
 use crate::queries::Reading;
 
 /// Requests to one version, since somebody began to count.
@@ -13,6 +15,9 @@ pub struct Arm {
     pub requests: u64,
     /// Those that failed.
     pub failed: u64,
+    /// Those that were not answered with 2xx, by what they were answered with, see [`Failing::means`]; empty where nobody tells.
+    #[serde(default)]
+    pub answers: BTreeMap<u32, u64>,
     /// All by their times: upper bounds in microseconds, and how many were at most that long and longer than the bound before.
     pub times: BTreeMap<u64, u64>,
 }
@@ -48,6 +53,12 @@ impl Arm {
         Self {
             requests,
             failed: self.failed.saturating_sub(before.failed).min(requests),
+            answers: self
+                .answers
+                .iter()
+                .map(|(key, count)| (*key, count.saturating_sub(before.answers.get(key).copied().unwrap_or(0))))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
             times: self.times.iter().map(|(b, c)| (*b, new(b, c))).filter(|(_, c)| *c > 0).collect(),
         }
     }
@@ -57,6 +68,52 @@ impl Arm {
         self.requests += other.requests;
         self.failed += other.failed;
         other.times.iter().for_each(|(bound, count)| *self.times.entry(*bound).or_default() += count);
+        other.answers.iter().for_each(|(key, count)| *self.answers.entry(*key).or_default() += count);
+    }
+
+    /// Counts as failed what a release calls a failure; without a word of it, what the reporters do.
+    pub fn count_failures(&mut self, failures: &Option<Vec<Failing>>) {
+        if let Some(list) = failures {
+            let means = |key: u32| list.iter().any(|f| f.means(key));
+            let failed: u64 = self.answers.iter().filter(|(key, _)| means(**key)).map(|(_, count)| count).sum();
+            self.failed = failed.min(self.requests);
+        }
+    }
+
+    /// Requests that were answered with this class of statuses.
+    pub(crate) fn of_class(&self, class: Class) -> u64 {
+        self.answers.iter().filter(|(key, _)| class.has(**key)).map(|(_, count)| count).sum()
+    }
+}
+
+/// Classes of answers whose shares are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Class {
+    /// 3xx.
+    Redirects,
+    /// 4xx.
+    ClientErrors,
+    /// gRPC statuses but OK.
+    GrpcErrors,
+}
+
+impl Class {
+    pub(crate) const ALL: [Self; 3] = [Self::Redirects, Self::ClientErrors, Self::GrpcErrors];
+
+    fn has(self, key: u32) -> bool {
+        match self {
+            Self::Redirects => key / 100 == 3,
+            Self::ClientErrors => key / 100 == 4,
+            Self::GrpcErrors => key > Failing::GRPC,
+        }
+    }
+
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Redirects => "3xx",
+            Self::ClientErrors => "4xx",
+            Self::GrpcErrors => "gRPC statuses other than OK",
+        }
     }
 }
 
@@ -69,6 +126,8 @@ pub struct Applied {
     pub of: usize,
     /// Who has not.
     pub laggards: Vec<String>,
+    /// Who has never confirmed anything for so long that nothing is waited for from there.
+    pub silent: Vec<String>,
 }
 
 /// What is seen of a release at one moment.
@@ -94,6 +153,12 @@ pub struct Evidence {
     pub contested: bool,
     /// The last answers to queries, by their names.
     pub readings: BTreeMap<String, Reading>,
+    /// The time by the clock on the wall, for freezes; everything else goes by a clock that does not jump.
+    pub calendar: Millis,
+    /// Requests of the candidate's instances that failed at another release's candidate, by that release.
+    pub failed_calls: BTreeMap<String, u64>,
+    /// Subsets of destinations that stay with the stable version, because no instance of the candidate is of them.
+    pub kept: Vec<String>,
 }
 
 /// What the evidence says.
@@ -109,6 +174,20 @@ pub enum Verdict {
     NoWorse(String),
     /// It is worse.
     Regression(String),
-    /// Requests are not shared as they should be, so nothing can be said.
+    /// Requests are not shared as they should be, or the stable version itself fails, so nothing can be said.
     Void(String),
+}
+
+impl Verdict {
+    /// Its name for people.
+    #[must_use]
+    pub fn words(&self) -> &'static str {
+        match self {
+            Self::NoEvidence => "no evidence yet",
+            Self::NotEnough(_) => "not enough evidence",
+            Self::NoWorse(_) => "no worse",
+            Self::Regression(_) => "worse",
+            Self::Void(_) => "cannot be judged",
+        }
+    }
 }

@@ -17,8 +17,8 @@ mod traffic;
 pub mod verdict;
 
 pub use change::changed;
-pub use evidence::{Applied, Arm, Evidence, Verdict};
-pub use machine::{Command, advance, command, may_begin};
+pub use evidence::{Applied, Arm, Class, Evidence, Verdict};
+pub use machine::{Command, Said, advance, command, may_begin};
 pub use queries::{Queried, Reading};
 pub use states::{Action, HookAt};
 pub use status::{Event, EventKind, Outcome, Phase, Status, Target, Versions, Weights};

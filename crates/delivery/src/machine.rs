@@ -4,11 +4,11 @@
 //! `RollingBack` from every state, at once, as long as the stable version has an instance; a person's word needs none. Nothing
 //! moves forward while there is no evidence, while not every proxy has confirmed the last change, while it is paused, or in a freeze.
 
-use serin_model::Release;
+use serin_model::{Labels, Release};
 
 use crate::Millis;
 use crate::evidence::Evidence;
-use crate::states::{Action, HookAt, Run, lacking, misnamed, obstacle};
+use crate::states::{Action, HookAt, Run, frozen, lacking, misnamed, obstacle};
 use crate::status::{Event, EventKind, Phase, Status};
 
 /// What people, and hooks, say.
@@ -26,11 +26,15 @@ pub enum Command {
     Promote {
         /// To the end.
         all: bool,
+        /// Why, for the record.
+        why: String,
     },
     /// Back to the stable version.
     Abort(String),
     /// Back to the stable version, though it was promoted.
     Undo(String),
+    /// Begin anew one that was aborted or went back.
+    Retry(String),
     /// A hook has ended.
     Hooked {
         /// Which one, as it was asked for.
@@ -53,20 +57,44 @@ pub fn advance(spec: &Release, status: &mut Status, evidence: &Evidence, now: Mi
     (run.events, run.actions)
 }
 
-/// Does what somebody says; `who` is for the record.
+/// What somebody says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Who, for the record.
+    pub who: String,
+    /// What.
+    pub command: Command,
+    /// Whether it is done although it sends traffic where no instance is ready, or in a freeze.
+    pub force: bool,
+}
+
+impl Said {
+    /// Said without force.
+    #[must_use]
+    pub fn new(who: impl Into<String>, command: Command) -> Self {
+        Self { who: who.into(), command, force: false }
+    }
+}
+
+/// Does what somebody says.
 ///
 /// # Errors
-/// When that makes no sense in this state.
+/// When that makes no sense in this state, or is refused because it would cause an outage.
 pub fn command(
     spec: &Release,
     status: &mut Status,
     evidence: &Evidence,
-    (who, command): (&str, Command),
+    said: Said,
     now: Millis,
 ) -> Result<Vec<Event>, String> {
     let phase = status.phase;
+    if !said.force {
+        refuse_outage(spec, status, evidence, &said.command)?;
+    }
+    let Said { who, command, .. } = said;
+    let who = who.as_str();
     let mut run = Run { spec, status, evidence, now, events: Vec::new(), actions: Vec::new() };
-    let over = || Err(format!("the release is over ({phase:?})"));
+    let over = || Err(format!("the release is over ({})", phase.words()));
     let says = |run: &mut Run<'_>, text: String| run.note(EventKind::Action, &text);
     match command {
         Command::Undo(why) => {
@@ -75,6 +103,16 @@ pub fn command(
             }
             says(&mut run, because(who, "undoes it", &why));
             run.roll_back(&because(who, "undid it", &why));
+        }
+        Command::Retry(why) => {
+            if phase != Phase::RolledBack {
+                return Err(format!(
+                    "only a release that was aborted or rolled back is begun anew (this one is {})",
+                    phase.words()
+                ));
+            }
+            *run.status = run.status.anew(spec);
+            says(&mut run, because(who, "retries it", &why));
         }
         _ if phase.is_final() => return over(),
         Command::Start => {
@@ -92,13 +130,13 @@ pub fn command(
         }
         Command::Approve(comment) => {
             if phase != Phase::AwaitingApproval {
-                return Err(format!("no consent is waited for ({phase:?})"));
+                return Err(format!("no consent is waited for (the release is {})", phase.words()));
             }
             says(&mut run, because(who, "approves", &comment));
             run.status.approved = Some((who.to_owned(), comment));
             run.status.forced = true;
         }
-        Command::Promote { all } => {
+        Command::Promote { all, why } => {
             if phase == Phase::RollingBack {
                 return Err("traffic is going back".to_owned());
             }
@@ -109,7 +147,7 @@ pub fn command(
             run.status.failed_hook = None;
             run.status.forced = true;
             run.status.go = true;
-            says(&mut run, format!("{who} promotes it{}", if all { " to the end" } else { "" }));
+            says(&mut run, because(who, if all { "promotes it to the end" } else { "promotes it" }, &why));
             promote(&mut run, all);
         }
         Command::Abort(why) => {
@@ -124,22 +162,59 @@ pub fn command(
                 _ => run.roll_back(&why),
             }
         }
-        Command::Hooked { hook, result } => {
-            let number = run.status.hook.unwrap_or_default();
-            let at = HookAt { step: run.status.step, before: phase == Phase::Before, number, since: run.status.since };
-            if run.status.hook.is_none() || hook != at {
-                return Err("this hook is not at work".to_owned());
-            }
-            match result {
-                Ok(()) => run.status.hook = Some(number + 1),
-                Err(why) => {
-                    run.status.failed_hook = Some(why);
-                    run.overdue();
-                }
-            }
-        }
+        Command::Hooked { hook, result } => hooked(&mut run, hook, result)?,
     }
     Ok(run.events)
+}
+
+/// A hook has ended: the next one is its turn, or the release goes back.
+fn hooked(run: &mut Run<'_>, hook: HookAt, result: Result<(), String>) -> Result<(), String> {
+    let number = run.status.hook.unwrap_or_default();
+    let before = run.status.phase == Phase::Before;
+    let at = HookAt { step: run.status.step, before, number, since: run.status.since };
+    if run.status.hook.is_none() || hook != at {
+        return Err("this hook is not at work".to_owned());
+    }
+    match result {
+        Ok(()) => run.status.hook = Some(number + 1),
+        Err(why) => {
+            run.status.failed_hook = Some(why);
+            run.overdue();
+        }
+    }
+    Ok(())
+}
+
+/// What somebody says must not leave users without an instance, nor pass over a freeze by accident.
+fn refuse_outage(spec: &Release, status: &Status, evidence: &Evidence, command: &Command) -> Result<(), String> {
+    const FORCE: &str = "use --force to do it all the same";
+    let labels = |labels: &Labels| labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
+    let moves_back = match command {
+        Command::Undo(_) => !matches!(status.phase, Phase::Pending | Phase::RolledBack),
+        // One that has not begun moves nothing.
+        Command::Abort(_) => !status.phase.is_final() && !matches!(status.phase, Phase::Pending | Phase::RollingBack),
+        _ => false,
+    };
+    if moves_back && evidence.stable_ready == 0 {
+        let stable = labels(&spec.stable);
+        return Err(format!(
+            "no instance of the stable version ({stable}) is ready, so traffic would find nobody; {FORCE}"
+        ));
+    }
+    if let Command::Promote { .. } = command
+        && !status.phase.is_final()
+    {
+        if evidence.candidate_ready == 0 {
+            let candidate = labels(&spec.candidate);
+            return Err(format!(
+                "no instance of the candidate ({candidate}) is ready, so traffic would find nobody; {FORCE}"
+            ));
+        }
+        if let Some(until) = frozen(spec, evidence.calendar) {
+            return Err(format!("it is a time of freeze until {until}; {FORCE}"));
+        }
+    }
+    Ok(())
 }
 
 /// Passes over what is in the way of the next step, or of the end.
@@ -158,8 +233,8 @@ fn promote(run: &mut Run<'_>, all: bool) {
 
 /// Whether a release that has not begun could begin now, by itself and by its evidence.
 #[must_use]
-pub fn may_begin(spec: &Release, status: &Status, evidence: &Evidence, now: Millis) -> bool {
-    obstacle(spec, status, now).is_none() && lacking(spec, status, evidence).is_none()
+pub fn may_begin(spec: &Release, status: &Status, evidence: &Evidence) -> bool {
+    obstacle(spec, status, evidence.calendar).is_none() && lacking(spec, status, evidence).is_none()
 }
 
 /// Who did what, and why when that was said.

@@ -43,17 +43,24 @@ const NOBODY: &str = "but no instance of the stable version is ready";
 /// How long proxies may take to confirm that traffic went back; then those that have not are named.
 const ABORT_PATIENCE: Millis = 5_000;
 
-/// What is in the way of going forward.
-pub(crate) fn obstacle(spec: &Release, status: &Status, now: Millis) -> Option<String> {
+/// What is in the way of going forward; `calendar` is the time by the clock on the wall, in UTC.
+pub(crate) fn obstacle(spec: &Release, status: &Status, calendar: Millis) -> Option<String> {
     if let Some(why) = &status.paused {
         return Some(format!("paused by {why}"));
     }
-    let minute = (now / 60_000 + 3 * 24 * 60) % (7 * 24 * 60);
-    let within = |(from, to): &(u32, u32)| {
+    frozen(spec, calendar).map(|until| format!("it is a time of freeze until {until}"))
+}
+
+/// Until when it does not go forward, when it is a time of freeze.
+pub(crate) fn frozen(spec: &Release, calendar: Millis) -> Option<String> {
+    let minute = (calendar / 60_000 + 3 * 24 * 60) % (7 * 24 * 60);
+    let within = |(from, to): &&(u32, u32)| {
         let (from, to) = (u64::from(*from), u64::from(*to));
         if from <= to { (from..to).contains(&minute) } else { minute >= from || minute < to }
     };
-    spec.freezes.iter().any(within).then(|| "it is a time of freeze".to_owned())
+    let (_, until) = spec.freezes.iter().find(within)?;
+    let day = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"].into_iter().cycle().nth(*until as usize / 1440);
+    Some(format!("{} {:02}:{:02} UTC", day.unwrap_or_default(), until % 1440 / 60, until % 60))
 }
 
 /// Which other version than the one named as stable has the traffic.
@@ -137,6 +144,13 @@ impl Run<'_> {
         let (proxies, weights) = (&self.evidence.applied, self.status.weights);
         self.status.proxies = (proxies.done, proxies.of);
         self.status.laggards.clone_from(&proxies.laggards);
+        let notes = self.notes();
+        let topic = |note: &String| note.split([':', '(']).next().unwrap_or_default().to_owned();
+        let known: Vec<String> = self.status.notes.iter().map(topic).collect();
+        for note in notes.iter().filter(|n| n.starts_with("different mix") && !known.contains(&topic(n))) {
+            self.note(EventKind::Verdict, note);
+        }
+        self.status.notes = notes;
         if self.is_applied() {
             self.status.weights.applied = weights.configured;
         }
@@ -146,7 +160,9 @@ impl Run<'_> {
             Phase::Before if !matches!(self.status.target, Target::Step(_)) => {}
             // A proxy that does not confirm, a pause or a freeze holds the step up; the candidate has traffic all the same.
             Phase::Shifting | Phase::Promoting if warm => self.judge(false),
-            Phase::WarmingUp if warm && (self.is_worse() || obstacle(self.spec, self.status, self.now).is_some()) => {
+            Phase::WarmingUp
+                if warm && (self.is_worse() || obstacle(self.spec, self.status, self.evidence.calendar).is_some()) =>
+            {
                 self.judge(false);
             }
             Phase::Shifting | Phase::WarmingUp | Phase::Promoting => self.status.judgement.skip(self.evidence),
@@ -155,6 +171,27 @@ impl Run<'_> {
             }
         }
         self.deserted();
+    }
+
+    /// What is good to know of its traffic.
+    fn notes(&self) -> Vec<String> {
+        let kept = |subset: &String| {
+            format!("requests to subset {subset} stay with the stable version: no instance of the candidate is of it")
+        };
+        let mut notes: Vec<String> = self.evidence.kept.iter().map(kept).collect();
+        let failed: u64 = self.evidence.candidate.failed;
+        notes.extend(self.evidence.failed_calls.iter().map(|(release, calls)| {
+            format!("{calls} failed calls of its candidate's instances went to the candidate of release {release}; {failed} of the candidate's own requests failed")
+        }));
+        notes.extend(
+            self.evidence
+                .applied
+                .silent
+                .iter()
+                .map(|proxy| format!("{proxy} is connected and has never confirmed anything: it is not waited for")),
+        );
+        notes.extend(self.status.judgement.mixed(&self.spec.analysis));
+        notes
     }
 
     /// Takes traffic from versions without instances, where the stable version has some.
@@ -291,7 +328,7 @@ impl Run<'_> {
         if self.overdue() {
             return true;
         }
-        if let Some(why) = obstacle(self.spec, self.status, self.now) {
+        if let Some(why) = obstacle(self.spec, self.status, self.evidence.calendar) {
             self.status.reason = why;
             self.status.stopped = true;
             return false;

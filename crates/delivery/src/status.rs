@@ -42,6 +42,25 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Its name for people.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Before => "running hooks before the step",
+            Self::Shifting => "shifting traffic",
+            Self::WarmingUp => "warming up",
+            Self::Baking => "baking",
+            Self::AwaitingApproval => "awaiting approval",
+            Self::After => "running hooks after the step",
+            Self::Promoting => "promoting",
+            Self::Guarding => "guarding",
+            Self::RollingBack => "rolling back",
+            Self::Promoted => "promoted",
+            Self::RolledBack => "rolled back",
+        }
+    }
+
     /// Whether nothing happens any more.
     #[must_use]
     pub fn is_final(self) -> bool {
@@ -211,6 +230,8 @@ pub struct Status {
     /// Mixed into what keeps users with a version, drawn when it begins; empty in one that began before there was a salt, whose users
     /// stay where they are.
     pub salt: String,
+    /// What is good to know of its traffic, beside its reason.
+    pub notes: Vec<String>,
     /// What happened, the newest last.
     pub history: Vec<Event>,
 }
@@ -223,6 +244,13 @@ impl Status {
     #[must_use]
     pub fn of(spec: &Release) -> Self {
         Self { versions: Versions::of(spec), ..Self::default() }
+    }
+
+    /// That of the same document begun anew, with what happened before.
+    pub(crate) fn anew(&self, spec: &Release) -> Self {
+        let mut anew = Self::of(spec);
+        anew.follow(self);
+        Self { spec: self.spec.clone(), history: self.history.clone(), ..anew }
     }
 
     /// The version that has the traffic by this release; `None` while the documents have it.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serin_model::Analysis;
+use serin_model::{Analysis, OnMix};
 
-use crate::evidence::{Arm, Evidence, Verdict};
+use crate::evidence::{Arm, Class, Evidence, Verdict};
 use crate::judge::{
     Estimate, NoWorse, Regression, Window, boundaries, clean_requests, estimate, events_until_promotion, shifted,
 };
@@ -78,7 +78,27 @@ pub struct Judgement {
     pub estimate: Option<Estimate>,
     /// The instance that has more than its share of the failures, if one has.
     pub suspect: Option<String>,
+    /// Whether classes of statuses differ, by class.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mix: BTreeMap<Class, Mix>,
 }
+
+/// Evidence that one class of statuses has another share of the candidate's requests than of the others'.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Mix {
+    /// The candidate's answers of this class, and all its requests meanwhile.
+    pub candidate: (u64, u64),
+    /// The others'.
+    pub others: (u64, u64),
+    more: Regression,
+    fewer: Regression,
+}
+
+/// Answers of a class that it takes to speak of a difference.
+const MIX_ANSWERS: u64 = 10;
+
+/// Requests of the stable version in a step that it takes to say that it fails itself, and the share of them that fail.
+const STABLE_FAILS: (u64, f64) = (20, 0.5);
 
 /// Quantiles of the stable version's times that become thresholds.
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
@@ -125,8 +145,11 @@ impl Judgement {
     /// What came since this was asked last.
     fn news(&mut self, evidence: &Evidence) -> [Arm; 3] {
         let now = [&evidence.stable, &evidence.baseline, &evidence.candidate];
-        let new = std::array::from_fn(|arm| now[arm].since(&self.seen[arm]));
+        let new: [Arm; 3] = std::array::from_fn(|arm| now[arm].since(&self.seen[arm]));
+        let failed: [u64; 3] = std::array::from_fn(|arm| self.seen[arm].failed + new[arm].failed);
         self.seen = now.map(Arm::clone);
+        // Some reporters tell failures later than requests: what does not fit yet counts with the next.
+        self.seen.iter_mut().zip(failed).zip(now).for_each(|((seen, taken), now)| seen.failed = taken.min(now.failed));
         new
     }
 
@@ -172,10 +195,11 @@ impl Judgement {
         }
         // Envoys tell times apart from requests: either may come alone.
         let requests = own.requests + others.requests;
-        if requests + own.timed() + others.timed() == 0 {
+        if requests + own.timed() + others.timed() == 0 && own.answers.is_empty() && others.answers.is_empty() {
             return false;
         }
         self.candidate.add(&own);
+        self.compare_classes(&own, &others);
         if analysis.kayenta.is_some() {
             self.series.gather(&others, &own);
         }
@@ -224,6 +248,49 @@ impl Judgement {
         };
     }
 
+    fn compare_classes(&mut self, own: &Arm, others: &Arm) {
+        for class in Class::ALL {
+            let (hits, misses) = (own.of_class(class), others.of_class(class));
+            if hits + misses == 0 && !self.mix.contains_key(&class) {
+                continue;
+            }
+            let mix = self.mix.entry(class).or_default();
+            mix.candidate = (mix.candidate.0 + hits, mix.candidate.1 + own.requests);
+            mix.others = (mix.others.0 + misses, mix.others.1 + others.requests);
+            // Answers may be told apart from requests, so all requests so far say which share is whose.
+            let share = mix.candidate.1 as f64 / (mix.candidate.1 + mix.others.1).max(1) as f64;
+            if share <= 0.0 || share >= 1.0 {
+                continue;
+            }
+            let (hits, misses) = (hits as f64, misses as f64);
+            mix.more.add(Window { candidate: hits, others: misses, share: shifted(TOLERATED, share) });
+            mix.fewer.add(Window { candidate: misses, others: hits, share: shifted(TOLERATED, 1.0 - share) });
+        }
+    }
+
+    /// What is to be said of classes of statuses that differ.
+    pub(crate) fn mixed(&self, analysis: &Analysis) -> Vec<String> {
+        if analysis.on_mix == OnMix::Ignore {
+            return Vec::new();
+        }
+        let needed = (1.0 / analysis.rollback_alpha).ln();
+        let differs = |mix: &&Mix| {
+            let enough = mix.candidate.0 + mix.others.0 >= MIX_ANSWERS;
+            enough && mix.more.ln_evidence().max(mix.fewer.ln_evidence()) >= needed
+        };
+        let found = self.mix.iter().filter(|(_, mix)| differs(mix));
+        found
+            .map(|(class, mix)| {
+                format!(
+                    "different mix of status classes: {} of the candidate's requests were answered {}, {} of the stable version's",
+                    of(mix.candidate),
+                    class.words(),
+                    of(mix.others)
+                )
+            })
+            .collect()
+    }
+
     /// Forgets how requests were shared: with another weight it begins anew.
     pub fn reshare(&mut self) {
         self.shared = (0, 0);
@@ -239,6 +306,21 @@ impl Judgement {
         self.suspect = suspect(&evidence.instances);
         if self.ln_evidence >= self.ln_needed {
             return Verdict::Regression(self.worse(analysis));
+        }
+        if analysis.on_mix == OnMix::Rollback
+            && let Some(text) = self.mixed(analysis).into_iter().next()
+        {
+            return Verdict::Regression(text);
+        }
+        if let Some(step) = self.steps.last().filter(|s| s.stable.0 >= STABLE_FAILS.0)
+            && step.stable.1 as f64 >= step.stable.0 as f64 * STABLE_FAILS.1
+            && expected.share < 1.0
+        {
+            return Verdict::Void(format!(
+                "the stable version itself fails, so nothing can be compared with it: {} of its requests failed in this step, {} of the candidate's",
+                of(step.stable),
+                of(step.candidate)
+            ));
         }
         if self.mismatch >= LN_MISMATCH {
             return Verdict::Void(format!(
@@ -300,11 +382,11 @@ impl Judgement {
         let slow = self.slower.iter().map(|s| (s, s.regression.ln_evidence())).max_by(|a, b| a.1.total_cmp(&b.1));
         let candidates = [
             (compares(self.errors.ln_evidence()), self.failing()),
-            (failures.unwrap_or(f64::MIN), format!("more failures than the limit: {}", self.failing())),
-            (times.unwrap_or(f64::MIN), "more slow requests than the limit".to_owned()),
+            (failures.unwrap_or(f64::MIN), format!("more failures than the limit of {} %: {}", percent(analysis.error_rate), self.failing())),
+            (times.unwrap_or(f64::MIN), self.too_slow(analysis)),
             slow.filter(|_| analysis.compare_latency).map_or((f64::MIN, String::new()), |(s, ln)| {
                 let text = format!(
-                    "slower: more requests above {:.1} ms, the stable version's p{:.0}",
+                    "it is slower: more of its requests than of the stable version's take over {:.1} ms, the stable version's p{:.0}",
                     s.than as f64 / 1000.0,
                     s.quantile * 100.0
                 );
@@ -314,33 +396,45 @@ impl Judgement {
         let (_, what) = candidates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
         let suspect = self.suspect.as_ref().map_or(String::new(), |s| format!("; most of it is of one instance, {s}"));
         format!(
-            "the candidate is worse ({what}; evidence {:.0}, needed {:.0}){suspect}",
-            self.ln_evidence.exp(),
-            self.ln_needed.exp()
+            "the candidate is worse: {what} (evidence {}, needed {}){suspect}",
+            count(self.ln_evidence.exp()),
+            count(self.ln_needed.exp())
         )
     }
 
+    fn too_slow(&self, analysis: &Analysis) -> String {
+        let Some((quantile, most)) = analysis.latency else { return String::new() };
+        let (timed, slow) = (self.candidate.timed(), self.candidate.slower(most.as_micros() as u64));
+        format!(
+            "{} of its requests took longer than {} ms, where {} % may",
+            of((timed, slow)),
+            most.as_millis(),
+            percent(Some(1.0 - quantile))
+        )
+    }
+
+    /// Failures of both sides since the release began, in one sentence.
     fn failing(&self) -> String {
-        let rate = |(n, k): (u64, u64)| format!("{k} of {n}");
         let sum =
             |of: fn(&StepCounts) -> (u64, u64)| self.steps.iter().map(of).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-        let ratio = self.estimate.map_or(String::new(), |e| match e.ratio {
-            ratio if ratio > 1000.0 => format!(", at least {:.1} times the rate", e.low),
-            ratio => format!(", {ratio:.1} times the rate, at least {:.1}", e.low),
-        });
-        format!(
-            "{} requests failed against {} of the stable version{ratio}",
-            rate(sum(|s| s.candidate)),
-            rate(sum(|s| s.stable))
-        )
+        let (candidate, stable) = (flipped(sum(|s| s.candidate)), flipped(sum(|s| s.stable)));
+        let ratio = match (stable.0, rate(candidate) / rate(stable)) {
+            (0, _) => String::new(),
+            (_, ratio) if ratio > 100.0 => ", far more often".to_owned(),
+            (_, ratio) if ratio > 1.05 => format!(", {ratio:.1} times as often"),
+            _ => String::new(),
+        };
+        format!("{} of its requests failed, {} of the stable version's{ratio}", of_all(candidate), of_all(stable))
     }
 
     fn summary(&self) -> String {
         let (n, k) = self.step;
-        let ratio = self.estimate.map_or(String::new(), |e| {
-            format!("; failures {:.2} times the stable version's, {:.2} to {:.2}", e.ratio, e.low, e.high)
-        });
-        format!("no worse after {n} requests with {k} failures{ratio}")
+        let stable = self.steps.last().map_or((0, 0), |s| s.stable);
+        format!(
+            "no worse in this step: {} of the candidate's requests failed, {} of the stable version's",
+            of((n, k)),
+            of(stable)
+        )
     }
 
     /// What the step lacks; `None` when it lacks nothing.
@@ -352,14 +446,21 @@ impl Judgement {
             let (n, k) = self.step;
             let wanted = match (analysis.error_rate, k) {
                 (Some(most), 0) => {
-                    format!("about {:.0} requests without a failure", clean_requests(most, analysis.promote_alpha))
+                    format!("about {} requests without a failure", count(clean_requests(most, analysis.promote_alpha)))
                 }
-                _ => format!(
-                    "about {:.0} failures of both versions, or a limit (analysis.limits.errorRate) that so few stay below",
-                    events_until_promotion(margin, expected.share.clamp(1e-6, 0.999_999), analysis.promote_alpha)
-                ),
+                _ => {
+                    let events =
+                        events_until_promotion(margin, expected.share.clamp(1e-6, 0.999_999), analysis.promote_alpha);
+                    format!(
+                        "about {} failures of both versions, or a limit (analysis.limits.errorRate) that so few stay below",
+                        count(events)
+                    )
+                }
             };
-            return Some(format!("{n} requests and {k} failures of the candidate are not enough: it takes {wanted}"));
+            return Some(format!(
+                "{} of the candidate's requests failed in this step, which is not enough to decide: it takes {wanted}",
+                of((n, k))
+            ));
         }
         if let Some((quantile, most)) = analysis.latency
             && below(self.over_limit, 1.0 - quantile) < needed
@@ -387,6 +488,46 @@ impl Judgement {
         }
         None
     }
+}
+
+/// `k of n`, from a count of requests and of those that failed.
+fn of((n, k): (u64, u64)) -> String {
+    of_all((k, n))
+}
+
+fn of_all((k, n): (u64, u64)) -> String {
+    format!("{} of {}", count(k as f64), count(n as f64))
+}
+
+fn flipped((n, k): (u64, u64)) -> (u64, u64) {
+    (k, n)
+}
+
+fn rate((k, n): (u64, u64)) -> f64 {
+    k as f64 / n.max(1) as f64
+}
+
+/// A share in per cent, in as few digits as it takes.
+fn percent(share: Option<f64>) -> String {
+    let number = (share.unwrap_or_default() * 100.0 * 10_000.0).round() / 10_000.0;
+    number.to_string()
+}
+
+/// A number for people: in groups of three digits, and not beyond what anybody counts.
+#[must_use]
+pub fn count(number: f64) -> String {
+    if number >= 1e9 {
+        return "more than a billion".to_owned();
+    }
+    let digits = format!("{number:.0}");
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 fn mean(logs: impl Iterator<Item = f64> + Clone) -> f64 {

@@ -35,6 +35,10 @@ pub enum Code {
     Syntax,
     /// A file that is too large or cannot be read.
     Unreadable,
+    /// A file that lacks objects, as one does while somebody writes it: they stay in force for a moment.
+    HalfWritten,
+    /// Folders without any object.
+    NoObjects,
     /// A kind or API version nobody here knows.
     UnknownKind,
     /// A field nobody here knows.
@@ -82,6 +86,8 @@ impl Code {
         match self {
             Self::Syntax => "SRN0001",
             Self::Unreadable => "SRN0002",
+            Self::HalfWritten => "SRN0009",
+            Self::NoObjects => "SRN0010",
             Self::UnknownKind => "SRN0003",
             Self::UnknownField => "SRN0004",
             Self::MissingField => "SRN0005",

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use serin_model::{
-    Alert, AlertForm, Analysis, Approval, Bake, HashKey, Hook, HookCall, HttpMatch, Kayenta, Labels, Object,
-    ObjectName, OnDeadline, Query, Release, Share, Step, Supersede, selects,
+    Alert, AlertForm, Analysis, Approval, Bake, Failing, HashKey, Hook, HookCall, HttpMatch, Kayenta, Labels, Object,
+    ObjectName, OnDeadline, OnMix, Query, Release, Share, Step, Supersede, selects,
 };
 
 use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
+use crate::istio::virtual_service::GRPC_STATUS;
 use crate::istio::{host, http_match, labels};
 use crate::reference::Reference;
 
@@ -320,7 +321,58 @@ fn analysis(cursor: &Cursor<'_>) -> Analysis {
         warmup: object.get("warmup").and_then(|w| w.duration()).unwrap_or(defaults.warmup),
         queries: queries(&object),
         kayenta: object.get("kayenta").and_then(|k| kayenta(&k)),
+        failures: object.get("failures").map(|f| failures(&f)),
+        on_mix: match object.get("statusMix").and_then(|m| one_of(&m, &["warn", "rollback", "ignore"])).as_deref() {
+            Some("rollback") => OnMix::Rollback,
+            Some("ignore") => OnMix::Ignore,
+            _ => OnMix::Warn,
+        },
     }
+}
+
+/// `[5xx, 429, 4xx-except-404, UNAVAILABLE, no-response]`.
+fn failures(cursor: &Cursor<'_>) -> Vec<Failing> {
+    let items = cursor.list();
+    if items.is_empty() {
+        cursor.invalid(
+            "at least one kind of response is needed",
+            "without this field 5xx and requests without a response are failures",
+        );
+    }
+    items.iter().filter_map(failing).collect()
+}
+
+fn failing(cursor: &Cursor<'_>) -> Option<Failing> {
+    let Some(text) = cursor.peek_text() else {
+        return cursor.bounded(100, 599).and_then(|s| u16::try_from(s).ok()).map(Failing::Status);
+    };
+    let parsed = parse_failing(text);
+    if parsed.is_none() {
+        cursor.invalid(
+            format!("'{text}' names no kind of response"),
+            "use a class (5xx, 4xx-except-404), a status (429), a gRPC status (UNAVAILABLE) or no-response",
+        );
+    }
+    parsed
+}
+
+fn parse_failing(text: &str) -> Option<Failing> {
+    if text == "no-response" {
+        return Some(Failing::NoResponse);
+    }
+    if let Ok(status) = text.parse::<u16>() {
+        return (100..600).contains(&status).then_some(Failing::Status(status));
+    }
+    let grpc = text.trim_start_matches("grpc-").trim_start_matches("grpc:");
+    if let Some(code) = GRPC_STATUS.iter().position(|name| name.eq_ignore_ascii_case(grpc)) {
+        return u32::try_from(code).ok().filter(|code| *code > 0).map(Failing::Grpc);
+    }
+    let (class, except) = text.split_once("-except-").map_or((text, None), |(class, except)| (class, Some(except)));
+    let class: u16 = class.strip_suffix("xx")?.parse().ok().filter(|class| (1..=5).contains(class))?;
+    let except = except.map_or(Some(Vec::new()), |list| {
+        list.split(['-', ',']).map(|s| s.trim().parse::<u16>().ok().filter(|s| s / 100 == class)).collect()
+    })?;
+    Some(Failing::Class(class, except))
 }
 
 /// `{interval: 1m, points: 50, pass: 95, marginal: 75}`.

@@ -153,17 +153,15 @@ fn companions(object: &str, path: &str) -> Value {
 /// Adds what is not there yet.
 fn fill(at: &mut Value, path: &[&str], leaf: &str) {
     let mut here = at;
-    for (depth, part) in path.iter().enumerate() {
+    for part in path {
         let (name, is_item) = part.strip_suffix("[]").map_or((*part, false), |name| (name, true));
         here = &mut here[if name == "*" { "x-some" } else { name }];
         if is_item {
             here = &mut here[0];
         }
-        if depth + 1 <= path.len() {
-            for (field, value) in companions(part, leaf).as_object().unwrap() {
-                if here.is_object() && here.get(field).is_none() {
-                    here[field] = value.clone();
-                }
+        for (field, value) in companions(part, leaf).as_object().unwrap() {
+            if here.is_object() && here.get(field).is_none() {
+                here[field] = value.clone();
             }
         }
     }
@@ -198,7 +196,7 @@ fn put(at: &mut Value, path: &[&str], value: &Value) {
     }
     let inner = &mut at[if name == "*" { "x-some" } else { name }];
     if is_item {
-        if !inner.as_array().is_some_and(|list| !list.is_empty()) {
+        if inner.as_array().is_none_or(Vec::is_empty) {
             *inner = json!([Value::Null]);
         }
         if rest.is_empty() && value.is_string() && !inner[0].is_null() {

@@ -26,8 +26,8 @@ pub use policy::{
     Subset, Tls, TrafficPolicy, Warmup,
 };
 pub use release::{
-    Alert, AlertForm, Analysis, Approval, Bake, Hook, HookCall, Kayenta, OnDeadline, Overlay, Query, Release, Step,
-    Supersede,
+    Alert, AlertForm, Analysis, Approval, Bake, Failing, Hook, HookCall, Kayenta, OnDeadline, OnMix, Overlay, Query,
+    Release, Step, Supersede,
 };
 pub use route::{
     Abort, AbortStatus, Action, CorsPolicy, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers,

@@ -160,6 +160,51 @@ pub struct Kayenta {
     pub marginal: f64,
 }
 
+/// Responses that count as failures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failing {
+    /// All of a class, by its first digit, but for these.
+    Class(u16, Vec<u16>),
+    /// One status.
+    Status(u16),
+    /// A gRPC status.
+    Grpc(u32),
+    /// No response: nobody could be reached, the connection broke, or it took too long.
+    NoResponse,
+}
+
+impl Failing {
+    /// Whether it means a response, by [`Failing::key`].
+    #[must_use]
+    pub fn means(&self, key: u32) -> bool {
+        match self {
+            Self::Class(class, except) => {
+                key < 1000 && key / 100 == u32::from(*class) && !except.iter().any(|e| u32::from(*e) == key)
+            }
+            Self::Status(status) => key == u32::from(*status),
+            Self::Grpc(code) => key == Self::GRPC + code,
+            Self::NoResponse => key == Self::NONE,
+        }
+    }
+
+    /// The key of no response.
+    pub const NONE: u32 = 0;
+    /// What is added to a gRPC status to make its key; other keys are HTTP statuses.
+    pub const GRPC: u32 = 1000;
+}
+
+/// What becomes of a release whose candidate answers with other classes of statuses than the stable version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnMix {
+    /// It is said.
+    #[default]
+    Warn,
+    /// It is rolled back.
+    Rollback,
+    /// Nothing.
+    Ignore,
+}
+
 /// What a release is judged by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
@@ -183,6 +228,10 @@ pub struct Analysis {
     pub queries: Vec<Query>,
     /// Whether Kayenta's score judges instead of the evidence.
     pub kayenta: Option<Kayenta>,
+    /// Which responses are failures; `None` is 5xx, no response, and the gRPC statuses that stand for 5xx.
+    pub failures: Option<Vec<Failing>>,
+    /// What becomes of it when classes of statuses differ.
+    pub on_mix: OnMix,
 }
 
 impl Default for Analysis {
@@ -198,6 +247,8 @@ impl Default for Analysis {
             warmup: Duration::from_secs(20),
             queries: Vec::new(),
             kayenta: None,
+            failures: None,
+            on_mix: OnMix::default(),
         }
     }
 }

@@ -2,14 +2,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::State as Extract;
-use axum::response::Json;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State as Extract};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::get;
-use axum::{Router, http::StatusCode};
 use serde_json::{Value, json};
 use serin_ingest::Diagnostic;
 use serin_xds::server::{TypeState, TypeStatus};
 
+use crate::accept::Bounded;
 use crate::fleet::Fleet;
 use crate::loads::Loads;
 use crate::store::Store;
@@ -22,8 +25,60 @@ pub(crate) struct Admin {
     pub(crate) loads: Arc<Loads>,
 }
 
+/// The names by which browsers may call the admin interface: another name that leads here is somebody's who would like to use the
+/// interface in a visitor's place (DNS rebinding).
+#[derive(Debug, Clone)]
+pub(crate) struct Names(Arc<Vec<String>>);
+
+impl Names {
+    /// Names of loopback, and those given. Addresses are always allowed: a browser that was given an address was not led here by a name.
+    pub(crate) fn new(given: &[String], _: std::net::SocketAddr) -> Self {
+        let own = ["localhost", "localhost.localdomain", "ip6-localhost"].map(str::to_owned);
+        Self(Arc::new(own.into_iter().chain(given.iter().map(|name| name.to_ascii_lowercase())).collect()))
+    }
+
+    fn allows(&self, host: &str) -> bool {
+        let bare = host.strip_prefix('[').and_then(|h| h.split_once(']')).map_or_else(
+            || host.rsplit_once(':').filter(|(_, p)| p.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(h, _)| h),
+            |(address, _)| address,
+        );
+        let bare = bare.trim_end_matches('.').to_ascii_lowercase();
+        bare.parse::<std::net::IpAddr>().is_ok() || self.0.contains(&bare) || bare.ends_with(".localhost")
+    }
+}
+
+/// Refuses requests that name another host, and gives every answer the fields that keep browsers from misusing it.
+async fn guard(Extract(names): Extract<Names>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
+    let host = host.or_else(|| request.uri().authority().map(axum::http::uri::Authority::as_str));
+    let mut response = match host {
+        Some(host) if names.allows(host) => next.run(request).await,
+        other => {
+            let shown: String = other.unwrap_or("none").chars().take(100).collect();
+            let text = format!(
+                "this interface is not called '{shown}': use its address, or start the pilot with --admin-name\n"
+            );
+            (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+        }
+    };
+    let fields = response.headers_mut();
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("cache-control", "no-store"),
+    ] {
+        fields.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    let policy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+    fields.entry("content-security-policy").or_insert(HeaderValue::from_static(policy));
+    response
+}
+
 /// Serves until the process ends.
-pub(crate) async fn serve(socket: tokio::net::TcpListener, admin: Admin, more: Router) {
+pub(crate) async fn serve(socket: Bounded, admin: Admin, more: Router, names: Names) {
     let router = Router::new()
         .route("/", get(|| async { INDEX }))
         .route("/ready", get(|| async { (StatusCode::OK, "LIVE\n") }))
@@ -33,7 +88,9 @@ pub(crate) async fn serve(socket: tokio::net::TcpListener, admin: Admin, more: R
         .route("/debug/loadz", get(loadz))
         .route("/debug/processz", get(|| async { Json(json!({"pid": std::process::id()})) }))
         .with_state(admin)
-        .merge(more);
+        .merge(more)
+        .layer(DefaultBodyLimit::max(crate::releases::BODY))
+        .layer(axum::middleware::from_fn_with_state(names, guard));
     if let Err(error) = axum::serve(socket, router).await {
         tracing::error!(%error, "admin interface ended");
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serin_delivery::Applied;
 use serin_model::{MeshSnapshot, ProxyIdentity, ProxyRole};
@@ -30,6 +31,9 @@ struct State {
     clients: BTreeMap<u64, Client>,
 }
 
+/// How long a client may take to confirm anything at all, until nothing waits for it.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// One stream.
 pub(crate) struct Client {
     pub(crate) identity: ProxyIdentity,
@@ -37,6 +41,9 @@ pub(crate) struct Client {
     pub(crate) agent: String,
     pub(crate) peer: String,
     pub(crate) status: Vec<TypeStatus>,
+    connected: Instant,
+    /// Whether it has confirmed anything yet.
+    has_confirmed: bool,
     /// What its session knew when it told that.
     known: String,
     sender: watch::Sender<Arc<ResourceMap>>,
@@ -71,8 +78,13 @@ impl Fleet {
     /// Who has confirmed everything that was published last.
     pub(crate) fn applied(&self) -> Applied {
         let state = self.lock();
-        let mut applied = Applied { of: state.clients.len(), ..Applied::default() };
+        let mut applied = Applied::default();
         for client in state.clients.values() {
+            if !client.has_confirmed && client.connected.elapsed() >= SILENCE {
+                applied.silent.push(client.identity.name.to_string());
+                continue;
+            }
+            applied.of += 1;
             let newest = client.sender.borrow().version.clone();
             let synced = client.status.iter().all(|s| s.state == TypeState::Synced);
             if client.known == newest && synced && !client.status.is_empty() {
@@ -82,6 +94,11 @@ impl Fleet {
             }
         }
         applied
+    }
+
+    /// Whether the proxy of that node id takes its configuration over the connection from `peer`.
+    pub(crate) fn is_connected(&self, node_id: &str, peer: &str) -> bool {
+        self.lock().clients.values().any(|client| client.node_id == node_id && client.peer == peer)
     }
 
     /// Looks at every client.
@@ -107,6 +124,8 @@ impl Control for Fleet {
             agent: node.user_agent.clone(),
             peer: peer.to_owned(),
             status: Vec::new(),
+            connected: Instant::now(),
+            has_confirmed: false,
             known: String::new(),
             sender,
         };
@@ -123,14 +142,19 @@ impl Control for Fleet {
                     tracing::warn!("{} rejected {}: {error}", client.identity.name, new.type_url);
                 }
             }
+            client.has_confirmed |= status.iter().any(|s| !s.acked.is_empty());
             client.status = status;
             known.clone_into(&mut client.known);
         }
     }
 
     fn disconnect(&self, stream: u64) {
-        if let Some(client) = self.lock().clients.remove(&stream) {
-            tracing::info!("{} disconnected", client.identity.name);
+        let mut state = self.lock();
+        let Some(client) = state.clients.remove(&stream) else { return };
+        tracing::info!("{} disconnected", client.identity.name);
+        // What nobody has any more is not kept: names come and go.
+        if state.clients.values().all(|other| other.identity != client.identity) {
+            state.translated.remove(&client.identity);
         }
     }
 }

@@ -3,7 +3,9 @@
 //! A document that is broken, or that names something that does not exist, never takes down what was good before:
 //! its last good version stays in force and the finding is printed with file, line and column.
 
+mod accept;
 mod admin;
+mod clock;
 mod fleet;
 mod loads;
 mod options;

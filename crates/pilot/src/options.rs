@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -20,9 +21,17 @@ pub struct PilotOptions {
     /// Address of the admin interface
     #[arg(long, value_name = "HOST:PORT", default_value_t = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 15014))]
     pub admin: SocketAddr,
-    /// File in which the state of releases is kept, with an audit log beside it
+    /// File in which the state of releases is kept, with an audit log beside it; without it releases.json in the folder
+    /// .NAME.serin beside the first --config folder NAME, or in the user's state directory where that cannot be written; 'none' keeps
+    /// nothing, so that a restart begins every release anew
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+    /// How long a file that has become empty, or lacks objects at its end, keeps them: it may be half-written
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = serin_ingest::duration)]
+    pub file_grace: Duration,
+    /// Names by which browsers may call the admin interface, beside addresses and names of this machine's loopback
+    #[arg(long, value_name = "NAME")]
+    pub admin_name: Vec<String>,
     /// File with a line TOKEN NAME ROLE for each person who may use the API (roles: viewer, releaser, admin)
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,

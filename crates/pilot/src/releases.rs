@@ -11,26 +11,29 @@ mod page;
 mod state;
 mod tally;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serin_delivery::{
-    Action, Command, Event, EventKind, Evidence, Outcome, Phase, Reading, Status, advance, changed, command, may_begin,
-    overlay,
+    Action, Command, Event, EventKind, Evidence, Outcome, Phase, Reading, Said, Status, Versions, advance, changed,
+    command, may_begin, overlay,
 };
 use serin_model::{Hostname, MeshSnapshot, ObjectName, Overlay, Release};
 use tokio::sync::Notify;
 
+pub(crate) use crate::clock::now;
+use crate::clock::{Jumps, calendar};
 use crate::fleet::Fleet;
 use crate::loads::{Loads, News};
 use audit::{Audit, Whole};
 use order::{Wait, arrived, in_force, is_contested, joint_rollback, replaces, running, waits_for};
 use state::StateFile;
-use tally::{Tally, ready};
+pub(crate) use state::StateLock;
+use tally::{Caller, Tally, ready};
 
-pub(crate) use api::{Tokens, routes};
+pub(crate) use api::{BODY, Tokens, routes};
 pub(crate) use outside::Outside;
 
 /// How often releases are looked at.
@@ -42,6 +45,12 @@ const RETURN: Duration = Duration::from_secs(5);
 /// How long documents may take to come when a pilot begins; what has not come then was taken away while no pilot was there.
 const ARRIVAL: Duration = Duration::from_secs(60);
 
+/// How long a release whose document is gone holds its traffic: files are written anew, and folders are swapped.
+const VANISHED: Duration = Duration::from_secs(60);
+
+/// What stops a release whose document is gone.
+const GONE: &str = "its document is gone: its traffic stays for a minute as it is";
+
 /// Events that are kept for those who ask.
 const EVENTS: usize = 4096;
 
@@ -52,9 +61,18 @@ pub(crate) struct Entry {
     pub(crate) status: Status,
     /// What was known of it in the last look.
     known: Evidence,
+    /// Since when its document is gone, and what had stopped it before.
+    vanished: Option<(Instant, Option<String>)>,
 }
 
 impl Entry {
+    /// Its document is there.
+    fn appear(&mut self) {
+        if let Some((_, paused)) = self.vanished.take() {
+            self.status.paused = paused;
+        }
+    }
+
     /// Waits for another release, or gives up, as its document says.
     fn wait(&mut self, wait: Wait) -> Vec<Event> {
         match wait {
@@ -107,6 +125,20 @@ struct Inner {
     ends: Ends,
     /// What people said, for those who are told.
     pending: Vec<Due>,
+    /// How long a release whose document is gone holds its traffic.
+    holds: Duration,
+    /// Whether the last attempt to keep the state failed.
+    unsaved: bool,
+    jumps: Jumps,
+}
+
+/// Why something that was said is not done, or not for certain.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It makes no sense now, or would do harm.
+    Senseless(String),
+    /// It is done, and is not on the disk.
+    NotKept(String),
 }
 
 /// How releases ended since this pilot began.
@@ -124,16 +156,17 @@ pub(crate) struct Due {
 }
 
 impl Releases {
-    /// Releases whose status is kept in that file.
-    pub(crate) fn open(state: Option<&Path>) -> anyhow::Result<Self> {
+    /// Releases whose status is kept in that file, which is this pilot's alone from here on. Nothing is written yet.
+    pub(crate) fn open(state: Option<(&Path, StateLock)>) -> anyhow::Result<Self> {
+        let path = state.as_ref().map(|(path, _)| *path);
         let (file, remembered, away) = match state {
-            Some(path) => {
-                let (file, remembered, away) = StateFile::open(path)?;
+            Some((path, lock)) => {
+                let (file, remembered, away) = StateFile::open(path, lock)?;
                 (Some(file), remembered, away)
             }
             None => (None, BTreeMap::new(), Duration::ZERO),
         };
-        let audit = Audit::open(state.map(|path| path.with_extension("audit.jsonl")))?;
+        let audit = Audit::open(path.map(|path| path.with_extension("audit.jsonl")))?;
         let inner = Inner {
             entries: BTreeMap::new(),
             remembered,
@@ -148,6 +181,9 @@ impl Releases {
             audit,
             ends: Ends::default(),
             pending: Vec::new(),
+            holds: VANISHED,
+            unsaved: false,
+            jumps: Jumps::default(),
         };
         Ok(Self { began: Instant::now(), inner: Mutex::new(inner), spoken: Notify::new() })
     }
@@ -167,13 +203,13 @@ impl Releases {
         let documents: BTreeMap<ObjectName, Release> = mesh.releases().map(|r| (r.name.clone(), r.clone())).collect();
         let gone: Vec<ObjectName> = inner.entries.keys().filter(|n| !documents.contains_key(n)).cloned().collect();
         for name in gone {
-            inner.entries.remove(&name);
-            inner.readings.remove(&name);
-            inner.tally.forget(&name);
-            inner.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
+            inner.vanish(&name);
         }
         for (name, spec) in documents {
             let print = fingerprint(&spec);
+            if let Some(entry) = inner.entries.get_mut(&name) {
+                entry.appear();
+            }
             match inner.entries.get_mut(&name) {
                 Some(entry) if entry.status.spec == print => {}
                 Some(entry) => {
@@ -193,19 +229,25 @@ impl Releases {
                     let mut status = kept.unwrap_or_else(|| Status { spec: print.clone(), ..Status::of(&spec) });
                     // It may come later than the pilot did.
                     status.sleep(inner.away + self.began.elapsed(), now());
-                    if status.spec != print {
+                    if is_other(&status, &spec, &print) {
                         let events = changed(None, &spec, &mut status, now());
                         let value = serde_json::json!({"phase": status.phase, "weights": status.weights});
                         inner.audit.write((now(), "the documents"), &name, "its document has changed", &value);
                         inner.happened(&name, &events);
                     }
                     status.spec = print;
-                    inner.entries.insert(name, Entry { spec, status, known: Evidence::default() });
+                    inner.entries.insert(name, Entry { spec, status, known: Evidence::default(), vanished: None });
                 }
             }
         }
+        // What people say before the next look is answered by what is ready now.
+        for entry in inner.entries.values_mut() {
+            entry.known.stable_ready = ready(mesh, &entry.spec, &entry.spec.stable);
+            entry.known.candidate_ready = ready(mesh, &entry.spec, &entry.spec.candidate);
+            entry.known.calendar = calendar();
+        }
         inner.whole = whole;
-        inner.save();
+        let _ = inner.save();
     }
 
     /// What releases make of the routes to their hosts; of several of one host the one that moved it last counts.
@@ -228,7 +270,13 @@ impl Releases {
         if inner.whole && self.began.elapsed() > ARRIVAL {
             inner.forget();
         }
-        inner.take_in(&loads.take(), mesh);
+        inner.take_in(&loads.take(), mesh, fleet);
+        inner.bury();
+        if let Some(text) = inner.jumps.look(now(), calendar()) {
+            tracing::warn!("{text}");
+            let nobody = ObjectName { namespace: String::new(), name: "clock".to_owned() };
+            inner.audit.write((now(), "serin"), &nobody, &text, &serde_json::Value::Null);
+        }
         let names: Vec<ObjectName> = inner.entries.keys().cloned().collect();
         let mut due = Vec::new();
         for name in names {
@@ -257,17 +305,23 @@ impl Releases {
             }
         }
         inner.trains(mesh);
-        inner.save();
+        let _ = inner.save();
         due.append(&mut inner.pending);
         due
     }
 
     /// Does what somebody says.
-    pub(crate) fn command(&self, name: &ObjectName, who: &str, says: Command) -> Result<Status, String> {
+    pub(crate) fn command(&self, name: &ObjectName, said: Said) -> Result<Status, Refusal> {
         let mut inner = self.lock();
-        let status = inner.say(name, who, says)?;
-        inner.save();
+        if let Some(entry) = inner.entries.get_mut(name) {
+            entry.known.calendar = calendar();
+        }
+        let status = inner.say(name, said).map_err(Refusal::Senseless)?;
+        let saved = inner.save();
         self.spoken.notify_one();
+        // It is done, but a pilot that begins anew would not know.
+        saved.map_err(Refusal::NotKept)?;
+        inner.audit.is_kept().map_err(Refusal::NotKept)?;
         Ok(status)
     }
 
@@ -296,21 +350,30 @@ impl Releases {
 
     /// Whether the audit log is whole, and its last lines.
     pub(crate) fn audited(&self, last: usize) -> Result<Whole, String> {
-        let log = self.lock().audit.log();
-        log.verify(last)
+        let (log, lost) = {
+            let inner = self.lock();
+            (inner.audit.log(), inner.audit.lost())
+        };
+        let whole = log.verify(last)?;
+        Ok(Whole { missing: whole.missing + lost, ..whole })
     }
 }
 
 impl Inner {
     /// Does what is said: in the status, in the audit log, for those who ask and for those who are told.
-    fn say(&mut self, name: &ObjectName, who: &str, says: Command) -> Result<Status, String> {
-        self.may(name, &says)?;
+    fn say(&mut self, name: &ObjectName, said: Said) -> Result<Status, String> {
+        self.may(name, &said.command)?;
         let entry = self.entries.get_mut(name).ok_or_else(|| format!("there is no release {name}"))?;
-        let (before, text) = (entry.status.phase, format!("{says:?}"));
-        let events = command(&entry.spec, &mut entry.status, &entry.known, (who, says), now())?;
+        let (before, who, force) = (entry.status.phase, said.who.clone(), said.force);
+        let events = command(&entry.spec, &mut entry.status, &entry.known, said, now())?;
         let (status, release) = (entry.status.clone(), entry.spec.clone());
-        let value = serde_json::json!({"before": before, "after": status.phase, "target": status.target});
-        self.audit.write((now(), who), name, &text, &value);
+        if status.phase == Phase::Pending && before == Phase::RolledBack {
+            self.tally.forget(name);
+        }
+        let text = events.first().map(|e| e.reason.clone()).unwrap_or_default();
+        let value =
+            serde_json::json!({"before": before, "after": status.phase, "target": status.target, "force": force});
+        self.audit.write((now(), &who), name, &text, &value);
         self.happened(name, &events);
         self.pending.push(Due { release, actions: Vec::new(), events });
         Ok(status)
@@ -378,11 +441,39 @@ impl Inner {
         }
     }
 
-    fn save(&mut self) {
-        let Some(state) = &mut self.state else { return };
+    /// Keeps the state of all releases; the error says why it is not on the disk.
+    fn save(&mut self) -> Result<(), String> {
+        let Some(state) = &mut self.state else { return Ok(()) };
         let all = self.entries.iter().map(|(name, entry)| (name, &entry.status)).chain(&self.remembered);
-        if let Err(error) = state.save(all) {
-            tracing::error!("cannot keep the state of releases: {error:#}");
+        let saved = state.save(all).map_err(|error| format!("the state of releases cannot be written: {error:#}"));
+        match &saved {
+            Err(why) if !std::mem::replace(&mut self.unsaved, true) => tracing::error!("{why}"),
+            Ok(()) => self.unsaved = false,
+            Err(_) => {}
+        }
+        saved
+    }
+
+    /// A release whose document is gone is held for a moment: it may come back.
+    fn vanish(&mut self, name: &ObjectName) {
+        let Some(entry) = self.entries.get_mut(name).filter(|e| e.vanished.is_none()) else { return };
+        entry.vanished = Some((Instant::now(), entry.status.paused.take()));
+        entry.status.paused = Some(GONE.to_owned());
+        let event = entry.status.note(now(), EventKind::Action, GONE);
+        tracing::warn!("release {name}: {GONE}");
+        self.audit.write((now(), "the documents"), name, GONE, &serde_json::Value::Null);
+        self.happened(name, &[event]);
+    }
+
+    /// Forgets releases whose documents have been gone for long enough.
+    fn bury(&mut self) {
+        let late = |e: &Entry| e.vanished.as_ref().is_some_and(|(since, _)| since.elapsed() >= self.holds);
+        let gone: Vec<ObjectName> = self.entries.iter().filter(|(_, e)| late(e)).map(|(n, _)| n.clone()).collect();
+        for name in gone {
+            self.entries.remove(&name);
+            self.readings.remove(&name);
+            self.tally.forget(&name);
+            self.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
         }
     }
 
@@ -402,10 +493,23 @@ impl Inner {
     }
 
     /// Takes in what proxies reported.
-    fn take_in(&mut self, news: &News, mesh: &MeshSnapshot) {
+    fn take_in(&mut self, news: &News, mesh: &MeshSnapshot, fleet: &Fleet) {
         self.tally.learn(self.entries.values().map(|e| &e.spec), mesh);
-        for entry in self.entries.values().filter(|e| !e.status.phase.is_final()) {
-            self.tally.gather(&entry.spec, news, mesh);
+        let callers: HashMap<String, Caller> = fleet
+            .each(|_, client| {
+                let name = Caller {
+                    namespace: client.identity.name.namespace.clone(),
+                    labels: client.identity.labels.clone(),
+                };
+                (client.node_id.clone(), name)
+            })
+            .into_iter()
+            .collect();
+        let under_way: Vec<&Release> =
+            self.entries.values().filter(|e| !e.status.phase.is_final()).map(|e| &e.spec).collect();
+        for spec in &under_way {
+            self.tally.gather(spec, news, mesh);
+            self.tally.trace(spec, &under_way, news, (mesh, &callers));
         }
     }
 
@@ -413,6 +517,7 @@ impl Inner {
     fn evidence(&self, entry: &Entry, mesh: &MeshSnapshot, fleet: &Fleet, is_new: bool) -> Evidence {
         let mut evidence = self.tally.evidence(&entry.spec, mesh, fleet);
         evidence.contested = is_contested(&self.entries, &entry.spec.name);
+        evidence.calendar = calendar();
         evidence.readings = self.readings.get(&entry.spec.name).cloned().unwrap_or_default();
         let (_, known) = entry.status.proxies;
         if is_new && evidence.applied.of < known {
@@ -427,8 +532,9 @@ impl Inner {
     fn make_way(&mut self, name: &ObjectName, mesh: &MeshSnapshot, fleet: &Fleet) {
         let Some(other) = replaces(&self.entries, name) else { return };
         let Some(entry) = self.entries.get(name) else { return };
-        if may_begin(&entry.spec, &entry.status, &self.evidence(entry, mesh, fleet, false), now()) {
-            let _ = self.say(&other, "serin", Command::Abort(format!("release {name} takes its place")));
+        if may_begin(&entry.spec, &entry.status, &self.evidence(entry, mesh, fleet, false)) {
+            let says = Command::Abort(format!("release {name} takes its place"));
+            let _ = self.say(&other, Said { force: true, ..Said::new("serin", says) });
         }
     }
 
@@ -437,7 +543,7 @@ impl Inner {
         for (name, because) in joint_rollback(&self.entries) {
             if self.entries.get(&name).is_some_and(|e| ready(mesh, &e.spec, &e.spec.stable) > 0) {
                 let says = Command::Undo(format!("release {because} of the same train went back"));
-                let _ = self.say(&name, "serin", says);
+                let _ = self.say(&name, Said::new("serin", says));
             }
         }
         for name in arrived(&self.entries) {
@@ -446,16 +552,26 @@ impl Inner {
     }
 }
 
-/// What was asked for, in few letters.
+/// How fingerprints begin that are made of what was written. Those before were made of how it was understood, which changed with
+/// every version of Serin.
+const WRITTEN: &str = "w:";
+
+/// What was asked for, in few letters: of the document's own fields, whatever their order.
 fn fingerprint(spec: &Release) -> String {
-    format!("{:016x}", xxhash_rust::xxh64::xxh64(format!("{spec:?}").as_bytes(), 0))
+    // The parser's objects are ordered by key.
+    let canonical = serde_json::from_str::<serde_json::Value>(&spec.document).unwrap_or_default().to_string();
+    format!("{WRITTEN}{:016x}", xxhash_rust::xxh64::xxh64(canonical.as_bytes(), 0))
+}
+
+/// Whether a document is another than the one that a status is about.
+fn is_other(status: &Status, spec: &Release, print: &str) -> bool {
+    if status.spec.starts_with(WRITTEN) || status.spec.is_empty() {
+        return status.spec != print;
+    }
+    // Which document an older pilot had is not known; other versions are another release for certain.
+    status.versions != Versions::of(spec)
 }
 
 #[cfg(test)]
 #[path = "releases/tests.rs"]
 mod tests;
-
-/// The calendar, in milliseconds.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
-}

@@ -2,8 +2,9 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serin_ingest::{Severity, render_text, summary};
@@ -12,13 +13,13 @@ use serin_xds::load::{Clock, Collector};
 use serin_xds::server::Discovery;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_stream::wrappers::TcpListenerStream;
 
-use crate::admin::{self, Admin};
+use crate::accept::{self, Bounded};
+use crate::admin::{self, Admin, Names};
 use crate::fleet::Fleet;
 use crate::loads::Loads;
 use crate::options::PilotOptions;
-use crate::releases::{self, Outside, Releases, Tokens};
+use crate::releases::{self, Outside, Releases, StateLock, Tokens};
 use crate::source::Source;
 use crate::store::{Built, Store};
 
@@ -38,19 +39,35 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let source = Source::open(&options.config)?;
-    let fleet = Arc::new(Fleet::default());
-    let store = Arc::new(Mutex::new(Store::new(options.allow_unenforced_policies)));
-    let releases = Arc::new(Releases::open(options.state.as_deref())?);
-    let tokens = Tokens::read(options.tokens.as_deref())?;
-    refresh(&source, &store, (&fleet, &releases));
+    // Nothing is written before every address is bound: a pilot that cannot run must not touch what another's releases rest on.
+    let place = state_file(options)?;
+    let lock = place.as_deref().map(StateLock::take).transpose()?;
     let xds = bind(options.xds, "--xds")?;
     let admin_socket = bind(options.admin, "--admin")?;
-    tracing::info!("serving proxies on {}, admin on {}", xds.local_addr()?, admin_socket.local_addr()?);
-    let loads = Arc::new(Loads::default());
+    let releases = Arc::new(Releases::open(place.as_deref().zip(lock))?);
+    let tokens = Tokens::read(options.tokens.as_deref())?;
+    let fleet = Arc::new(Fleet::default());
+    let store = Arc::new(Mutex::new(Store::new(options.allow_unenforced_policies, options.file_grace)));
+    match &place {
+        Some(path) => tracing::info!("the state of releases is kept in {}", path.display()),
+        None => tracing::warn!("--state none: a restart begins every release anew, and traffic goes back meanwhile"),
+    }
+    if options.allow_unenforced_policies {
+        tracing::warn!(
+            "--allow-unenforced-policies: requests go out without TLS, authentication and authorization that documents demand"
+        );
+    }
+    refresh(&source, &store, (&fleet, &releases));
+    let (xds_address, admin_address) = (xds.local_addr()?, admin_socket.local_addr()?);
+    tracing::info!("serving proxies on {xds_address}, admin on {admin_address}");
+    let loads = Arc::new(Loads::of(fleet.clone()));
     let admin = Admin { fleet: fleet.clone(), store: store.clone(), loads: loads.clone() };
-    tokio::spawn(admin::serve(admin_socket, admin, releases::routes(releases.clone(), tokens)));
+    let admin_socket = Bounded::new(admin_socket, accept::share(1, 4), "the admin interface");
+    let names = Names::new(&options.admin_name, admin_address);
+    tokio::spawn(admin::serve(admin_socket, admin, releases::routes(releases.clone(), tokens, loads.clone()), names));
     let delivers = tokio::spawn(deliver((store.clone(), fleet.clone(), loads.clone()), releases.clone()));
     tokio::spawn(watch(source, store, (fleet.clone(), releases)));
+    let xds = Bounded::new(xds, accept::share(3, 4), "proxies");
     let server = tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
@@ -58,7 +75,7 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
         .add_service(Discovery::service(fleet, &ORDER))
         .add_service(Collector::service(loads.clone()))
         .add_service(Clock::service(loads))
-        .serve_with_incoming(TcpListenerStream::new(xds));
+        .serve_with_incoming(xds.into_stream());
     tokio::select! {
         served = server => served.context("the discovery service failed"),
         // Better no pilot than one that lets a release lie.
@@ -66,6 +83,40 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
+}
+
+/// Where the state of releases is kept: where somebody says, else beside the first folder of documents, else in the user's state
+/// directory. `none` keeps nothing.
+fn state_file(options: &PilotOptions) -> anyhow::Result<Option<PathBuf>> {
+    match options.state.as_deref() {
+        Some(path) if path == Path::new("none") => return Ok(None),
+        Some(path) => return Ok(Some(path.to_path_buf())),
+        None => {}
+    }
+    let folder = options.config.first().context("--config is missing")?;
+    let folder = folder.canonicalize().with_context(|| format!("--config {}", folder.display()))?;
+    let name = folder.file_name().map_or_else(|| "root".to_owned(), |n| n.to_string_lossy().into_owned());
+    let beside = folder.parent().map(|parent| parent.join(format!(".{name}.serin")));
+    let home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")));
+    let escaped = folder.display().to_string().replace('/', "-");
+    let in_home = home.map(|home| home.join("serin").join(escaped.trim_start_matches('-')));
+    for place in [beside, in_home].into_iter().flatten() {
+        if std::fs::create_dir_all(&place).and_then(|()| try_file_in(&place)).is_ok() {
+            return Ok(Some(place.join("releases.json")));
+        }
+    }
+    anyhow::bail!(
+        "there is no place to keep the state of releases beside {}: say one with --state FILE, or --state none to do without",
+        folder.display()
+    )
+}
+
+/// Whether files can be made in a folder.
+fn try_file_in(folder: &Path) -> std::io::Result<()> {
+    let probe = folder.join(".probe");
+    std::fs::File::create(&probe)?;
+    std::fs::remove_file(&probe)
 }
 
 fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
@@ -82,7 +133,8 @@ fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
 
 async fn watch(mut source: Source, store: Arc<Mutex<Store>>, (fleet, releases): (Arc<Fleet>, Arc<Releases>)) {
     loop {
-        source.changed().await;
+        let until = store.lock().unwrap_or_else(PoisonError::into_inner).next_decision(Instant::now());
+        source.changed(until).await;
         refresh(&source, &store, (&fleet, &releases));
     }
 }
@@ -112,7 +164,7 @@ async fn deliver((store, fleet, loads): (Arc<Mutex<Store>>, Arc<Fleet>, Arc<Load
 /// Reads what changed, says what is wrong with it, pushes what is right.
 fn refresh(source: &Source, store: &Mutex<Store>, (fleet, releases): (&Fleet, &Releases)) {
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(Built { snapshot, news, objects }) = store.update(source.read()) else { return };
+    let Some(Built { snapshot, news, objects }) = store.update(source.read(), Instant::now()) else { return };
     let color = std::io::stderr().is_terminal();
     for diagnostic in &news {
         eprintln!("{}", render_text(diagnostic, store.text(&diagnostic.file), color));

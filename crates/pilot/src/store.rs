@@ -3,15 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serin_ingest::{Code, Diagnostic, Document, Parsed, Position, Severity, check, parse};
 use serin_model::{MeshSnapshot, Object, ObjectKey, Subset};
 
-use crate::source::Contents;
+use serin_folders::{Contents, Found};
 
 /// What is known of one file.
 struct File {
     text: Result<String, String>,
+    /// Tells whether it was replaced or written over.
+    identity: (u64, u64),
+    /// What it became and may not stay: objects are missing, as they are while somebody writes it.
+    doubtful: Option<(Instant, Result<String, String>)>,
     documents: Vec<Document>,
     /// Earlier versions of what is broken in it now; a sound version anywhere comes before them.
     retained: Vec<Document>,
@@ -31,6 +36,8 @@ pub(crate) struct Store {
     diagnostics: Vec<Diagnostic>,
     /// Policies that are not carried out are passed over instead of closing what they guard.
     unenforced: bool,
+    /// How long a file may be empty, or lack objects at its end, before it is believed.
+    grace: Duration,
 }
 
 /// What a rebuild yields.
@@ -44,30 +51,66 @@ pub(crate) struct Built {
 }
 
 impl Store {
-    /// An empty one; `unenforced` passes over policies that are not carried out.
-    pub(crate) fn new(unenforced: bool) -> Self {
-        Self { unenforced, ..Self::default() }
+    /// An empty one; `unenforced` passes over policies that are not carried out, and a file that lacks objects is believed after
+    /// `grace`.
+    pub(crate) fn new(unenforced: bool, grace: Duration) -> Self {
+        Self { unenforced, grace, ..Self::default() }
     }
 
     /// Takes the files in; `None` when nothing changed.
-    pub(crate) fn update(&mut self, contents: Contents) -> Option<Built> {
+    pub(crate) fn update(&mut self, contents: Contents, now: Instant) -> Option<Built> {
         let mut changed = self.unreadable != contents.unreadable;
         self.unreadable = contents.unreadable;
         let unknown = |file: &str| self.unreadable.keys().any(|folder| Path::new(file).starts_with(folder));
-        let gone = |file: &&String| !contents.files.contains_key(*file) && !unknown(file);
-        for file in self.files.keys().filter(gone).cloned().collect::<Vec<_>>() {
-            self.files.remove(&file);
-            changed = true;
+        let gone: Vec<String> =
+            self.files.keys().filter(|file| !contents.files.contains_key(*file) && !unknown(file)).cloned().collect();
+        // All files at once are taken away by mistake, or to be put there anew.
+        let emptied = contents.files.is_empty() && !gone.is_empty() && gone.len() == self.files.len();
+        for name in gone {
+            let nothing = Found { text: Ok(String::new()), identity: (0, 0) };
+            changed |= if emptied { self.take(&name, nothing, now) } else { self.files.remove(&name).is_some() };
         }
-        for (name, text) in contents.files {
-            if self.files.get(&name).is_some_and(|f| f.text == text) {
-                continue;
-            }
-            let before = self.files.remove(&name);
-            self.files.insert(name.clone(), read(&name, text, before, &self.good));
-            changed = true;
+        for (name, found) in contents.files {
+            changed |= self.take(&name, found, now);
         }
         changed.then(|| self.build())
+    }
+
+    /// Takes one file in; true when that changes something.
+    fn take(&mut self, name: &str, found: Found, now: Instant) -> bool {
+        let Some(file) = self.files.get_mut(name) else {
+            self.files.insert(name.to_owned(), read(name, found, None, &self.good));
+            return true;
+        };
+        if file.text == found.text && file.doubtful.is_none() {
+            file.identity = found.identity;
+            return false;
+        }
+        if file.text == found.text {
+            file.doubtful = None;
+            file.identity = found.identity;
+            return true;
+        }
+        if is_doubtful(name, file, &found) {
+            let since = match &file.doubtful {
+                Some((since, text)) if *text == found.text => *since,
+                _ => now,
+            };
+            if now.saturating_duration_since(since) < self.grace {
+                let is_news = file.doubtful.is_none();
+                file.doubtful = Some((since, found.text));
+                return is_news;
+            }
+        }
+        let before = self.files.remove(name);
+        self.files.insert(name.to_owned(), read(name, found, before, &self.good));
+        true
+    }
+
+    /// When a file that may be half-written is believed.
+    pub(crate) fn next_decision(&self, now: Instant) -> Option<Duration> {
+        let until = self.files.values().filter_map(|f| Some(f.doubtful.as_ref()?.0 + self.grace));
+        until.min().map(|until| until.saturating_duration_since(now))
     }
 
     /// Every finding that stands.
@@ -94,6 +137,8 @@ impl Store {
 
     fn build(&mut self) -> Built {
         let mut diagnostics: Vec<Diagnostic> = self.files.values().flat_map(|f| f.diagnostics.clone()).collect();
+        let doubtful = self.files.iter().filter(|(_, f)| f.doubtful.is_some());
+        diagnostics.extend(doubtful.map(|(name, _)| half_written(name, self.grace)));
         diagnostics.extend(self.unreadable.iter().flat_map(|(folder, reason)| unreadable(folder, reason).diagnostics));
         let mut candidates: BTreeMap<ObjectKey, Document> = BTreeMap::new();
         for document in self.files.values().flat_map(|f| &f.documents) {
@@ -126,6 +171,9 @@ impl Store {
         for key in check(candidates.values()).dangling {
             let Some(user) = candidates.get(&key).cloned() else { continue };
             diagnostics.extend(self.good.values().filter_map(|good| keep(good, &user, &mut candidates)));
+        }
+        if candidates.is_empty() {
+            diagnostics.push(nothing());
         }
         self.good = candidates;
         let news = diagnostics.iter().filter(|d| !self.diagnostics.contains(d)).cloned().collect();
@@ -171,8 +219,56 @@ fn keep(good: &Document, user: &Document, candidates: &mut BTreeMap<ObjectKey, D
     })
 }
 
+/// Whether a file looks like one that somebody is writing: it is empty, or it is the same file still (not one that was put in its
+/// place) and has lost the objects at its end.
+fn is_doubtful(name: &str, before: &File, found: &Found) -> bool {
+    let Ok(text) = &found.text else { return false };
+    let old: Vec<&ObjectKey> = before.documents.iter().chain(&before.retained).map(|d| &d.key).collect();
+    if old.is_empty() {
+        return false;
+    }
+    if text.trim().is_empty() {
+        return true;
+    }
+    if found.identity != before.identity {
+        return false;
+    }
+    let parsed = parse(name, text);
+    let new: Vec<&ObjectKey> = parsed.documents.iter().map(|d| &d.key).chain(&parsed.broken).collect();
+    let kept = old.iter().filter(|key| new.contains(*key)).count();
+    // What is left are the first ones.
+    kept < old.len() && old.iter().take(kept).all(|key| new.contains(key))
+}
+
+/// What is said of folders without a document.
+fn nothing() -> Diagnostic {
+    Diagnostic {
+        code: Code::NoObjects,
+        severity: Severity::Warning,
+        file: Arc::from("--config"),
+        at: Position::default(),
+        path: String::new(),
+        message: "there is no document: no service, rule or release is in force".to_owned(),
+        help: "save documents with the ending .yaml, .yml or .json in the folder".to_owned(),
+    }
+}
+
+fn half_written(name: &str, grace: Duration) -> Diagnostic {
+    Diagnostic {
+        code: Code::HalfWritten,
+        severity: Severity::Warning,
+        file: Arc::from(name),
+        at: Position::default(),
+        path: String::new(),
+        message: "objects that stood in it are missing: they stay in force, because the file may be half-written"
+            .to_owned(),
+        help: format!("when it stays so for {} s they are taken away", grace.as_secs_f64()),
+    }
+}
+
 /// Parses a file; what is broken in it keeps the version it had before, in this file or elsewhere.
-fn read(name: &str, text: Result<String, String>, before: Option<File>, good: &BTreeMap<ObjectKey, Document>) -> File {
+fn read(name: &str, found: Found, before: Option<File>, good: &BTreeMap<ObjectKey, Document>) -> File {
+    let Found { text, identity } = found;
     let parsed = match &text {
         Ok(text) => parse(name, text),
         Err(reason) => unreadable(name, reason),
@@ -187,7 +283,8 @@ fn read(name: &str, text: Result<String, String>, before: Option<File>, good: &B
             retained.push(old);
         }
     }
-    File { text, documents, retained, closing: parsed.closing, diagnostics: parsed.diagnostics }
+    let (closing, diagnostics) = (parsed.closing, parsed.diagnostics);
+    File { text, identity, doubtful: None, documents, retained, closing, diagnostics }
 }
 
 fn unreadable(name: &str, reason: &str) -> Parsed {

@@ -8,8 +8,9 @@ mod samples;
 use std::net::SocketAddr;
 
 use axum::Router;
-use axum::extract::{Query, State as Extract};
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, Request, State as Extract};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serin_telemetry::{Filter, json, prometheus, text};
@@ -61,10 +62,35 @@ pub(crate) async fn serve(socket: tokio::net::TcpListener, admin: Admin) {
         .route("/healthcheck/fail", post(|admin: Extract<Admin>| health(admin, true)))
         .route("/healthcheck/ok", post(|admin: Extract<Admin>| health(admin, false)))
         .route("/drain_listeners", post(drain_listeners))
-        .with_state(admin);
+        .with_state(admin)
+        .layer(axum::middleware::from_fn(from_here));
     if let Err(error) = axum::serve(socket, router).await {
         tracing::error!(%error, "admin interface ended");
     }
+}
+
+/// Commands come from programs, or from a page of this interface: a page of another site that is open in somebody's browser, or one
+/// that was given a name which leads here, moves nothing.
+async fn from_here(request: Request, next: Next) -> Response {
+    if is_foreign(request.method(), request.headers()) {
+        return (StatusCode::FORBIDDEN, "a page of another site may not do this\n").into_response();
+    }
+    let mut response = next.run(request).await;
+    response.headers_mut().entry("x-content-type-options").or_insert(HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Whether a browser sends this for a page that is not of this interface.
+fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
+    let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
+    let origin = text(header::ORIGIN);
+    let own =
+        origin.and_then(|o| o.split_once("://")).map(|(_, at)| at).zip(text(header::HOST)).is_some_and(|(o, host)| {
+            let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
+            o == host && (name == "localhost" || name.parse::<std::net::IpAddr>().is_ok())
+        });
+    let across = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    method != Method::GET && method != Method::HEAD && (across || (origin.is_some() && !own))
 }
 
 async fn index() -> &'static str {

@@ -2,7 +2,7 @@
 //!
 //! An endpoint's numbers belong to the endpoint object: they go on when a push changes everything else.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use serin_resources::cluster::Discovery;
@@ -21,6 +21,7 @@ struct Told {
     succeeded: u64,
     failed: u64,
     first_failed: u64,
+    answers: BTreeMap<u32, u64>,
     times: Distribution,
 }
 
@@ -121,6 +122,13 @@ fn part(member: &Choice, told: &mut Told) -> Option<Part> {
                 total,
             }));
         }
+        let answers = first.answers();
+        let fresh = |(key, count): (&u32, &u64)| {
+            let count = count.saturating_sub(told.answers.get(key).copied().unwrap_or(0));
+            (count > 0).then(|| Named { name: format!("first_attempt_answer_{key}"), count, total: 0.0 })
+        };
+        part.named.extend(answers.iter().filter_map(fresh));
+        told.answers = answers;
         told.times = times;
         told.first_failed = failed;
     }

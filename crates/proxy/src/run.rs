@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use serin_xds::client::Connections;
 use serin_xds::server::Mode;
 use serin_xds::{client, load};
 use tokio::signal::unix::{SignalKind, signal};
@@ -72,14 +73,15 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     tokio::spawn(give_back());
     tokio::spawn(weigh(store.clone()));
     tokio::spawn(collector::run(store.clone(), told));
+    let connections = Connections::to(bootstrap.ads.as_ref().map_or(&[], |ads| &ads.servers));
     if !bootstrap.loads.is_empty() {
         let loads = Loads::new(store.clone(), state.clone());
-        tokio::spawn(load::run(bootstrap.loads, bootstrap.node.clone(), loads));
+        tokio::spawn(load::run(bootstrap.loads, bootstrap.node.clone(), connections.clone(), loads));
     }
     match bootstrap.ads {
         Some(ads) => {
             let mode = if ads.delta { Mode::Delta } else { Mode::Sotw };
-            let config = client::Config { servers: ads.servers, node: bootstrap.node, mode };
+            let config = client::Config { servers: ads.servers, node: bootstrap.node, mode, connections };
             tokio::spawn(client::run(
                 config,
                 StoreHandler { store: store.clone(), state: state.clone(), missed: false },

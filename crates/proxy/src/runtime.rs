@@ -1,5 +1,6 @@
 //! Live state that outlives configuration: endpoints and clusters keep their counts when a push changes everything else.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -57,6 +58,9 @@ struct Newest {
 #[derive(Debug)]
 pub(crate) struct FirstAttempts {
     pub(crate) failed: Counters,
+    /// Those that were not answered with 2xx, by what they were answered with: an HTTP status, 1000 and a gRPC status, or 0 for no
+    /// acceptable answer.
+    answers: Mutex<BTreeMap<u32, u64>>,
     /// How long the requests took that were not sent again.
     pub(crate) times: Histogram,
 }
@@ -106,17 +110,39 @@ impl Host {
     }
 
     /// Counts a request that was sent here first.
-    pub(crate) fn first_attempt(&self, worker: usize, took: Duration, failed: bool) {
-        let new =
-            || FirstAttempts { failed: Counters::new(&["failed"], self.workers), times: Histogram::new(self.workers) };
+    pub(crate) fn first_attempt(&self, worker: usize, took: Duration, (answer, failed): (Option<u32>, bool)) {
+        let new = || FirstAttempts {
+            failed: Counters::new(&["failed"], self.workers),
+            answers: Mutex::default(),
+            times: Histogram::new(self.workers),
+        };
         let attempts = self.first_attempts.get_or_init(new);
         attempts.times.record(worker, took);
         attempts.failed.add(worker, 0, u64::from(failed));
+        if let Some(answer) = answer {
+            *locked(&attempts.answers).entry(answer).or_default() += 1;
+        }
     }
 
     /// How requests went that were sent here first.
     pub(crate) fn first_attempts(&self) -> Option<&FirstAttempts> {
         self.first_attempts.get()
+    }
+}
+
+impl FirstAttempts {
+    /// Requests that were not answered with 2xx, by what they were answered with.
+    pub(crate) fn answers(&self) -> BTreeMap<u32, u64> {
+        locked(&self.answers).clone()
+    }
+}
+
+/// What is said of an answer to a first attempt: nothing of 2xx, the gRPC status of a call that did not end well, else the status; 0
+/// for none.
+pub(crate) fn answer_key(status: u16, grpc: Option<u32>) -> Option<u32> {
+    match grpc {
+        Some(code) if code > 0 && (200..300).contains(&status) => Some(1000 + code.min(16)),
+        _ => (!(200..300).contains(&status)).then_some(u32::from(status)),
     }
 }
 

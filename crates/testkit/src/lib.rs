@@ -5,5 +5,6 @@ pub mod backend;
 pub mod client;
 pub mod demo;
 pub mod load;
+pub mod pilot;
 pub mod process;
 pub mod proxy;

@@ -4,5 +4,5 @@ mod session;
 mod transport;
 
 pub use session::{Session, Update, Wanted};
-pub use transport::{Config, Handler, run};
-pub(crate) use transport::{connect, jitter};
+pub(crate) use transport::jitter;
+pub use transport::{Config, Connections, Handler, run};

@@ -55,7 +55,9 @@ pub struct Part {
 ///
 /// Serin's proxies send `first_attempts` (requests that were sent to this endpoint first and ended; the total is how many of
 /// them failed there) and, for each bucket of their times that is not empty, `first_attempt_ms_le_B` (requests that took
-/// at most B milliseconds and longer than the bucket before; the total is the sum of their times in milliseconds).
+/// at most B milliseconds and longer than the bucket before; the total is the sum of their times in milliseconds); and
+/// `first_attempt_answer_N` for those that were not answered with 2xx: N is the HTTP status, 1000 and the gRPC status, or 0 for no
+/// acceptable answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Named {
     /// Its name.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A crate, what it may use, and which outside crates are forbidden to it.
-const EDGES: [(&str, &[&str]); 17] = [
+const EDGES: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("http1", &[]),
     ("http2", &["http1"]),
@@ -16,8 +16,9 @@ const EDGES: [(&str, &[&str]); 17] = [
     ("traffic", &["resources", "http1"]),
     ("delivery", &["model"]),
     ("proxy", &["resources", "traffic", "xds", "http1", "http2", "telemetry"]),
-    ("pilot", &["model", "ingest", "translator", "resources", "delivery", "xds", "telemetry"]),
-    ("console", &["model", "ingest", "translator", "resources", "traffic", "delivery", "telemetry", "xds"]),
+    ("folders", &[]),
+    ("pilot", &["folders", "model", "ingest", "translator", "resources", "delivery", "xds", "telemetry"]),
+    ("console", &["folders", "model", "ingest", "translator", "resources", "traffic", "delivery", "telemetry", "xds"]),
     ("demo", &["model", "ingest", "xds"]),
     ("serin", &["proxy", "pilot", "console", "demo"]),
     ("testkit", &["resources", "xds"]),

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use serin_delivery::{Action, Applied, Arm, Command, EventKind, Evidence, Phase, Status, advance, command, overlay};
+use serin_delivery::{
+    Action, Applied, Arm, Command, EventKind, Evidence, Phase, Said, Status, advance, command, overlay,
+};
 use serin_model::{Analysis, Release};
 
 use super::plan::{releases, time};
@@ -67,14 +69,16 @@ pub(super) fn simulate(options: &SimulateOptions) -> anyhow::Result<ExitCode> {
         for action in actions {
             let Action::Hook(hook) = action else { continue };
             let says = Command::Hooked { hook, result: Ok(()) };
-            events
-                .extend(command(release, &mut status, &traffic.evidence, ("simulated", says), now).unwrap_or_default());
+            events.extend(
+                command(release, &mut status, &traffic.evidence, Said::new("simulated", says), now).unwrap_or_default(),
+            );
         }
         if status.phase == Phase::AwaitingApproval && answered != status.since {
             answered = status.since;
             let says = Command::Approve("in the simulation".to_owned());
-            events
-                .extend(command(release, &mut status, &traffic.evidence, ("simulated", says), now).unwrap_or_default());
+            events.extend(
+                command(release, &mut status, &traffic.evidence, Said::new("simulated", says), now).unwrap_or_default(),
+            );
         }
         for event in events.iter().filter(|e| e.event != EventKind::Evidence && !e.reason.is_empty()) {
             let phase = format!("{:?}", event.phase);
@@ -131,7 +135,7 @@ struct Traffic<'a> {
 
 impl<'a> Traffic<'a> {
     fn new(options: &'a SimulateOptions) -> anyhow::Result<Self> {
-        let applied = Applied { done: 1, of: 1, laggards: Vec::new() };
+        let applied = Applied { done: 1, of: 1, ..Applied::default() };
         let evidence =
             Evidence { applied, stable_ready: 1, candidate_ready: 1, baseline_ready: 1, ..Evidence::default() };
         let recorded = options.traffic.as_ref().map(|file| {

@@ -44,7 +44,14 @@ fn without_requests_nothing_moves_and_a_person_is_asked() {
     let events = world.run(&spec, &mut status, 2000);
     assert!(status.held && status.phase == Phase::Baking, "{:?}", status.phase);
     assert_eq!(events.last().unwrap().outcome, Some(crate::Outcome::Held));
-    command(&spec, &mut status, &world.evidence, ("ann", Command::Promote { all: true }), world.now).unwrap();
+    command(
+        &spec,
+        &mut status,
+        &world.evidence,
+        Said::new("ann", Command::Promote { all: true, why: String::new() }),
+        world.now,
+    )
+    .unwrap();
     world.run(&spec, &mut status, 100);
     assert_eq!(status.phase, Phase::Promoted);
 }
@@ -152,7 +159,7 @@ fn a_regression_is_seen_while_a_hook_or_a_proxy_holds_the_step_up() {
     spec.steps[1].before.clear();
     let (mut status, mut world) = (Status::default(), World::new(9));
     world.failing[1] = 0.5;
-    world.evidence.applied = Applied { done: 2, of: 3, laggards: vec!["slow".to_owned()] };
+    world.evidence.applied = Applied { done: 2, of: 3, laggards: vec!["slow".to_owned()], ..Applied::default() };
     world.run(&spec, &mut status, 60);
     assert_eq!(status.phase, Phase::RolledBack, "{}", status.reason);
     assert!(status.reason.contains("not confirmed by slow"), "{}", status.reason);
@@ -179,13 +186,20 @@ fn a_hook_that_was_left_behind_answers_for_no_other() {
     let (mut status, mut world) = (Status::default(), World::new(11));
     world.run(&spec, &mut status, 2);
     assert_eq!(status.phase, Phase::Before);
-    command(&spec, &mut status, &world.evidence, ("ann", Command::Promote { all: false }), world.now).unwrap();
+    command(
+        &spec,
+        &mut status,
+        &world.evidence,
+        Said::new("ann", Command::Promote { all: false, why: String::new() }),
+        world.now,
+    )
+    .unwrap();
     assert_eq!(status.phase, Phase::After);
     // Whichever it was, it was asked for at another time.
     for before in [true, false] {
         let hook = HookAt { step: 0, before, number: 0, since: status.since - 1 };
         let late = Command::Hooked { hook, result: Err("late".to_owned()) };
-        assert!(command(&spec, &mut status, &world.evidence, ("hook", late), world.now).is_err());
+        assert!(command(&spec, &mut status, &world.evidence, Said::new("hook", late), world.now).is_err());
     }
     assert_eq!((status.phase, status.hook), (Phase::After, Some(0)));
 }
@@ -231,14 +245,18 @@ fn the_next_version_takes_over_from_the_last_one() {
     world.run(&slip, &mut slipped, 20);
     assert_eq!((slipped.phase, overlay(&slip, &slipped).unwrap().stable), (Phase::Pending, labels("v4")));
     assert!(slipped.reason.contains("version=v4 has the traffic"), "{}", slipped.reason);
-    // One that went back begins anew, with its traffic where it is.
+    // One that went back stays so when only its guard changes, and begins anew, with its traffic where it is, when somebody says so.
     let third = Release { stable: labels("v4"), candidate: labels("v5"), ..first.clone() };
     changed(Some(&second), &third, &mut status, world.now);
-    command(&third, &mut status, &world.evidence, ("ann", Command::Abort(String::new())), world.now).unwrap();
+    command(&third, &mut status, &world.evidence, Said::new("ann", Command::Abort(String::new())), world.now).unwrap();
     world.run(&third, &mut status, 20);
     let again = Release { guard: Duration::from_secs(1), ..third.clone() };
     changed(Some(&third), &again, &mut status, world.now);
+    assert_eq!((status.phase, status.target), (Phase::RolledBack, Target::Stable));
+    let retry = Said::new("ann", Command::Retry("the guard was too long".to_owned()));
+    command(&again, &mut status, &world.evidence, retry, world.now).unwrap();
     assert_eq!((status.phase, status.target), (Phase::Pending, Target::Stable));
+    assert!(status.history.iter().any(|e| e.phase == Phase::RolledBack), "what happened before is kept");
     assert_eq!((status.holder.clone(), &status.former), (Some(labels("v4")), &vec![labels("v1"), labels("v3")]));
     let elsewhere = Release { host: Hostname::parse("ratings.default.svc.cluster.local").unwrap(), ..again.clone() };
     changed(Some(&again), &elsewhere, &mut status, world.now);
@@ -252,9 +270,9 @@ fn a_version_without_instances_loses_its_traffic() {
     let (mut status, mut world) = (Status::of(&spec), World::new(14));
     world.run(&spec, &mut status, 4);
     assert_eq!((status.phase, status.reason.as_str()), (Phase::Pending, "no instance of the baseline is ready"));
-    assert!(!may_begin(&spec, &status, &world.evidence, world.now));
+    assert!(!may_begin(&spec, &status, &world.evidence));
     world.evidence.baseline_ready = 1;
-    assert!(may_begin(&spec, &status, &world.evidence, world.now));
+    assert!(may_begin(&spec, &status, &world.evidence));
     world.run(&spec, &mut status, 10);
     assert_eq!(status.phase, Phase::Baking);
     let shaken = status.clone();
@@ -352,7 +370,14 @@ fn what_a_person_says_goes_on_and_a_failed_hook_waits_for_somebody_to_go_back_to
     world.failing[1] = 0.5;
     world.run(&spec, &mut status, 300);
     assert!(status.held && matches!(status.verdict, crate::Verdict::Regression(_)), "{}", status.reason);
-    command(&spec, &mut status, &world.evidence, ("ann", Command::Promote { all: false }), world.now).unwrap();
+    command(
+        &spec,
+        &mut status,
+        &world.evidence,
+        Said::new("ann", Command::Promote { all: false, why: String::new() }),
+        world.now,
+    )
+    .unwrap();
     world.tick(&spec, &mut status);
     assert_eq!((status.phase, status.step), (Phase::Before, 1), "{}", status.reason);
     world.hook = Some(Err("no".to_owned()));
@@ -371,7 +396,7 @@ fn an_abort_before_it_began_moves_nothing_where_nobody_is() {
     let (mut status, mut world) = (Status::of(&spec), World::new(19));
     world.evidence.stable_ready = 0;
     world.run(&spec, &mut status, 3);
-    command(&spec, &mut status, &world.evidence, ("ann", Command::Abort(String::new())), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Abort(String::new())), world.now).unwrap();
     assert_eq!((status.phase, overlay(&spec, &status)), (Phase::RolledBack, None));
 }
 
@@ -405,7 +430,8 @@ fn a_pause_holds_up_neither_the_judge_nor_the_clock() {
     while status.phase != Phase::WarmingUp {
         world.tick(&spec, &mut status);
     }
-    command(&spec, &mut status, &world.evidence, ("ann", Command::Pause("a look".to_owned())), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Pause("a look".to_owned())), world.now)
+        .unwrap();
     world.failing[1] = 0.5;
     world.run(&spec, &mut status, 60);
     assert_eq!(status.phase, Phase::RolledBack, "{}", status.reason);
@@ -415,7 +441,8 @@ fn a_pause_holds_up_neither_the_judge_nor_the_clock() {
     while status.phase != Phase::AwaitingApproval {
         world.tick(&spec, &mut status);
     }
-    command(&spec, &mut status, &world.evidence, ("ann", Command::Pause("a look".to_owned())), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Pause("a look".to_owned())), world.now)
+        .unwrap();
     world.run(&spec, &mut status, 300);
     assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "nobody approved in time"));
 
@@ -425,7 +452,8 @@ fn a_pause_holds_up_neither_the_judge_nor_the_clock() {
     while status.phase != Phase::Baking {
         world.tick(&spec, &mut status);
     }
-    command(&spec, &mut status, &world.evidence, ("ann", Command::Pause("a look".to_owned())), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Pause("a look".to_owned())), world.now)
+        .unwrap();
     world.run(&spec, &mut status, 300);
     assert_eq!(status.reason, "the time is up: no request reached the candidate");
 }
@@ -433,11 +461,12 @@ fn a_pause_holds_up_neither_the_judge_nor_the_clock() {
 #[test]
 fn a_step_waits_for_every_proxy_but_the_way_back_does_not() {
     let (spec, mut status, mut world) = (spec(&[5.0]), Status::default(), World::new(4));
-    world.evidence.applied = Applied { done: 2, of: 3, laggards: vec!["slow".to_owned()] };
+    world.evidence.applied = Applied { done: 2, of: 3, laggards: vec!["slow".to_owned()], ..Applied::default() };
     world.run(&spec, &mut status, 300);
     assert_eq!((status.phase, status.weights.applied), (Phase::Shifting, 0.0));
     assert!(status.reason.contains("slow"), "{}", status.reason);
-    command(&spec, &mut status, &world.evidence, ("ann", Command::Abort("enough".to_owned())), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Abort("enough".to_owned())), world.now)
+        .unwrap();
     assert_eq!(overlay(&spec, &status).unwrap().weight, Share::NONE, "at once");
     world.run(&spec, &mut status, 20);
     assert_eq!(status.phase, Phase::RolledBack);
@@ -462,24 +491,31 @@ fn consent_hooks_pauses_and_freezes() {
     }
     assert_eq!(status.phase, Phase::AwaitingApproval, "{}", status.reason);
     assert!(
-        command(&spec, &mut status, &world.evidence, ("ann", Command::Pause("lunch".to_owned())), world.now).is_ok()
+        command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Pause("lunch".to_owned())), world.now)
+            .is_ok()
     );
-    command(&spec, &mut status, &world.evidence, ("bob", Command::Approve("looks good".to_owned())), world.now)
-        .unwrap();
+    command(
+        &spec,
+        &mut status,
+        &world.evidence,
+        Said::new("bob", Command::Approve("looks good".to_owned())),
+        world.now,
+    )
+    .unwrap();
     world.run(&spec, &mut status, 10);
     assert_eq!(status.phase, Phase::AwaitingApproval, "paused");
-    command(&spec, &mut status, &world.evidence, ("ann", Command::Resume), world.now).unwrap();
+    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Resume), world.now).unwrap();
     world.run(&spec, &mut status, 200);
     assert_eq!(status.phase, Phase::Promoted);
-    assert!(command(&spec, &mut status, &world.evidence, ("ann", Command::Start), world.now).is_err());
-    command(&spec, &mut status, &world.evidence, ("ann", Command::Undo("no".to_owned())), world.now).unwrap();
+    assert!(command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Start), world.now).is_err());
+    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Undo("no".to_owned())), world.now).unwrap();
     world.run(&spec, &mut status, 20);
     assert_eq!(status.phase, Phase::RolledBack);
 
     let frozen = Release { freezes: vec![(0, 7 * 24 * 60)], ..spec.clone() };
     let mut status = Status::default();
     world.run(&frozen, &mut status, 20);
-    assert_eq!((status.phase, status.reason.as_str()), (Phase::Pending, "it is a time of freeze"));
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Pending, "it is a time of freeze until Mon 00:00 UTC"));
 
     let mut status = Status::default();
     world.hook = Some(Err("exit 1".to_owned()));
@@ -493,7 +529,7 @@ fn the_instance_that_fails_is_named() {
     world.failing = [0.0, 0.1];
     for _ in 0..2000 {
         let failed = world.evidence.candidate.failed;
-        let part = |failed, requests| Arm { failed, requests, times: BTreeMap::new() };
+        let part = |failed, requests| Arm { failed, requests, ..Arm::default() };
         world.evidence.instances =
             (0..10).map(|i| (format!("10.0.0.{i}:80"), part(if i == 3 { failed } else { 0 }, 100))).collect();
         world.tick(&spec, &mut status);
@@ -546,7 +582,7 @@ fn whatever_people_do_weights_stay_in_the_plan_and_an_abort_always_works() {
                 0 => Some(Command::Pause("x".to_owned())),
                 1 => Some(Command::Resume),
                 2 => Some(Command::Approve("x".to_owned())),
-                3 => Some(Command::Promote { all: false }),
+                3 => Some(Command::Promote { all: false, why: String::new() }),
                 4 => Some(Command::Start),
                 5 => {
                     world.evidence.applied.done = rng.usize(..=3);
@@ -555,12 +591,13 @@ fn whatever_people_do_weights_stay_in_the_plan_and_an_abort_always_works() {
                 _ => None,
             };
             if let Some(says) = says {
-                let _ = command(&spec, &mut status, &world.evidence, ("x", says), world.now);
+                let _ = command(&spec, &mut status, &world.evidence, Said::new("x", says), world.now);
             }
             world.tick(&spec, &mut status);
         }
         let over = status.phase.is_final();
-        let aborted = command(&spec, &mut status, &world.evidence, ("x", Command::Abort("x".to_owned())), world.now);
+        let aborted =
+            command(&spec, &mut status, &world.evidence, Said::new("x", Command::Abort("x".to_owned())), world.now);
         assert_eq!(aborted.is_ok(), !over, "seed {seed}");
         if !over {
             assert_eq!(overlay(&spec, &status).unwrap().weight, Share::NONE, "seed {seed}");
@@ -569,4 +606,116 @@ fn whatever_people_do_weights_stay_in_the_plan_and_an_abort_always_works() {
             assert_eq!(status.phase, Phase::RolledBack, "seed {seed}");
         }
     }
+}
+
+/// C4: nobody is sent where no instance is, and no freeze is passed over, unless somebody insists.
+#[test]
+fn what_people_say_causes_no_outage() {
+    let (spec, mut status, mut world) = (spec(&[10.0, 50.0]), Status::default(), World::new(11));
+    world.run(&spec, &mut status, 10);
+    assert!(matches!(status.target, Target::Step(0)), "{status:?}");
+    let says = |status: &mut Status, evidence: &Evidence, says: Command, force: bool| {
+        command(&spec, status, evidence, Said { force, ..Said::new("ann", says) }, 2_000_000)
+    };
+    let promote = Command::Promote { all: true, why: "now".to_owned() };
+    let nobody = Evidence { stable_ready: 0, candidate_ready: 0, ..world.evidence.clone() };
+    for (what, why) in [
+        (promote.clone(), "candidate (version=v3)"),
+        (Command::Abort("x".to_owned()), "stable version (version=v1)"),
+        (Command::Undo("x".to_owned()), "stable version (version=v1)"),
+    ] {
+        let before = status.clone();
+        let refused = says(&mut status, &nobody, what.clone(), false).unwrap_err();
+        assert!(refused.contains(why) && refused.contains("--force"), "{refused}");
+        assert_eq!(status, before);
+        assert!(says(&mut status.clone(), &nobody, what, true).is_ok());
+    }
+    let frozen = Release { freezes: vec![(0, 7 * 24 * 60 - 1)], ..spec.clone() };
+    let refused =
+        command(&frozen, &mut status, &world.evidence, Said::new("ann", promote.clone()), world.now).unwrap_err();
+    assert!(refused.contains("until Sun 23:59 UTC"), "{refused}");
+    assert!(
+        command(
+            &frozen,
+            &mut status.clone(),
+            &world.evidence,
+            Said { force: true, ..Said::new("ann", promote) },
+            world.now
+        )
+        .is_ok()
+    );
+    let events =
+        says(&mut status, &world.evidence, Command::Promote { all: false, why: "seen it".to_owned() }, false).unwrap();
+    assert_eq!(events[0].reason, "ann promotes it: seen it");
+}
+
+/// C5: which responses count is the release's to say, and a candidate that only answers otherwise is seen.
+#[test]
+fn responses_that_count_as_failures_are_chosen_and_another_mix_is_said() {
+    use serin_model::{Bake, Failing, OnMix};
+    let mut arm = Arm {
+        requests: 100,
+        failed: 3,
+        answers: [(404, 40), (429, 10), (503, 3), (1014, 5), (0, 2)].into(),
+        ..Arm::default()
+    };
+    for (list, failed) in [
+        (vec![Failing::Class(5, Vec::new())], 3),
+        (vec![Failing::Class(5, Vec::new()), Failing::Status(429)], 13),
+        (vec![Failing::Class(4, vec![404])], 10),
+        (vec![Failing::Class(4, vec![404, 429])], 0),
+        (vec![Failing::Grpc(14), Failing::NoResponse], 7),
+    ] {
+        arm.count_failures(&Some(list));
+        assert_eq!(arm.failed, failed);
+    }
+    for (on_mix, ends) in [(OnMix::Warn, None), (OnMix::Ignore, None), (OnMix::Rollback, Some(Phase::RolledBack))] {
+        let mut spec = spec(&[20.0]);
+        spec.steps[0].bake = Bake { min: Duration::from_secs(40), max: Duration::from_secs(60) };
+        spec.analysis.on_mix = on_mix;
+        let (mut status, mut world) = (Status::default(), World::new(12));
+        for _ in 0..60 {
+            world.tick(&spec, &mut status);
+            // All of the candidate's are 404, as those of a service without its routes are.
+            let missing = world.evidence.candidate.requests;
+            world.evidence.candidate.answers.insert(404, missing);
+            world.evidence.stable.answers.insert(404, world.evidence.stable.requests / 100);
+        }
+        let said =
+            status.notes.iter().any(|note| note.starts_with("different mix of status classes") && note.contains("4xx"));
+        assert_eq!(
+            (said, status.phase == Phase::RolledBack),
+            (on_mix != OnMix::Ignore, ends.is_some()),
+            "{on_mix:?} {status:?}"
+        );
+        let events = status.history.iter().filter(|e| e.reason.starts_with("different mix")).count();
+        assert!(on_mix != OnMix::Warn || events == 1, "it is said once, not at every look: {events}");
+    }
+}
+
+/// C8: with a stable version that fails itself nothing can be compared, which is said, and holds.
+#[test]
+fn a_stable_version_that_fails_itself_holds_the_release() {
+    let (spec, mut status, mut world) = (spec(&[20.0]), Status::default(), World::new(13));
+    world.failing = [1.0, 0.0];
+    world.run(&spec, &mut status, 300);
+    assert!(status.held && status.phase == Phase::Baking, "{status:?}");
+    assert!(status.reason.contains("the stable version itself fails"), "{}", status.reason);
+}
+
+/// D1: every sentence has numbers that people count, on both sides.
+#[test]
+fn sentences_have_numbers_for_people() {
+    use crate::verdict::count;
+    assert_eq!(
+        [0.4, 999.0, 1_202_604.28, 129_441_451.0, 1e12].map(count),
+        ["0", "999", "1,202,604", "129,441,451", "more than a billion"]
+    );
+    let (spec, mut status, mut world) = (spec(&[20.0]), Status::default(), World::new(14));
+    world.failing = [0.0001, 0.5];
+    world.run(&spec, &mut status, 200);
+    assert_eq!(status.phase, Phase::RolledBack);
+    let reason = &status.reason;
+    assert!(reason.starts_with("the candidate is worse: ") && reason.contains(" of its requests failed, "), "{reason}");
+    assert!(reason.contains(" of the stable version's") && !reason.contains("times the"), "{reason}");
 }

@@ -543,7 +543,7 @@ fn percentage(object: &cursor::Object<'_>, cursor: &Cursor<'_>) -> Option<Share>
     share
 }
 
-const GRPC_STATUS: [&str; 17] = [
+pub(crate) const GRPC_STATUS: [&str; 17] = [
     "OK",
     "CANCELLED",
     "UNKNOWN",

@@ -11,10 +11,17 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
-use serin_delivery::{Command, Phase, Status};
+use serin_delivery::{Command, Phase, Said, Status};
 use serin_model::{Labels, ObjectName, Release, Share, Step};
 
-use super::{Entry, Releases, page};
+use super::{Entry, Refusal, Releases, page};
+use crate::loads::Loads;
+
+/// Characters of a comment at most: it is kept in the state, the log and every answer.
+const COMMENT: usize = 500;
+
+/// Bytes of a request's body at most.
+pub(crate) const BODY: usize = 16 * 1024;
 
 /// What somebody may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,19 +89,23 @@ impl IntoResponse for Failure {
 struct Api {
     releases: Arc<Releases>,
     tokens: Arc<Tokens>,
+    loads: Arc<Loads>,
 }
 
 /// The paths of the API.
-pub(crate) fn routes(releases: Arc<Releases>, tokens: Tokens) -> Router {
+pub(crate) fn routes(releases: Arc<Releases>, tokens: Tokens, loads: Arc<Loads>) -> Router {
     Router::new()
         .route("/api/v1/releases", get(list))
         .route("/api/v1/releases/{namespace}/{name}", get(one))
         .route("/api/v1/releases/{namespace}/{name}/{action}", post(act))
         .route("/api/v1/events", get(events))
         .route("/api/v1/audit", get(audit))
-        .route("/releases", get(|| async { axum::response::Html(page::PAGE) }))
+        .route(
+            "/releases",
+            get(|| async { ([(header::CONTENT_SECURITY_POLICY, page::POLICY)], axum::response::Html(page::PAGE)) }),
+        )
         .route("/metrics", get(metrics))
-        .with_state(Api { releases, tokens: Arc::new(tokens) })
+        .with_state(Api { releases, tokens: Arc::new(tokens), loads })
 }
 
 /// A release as its document, with its whole status, and its plan as it is understood: weights in per cent, times in seconds.
@@ -123,6 +134,8 @@ pub(crate) fn document(entry: &Entry) -> Value {
             "steps": steps.iter().map(step).collect::<Vec<_>>(),
         },
         "status": entry.status,
+        "instances": {"stable": entry.known.stable_ready, "candidate": entry.known.candidate_ready},
+        "now": super::now(),
     })
 }
 
@@ -155,6 +168,10 @@ async fn act(
     let body: Value = serde_json::from_str(if body.is_empty() { "{}" } else { &body })
         .map_err(|e| Failure(StatusCode::BAD_REQUEST, format!("the body is no JSON: {e}")))?;
     let text = body["comment"].as_str().unwrap_or_default().to_owned();
+    if text.chars().count() > COMMENT {
+        let why = format!("a comment has at most {COMMENT} characters");
+        return Err(Failure(StatusCode::BAD_REQUEST, why));
+    }
     let name = ObjectName { namespace, name };
     let says = match action.as_str() {
         "start" => Command::Start,
@@ -167,8 +184,9 @@ async fn act(
         "promote" => {
             let all = body["full"] == json!(true);
             promotes(&api, &name, all, role)?;
-            Command::Promote { all }
+            Command::Promote { all, why: text }
         }
+        "retry" => Command::Retry(text),
         "abort" => Command::Abort(text),
         "undo" => Command::Undo(text),
         other => return Err(Failure(StatusCode::NOT_FOUND, format!("'{other}' is no action"))),
@@ -176,7 +194,14 @@ async fn act(
     if api.releases.each(Some(&name)).is_empty() {
         return Err(Failure(StatusCode::NOT_FOUND, format!("there is no release {name}")));
     }
-    let status: Status = api.releases.command(&name, &who, says).map_err(|e| Failure(StatusCode::CONFLICT, e))?;
+    let said = Said { who, command: says, force: body["force"] == json!(true) };
+    let status: Status = api.releases.command(&name, said).map_err(|refusal| match refusal {
+        Refusal::Senseless(why) => Failure(StatusCode::CONFLICT, why),
+        Refusal::NotKept(why) => Failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{action} is done, but it is not confirmed: {why}; a pilot that begins anew would not know it"),
+        ),
+    })?;
     Ok(Json(json!({"status": status})))
 }
 
@@ -228,7 +253,7 @@ async fn events(
 }
 
 async fn metrics(State(api): State<Api>) -> Response {
-    let text = page::metrics(&api.releases.each(None), &api.releases.ends());
+    let text = page::metrics(&api.releases.each(None), &api.releases.ends(), api.loads.refused());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=UTF-8")], text).into_response()
 }
 
@@ -243,6 +268,13 @@ async fn audit(
     // A long log takes its time.
     let audited = tokio::task::spawn_blocking(move || releases.audited(last)).await;
     Ok(Json(match audited.unwrap_or_else(|e| Err(e.to_string())) {
+        Ok(log) if log.missing > 0 => json!({
+            "whole": false,
+            "reason": format!("{} entries are missing, because they could not be written", log.missing),
+            "entries": log.entries,
+            "hash": log.hash,
+            "last": log.last,
+        }),
         Ok(log) => json!({"whole": true, "entries": log.entries, "hash": log.hash, "last": log.last}),
         Err(why) => json!({"whole": false, "reason": why}),
     }))

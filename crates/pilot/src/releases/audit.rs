@@ -18,18 +18,30 @@ pub(super) struct Audit {
     count: u64,
     /// Bytes of the file that are whole lines.
     length: u64,
+    /// Entries that could not be written, and why the first could not.
+    missing: Option<(u64, String)>,
 }
 
 /// Where a line's hash stands, at its end: it is that of the line without it.
 const HASH: &str = ",\"hash\":\"";
+
+/// Characters of what is said in one entry at most.
+const WORDS: usize = 1000;
 
 /// What the first line points to.
 const BEGINNING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 impl Audit {
     pub(super) fn open(path: Option<PathBuf>) -> anyhow::Result<Self> {
-        let mut audit =
-            Self { path: path.clone(), file: None, lines: Vec::new(), last: BEGINNING.to_owned(), count: 0, length: 0 };
+        let mut audit = Self {
+            path: path.clone(),
+            file: None,
+            lines: Vec::new(),
+            last: BEGINNING.to_owned(),
+            count: 0,
+            length: 0,
+            missing: None,
+        };
         let Some(path) = path else { return Ok(audit) };
         let bytes = match std::fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -53,13 +65,42 @@ impl Audit {
         Ok(audit)
     }
 
-    /// Adds a line.
+    /// Adds a line. One that cannot be written leaves a gap, which the next that can marks.
     pub(super) fn write(&mut self, (at, who): (u64, &str), release: &ObjectName, what: &str, value: &Value) {
+        if let Some((lost, why)) = self.missing.clone() {
+            let text = format!("{lost} entries are missing here: {why}");
+            if self.add((at, "serin"), "-", &text, &json!({"missing": lost})).is_ok() {
+                self.missing = None;
+            }
+        }
+        let what: String = what.chars().take(WORDS).collect();
+        let added = match &self.missing {
+            Some((_, why)) => Err(why.clone()),
+            None => self.add((at, who), &release.to_string(), &what, value),
+        };
+        if let Err(why) = added {
+            let (lost, first) = self.missing.take().unwrap_or((0, why));
+            if lost == 0 {
+                tracing::error!("cannot write the audit log: {first}; it lacks: {release} {who}: {what}");
+            }
+            self.missing = Some((lost + 1, first));
+        }
+    }
+
+    /// Whether all entries are in the log; the error says how many are not, and why.
+    pub(super) fn is_kept(&self) -> Result<(), String> {
+        match &self.missing {
+            None => Ok(()),
+            Some((lost, why)) => Err(format!("{lost} entries of the audit log cannot be written: {why}")),
+        }
+    }
+
+    fn add(&mut self, (at, who): (u64, &str), release: &str, what: &str, value: &Value) -> Result<(), String> {
         let line = json!({
             "number": self.count + 1,
             "at": at,
             "who": who,
-            "release": release.to_string(),
+            "release": release,
             "what": what,
             "details": value,
             "before": self.last,
@@ -72,8 +113,7 @@ impl Audit {
                 if let Err(error) = file.write_all(text.as_bytes()) {
                     // What follows must not stand behind half a line.
                     let cut = file.set_len(self.length);
-                    tracing::error!("cannot write the audit log: {error} ({cut:?}); it lacks: {text}");
-                    return;
+                    return Err(cut.err().map_or_else(|| error.to_string(), |cut| format!("{error}; {cut}")));
                 }
                 self.length += text.len() as u64;
             }
@@ -81,6 +121,12 @@ impl Audit {
         }
         self.last = hash;
         self.count += 1;
+        Ok(())
+    }
+
+    /// Entries that are missing and not marked yet.
+    pub(super) fn lost(&self) -> u64 {
+        self.missing.as_ref().map_or(0, |(lost, _)| *lost)
     }
 
     /// The log as it is now, to be read without holding anybody up.
@@ -109,6 +155,8 @@ pub(crate) struct Whole {
     pub(crate) hash: String,
     /// The last ones.
     pub(crate) last: Vec<Value>,
+    /// Entries that are missing in it, because they could not be written.
+    pub(crate) missing: u64,
 }
 
 impl Log {
@@ -127,7 +175,7 @@ impl Log {
 
 /// Follows a chain from its beginning.
 fn verify(text: &str, wanted: usize) -> Result<Whole, String> {
-    let mut whole = Whole { entries: 0, hash: BEGINNING.to_owned(), last: Vec::new() };
+    let mut whole = Whole { entries: 0, hash: BEGINNING.to_owned(), last: Vec::new(), missing: 0 };
     let lines = text.lines().count();
     for line in text.lines() {
         whole.entries += 1;
@@ -145,6 +193,7 @@ fn verify(text: &str, wanted: usize) -> Result<Whole, String> {
             return Err(format!("line {count} was changed"));
         }
         whole.hash = own;
+        whole.missing += value["details"]["missing"].as_u64().unwrap_or(0);
         if lines - (count as usize) < wanted {
             whole.last.push(value);
         }

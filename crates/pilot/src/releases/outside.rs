@@ -10,7 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
-use serin_delivery::{Action, Command, Event, EventKind};
+use serin_delivery::{Action, Command, Event, EventKind, Said};
 use serin_model::{Alert, AlertForm, Hook, HookCall, Query, Release};
 
 use super::{Due, Releases};
@@ -51,7 +51,7 @@ impl Outside {
                 tokio::spawn(async move {
                     let result = outside.hook(&hook, &release, at.step).await;
                     let says = Command::Hooked { hook: at, result };
-                    let _ = releases.command(&release.name, "hook", says);
+                    let _ = releases.command(&release.name, Said::new("hook", says));
                     outside.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
                 });
             }

@@ -10,11 +10,15 @@ use super::{Ends, Entry, now};
 /// The page; it asks the API every second and draws what it says. It loads nothing from elsewhere.
 pub(super) const PAGE: &str = include_str!("page.html");
 
+/// What the page may load: itself.
+pub(super) const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
+    frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
 /// Lines of a family: labels and a value.
 type Lines = Vec<(String, f64)>;
 
 /// Releases in Prometheus's text format.
-pub(super) fn metrics(entries: &[Entry], ends: &Ends) -> String {
+pub(super) fn metrics(entries: &[Entry], ends: &Ends, refused: u64) -> String {
     let each = |value: &dyn Fn(&Entry) -> f64| -> Lines { entries.iter().map(|e| (labels(e), value(e))).collect() };
     let phases = entries.iter().map(|e| (format!("{},phase=\"{}\"", labels(e), word(&e.status.phase)), 1.0));
     let weights = entries.iter().flat_map(|e| {
@@ -55,6 +59,9 @@ pub(super) fn metrics(entries: &[Entry], ends: &Ends) -> String {
             let _ = writeln!(out, "serin_release_{name}{{{labels}}} {value}");
         }
     }
+    let name = "serin_pilot_load_reports_refused_total";
+    let help = "Load reports that name a proxy which does not take its configuration over the same connection.";
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {refused}");
     out
 }
 

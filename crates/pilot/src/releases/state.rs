@@ -10,8 +10,36 @@ use serde_json::{Map, Value};
 use serin_delivery::{Phase, Status};
 use serin_model::ObjectName;
 
+/// Keeps a state file for one pilot, as long as it is held.
+#[derive(Debug)]
+pub(crate) struct StateLock {
+    _file: std::fs::File,
+}
+
+impl StateLock {
+    /// Takes it, unless another pilot has it.
+    pub(crate) fn take(path: &Path) -> anyhow::Result<Self> {
+        let place = path.with_extension("lock");
+        let open = std::fs::File::options().create(true).truncate(false).write(true).open(&place);
+        let file = open.with_context(|| format!("cannot open {}", place.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
+                "another pilot keeps its releases in {}: end it, or say another file with --state",
+                path.display()
+            ),
+            Err(std::fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", place.display()))
+            }
+        }
+    }
+}
+
 /// The file.
 pub(super) struct StateFile {
+    _lock: StateLock,
+    /// A descriptor that is given back while the file is written, so that there is one when all others are taken.
+    reserve: Option<std::fs::File>,
     path: PathBuf,
     written: String,
     /// Phases that are safely on the disk.
@@ -25,7 +53,7 @@ const TOUCH: Duration = Duration::from_secs(2);
 
 impl StateFile {
     /// Reads what is there, and how long ago somebody looked after it last.
-    pub(super) fn open(path: &Path) -> anyhow::Result<(Self, BTreeMap<ObjectName, Status>, Duration)> {
+    pub(super) fn open(path: &Path, lock: StateLock) -> anyhow::Result<(Self, BTreeMap<ObjectName, Status>, Duration)> {
         let mut found = BTreeMap::new();
         let mut away = Duration::ZERO;
         if path.exists() {
@@ -40,8 +68,14 @@ impl StateFile {
                 found.insert(ObjectName { namespace: namespace.to_owned(), name: name.to_owned() }, status);
             }
         }
-        let file =
-            Self { path: path.to_path_buf(), written: String::new(), synced: Vec::new(), touched: Instant::now() };
+        let file = Self {
+            _lock: lock,
+            reserve: reserve(),
+            path: path.to_path_buf(),
+            written: String::new(),
+            synced: Vec::new(),
+            touched: Instant::now(),
+        };
         Ok((file, found, away))
     }
 
@@ -62,6 +96,16 @@ impl StateFile {
             return Ok(());
         }
         self.touched = Instant::now();
+        self.reserve = None;
+        let written = self.write(&text, &phases);
+        self.reserve = reserve();
+        written?;
+        self.synced = phases;
+        self.written = text;
+        Ok(())
+    }
+
+    fn write(&self, text: &str, phases: &[(Phase, usize)]) -> anyhow::Result<()> {
         let beside = self.path.with_extension("new");
         let mut file = std::fs::File::create(&beside)?;
         file.write_all(text.as_bytes())?;
@@ -72,8 +116,10 @@ impl StateFile {
             let folder = self.path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
             std::fs::File::open(folder)?.sync_all()?;
         }
-        self.synced = phases;
-        self.written = text;
         Ok(())
     }
+}
+
+fn reserve() -> Option<std::fs::File> {
+    std::fs::File::open("/dev/null").ok()
 }

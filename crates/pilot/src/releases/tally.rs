@@ -16,6 +16,13 @@ const GONE: Duration = Duration::from_secs(60);
 /// Instances of a release that are told apart at most.
 const INSTANCES: usize = 1000;
 
+/// The workload whose proxy reports.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) namespace: String,
+    pub(super) labels: Labels,
+}
+
 /// All that was reported of releases since this pilot began.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -30,6 +37,8 @@ struct Totals {
     baseline: Arm,
     candidate: Arm,
     instances: BTreeMap<String, Arm>,
+    /// Requests of the candidate's instances that failed, by the release whose candidate they went to.
+    failed_calls: BTreeMap<ObjectName, u64>,
 }
 
 impl Tally {
@@ -84,11 +93,50 @@ impl Tally {
         }
     }
 
+    /// Remembers which failures of a release's candidate are those of another release's candidate, which it calls.
+    pub(super) fn trace(
+        &mut self,
+        spec: &Release,
+        others: &[&Release],
+        news: &News,
+        (mesh, callers): (&MeshSnapshot, &HashMap<String, Caller>),
+    ) {
+        let Some(service) = mesh.service(&spec.host) else { return };
+        let is_ours = |caller: &Caller| {
+            caller.namespace == service.namespace
+                && selects(&spec.candidate, &caller.labels)
+                && service.selector.as_ref().is_none_or(|s| selects(s, &caller.labels))
+        };
+        let Self { known, totals } = self;
+        let totals = totals.entry(spec.name.clone()).or_default();
+        for (way, arm) in news.requests.iter().filter(|(_, arm)| arm.failed > 0) {
+            if !callers.get(&way.node).is_some_and(is_ours) {
+                continue;
+            }
+            let Some((subset, host)) = outbound(&way.cluster) else { continue };
+            for other in others.iter().filter(|o| o.host.as_str() == host && o.name != spec.name) {
+                let labels = way.endpoint.and_then(|address| known.get(&address)).map(|(labels, _)| labels.clone());
+                let labels = labels.or_else(|| labels_of(mesh, other, subset));
+                if labels.is_some_and(|labels| selects(&other.candidate, &labels)) {
+                    *totals.failed_calls.entry(other.name.clone()).or_default() += arm.failed;
+                }
+            }
+        }
+    }
+
     /// What is known of a release now.
     pub(super) fn evidence(&self, spec: &Release, mesh: &MeshSnapshot, fleet: &Fleet) -> Evidence {
-        let Totals { stable, baseline, candidate, instances } =
+        let Totals { stable, baseline, candidate, instances, failed_calls } =
             self.totals.get(&spec.name).cloned().unwrap_or_default();
+        let counted = |mut arm: Arm| {
+            arm.count_failures(&spec.analysis.failures);
+            arm
+        };
+        let (stable, baseline, candidate) = (counted(stable), counted(baseline), counted(candidate));
+        let instances = instances.into_iter().map(|(address, arm)| (address, counted(arm))).collect();
         Evidence {
+            failed_calls: failed_calls.into_iter().map(|(name, count)| (name.to_string(), count)).collect(),
+            kept: kept_subsets(mesh, spec),
             stable,
             baseline,
             candidate,
@@ -97,10 +145,25 @@ impl Tally {
             stable_ready: ready(mesh, spec, &spec.stable),
             candidate_ready: ready(mesh, spec, &spec.candidate),
             baseline_ready: spec.baseline.as_ref().map_or(0, |labels| ready(mesh, spec, labels)),
-            contested: false,
-            readings: BTreeMap::new(),
+            ..Evidence::default()
         }
     }
+}
+
+/// Subsets of rules that are the stable version's and of which the candidate has no ready instance.
+fn kept_subsets(mesh: &MeshSnapshot, spec: &Release) -> Vec<String> {
+    let Some(overlay) = mesh.overlay(&spec.host) else { return Vec::new() };
+    let mut kept = Vec::new();
+    let rules = mesh.destination_rules().filter(|r| r.host.covers(&spec.host));
+    for subset in rules.flat_map(|r| &r.subsets) {
+        let Some(labels) = overlay.in_version(&subset.labels, &spec.candidate) else { continue };
+        let narrower = labels != spec.candidate;
+        let has = mesh.instances(&spec.host).iter().any(|e| e.ready && selects(&labels, &e.labels));
+        if narrower && !has && !kept.contains(&subset.name) {
+            kept.push(subset.name.clone());
+        }
+    }
+    kept
 }
 
 impl Totals {

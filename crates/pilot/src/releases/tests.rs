@@ -46,7 +46,7 @@ struct Bench {
 impl Bench {
     fn new(documents: &str, state: Option<&Path>) -> Self {
         let bench = Self {
-            releases: Releases::open(state).unwrap(),
+            releases: Releases::open(state.map(|path| (path, StateLock::take(path).unwrap()))).unwrap(),
             mesh: mesh(documents),
             fleet: Fleet::default(),
             loads: Loads::default(),
@@ -93,7 +93,7 @@ fn a_train_goes_in_order_and_back_together() {
     );
     bench.until("first", Phase::Promoted);
     bench.until("second", Phase::AwaitingApproval);
-    bench.releases.command(&object("second"), "ann", Command::Abort("no".to_owned())).unwrap();
+    bench.releases.command(&object("second"), Said::new("ann", Command::Abort("no".to_owned()))).unwrap();
     bench.until("second", Phase::RolledBack);
     bench.until("first", Phase::RolledBack);
     assert!(bench.entry("first").status.reason.contains("same train"), "{}", bench.entry("first").status.reason);
@@ -138,14 +138,19 @@ fn the_next_in_the_queue_begins_where_the_traffic_is() {
         (overlays.values().next().unwrap(), |v: &str| Labels::from([("version".to_owned(), v.to_owned())]));
     assert_eq!((b.release.name.as_str(), &b.stable, &b.former), ("b", &version("v2"), &vec![version("v1")]));
     let says = Command::Undo(String::new());
-    assert!(bench.releases.command(&object("a"), "ann", says.clone()).unwrap_err().contains("default/b"));
+    assert!(
+        bench
+            .releases
+            .command(&object("a"), Said::new("ann", says.clone()))
+            .is_err_and(|e| format!("{e:?}").contains("default/b"))
+    );
     // What went back left the traffic where the first one brought it: that can be undone, once.
-    bench.releases.command(&object("b"), "ann", Command::Abort(String::new())).unwrap();
+    bench.releases.command(&object("b"), Said::new("ann", Command::Abort(String::new()))).unwrap();
     bench.until("b", Phase::RolledBack);
     assert_eq!(bench.releases.overlays().values().next().unwrap().stable, version("v2"));
-    bench.releases.command(&object("a"), "ann", says.clone()).unwrap();
+    bench.releases.command(&object("a"), Said::new("ann", says.clone())).unwrap();
     bench.until("a", Phase::RolledBack);
-    assert!(bench.releases.command(&object("b"), "ann", says).is_err());
+    assert!(bench.releases.command(&object("b"), Said::new("ann", says)).is_err());
     let overlays = bench.releases.overlays();
     let overlay = overlays.values().next().unwrap();
     assert_eq!((overlay.release.name.as_str(), &overlay.stable, overlay.weight.percent()), ("a", &version("v1"), 0.0));
@@ -162,7 +167,7 @@ fn a_train_that_has_arrived_is_not_called_back() {
     let later = next(&first).replace("bake: 0s}", "bake: 0s, approval: {}}");
     bench.releases.sync(&mesh(&(later + &second)), true);
     bench.until("first", Phase::AwaitingApproval);
-    bench.releases.command(&object("first"), "ann", Command::Abort(String::new())).unwrap();
+    bench.releases.command(&object("first"), Said::new("ann", Command::Abort(String::new()))).unwrap();
     bench.until("first", Phase::RolledBack);
     assert_eq!(bench.phase("second"), Phase::Promoted);
 }
@@ -178,13 +183,22 @@ fn the_state_outlives_the_pilot_and_a_release_without_document_is_over() {
     drop(bench);
     let bench = Bench::new(&documents, Some(&state));
     assert_eq!(bench.entry("a").status, before);
-    bench.releases.command(&object("a"), "ann", Command::Approve("yes".to_owned())).unwrap();
+    bench.releases.command(&object("a"), Said::new("ann", Command::Approve("yes".to_owned()))).unwrap();
     bench.until("a", Phase::Promoted);
     assert_eq!(bench.releases.overlays().len(), 1);
+    // Its document is gone: for a moment the traffic stays, and it goes on when the document is there again.
     bench.releases.sync(&mesh(""), true);
+    bench.releases.look(&bench.mesh, &bench.fleet, &bench.loads);
+    assert_eq!((bench.releases.overlays().len(), bench.entry("a").status.paused.as_deref()), (1, Some(GONE)));
+    bench.releases.sync(&bench.mesh, true);
+    assert_eq!((bench.phase("a"), bench.entry("a").status.paused), (Phase::Promoted, None));
+    bench.releases.sync(&mesh(""), true);
+    bench.releases.lock().holds = Duration::ZERO;
+    bench.releases.look(&bench.mesh, &bench.fleet, &bench.loads);
     assert!(bench.releases.overlays().is_empty() && bench.releases.each(None).is_empty());
     let entries = bench.releases.audited(0).unwrap().entries;
     assert!(entries > 5, "{entries}");
+    drop(bench);
     std::fs::write(&state, "not json").unwrap();
-    assert!(Releases::open(Some(&state)).is_err());
+    assert!(Releases::open(Some((&state, StateLock::take(&state).unwrap()))).is_err());
 }

@@ -19,6 +19,7 @@ use super::ConnectionContext;
 use super::request::Asked as Normalised;
 use super::trace::{self, Traced};
 use crate::metric;
+use crate::runtime::answer_key;
 use crate::spans;
 use crate::worker::{LocalCluster, View, Worker};
 
@@ -265,7 +266,9 @@ impl Record {
             || is_server_error(self.grpc_status.map(u32::from))
             || matches!(self.flag, "UC" | "UT");
         if let Some(local) = cluster.hosts.get(*first) {
-            local.host.first_attempt(self.context.worker.id, took, failed);
+            // What the first of several tries was answered is not known here, only that it was not good enough.
+            let answer = if *again { Some(0) } else { answer_key(self.status, self.grpc_status.map(u32::from)) };
+            local.host.first_attempt(self.context.worker.id, took, (answer, failed));
         }
     }
 

@@ -125,7 +125,7 @@ impl Shadow<'_> {
             Some(false)
         });
         if let (Some(began), Some(good)) = (began, good) {
-            local.host.first_attempt(self.worker.id, began.elapsed(), !good);
+            local.host.first_attempt(self.worker.id, began.elapsed(), ((!good).then_some(0), !good));
         }
     }
 

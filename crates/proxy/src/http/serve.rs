@@ -85,14 +85,7 @@ pub(crate) async fn serve(
                 spared(&view, drawn.as_ref(), &mut record);
                 Err(stop)
             }
-            (Ok(()), None) if matches!(found, Found::Insecure) => {
-                record.count(metric::http::RQ_DIRECT_RESPONSE);
-                Err(Some(to_https(head)))
-            }
-            (Ok(()), None) => {
-                record.count(metric::http::NO_ROUTE);
-                Err(Some(LocalReply::empty(404, "NR")))
-            }
+            (Ok(()), None) => Err(Some(unrouted(&found, head, &record))),
             (Ok(()), Some((place, drawn))) => {
                 let stages = Stages { context, view: &view, place, http, asked: &asked, framing };
                 stages.run(drawn, head, &mut body, &mut record).await.map(|forwarded| (stages, forwarded))
@@ -160,6 +153,16 @@ fn find<'a>(table: &'a RouteTable, head: &RequestHead, internal: bool, random: u
         Some(route) => Found::Route(Place { host, route }),
         None => Found::Nothing,
     }
+}
+
+/// What a request without a route is answered.
+fn unrouted(found: &Found<'_>, head: &RequestHead, record: &Record) -> LocalReply {
+    if matches!(found, Found::Insecure) {
+        record.count(metric::http::RQ_DIRECT_RESPONSE);
+        return to_https(head);
+    }
+    record.count(metric::http::NO_ROUTE);
+    LocalReply::empty(404, "NR")
 }
 
 /// The redirect of a virtual host that takes no plain text: authority and target stay as they are (Envoy:

@@ -3,6 +3,8 @@
 //! Reconnects wait 100 ms, doubling to 2 s, each with jitter, and start over after a stream that answered. A peer that
 //! stays silent is found out by HTTP/2 pings. While nothing answers, what was received before stays in force.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -26,6 +28,8 @@ pub struct Config {
     pub node: Vec<u8>,
     /// Which variant to speak.
     pub mode: Mode,
+    /// Where the connection is found by those who share it.
+    pub connections: Connections,
 }
 
 /// What becomes of configuration.
@@ -54,7 +58,9 @@ pub async fn run<H: Handler>(config: Config, mut handler: H) {
     let mut wait = FIRST_WAIT;
     for attempt in 0usize.. {
         let Some(server) = config.servers.get(attempt % config.servers.len().max(1)) else { return };
-        let outcome = connect_and_serve(server, &node, config.mode, &mut session, &mut handler).await;
+        let to = Server { name: server, node: &node, mode: config.mode, connections: &config.connections };
+        let outcome = connect_and_serve(&to, &mut session, &mut handler).await;
+        config.connections.set(server, None);
         let (answered, reason) = match outcome {
             Ok(answered) => (answered, "the stream ended".to_owned()),
             Err(Failure { answered, reason }) => (answered, reason),
@@ -80,6 +86,43 @@ pub(crate) fn jitter(wait: Duration) -> Duration {
     wait / 2 + wait.mul_f64(f64::from(nanos % 1000) / 2000.0)
 }
 
+/// Connections to servers, shared by everything that one node asks of them: a server believes load reports that come over the
+/// connection by which the node takes its configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Connections {
+    /// The servers that configuration is taken from.
+    servers: Vec<String>,
+    open: Arc<Mutex<HashMap<String, Channel>>>,
+}
+
+impl Connections {
+    /// Connections to the servers that configuration is taken from.
+    #[must_use]
+    pub fn to(servers: &[String]) -> Self {
+        Self { servers: servers.to_vec(), open: Arc::default() }
+    }
+
+    /// A connection to a server: the one that configuration comes by, or a new one to a server that gives none.
+    pub(crate) async fn get(&self, server: &str) -> Result<Channel, String> {
+        if !self.servers.iter().any(|s| s == server) {
+            return connect(server).await;
+        }
+        let open = self.lock().get(server).cloned();
+        open.ok_or_else(|| "no configuration is taken from it now".to_owned())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Channel>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, server: &str, channel: Option<&Channel>) {
+        match channel {
+            Some(channel) => self.lock().insert(server.to_owned(), channel.clone()),
+            None => self.lock().remove(server),
+        };
+    }
+}
+
 pub(crate) async fn connect(server: &str) -> Result<Channel, String> {
     Endpoint::from_shared(format!("http://{server}"))
         .map_err(|e| format!("'{server}' is no HOST:PORT: {e}"))?
@@ -97,15 +140,23 @@ pub(crate) async fn connect(server: &str) -> Result<Channel, String> {
         })
 }
 
-async fn connect_and_serve<H: Handler>(
-    server: &str,
-    node: &core::Node,
+/// A server, and how to speak to it.
+struct Server<'a> {
+    name: &'a str,
+    node: &'a core::Node,
     mode: Mode,
+    connections: &'a Connections,
+}
+
+async fn connect_and_serve<H: Handler>(
+    to: &Server<'_>,
     session: &mut Session,
     handler: &mut H,
 ) -> Result<bool, Failure> {
+    let Server { name: server, node, mode, connections } = *to;
     let early = |reason| Failure { answered: false, reason };
     let channel = connect(server).await.map_err(early)?;
+    connections.set(server, Some(&channel));
     let client = Client::new(channel).max_decoding_message_size(256 << 20);
     session.on_connect();
     let link = Link { server, node, session, handler };

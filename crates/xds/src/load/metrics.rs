@@ -1,6 +1,7 @@
 //! Envoy's metrics service: how long requests took, of proxies whose load reports do not say it.
 //!
-//! Of everything that Envoy sends only `cluster.NAME.upstream_rq_time` is looked at: cumulative buckets since the proxy began.
+//! Of everything that Envoy sends only `cluster.NAME.upstream_rq_time` is looked at, and the counters of statuses
+//! (`cluster.NAME.upstream_rq_404`), but of 2xx: all are cumulative since the proxy began.
 
 use std::sync::Arc;
 
@@ -19,12 +20,14 @@ pub struct Times {
     pub cluster: String,
     /// Upper bounds in milliseconds, with the requests that took at most that long.
     pub buckets: Vec<(f64, u64)>,
+    /// Statuses, with the requests that were answered so; beside it there are no buckets.
+    pub answers: Vec<(u16, u64)>,
 }
 
 /// What becomes of times.
 pub trait Clocked: Send + Sync + 'static {
-    /// Takes what a proxy sends in.
-    fn times(&self, node: &Node, times: Vec<Times>);
+    /// Takes what a proxy sends in; `peer` is where it came from.
+    fn times(&self, node: &Node, peer: &str, times: Vec<Times>);
 }
 
 /// The service; one for the whole process.
@@ -44,6 +47,7 @@ impl<C: Clocked> MetricsService for Clock<C> {
         &self,
         request: tonic::Request<Streaming<pb::StreamMetricsMessage>>,
     ) -> Result<tonic::Response<pb::StreamMetricsResponse>, Status> {
+        let peer = request.remote_addr().map_or_else(|| "unknown".to_owned(), |a| a.to_string());
         let mut messages = request.into_inner();
         let mut node = Node::default();
         while let Some(Ok(message)) = messages.next().await {
@@ -52,7 +56,7 @@ impl<C: Clocked> MetricsService for Clock<C> {
             }
             let times: Vec<Times> = message.envoy_metrics.iter().filter_map(read).collect();
             if !times.is_empty() {
-                self.0.times(&node, times);
+                self.0.times(&node, &peer, times);
             }
         }
         Ok(tonic::Response::new(pb::StreamMetricsResponse {}))
@@ -60,9 +64,14 @@ impl<C: Clocked> MetricsService for Clock<C> {
 }
 
 fn read(family: &MetricFamily) -> Option<Times> {
-    let cluster = family.name.as_deref()?.strip_prefix("cluster.")?.strip_suffix(".upstream_rq_time")?;
-    let histogram = family.metric.first()?.histogram.as_ref()?;
-    let bucket = |b: &envoy_types::pb::io::prometheus::client::Bucket| Some((b.upper_bound?, b.cumulative_count?));
-    let buckets: Vec<(f64, u64)> = histogram.bucket.iter().filter_map(bucket).collect();
-    Some(Times { cluster: cluster.to_owned(), buckets })
+    let (cluster, name) = family.name.as_deref()?.strip_prefix("cluster.")?.rsplit_once(".upstream_rq_")?;
+    let metric = family.metric.first()?;
+    if name == "time" {
+        let bucket = |b: &envoy_types::pb::io::prometheus::client::Bucket| Some((b.upper_bound?, b.cumulative_count?));
+        let buckets: Vec<(f64, u64)> = metric.histogram.as_ref()?.bucket.iter().filter_map(bucket).collect();
+        return Some(Times { cluster: cluster.to_owned(), buckets, answers: Vec::new() });
+    }
+    let status = name.parse::<u16>().ok().filter(|status| (100..600).contains(status) && status / 100 != 2)?;
+    let count = metric.counter.as_ref()?.value?;
+    Some(Times { cluster: cluster.to_owned(), buckets: Vec::new(), answers: vec![(status, count as u64)] })
 }

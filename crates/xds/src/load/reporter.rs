@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use super::{Load, Wanted, wire};
-use crate::client::{connect, jitter};
+use crate::client::{Connections, jitter};
 
 /// Where loads come from.
 pub trait Measure {
@@ -32,15 +32,16 @@ const UNKNOWN_WAIT: Duration = Duration::from_secs(30);
 /// The shortest time between two reports.
 const FASTEST: Duration = Duration::from_millis(50);
 
-/// Reports to one of several servers (`host:port`), as the node of these bytes, until the task is dropped.
-pub async fn run<M: Measure>(servers: Vec<String>, node: Vec<u8>, mut measure: M) {
+/// Reports to one of several servers (`host:port`), as the node of these bytes, until the task is dropped; to a server that configuration
+/// comes from over the same connection.
+pub async fn run<M: Measure>(servers: Vec<String>, node: Vec<u8>, connections: Connections, mut measure: M) {
     let mut node = core::Node::decode(node.as_slice()).unwrap_or_default();
     node.client_features.push(wire::ALL_CLUSTERS.to_owned());
     let mut wait = FIRST_WAIT;
     let mut last = None;
     for attempt in 0usize.. {
         let Some(server) = servers.get(attempt % servers.len().max(1)) else { return };
-        match report(server, &node, &mut measure, &mut last).await {
+        match report((server, &connections), &node, &mut measure, &mut last).await {
             Err(status) if status.code() == tonic::Code::Unimplemented => wait = UNKNOWN_WAIT,
             Err(status) => tracing::debug!("load reports to {server}: {}", status.message()),
             Ok(()) => wait = FIRST_WAIT,
@@ -52,12 +53,12 @@ pub async fn run<M: Measure>(servers: Vec<String>, node: Vec<u8>, mut measure: M
 
 /// One stream; `last` is when loads were taken last, by this stream or one before it.
 async fn report<M: Measure>(
-    server: &str,
+    (server, connections): (&str, &Connections),
     node: &core::Node,
     measure: &mut M,
     last: &mut Option<Instant>,
 ) -> Result<(), tonic::Status> {
-    let channel = connect(server).await.map_err(tonic::Status::unavailable)?;
+    let channel = connections.get(server).await.map_err(tonic::Status::unavailable)?;
     let (sender, receiver) = mpsc::channel(1);
     let hello = pb::LoadStatsRequest { node: Some(node.clone()), cluster_stats: Vec::new() };
     let gone = |_| tonic::Status::unavailable("the stream closed");

@@ -35,7 +35,12 @@ fn flaggers_canary() {
                        {type: pre-rollout, url: 'http://b/'}, {type: event, url: 'http://a/'},
                        {type: event, url: 'http://b/'}, {type: rollback, url: 'http://c/'}]}}}",
     );
-    let key = HashKey::Cookie { name: "@web".to_owned(), path: "/".to_owned(), ttl: Some(Duration::from_secs(60)) };
+    let key = HashKey::Cookie {
+        name: "@web".to_owned(),
+        path: "/".to_owned(),
+        ttl: Some(Duration::from_secs(60)),
+        attributes: Vec::new(),
+    };
     assert_eq!(release.stickiness, Some(key));
     let found = weights(&release);
     assert_eq!((found.len(), found.first(), found.last()), (500, Some(&0.1), Some(&50.0)));

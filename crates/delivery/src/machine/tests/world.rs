@@ -49,7 +49,7 @@ impl World {
         let ready = Evidence {
             stable_ready: 2,
             candidate_ready: 2,
-            applied: Applied { done: 3, of: 3, laggards: Vec::new() },
+            applied: Applied { done: 3, of: 3, ..Applied::default() },
             ..Evidence::default()
         };
         Self {
@@ -79,6 +79,7 @@ impl World {
         let share = overlay(spec, status).map_or(0.0, |o| o.weight.percent() / 100.0);
         self.requests(share, 500);
         self.now += 500;
+        self.evidence.calendar = self.now;
         let (mut events, actions) = advance(spec, status, &self.evidence, self.now);
         for action in &actions {
             let Action::Query { number } = action else { continue };
@@ -88,7 +89,7 @@ impl World {
         for action in &actions {
             let (Action::Hook(hook), Some(result)) = (*action, self.hook.clone()) else { continue };
             let says = Command::Hooked { hook, result };
-            events.extend(command(spec, status, &self.evidence, ("hook", says), self.now).unwrap());
+            events.extend(command(spec, status, &self.evidence, Said::new("hook", says), self.now).unwrap());
         }
         let (weight, weights) = (overlay(spec, status).map(|o| o.weight), status.weights);
         assert!((0.0..=100.0).contains(&weights.configured) && weights.applied <= 100.0);

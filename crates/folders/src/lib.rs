@@ -1,0 +1,182 @@
+//! Folders of documents, read so that nothing in them can hold the reader up or exhaust it.
+//!
+//! A file is opened without blocking and must be a regular one; its size is bounded before and while it is read; links are followed,
+//! but a folder that two names lead to is read once. Names that begin with a dot are left out. It deliberately does not know what
+//! stands in a file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Largest file that is read: beyond any set of rules, and small enough to parse in a moment.
+pub const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The files with documents.
+    pub files: BTreeMap<String, Found>,
+    /// Folders that cannot be read, and why: nothing is known about the files in them.
+    pub unreadable: BTreeMap<String, String>,
+}
+
+/// A file as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What stands in it, or why it cannot be read.
+    pub text: Result<String, String>,
+    /// Tells whether the file was replaced, in one step, or written over.
+    pub identity: (u64, u64),
+}
+
+/// Reads every document file in these folders.
+#[must_use]
+pub fn read(folders: &[PathBuf]) -> Contents {
+    let mut reader = Reader::default();
+    for folder in folders {
+        reader.folder(folder, 0);
+    }
+    reader.contents
+}
+
+/// Folders within folders are read down to this depth.
+const DEPTH: usize = 8;
+
+/// Files that are read at most: beyond any set of rules.
+const FILES: usize = 100_000;
+
+#[derive(Default)]
+struct Reader {
+    contents: Contents,
+    /// Folders that were read, so that links that lead back are followed once.
+    visited: BTreeSet<(u64, u64)>,
+}
+
+impl Reader {
+    fn folder(&mut self, folder: &Path, depth: usize) {
+        // Of a folder that two names lead to, the first is read.
+        match std::fs::metadata(folder) {
+            Ok(metadata) if !self.visited.insert((metadata.dev(), metadata.ino())) => return,
+            _ => {}
+        }
+        let entries = std::fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+        let mut entries = match entries {
+            Ok(entries) => entries,
+            // A folder within, of which the name was just read, may go away at any moment.
+            Err(error) if depth > 0 && error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) => {
+                self.contents.unreadable.insert(folder.display().to_string(), error.to_string());
+                return;
+            }
+        };
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            let is_document = path.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|k| e == *k));
+            if path.is_dir() {
+                if depth < DEPTH {
+                    self.folder(&path, depth + 1);
+                } else {
+                    let why = format!("it is nested more than {DEPTH} deep, and is not read");
+                    self.contents.unreadable.insert(path.display().to_string(), why);
+                }
+            } else if is_document && self.contents.files.len() < FILES {
+                self.contents.files.insert(path.display().to_string(), read_file(&path));
+            } else if is_document {
+                let why = format!("it has more than {FILES} files; the rest is not read");
+                self.contents.unreadable.insert(folder.display().to_string(), why);
+            }
+        }
+    }
+}
+
+/// Reads a regular file of bounded size, without waiting: a pipe, a device or a file that grows must not hold anybody up.
+#[must_use]
+pub fn read_file(path: &Path) -> Found {
+    let opened = open(path);
+    let identity = opened.as_ref().map_or((0, 0), |(_, identity)| *identity);
+    Found { text: opened.and_then(|(file, _)| read_bounded(file)), identity }
+}
+
+fn open(path: &Path) -> Result<(std::fs::File, (u64, u64)), String> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| e.to_string())?);
+    let metadata = file.metadata().map_err(|e| e.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is no regular file".to_owned());
+    }
+    if metadata.len() > MAX_FILE_BYTES as u64 {
+        return Err(too_large(metadata.len()));
+    }
+    Ok((file, (metadata.dev(), metadata.ino())))
+}
+
+fn read_bounded(file: std::fs::File) -> Result<String, String> {
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES as u64 + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    if text.len() > MAX_FILE_BYTES { Err(too_large(text.len() as u64)) } else { Ok(text) }
+}
+
+fn too_large(size: u64) -> String {
+    format!("the file has {size} bytes, more than {MAX_FILE_BYTES}: split it into several files")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_devices_loops_and_large_files_hold_nobody_up() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        std::fs::write(at("good.yaml"), "a: 1\n").unwrap();
+        std::fs::write(at(".hidden.yaml"), "a: 1\n").unwrap();
+        std::fs::write(at("other.txt"), "a: 1\n").unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe.yaml"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("zero.yaml")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("dangling.yaml")).unwrap();
+        std::fs::File::create(at("large.yaml")).unwrap().set_len(1 << 32).unwrap();
+        std::fs::create_dir(at("within")).unwrap();
+        std::fs::write(at("within/more.json"), "{}").unwrap();
+        for name in ["one", "two", "three", "four"] {
+            std::os::unix::fs::symlink(".", at(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("within", at("again")).unwrap();
+        let contents = read(&[root.path().to_path_buf()]);
+        let found: BTreeMap<String, Result<String, String>> = contents
+            .files
+            .into_iter()
+            .map(|(name, found)| {
+                (name.strip_prefix(&format!("{}/", root.path().display())).unwrap().to_owned(), found.text)
+            })
+            .collect();
+        let names: Vec<&str> = found.keys().map(String::as_str).collect();
+        // The folder that two names lead to is read by the first.
+        assert_eq!(names, ["again/more.json", "dangling.yaml", "good.yaml", "large.yaml", "pipe.yaml", "zero.yaml"]);
+        assert_eq!(found["good.yaml"].as_deref(), Ok("a: 1\n"));
+        assert!(found["pipe.yaml"].as_ref().is_err_and(|e| e.contains("no regular file")));
+        assert!(found["zero.yaml"].as_ref().is_err_and(|e| e.contains("no regular file")));
+        assert!(found["large.yaml"].as_ref().is_err_and(|e| e.contains("split it")));
+        assert!(contents.unreadable.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_is_put_in_place_of_another_is_told_from_one_that_is_written_over() {
+        let root = tempfile::tempdir().unwrap();
+        let (path, other) = (root.path().join("a.yaml"), root.path().join(".a"));
+        let identity = || read_file(&path).identity;
+        std::fs::write(&path, "a: 1\n").unwrap();
+        let first = identity();
+        std::fs::write(&path, "a: 2\n").unwrap();
+        assert_eq!(identity(), first);
+        std::fs::write(&other, "a: 3\n").unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert_ne!(identity(), first);
+    }
+}
