@@ -1,6 +1,7 @@
 //! The kinds of `networking.istio.io`, one file each, and what they share.
 
 pub(crate) mod destination_rule;
+pub(crate) mod fault;
 pub(crate) mod gateway;
 pub(crate) mod http_match;
 pub(crate) mod service_entry;
@@ -11,6 +12,7 @@ pub(crate) mod workload_entry;
 use serin_model::{GatewayRef, HostFilter, Hostname, Labels, ObjectName};
 
 use crate::cursor::Cursor;
+use crate::diagnostic::{Code, Severity};
 
 /// A map of strings.
 pub(crate) fn labels(cursor: &Cursor<'_>) -> Labels {
@@ -88,4 +90,14 @@ pub(crate) fn host_filter(cursor: &Cursor<'_>) -> Option<HostFilter> {
             None
         }
     }
+}
+
+/// Says that connections to a port are not carried.
+pub(crate) fn no_route(cursor: &Cursor<'_>, number: u16, host: &Hostname) {
+    cursor.report(
+        Code::NoEffectYet,
+        Severity::Warning,
+        format!("port {number} of {host} does not speak HTTP: connections to it are not carried yet, and no rule applies to them"),
+        "clients reach its instances without the proxy; a port that speaks HTTP is named http, http2 or grpc, or says appProtocol",
+    );
 }

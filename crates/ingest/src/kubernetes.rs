@@ -8,7 +8,7 @@ use serin_model::{
 
 use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
-use crate::istio::labels;
+use crate::istio::{labels, no_route};
 
 /// Reads a Service's `spec`.
 pub(crate) fn service(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
@@ -161,16 +161,6 @@ fn is_tcp(object: &Fields<'_>) -> Option<bool> {
             None
         }
     }
-}
-
-/// Says that connections to a port are not carried.
-pub(crate) fn no_route(cursor: &Cursor<'_>, number: u16, host: &Hostname) {
-    cursor.report(
-        Code::NoEffectYet,
-        Severity::Warning,
-        format!("port {number} of {host} does not speak HTTP: connections to it are not carried yet, and no rule applies to them"),
-        "clients reach its instances without the proxy; a port that speaks HTTP is named http, http2 or grpc, or says appProtocol",
-    );
 }
 
 /// Istio's choice: `appProtocol`, then the port's name up to the dash, then well-known ports, then HTTP.

@@ -9,7 +9,7 @@ use serin_model::{
 
 use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
-use crate::istio::virtual_service::GRPC_STATUS;
+use crate::istio::fault::GRPC_STATUS;
 use crate::istio::{host, http_match, labels};
 use crate::reference::Reference;
 

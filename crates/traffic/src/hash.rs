@@ -12,7 +12,7 @@ use serin_resources::route::{HashCookie, HashPolicy, HashSource};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::cookie;
-use crate::rewrite;
+use crate::substitute;
 
 /// Whose request it is.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +85,7 @@ fn header(head: &RequestHead, name: &str, rewrite: Option<(&Regex, &str)>) -> Op
     };
     values.sort_unstable();
     let substituted = |value| match rewrite {
-        Some((pattern, substitution)) => rewrite::substitute(Some(pattern), substitution, value),
+        Some((pattern, substitution)) => substitute::all(Some(pattern), substitution, value),
         None => value.into(),
     };
     // Several values are chained, in an order of their own: each one's hash is the seed of the next.

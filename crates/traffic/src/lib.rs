@@ -20,5 +20,6 @@ pub mod retry;
 pub mod rewrite;
 pub mod router;
 pub mod split;
+pub mod substitute;
 pub mod timeout;
 pub mod trace;

@@ -3,8 +3,8 @@
 use serin_http1::RequestHead;
 use serin_resources::route::{Redirect, RedirectPath};
 
-use crate::rewrite;
 use crate::router::CompiledRoute;
+use crate::substitute;
 
 /// The `location` value for a request that came by `scheme`.
 #[must_use]
@@ -33,7 +33,7 @@ pub fn location(redirect: &Redirect, route: &CompiledRoute, head: &RequestHead, 
             out.extend_from_slice(path.get(route.matched_length(path)..).unwrap_or_default());
         }
         Some(RedirectPath::Regex(regex)) => {
-            out.extend_from_slice(&rewrite::substitute(route.rewrite_pattern.as_ref(), &regex.substitution, path));
+            out.extend_from_slice(&substitute::all(route.rewrite_pattern.as_ref(), &regex.substitution, path));
         }
         None => out.extend_from_slice(path),
     }

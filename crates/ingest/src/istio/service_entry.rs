@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use serin_model::{Endpoint, Object, ObjectName, Port, Protocol, Resolution, Service, TargetPort};
 
-use super::{export_to, host, labels, workload_selector};
+use super::{export_to, host, labels, no_route, workload_selector};
 use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
-use crate::kubernetes::no_route;
 
 /// Reads a `spec`; every host becomes a service.
 pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {

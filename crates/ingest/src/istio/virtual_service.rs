@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serin_model::{
-    Abort, AbortStatus, Action, CorsPolicy, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers, Hostname,
-    HttpMatch, HttpRoute, Mirror, Object, ObjectName, PathRedirect, Redirect, RedirectPort, Respond, Retries, Rewrite,
-    Share, StringMatch, VirtualService,
+    Action, CorsPolicy, Destination, GatewayRef, HeaderOperations, Headers, Hostname, HttpMatch, HttpRoute, Mirror,
+    Object, ObjectName, PathRedirect, Redirect, RedirectPort, Respond, Retries, Rewrite, Share, StringMatch,
+    VirtualService,
 };
 
 use super::http_match::{self, refer_gateway};
-use super::{export_to, gateway_ref, host};
+use super::{export_to, fault, gateway_ref, host};
 use crate::cursor::{self, Cursor};
 use crate::diagnostic::{Code, Severity};
 use crate::reference::Reference;
@@ -137,7 +137,7 @@ fn http_route(cursor: &Cursor<'_>) -> Option<HttpRoute> {
         object.error(Code::InvalidValue, format!("{} exclude each other", set.join(" and ")), "");
     }
     let rewrite = object.get("rewrite").and_then(|c| read_rewrite(&c));
-    let fault = object.get("fault").and_then(|c| read_fault(&c));
+    let fault = object.get("fault").and_then(|c| fault::read(&c));
     let retries = object.get("retries").and_then(|c| read_retries(&c));
     let timeout = object.get("timeout").and_then(|c| c.duration()).unwrap_or(Duration::ZERO);
     let (route, redirect, respond) = (object.get("route"), object.get("redirect"), object.get("directResponse"));
@@ -481,96 +481,6 @@ const STATUSES: [u16; 62] = [
     401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425,
     426, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
 ];
-
-fn read_fault(cursor: &Cursor<'_>) -> Option<Fault> {
-    let object = cursor.object()?;
-    Some(Fault {
-        delay: object.get("delay").and_then(|c| read_delay(&c)),
-        abort: object.get("abort").and_then(|c| read_abort(&c)),
-    })
-}
-
-fn read_delay(cursor: &Cursor<'_>) -> Option<Delay> {
-    let object = cursor.object()?;
-    object.not_supported(&["exponentialDelay"]);
-    let share = percentage(&object, cursor)?;
-    if object.has("exponentialDelay") {
-        return None;
-    }
-    Some(Delay { fixed: object.required("fixedDelay")?.duration()?, share })
-}
-
-fn read_abort(cursor: &Cursor<'_>) -> Option<Abort> {
-    let object = cursor.object()?;
-    object.not_supported(&["http2Error"]);
-    let share = percentage(&object, cursor)?;
-    let status = match (object.get("httpStatus"), object.get("grpcStatus")) {
-        (Some(code), None) => AbortStatus::Http(u16::try_from(code.bounded(200, 599)?).ok()?),
-        (None, Some(name)) => AbortStatus::Grpc(grpc_status(&name)?),
-        _ => {
-            object.error(Code::MissingField, "an abort needs httpStatus or grpcStatus", "");
-            return None;
-        }
-    };
-    Some(Abort { status, share })
-}
-
-/// `percentage.value`; without it nothing is injected, as in Istio, which is worth a word.
-fn percentage(object: &cursor::Object<'_>, cursor: &Cursor<'_>) -> Option<Share> {
-    let (percentage, percent) = (object.get("percentage"), object.get("percent"));
-    if let (Some(_), Some(old)) = (&percentage, &percent) {
-        old.report(Code::NoEffectYet, Severity::Warning, "'percent' has no effect beside 'percentage'", "take it away");
-    }
-    let value = match (percentage, percent) {
-        (Some(p), _) => p.object().and_then(|o| o.get("value")),
-        (None, Some(old)) => Some(old),
-        (None, None) => {
-            cursor.report(
-                Code::InvalidValue,
-                Severity::Warning,
-                "without percentage no request is affected",
-                "add percentage: {value: 100}",
-            );
-            None
-        }
-    };
-    let Some(value) = value else { return Share::from_percent(0.0) };
-    let number = value.number()?;
-    let share = Share::from_percent(number);
-    if share.is_none() {
-        value.invalid(format!("{number} is not between 0.0001 and 100, or 0"), "");
-    }
-    share
-}
-
-pub(crate) const GRPC_STATUS: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
-fn grpc_status(cursor: &Cursor<'_>) -> Option<u32> {
-    let name = cursor.text()?;
-    let code = GRPC_STATUS.iter().position(|n| *n == name.to_ascii_uppercase());
-    if code.is_none() {
-        cursor.invalid(format!("'{name}' is no gRPC status"), "such as UNAVAILABLE");
-    }
-    code.and_then(|c| u32::try_from(c).ok())
-}
 
 fn read_redirect(cursor: &Cursor<'_>) -> Option<Redirect> {
     let object = cursor.object()?;
