@@ -42,6 +42,9 @@ pub enum Error {
     /// The method is none that this proxy forwards (TRACE, and CONNECT without a tunnel).
     #[error("method not allowed")]
     Method,
+    /// `Connection` names more fields than any client has, or one that only proxies write (Envoy: `sanitizeConnectionHeader`).
+    #[error("connection header rejected")]
+    Connection,
     /// An `Expect` other than `100-continue` (RFC 9110 §10.1.1).
     #[error("unknown expectation")]
     Expectation,

@@ -3,6 +3,8 @@
 //! Anything on which two implementations could disagree is an error: two lengths, a list of lengths, a length
 //! beside a transfer coding, a coding other than one plain `chunked`.
 
+use std::collections::HashSet;
+
 use crate::head::{RequestHead, ResponseHead, Version};
 use crate::{Error, HeaderBlock, syntax};
 
@@ -38,6 +40,7 @@ pub enum Declared {
 /// [`Error::ContentLength`], [`Error::TransferEncoding`], [`Error::UnknownCoding`] or [`Error::Field`].
 pub fn of_request(head: &mut RequestHead) -> Result<Framing, Error> {
     refuse_lookalikes(&head.fields)?;
+    check_connection(&head.fields)?;
     let chunked = transfer_encoding(&head.fields)?;
     let length = content_length(&head.fields)?;
     if chunked && (length.is_some() || head.version == Version::Http10) {
@@ -103,7 +106,11 @@ pub fn keeps_alive(fields: &HeaderBlock, version: Version) -> bool {
 /// that framing, routing or authorisation depends on: naming such a field must not make it vanish.
 pub fn strip_hop_by_hop(fields: &mut HeaderBlock) {
     if let Some(nominated) = nominated(fields) {
-        for name in nominated {
+        // The fields are counted, what a sender may name is not.
+        let mut present: Vec<String> =
+            fields.iter().map(|(name, _)| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
+        present.retain(|name| nominated.contains(name));
+        for name in present {
             fields.remove(&name);
         }
     }
@@ -118,8 +125,8 @@ pub fn strip_hop_by_hop(fields: &mut HeaderBlock) {
     }
 }
 
-fn nominated(fields: &HeaderBlock) -> Option<Vec<String>> {
-    let names: Vec<String> = fields
+fn nominated(fields: &HeaderBlock) -> Option<HashSet<String>> {
+    let names: HashSet<String> = fields
         .get_all("connection")
         .flat_map(|v| v.split(|b| *b == b','))
         .map(syntax::trim)
@@ -127,9 +134,31 @@ fn nominated(fields: &HeaderBlock) -> Option<Vec<String>> {
         .map(|t| String::from_utf8_lossy(t).to_ascii_lowercase())
         .filter(|t| !matches!(t.as_str(), "close" | "keep-alive" | "te" | "upgrade"))
         .filter(|t| !PROTECTED.contains(&t.as_str()))
-        .take(16)
         .collect();
     (!names.is_empty()).then_some(names)
+}
+
+/// Names from which on a request's `Connection` is refused, `close` and `keep-alive` among them (Envoy's bound).
+const TOO_MANY_NAMES: usize = 10;
+
+/// Refuses a request that names more fields than any client has, or fields that proxies before this one wrote.
+fn check_connection(fields: &HeaderBlock) -> Result<(), Error> {
+    let mut count = 0;
+    let mut upgrades = false;
+    let mut wrong = false;
+    for token in fields.get_all("connection").flat_map(|v| v.split(|b| *b == b',')).map(syntax::trim) {
+        if token.is_empty() {
+            continue;
+        }
+        count += 1;
+        upgrades |= token.eq_ignore_ascii_case(b"upgrade");
+        wrong |= token.starts_with(b":")
+            || ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]
+                .iter()
+                .any(|name| token.eq_ignore_ascii_case(name.as_bytes()));
+    }
+    let upgrades = upgrades && fields.contains("upgrade");
+    if !upgrades && (wrong || count >= TOO_MANY_NAMES) { Err(Error::Connection) } else { Ok(()) }
 }
 
 const PROTECTED: [&str; 10] = [

@@ -46,6 +46,8 @@ impl Default for Config {
 
 /// The window that every connection and stream begins with (§6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
+/// What a stream of a client may be sent before somebody reads it: answers that nobody reads cost memory, many at once.
+const FIRST_ANSWER_WINDOW: u32 = 32 * 1024;
 /// The largest window.
 const LARGEST_WINDOW: i64 = i32::MAX as i64;
 /// Unwritten bytes beyond which streams must wait.
@@ -144,6 +146,14 @@ pub(crate) struct Connection {
 /// What PING carries when it asks whether the peer has read GOAWAY.
 const FAREWELL: [u8; 8] = *b"farewell";
 
+/// What a stream's sender may send to begin with.
+fn first_window(role: Role, config: &Config) -> u32 {
+    match role {
+        Role::Server => config.stream_window,
+        Role::Client => config.stream_window.min(FIRST_ANSWER_WINDOW),
+    }
+}
+
 impl Connection {
     pub(crate) fn new(role: Role, config: Config) -> Self {
         let mut out = Vec::new();
@@ -163,7 +173,7 @@ impl Connection {
                 setting(6, REQUEST_LIMIT as u32);
             }
         }
-        setting(4, config.stream_window);
+        setting(4, first_window(role, &config));
         frame(frame::SETTINGS, 0, 0, &settings, &mut out);
         let more = config.connection_window.saturating_sub(FIRST_WINDOW as u32);
         if more > 0 {
@@ -198,6 +208,10 @@ impl Connection {
             driver: None,
             driver_waits: false,
         }
+    }
+
+    fn first_window(&self) -> u32 {
+        first_window(self.role, &self.config)
     }
 
     pub(crate) fn stream(&mut self, id: u32) -> Result<&mut Stream, StreamError> {
@@ -292,12 +306,14 @@ impl Connection {
     /// Gives a stream's window back what was taken out of it, and a server its connection's. A client gave that back when
     /// it came: one reader that is slow must not hold up all that share the connection, and their own windows bound them.
     pub(crate) fn release_from(&mut self, id: u32, bytes: u32) {
-        let half = self.config.stream_window / 2;
         if let Some(stream) = self.streams.get_mut(&id).filter(|s| !s.remote_ended) {
             stream.released += bytes;
-            if stream.released >= half {
-                frame(frame::WINDOW_UPDATE, 0, id, &stream.released.to_be_bytes(), &mut self.out);
-                stream.receive_window += i64::from(stream.released);
+            if stream.released >= stream.window / 2 {
+                let growth = stream.window.min(self.config.stream_window.saturating_sub(stream.window));
+                stream.window += growth;
+                let opened = stream.released + growth;
+                frame(frame::WINDOW_UPDATE, 0, id, &opened.to_be_bytes(), &mut self.out);
+                stream.receive_window += i64::from(opened);
                 stream.released = 0;
             }
         }

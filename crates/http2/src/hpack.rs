@@ -4,5 +4,5 @@ mod decoder;
 mod encoder;
 mod table;
 
-pub(crate) use decoder::Decoder;
+pub(crate) use decoder::{Decoder, Undecodable};
 pub(crate) use encoder::{encode_field, encode_status};

@@ -193,6 +193,14 @@ impl StreamHandle {
         self.with(|connection, id| connection.respond(id, head, length, ended))
     }
 
+    /// Sends an interim answer of that status (1xx), before the final one.
+    ///
+    /// # Errors
+    /// When the stream is over.
+    pub fn inform(&self, status: u16) -> Result<(), StreamError> {
+        self.with(|connection, id| connection.inform(id, status))
+    }
+
     /// Sends as much of `data` as can be, and says how much; with all of it the stream ends if `last`.
     ///
     /// # Errors

@@ -28,8 +28,10 @@ pub(crate) struct Stream {
     pub(crate) remote_ended: bool,
     /// What may still be sent; negative after the peer lowered it (§6.9.2).
     pub(crate) send_window: i64,
-    /// What the peer may still send.
+    /// What the peer may still send, and what it may have sent that nobody has taken out: that grows up to its configured
+    /// size with a reader that keeps up.
     pub(crate) receive_window: i64,
+    pub(crate) window: u32,
     /// Bytes taken out since the peer's window was last opened.
     pub(crate) released: u32,
     pub(crate) received: VecDeque<Piece>,
@@ -50,12 +52,13 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(send_window: i64, receive_window: i64) -> Self {
+    pub(crate) fn new(send_window: i64, window: u32) -> Self {
         Self {
             local_ended: false,
             remote_ended: false,
             send_window,
-            receive_window,
+            receive_window: i64::from(window),
+            window,
             released: 0,
             received: VecDeque::new(),
             head: None,

@@ -5,9 +5,11 @@ mod explain;
 mod pages;
 mod samples;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Query, Request, State as Extract};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -152,11 +154,13 @@ async fn stats_prometheus(Extract(admin): Extract<Admin>, Query(parameters): Par
     scraped(&admin, &filter)
 }
 
-/// Envoy's metrics, then Istio's.
+/// Envoy's metrics, then Istio's, which are written while they are sent.
 fn scraped(admin: &Admin, filter: &Filter) -> Response {
     let text = prometheus(&samples::all(admin), &samples::timings(admin), filter);
-    let text = text + &admin.lock().tallies.prometheus(filter);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=UTF-8")], text).into_response()
+    let rest = admin.lock().tallies.prometheus(filter);
+    let pieces = std::iter::once(text).chain(rest).filter(|piece| !piece.is_empty()).map(Ok::<_, Infallible>);
+    let body = Body::from_stream(tokio_stream::iter(pieces));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=UTF-8")], body).into_response()
 }
 
 async fn quit(Extract(admin): Extract<Admin>) -> &'static str {

@@ -13,6 +13,8 @@ mod filters;
 mod finish;
 mod follow;
 mod forward;
+mod hang_up;
+mod held;
 mod local_reply;
 mod mirror;
 mod request;
@@ -22,12 +24,13 @@ mod stage;
 mod trace;
 mod upgrade;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use serin_http1::{Error, RequestHead};
 use serin_resources::connection_manager::{Codec, HttpConnectionManager};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -44,6 +47,8 @@ pub(crate) struct ConnectionContext {
     pub(crate) listener: Rc<str>,
     /// The newest view of it, with the number of its snapshot.
     seen: RefCell<(u64, Rc<View>)>,
+    /// Bytes of answers that wait for it to read.
+    held: Cell<usize>,
     pub(crate) peer: SocketAddr,
     pub(crate) local: Option<SocketAddr>,
 }
@@ -72,7 +77,7 @@ pub(crate) async fn connection(
     // Only a listener at every address has to ask at which one the client came.
     let local = if bound.ip().is_unspecified() { stream.local_addr().ok() } else { Some(bound) };
     let seen = RefCell::new((0, view));
-    let context = Rc::new(ConnectionContext { worker, listener, seen, peer, local });
+    let context = Rc::new(ConnectionContext { worker, listener, seen, held: Cell::new(0), peer, local });
     let id = context.worker.id;
     let first = match http.codec {
         Codec::Http1 => Some((stream, BytesMut::new(), false)),
@@ -124,6 +129,16 @@ fn count(context: &ConnectionContext, index: usize) {
 /// The outcome, or `None` after `limit`; zero is no limit.
 pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     if limit.is_zero() { Some(future.await) } else { tokio::time::timeout(limit, future).await.ok() }
+}
+
+/// Takes out what a client expects of us, which can only be `100-continue`.
+fn expectation(head: &mut RequestHead) -> Result<(), Error> {
+    let wrong = head.fields.get_all("expect").any(|value| !value.eq_ignore_ascii_case(b"100-continue"));
+    if wrong || head.fields.get_all("expect").count() > 1 {
+        return Err(Error::Expectation);
+    }
+    head.fields.remove("expect");
+    Ok(())
 }
 
 /// Waits until idle connections must close.

@@ -103,6 +103,8 @@ metrics! {
     CX_HTTP1_TOTAL = "downstream_cx_http1_total",
     CX_HTTP2_TOTAL = "downstream_cx_http2_total",
     CX_PROTOCOL_ERROR = "downstream_cx_protocol_error",
+    CX_FLOOD = "downstream_cx_http2_flood",
+    TX_BUFFERED = "downstream_cx_tx_bytes_buffered",
     CX_IDLE_TIMEOUT = "downstream_cx_idle_timeout",
     RQ_TOTAL = "downstream_rq_total",
     RQ_ACTIVE = "downstream_rq_active",
@@ -114,6 +116,7 @@ metrics! {
     RQ_5XX = "downstream_rq_5xx",
     RQ_RX_RESET = "downstream_rq_rx_reset",
     RQ_TIMEOUT = "downstream_rq_timeout",
+    RQ_OVERLOAD = "downstream_rq_overload_close",
     RQ_HEADER_TIMEOUT = "downstream_rq_header_timeout",
     NO_ROUTE = "no_route",
     NO_CLUSTER = "no_cluster",
@@ -149,7 +152,7 @@ const _: () = assert!(tcp::CX_TOTAL == http::CX_TOTAL && tcp::CX_ACTIVE == http:
 
 /// Names that can go down.
 pub(crate) fn is_gauge(name: &str) -> bool {
-    name.ends_with("_active")
+    name.ends_with("_active") || name.ends_with("_buffered")
 }
 
 /// The index of the counter for a status's class, from the index of the 1xx counter.

@@ -58,6 +58,9 @@ pub struct ProxyOptions {
     /// Write the address of the admin interface to this file (useful with port 0)
     #[arg(long, value_name = "FILE")]
     pub admin_address_path: Option<PathBuf>,
+    /// Mebibytes of answers that may wait in memory for clients that do not read; beyond, requests are refused
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_buffered: u32,
     /// Variant of the discovery protocol
     #[arg(long, value_enum, default_value = "delta")]
     pub xds_mode: XdsMode,

@@ -45,8 +45,13 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     let state = State::new();
     state.name(&bootstrap.node_cluster, &bootstrap.node_id);
     let (spans, told) = spans::channel();
-    let shared =
-        Shared { snapshot: Arc::new(ArcSwap::default()), connections: Arc::default(), state: state.clone(), spans };
+    let shared = Shared {
+        snapshot: Arc::new(ArcSwap::default()),
+        connections: Arc::default(),
+        most_held: options.max_buffered as usize * 1024 * 1024 / workers,
+        state: state.clone(),
+        spans,
+    };
     let mut commands = Vec::with_capacity(workers);
     for id in 0..workers {
         commands.push(threads::spawn(id, shared.clone()).context("cannot start a worker")?);

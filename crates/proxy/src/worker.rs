@@ -67,6 +67,9 @@ pub(crate) struct Worker {
     pub(crate) wake: Notify,
     /// Connections that are open, of all workers.
     connections: Arc<AtomicUsize>,
+    /// Bytes of answers that wait for clients to read, and how many may.
+    pub(crate) held: Cell<usize>,
+    pub(crate) most_held: usize,
     /// Whether this proxy serves.
     pub(crate) state: State,
     pub(crate) spans: Spans,
@@ -85,6 +88,8 @@ impl Worker {
             finishing: Cell::new(false),
             wake: Notify::new(),
             connections: shared.connections,
+            held: Cell::new(0),
+            most_held: shared.most_held,
             state: shared.state,
             spans: shared.spans,
         }
@@ -142,6 +147,8 @@ impl Worker {
 pub(crate) struct Shared {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) connections: Arc<AtomicUsize>,
+    /// Bytes of answers that may wait for the clients of one worker.
+    pub(crate) most_held: usize,
     pub(crate) state: State,
     pub(crate) spans: Spans,
 }

@@ -107,6 +107,7 @@ fn options(bootstrap: std::path::PathBuf) -> ProxyOptions {
         admin_address_path: None,
         xds_mode: XdsMode::Delta,
         access_log: None,
+        max_buffered: 256,
         drain_time: Duration::from_secs(1),
         exit_with_parent: false,
     }

@@ -1,6 +1,8 @@
 //! Envoy's substitution format strings: `%COMMAND(ARGUMENT):LENGTH%` between literal text, in access logs, header values and
 //! bodies. Source: Envoy, "Access logging", command operators.
 
+use std::fmt::Write as _;
+
 /// Envoy's default access log line.
 const DEFAULT_LOG: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
     %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \
@@ -171,8 +173,18 @@ impl Format {
         matches!(self.parts.as_slice(), [Part::Command { name, .. }] if NUMBERS.contains(&name.as_str()))
     }
 
+    /// Appends a line of a text log. What clients and backends say is escaped, so that none of it ends a quotation or a line:
+    /// `"` and `\` get a `\`, control characters stand as `\xNN`. (Envoy writes them as they are.)
+    pub fn write_line(&self, record: &dyn Record, missing: &str, out: &mut String) {
+        self.write_with(record, missing, out, escaped);
+    }
+
     /// Appends what it gives for a record; `missing` stands for what the record does not know.
     pub fn write(&self, record: &dyn Record, missing: &str, out: &mut String) {
+        self.write_with(record, missing, out, |value, out| out.push_str(value));
+    }
+
+    fn write_with(&self, record: &dyn Record, missing: &str, out: &mut String, push: fn(&str, &mut String)) {
         for part in &self.parts {
             let value = match part {
                 Part::Literal(text) => {
@@ -191,7 +203,22 @@ impl Format {
                     look(name).or_else(|| other.as_deref().and_then(look)).map(|v| cut(v, *length))
                 }
             };
-            out.push_str(value.as_deref().unwrap_or(missing));
+            match value {
+                Some(value) => push(&value, out),
+                None => out.push_str(missing),
+            }
+        }
+    }
+}
+
+fn escaped(value: &str, out: &mut String) {
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(out, "\\x{:02x}", u32::from(c));
+            }
+            c => out.push(c),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The proxy alone, run from Envoy bootstraps against recording backends.
 //!
-//! The tests of `behaviour`, `health`, `outliers`, `slow`, `sticky`, `tcp` and `tracing` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary: the same
+//! The tests of `behaviour`, `health`, `limits`, `outliers`, `slow`, `sticky`, `tcp` and `tracing` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary: the same
 //! file, the same requests, the same outcome. The others speak of Serin only: what it refuses, what it logs, how it leaves.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
@@ -25,6 +25,8 @@ mod hostile_responses;
 mod http2;
 #[path = "proxy/leaving.rs"]
 mod leaving;
+#[path = "proxy/limits.rs"]
+mod limits;
 #[path = "proxy/mirrors.rs"]
 mod mirrors;
 #[path = "proxy/outliers.rs"]

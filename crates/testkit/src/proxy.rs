@@ -29,8 +29,8 @@ impl Proxy {
     /// When it does not become ready.
     pub fn start(serin: &str, bootstrap: &Value) -> anyhow::Result<Self> {
         match std::env::var("SERIN_TEST_ENVOY") {
-            Ok(envoy) => Self::run(&envoy, true, bootstrap),
-            Err(_) => Self::run(serin, false, bootstrap),
+            Ok(envoy) => Self::run(&envoy, None, bootstrap),
+            Err(_) => Self::serin(serin, bootstrap),
         }
     }
 
@@ -39,7 +39,15 @@ impl Proxy {
     /// # Errors
     /// When it does not become ready.
     pub fn serin(serin: &str, bootstrap: &Value) -> anyhow::Result<Self> {
-        Self::run(serin, false, bootstrap)
+        Self::with(serin, &[], bootstrap)
+    }
+
+    /// Runs Serin's proxy from a bootstrap with these further options.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn with(serin: &str, options: &[&str], bootstrap: &Value) -> anyhow::Result<Self> {
+        Self::run(serin, Some(options), bootstrap)
     }
 
     /// Runs Envoy from a bootstrap.
@@ -47,10 +55,10 @@ impl Proxy {
     /// # Errors
     /// When it does not become ready.
     pub fn envoy(binary: &str, bootstrap: &Value) -> anyhow::Result<Self> {
-        Self::run(binary, true, bootstrap)
+        Self::run(binary, None, bootstrap)
     }
 
-    fn run(binary: &str, envoy: bool, bootstrap: &Value) -> anyhow::Result<Self> {
+    fn run(binary: &str, serin: Option<&[&str]>, bootstrap: &Value) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("serin-proxy-").tempdir()?;
         let mut bootstrap = bootstrap.clone();
         bootstrap["admin"] = json!({"address": socket_address("127.0.0.1:0".parse()?)});
@@ -58,11 +66,10 @@ impl Proxy {
         std::fs::write(&file, serde_json::to_string_pretty(&bootstrap)?)?;
         let address = folder.path().join("admin");
         let mut command = Command::new(binary);
-        if envoy {
-            command.args(["--disable-hot-restart", "-l", "error", "-c"]);
-        } else {
-            command.args(["proxy", "--drain-time", "2s", "--bootstrap"]);
-        }
+        match serin {
+            None => command.args(["--disable-hot-restart", "-l", "error", "-c"]),
+            Some(options) => command.args(["proxy", "--drain-time", "2s"]).args(options).arg("--bootstrap"),
+        };
         command.arg(&file).args(["--concurrency", "2", "--admin-address-path"]).arg(&address);
         let mut process = Process::start(&mut command)?;
         let mut read = || match std::fs::read_to_string(&address).ok().and_then(|text| text.trim().parse().ok()) {

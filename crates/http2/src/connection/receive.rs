@@ -6,7 +6,7 @@ use serin_http1::{RequestHead, ResponseHead};
 use super::{Arrived, Block, Connection, FAREWELL, LARGEST_OUTPUT, LARGEST_WINDOW, Leaving, Role};
 use crate::error::{ConnectionError, Reason, StreamError};
 use crate::frame::{self, HEAD, Head, LARGEST, frame, number, unpadded};
-use crate::hpack::encode_status;
+use crate::hpack::{Undecodable, encode_status};
 use crate::message::{self, MOST_FIELDS, REQUEST_LIMIT, RESPONSE_LIMIT, announced};
 use crate::stream::{Piece, Stream};
 
@@ -18,6 +18,10 @@ const MOST_CONTINUATIONS: u32 = 16;
 const LARGEST_BLOCK: usize = 128 * 1024;
 /// Interim answers that are passed over.
 const MOST_INTERIM: u8 = 10;
+/// Settings that one frame may have (nghttp2's limit); RFC 9113 knows six.
+const MOST_SETTINGS: usize = 32;
+/// Streams that a frame may touch for the price of one that does nothing.
+const STREAMS_PER_NOISE: i64 = 8;
 /// What an empty DATA frame that ends nothing costs of the budget.
 const EMPTY_DATA: i64 = 100;
 
@@ -195,7 +199,10 @@ impl Connection {
         let most = if self.role == Role::Server { REQUEST_LIMIT } else { RESPONSE_LIMIT };
         let decoded = self.decoder.decode(block, most, &mut list);
         let outcome = match decoded {
-            Err(_) => Err(ConnectionError::new(Reason::COMPRESSION_ERROR, "a header block is no HPACK")),
+            Err(Undecodable::Wrong) => {
+                Err(ConnectionError::new(Reason::COMPRESSION_ERROR, "a header block is no HPACK"))
+            }
+            Err(Undecodable::Endless) => Err(ConnectionError::calm("a header block that grows without end")),
             Ok(within) => {
                 let fits = within && list.len() <= MOST_FIELDS;
                 let known = self.streams.get(&id).is_some_and(|s| s.failure.is_none());
@@ -239,7 +246,7 @@ impl Connection {
         if message::request(list, &mut head).is_err() {
             return self.fail_stream(id, Reason::PROTOCOL_ERROR, StreamError::Malformed);
         }
-        let mut stream = Stream::new(self.peer_window, i64::from(self.config.stream_window));
+        let mut stream = Stream::new(self.peer_window, self.first_window());
         stream.announced = announced(&head.fields);
         stream.remote_ended = ends;
         if ends && stream.announced.is_some_and(|n| n > 0) {
@@ -352,11 +359,21 @@ impl Connection {
         if !payload.len().is_multiple_of(6) {
             return Err(ConnectionError::size("SETTINGS of a wrong size"));
         }
+        if payload.len() > 6 * MOST_SETTINGS {
+            return Err(ConnectionError::calm("too many settings in one frame"));
+        }
         self.settled = true;
+        // What windows were on the way to their last size, and the largest of it.
+        let (before, mut largest) = (self.peer_window, self.peer_window);
         for setting in payload.chunks_exact(6) {
             if let [a, b, value @ ..] = setting {
                 self.setting(u16::from_be_bytes([*a, *b]), number(value).unwrap_or_default())?;
+                largest = largest.max(self.peer_window);
             }
+        }
+        if self.peer_window != before || largest != before {
+            self.budget.noise(self.streams.len() as i64 / STREAMS_PER_NOISE)?;
+            self.resize_windows(self.peer_window - before, largest - before)?;
         }
         self.budget.reply()?;
         frame(frame::SETTINGS, frame::ACK, 0, &[], &mut self.out);
@@ -377,15 +394,7 @@ impl Connection {
                 Err(ConnectionError::new(Reason::FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is too large"))
             }
             4 => {
-                let change = i64::from(value) - self.peer_window;
                 self.peer_window = i64::from(value);
-                for stream in self.streams.values_mut() {
-                    stream.send_window += change;
-                    if stream.send_window > LARGEST_WINDOW {
-                        return Err(ConnectionError::new(Reason::FLOW_CONTROL_ERROR, "a window is too large"));
-                    }
-                    stream.wake();
-                }
                 Ok(())
             }
             5 if !(LARGEST as u32..1 << 24).contains(&value) => {
@@ -393,6 +402,22 @@ impl Connection {
             }
             _ => Ok(()),
         }
+    }
+
+    /// All streams' windows change with INITIAL_WINDOW_SIZE (§6.9.2), once for all its values in one frame; `largest` is the
+    /// greatest change on the way.
+    fn resize_windows(&mut self, change: i64, largest: i64) -> Result {
+        for stream in self.streams.values_mut() {
+            if stream.send_window + largest > LARGEST_WINDOW {
+                return Err(ConnectionError::new(Reason::FLOW_CONTROL_ERROR, "a window is too large"));
+            }
+            let blocked = stream.send_window <= 0;
+            stream.send_window += change;
+            if blocked && stream.send_window > 0 {
+                stream.wake();
+            }
+        }
+        Ok(())
     }
 
     fn ping(&mut self, head: Head, payload: &[u8]) -> Result {
@@ -434,6 +459,7 @@ impl Connection {
                 return Err(ConnectionError::new(Reason::FLOW_CONTROL_ERROR, "the window is too large"));
             }
             if std::mem::take(&mut self.starved) {
+                self.budget.noise(self.streams.len() as i64 / STREAMS_PER_NOISE)?;
                 self.streams.values_mut().for_each(Stream::wake);
             }
             return Ok(());

@@ -7,6 +7,7 @@ use serin_http1::{HeaderBlock, RequestHead, ResponseHead};
 use super::{Connection, ROOM};
 use crate::error::{Reason, StreamError};
 use crate::frame::{self, LARGEST, frame};
+use crate::hpack::encode_status;
 use crate::message;
 use crate::stream::Stream;
 
@@ -18,7 +19,7 @@ impl Connection {
         }
         let id = self.next;
         self.next += 2;
-        let mut stream = Stream::new(self.peer_window, i64::from(self.config.stream_window));
+        let mut stream = Stream::new(self.peer_window, self.first_window());
         stream.local_ended = ends;
         stream.to_head = head.method() == b"HEAD";
         self.streams.insert(id, stream);
@@ -38,6 +39,14 @@ impl Connection {
         ends: bool,
     ) -> Result<(), StreamError> {
         self.finish_block(id, ends, |block| message::encode_response(head, length, block))
+    }
+
+    /// Sends an interim answer (RFC 9113 §8.1).
+    pub(crate) fn inform(&mut self, id: u32, status: u16) -> Result<(), StreamError> {
+        self.sendable(id)?;
+        self.header_block_out(id, false, |block| encode_status(status, block));
+        self.produced();
+        Ok(())
     }
 
     /// Ends a stream with trailers.

@@ -4,9 +4,18 @@ use super::table::{Dynamic, STATIC};
 use crate::fields::FieldList;
 use crate::huffman;
 
-/// The block is no HPACK: the table that both ends keep is lost, and with it the connection.
+/// The table that both ends keep is lost, and with it the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Undecodable;
+pub(crate) enum Undecodable {
+    /// The block is no HPACK.
+    Wrong,
+    /// It stands for many times more than may be sent: a short block can refer to one long entry again and again.
+    Endless,
+}
+
+/// How often the limit a block may grow to before its connection is given up. Up to there it is decoded, so that the table
+/// stays right, and the request is answered.
+const GROWTH: usize = 4;
 
 /// What a field costs towards the limit beside its bytes (RFC 9113 §6.5.2).
 const OVERHEAD: usize = 32;
@@ -37,7 +46,7 @@ impl Decoder {
                 let limit = input.integer(5)?;
                 updates += 1;
                 if begun || updates > 2 || limit > self.limit {
-                    return Err(Undecodable);
+                    return Err(Undecodable::Wrong);
                 }
                 self.table.resize(limit);
                 continue;
@@ -46,6 +55,9 @@ impl Decoder {
             let start = out.bytes.len();
             let middle = self.field(first, &mut input, &mut out.bytes)?;
             size += out.bytes.len() - start + OVERHEAD;
+            if size > most.saturating_mul(GROWTH) {
+                return Err(Undecodable::Endless);
+            }
             if size > most {
                 out.bytes.truncate(start);
             } else {
@@ -80,10 +92,10 @@ impl Decoder {
     }
 
     fn entry(&self, index: usize) -> Result<(&[u8], &[u8]), Undecodable> {
-        let at = index.checked_sub(1).ok_or(Undecodable)?;
+        let at = index.checked_sub(1).ok_or(Undecodable::Wrong)?;
         match STATIC.get(at) {
             Some((name, value)) => Ok((name.as_bytes(), value.as_bytes())),
-            None => self.table.entry(at - STATIC.len()).ok_or(Undecodable),
+            None => self.table.entry(at - STATIC.len()).ok_or(Undecodable::Wrong),
         }
     }
 }
@@ -98,7 +110,7 @@ impl Input<'_> {
     }
 
     fn byte(&mut self) -> Result<u8, Undecodable> {
-        let (first, rest) = self.rest.split_first().ok_or(Undecodable)?;
+        let (first, rest) = self.rest.split_first().ok_or(Undecodable::Wrong)?;
         self.rest = rest;
         Ok(*first)
     }
@@ -117,7 +129,7 @@ impl Input<'_> {
                 return Ok(value);
             }
         }
-        Err(Undecodable)
+        Err(Undecodable::Wrong)
     }
 
     /// A string (§5.2).
@@ -125,14 +137,14 @@ impl Input<'_> {
         let coded = self.peek().is_some_and(|b| b & 0x80 != 0);
         let length = self.integer(7)?;
         if length > self.rest.len() {
-            return Err(Undecodable);
+            return Err(Undecodable::Wrong);
         }
         let (text, rest) = self.rest.split_at(length);
         self.rest = rest;
         if !coded {
             out.extend_from_slice(text);
         } else if !huffman::decode(text, out) {
-            return Err(Undecodable);
+            return Err(Undecodable::Wrong);
         }
         Ok(())
     }
@@ -203,7 +215,7 @@ mod tests {
             ("00", "a field that is cut off"),
             ("40", "a kept field that is cut off"),
         ] {
-            assert_eq!(decode(&mut Decoder::new(4096), hex), Err(Undecodable), "{why}");
+            assert_eq!(decode(&mut Decoder::new(4096), hex), Err(Undecodable::Wrong), "{why}");
         }
         assert!(decode(&mut Decoder::new(4096), "20 3f e1 1f 82").is_ok(), "down to nothing and up to the limit");
     }
@@ -216,8 +228,12 @@ mod tests {
         let mut block = vec![0x40, 1, b'a', 0x7f, 0x80 | (900u32 as u8 & 0x7f), 7];
         let length = 127 + usize::from(900u32 as u8 & 0x7f) + (7 << 7);
         block.extend(std::iter::repeat_n(b'x', length));
-        block.extend(std::iter::repeat_n(0xbe, 10_000));
+        let head = block.len();
+        block.extend(std::iter::repeat_n(0xbe, 15));
         assert_eq!(decoder.decode(&block, 5000, &mut list), Ok(false));
         assert!(list.bytes.len() <= 5000 && list.len() < 5);
+        block.truncate(head);
+        block.extend(std::iter::repeat_n(0xbe, 10_000));
+        assert_eq!(Decoder::new(4096).decode(&block, 5000, &mut FieldList::default()), Err(Undecodable::Endless));
     }
 }

@@ -87,6 +87,7 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
     push("server", None, "live", u64::from(admin.state.phase() == "LIVE"), true);
     push("server", None, "uptime", admin.state.uptime().as_secs(), true);
     push("server", None, "concurrency", admin.workers as u64, true);
+    push("server", None, "metric_series_folded", store.tallies.folded(), false);
     push("server", None, "access_log_lines_dropped", store.sockets.dropped_lines(), false);
     push("tracing.opentelemetry", None, "spans_sent", spans::SENT.load(Relaxed), false);
     push("tracing.opentelemetry", None, "spans_dropped", spans::DROPPED.load(Relaxed), false);

@@ -259,7 +259,18 @@ impl Attempt<'_> {
             body.timers.set_connected(None);
         }
         let in_flight = self.in_flight(choice);
-        let connection = if self.h2 { self.shared(host, pool) } else { self.own(host, pool).await };
+        let connection = if self.h2 {
+            self.shared(host, pool)
+        } else {
+            tokio::select! {
+                biased;
+                connection = self.own(host, pool) => connection,
+                () = body.abandoned() => {
+                    in_flight.cancelled();
+                    return Err(Failure::Client);
+                }
+            }
+        };
         match connection {
             Ok(connection) => {
                 body.timers.set_connected(Some(body.timers.tick()));

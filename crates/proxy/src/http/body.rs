@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::hang_up::hung_up;
 use crate::timer::Timers;
 use crate::wire::{BodyError, Frame, H1Reader, H2Reader, READ_SIZE, Take};
 
@@ -54,6 +55,8 @@ pub(crate) struct RequestBody<'a> {
     finished: bool,
     received: u64,
     copies: Vec<Copier>,
+    /// Whether an interim answer may be sent: the client understands it, and the answer has not begun.
+    pub(crate) interim: bool,
     /// Longest silence of either side before the request is given up; zero is for ever.
     pub(crate) idle: Duration,
     pub(crate) timers: &'a Timers,
@@ -95,6 +98,7 @@ impl<'a> RequestBody<'a> {
             finished,
             received: 0,
             copies: Vec::new(),
+            interim: false,
             idle: Duration::ZERO,
             timers,
         }
@@ -115,8 +119,9 @@ impl<'a> RequestBody<'a> {
         self.keeping = true;
     }
 
-    /// Keeps no more: there will be no other try.
+    /// Keeps no more: there will be no other try, and the answer begins.
     pub(crate) fn forget(&mut self) {
+        self.interim = false;
         self.keeping = false;
         self.lost = true;
         self.kept.drain(..self.position.min(self.kept.len()));
@@ -267,18 +272,22 @@ impl<'a> RequestBody<'a> {
         self.source.fill().await
     }
 
-    /// Waits until the client is certainly gone; bytes it sends ahead are kept. Never returns while it stays.
+    /// Waits until the client is gone; bytes it sends ahead are kept. Never returns while it stays.
     pub(crate) async fn abandoned(&mut self) {
-        match &mut self.source {
-            Source::H1(reader) if reader.buffer.len() < READ_SIZE && !reader.ended => loop {
-                if reader.fill().await.is_err() {
-                    return;
-                }
-                if reader.ended || reader.buffer.len() >= READ_SIZE {
-                    return std::future::pending().await;
-                }
-            },
-            _ => std::future::pending().await,
+        let Source::H1(reader) = &mut self.source else { return std::future::pending().await };
+        while reader.buffer.len() < READ_SIZE && !reader.ended {
+            if reader.fill().await.is_err() {
+                return;
+            }
+        }
+        hung_up(reader.socket.as_ref(), self.interim).await;
+    }
+
+    /// As [`abandoned`](Self::abandoned), while no more of the request can be taken in.
+    pub(crate) async fn hung_up(&self) {
+        match &self.source {
+            Source::H1(reader) => hung_up(reader.socket.as_ref(), self.interim).await,
+            Source::H2(_) | Source::Copy(_) => std::future::pending().await,
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::body::{RequestBody, Source};
+use super::finish::Record;
 use super::respond::{Responder, Served};
 use super::serve::serve as serve_request;
 use super::{ConnectionContext, count, finishing, upgrade, within};
@@ -25,7 +26,8 @@ use crate::wire::{Frame, H1Reader, H1Writer, Sink, Take};
 /// What comes next on a connection.
 enum Next {
     Request(Framing),
-    Refuse(u16),
+    /// A head that is no request; none when it did not come in time.
+    Refuse(Option<Error>),
     Closed,
     /// Nothing, for a while.
     Quiet,
@@ -84,14 +86,14 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
         let framing = match next(context, &timers, reader, &mut head, leaving.as_mut()).await {
             Next::Quiet => return Burst::Quiet,
             Next::Closed => return Burst::Closed,
-            Next::Refuse(status) => {
-                refuse(context, status, writer).await;
+            Next::Refuse(error) => {
+                refuse(context, &timers, (error, &head), writer).await;
                 return Burst::Linger;
             }
             Next::Request(framing) => framing,
         };
         if let Err(error) = expectation(&mut head, framing, writer).await {
-            refuse(context, error.status(), writer).await;
+            refuse(context, &timers, (Some(error), &head), writer).await;
             return Burst::Linger;
         }
         let wanted = framing::keeps_alive(&head.fields, head.version);
@@ -100,7 +102,8 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
         let keep_alive = wanted && !context.worker.draining.get() && more;
         reader.decoder = BodyDecoder::new(framing);
         let responder = Responder::H1 { writer: &mut *writer, version: head.version, keep_alive };
-        let body = RequestBody::new(Source::H1(&mut *reader), &timers);
+        let mut body = RequestBody::new(Source::H1(&mut *reader), &timers);
+        body.interim = head.version == Version::Http11;
         match serve_request(context, &mut head, framing, body, responder).await {
             Served::Keep if drained(reader).await => {}
             // Who asked for the end and said nothing more has nothing on its way that closing could lose.
@@ -157,12 +160,12 @@ async fn next(
         Some(Some(Ok(framing))) => Next::Request(framing),
         Some(Some(Err(error))) => {
             count(context, metric::http::CX_PROTOCOL_ERROR);
-            Next::Refuse(error.status())
+            Next::Refuse(Some(error))
         }
         Some(None) => Next::Closed,
         None => {
             count(context, metric::http::RQ_HEADER_TIMEOUT);
-            Next::Refuse(408)
+            Next::Refuse(None)
         }
     }
 }
@@ -181,22 +184,25 @@ async fn read_head(reader: &mut H1Reader, timers: &Timers, head: &mut RequestHea
                 reader.fill().await.ok()?;
                 timers.tick();
             }
-            Err(error) => return Some(Err(error)),
+            Err(error) => {
+                // What was understood of it is not said to be a request.
+                *head = RequestHead::default();
+                return Some(Err(error));
+            }
         }
     }
 }
 
 /// Answers `Expect: 100-continue` at once; the body is read as it comes (RFC 9110 §10.1.1).
 async fn expectation(head: &mut RequestHead, framing: Framing, writer: &mut H1Writer) -> Result<(), Error> {
-    let Some(value) = head.fields.get("expect") else { return Ok(()) };
+    if !head.fields.contains("expect") {
+        return Ok(());
+    }
     if head.version == Version::Http10 {
         head.fields.remove("expect");
         return Ok(());
     }
-    if !value.eq_ignore_ascii_case(b"100-continue") || head.fields.get_all("expect").count() > 1 {
-        return Err(Error::Expectation);
-    }
-    head.fields.remove("expect");
+    super::expectation(head)?;
     if framing != Framing::Empty {
         writer.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         let _ = writer.flush().await;
@@ -204,11 +210,18 @@ async fn expectation(head: &mut RequestHead, framing: Framing, writer: &mut H1Wr
     Ok(())
 }
 
-async fn refuse(context: &ConnectionContext, status: u16, writer: &mut H1Writer) {
-    count(context, metric::http::RQ_TOTAL);
-    count(context, metric::class(metric::http::RQ_1XX, status));
+/// Answers what is no request, and says so where requests are logged.
+async fn refuse(
+    context: &Rc<ConnectionContext>,
+    timers: &Timers,
+    (error, asked): (Option<Error>, &RequestHead),
+    writer: &mut H1Writer,
+) {
+    let status = error.map_or(408, Error::status);
+    let mut record = Record::refused(context, timers.last(), asked, error);
     let mut head = ResponseHead::new(status);
     head.fields.append(b"server", b"serin");
+    record.response(&head);
     encode::response(&head, Framing::Empty, Declared::AsFramed, Connection::Close, &mut writer.out);
     let _ = Sink::H1(writer).flush().await;
 }

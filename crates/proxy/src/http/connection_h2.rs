@@ -13,9 +13,10 @@ use serin_resources::connection_manager::Timeouts;
 use tokio::net::TcpStream;
 
 use super::body::{RequestBody, Source};
+use super::finish::Record;
 use super::respond::Responder;
 use super::serve::serve as serve_request;
-use super::{ConnectionContext, within};
+use super::{ConnectionContext, expectation, within};
 use crate::metric;
 use crate::timer::Timers;
 use crate::wire::{Driven, Driver, H2Reader};
@@ -29,7 +30,7 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
     let mut driver = Driver::new(stream, session.clone(), buffer);
     let patience = if timeouts.request_headers.is_zero() { timeouts.idle } else { timeouts.request_headers };
     if within(patience, driver.settled()).await != Some(true) {
-        return;
+        return broken(&context, &driver);
     }
     let activity = Rc::new(Activity::new());
     let mut leaving = false;
@@ -55,7 +56,10 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
                 continue;
             }
         };
-        let Driven::Request(accepted) = driven else { return };
+        let accepted = match driven {
+            Driven::Request(accepted) => accepted,
+            Driven::Ended => return broken(&context, &driver),
+        };
         let (context, stream) = (context.clone(), Stream::open(&activity));
         // In a box: on its way into a task a future is moved several times, and this one is large.
         tokio::task::spawn_local(Box::pin(async move {
@@ -63,6 +67,16 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
             drop(stream);
         }));
     }
+}
+
+/// Counts what its client did for which a connection ended, if it did.
+fn broken(context: &ConnectionContext, driver: &Driver) {
+    let index = match driver.error() {
+        Some(error) if error.reason == Reason::ENHANCE_YOUR_CALM => metric::http::CX_FLOOD,
+        Some(_) => metric::http::CX_PROTOCOL_ERROR,
+        None => return,
+    };
+    super::count(context, index);
 }
 
 /// How busy a connection is.
@@ -127,11 +141,16 @@ async fn serve_stream(context: Rc<ConnectionContext>, accepted: Accepted) {
     let Ok(framing) = framing::of_request(&mut head) else {
         return stream.reset(Reason::PROTOCOL_ERROR);
     };
-    if let Err(error) = check_target(&head) {
-        let _ = stream.respond(&ResponseHead::new(error.status()), None, true);
-        super::count(&context, metric::http::RQ_TOTAL);
-        super::count(&context, metric::class(metric::http::RQ_1XX, error.status()));
+    let expects = head.fields.contains("expect");
+    if let Err(error) = check_target(&head).and_then(|()| expectation(&mut head)) {
+        let answer = ResponseHead::new(error.status());
+        Record::refused(&context, Timers::new().last(), &head, Some(error)).response(&answer);
+        let _ = stream.respond(&answer, None, true);
         return;
+    }
+    if expects && !ended {
+        // A client that waits for it sends its body at once (RFC 9110 §10.1.1).
+        let _ = stream.inform(100);
     }
     let framing = match framing {
         Framing::Empty if !ended => Framing::Chunked,

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serin_http1::{HeaderBlock, RequestHead, ResponseHead, Version};
@@ -20,6 +21,7 @@ use super::request::Asked as Normalised;
 use super::trace::{self, Traced};
 use crate::metric;
 use crate::runtime::answer_key;
+use crate::snapshot::ListenerRuntime;
 use crate::spans;
 use crate::worker::{LocalCluster, View, Worker};
 
@@ -108,6 +110,30 @@ impl Record {
 
     pub(crate) fn started(&self) -> Instant {
         self.started
+    }
+
+    /// The record of a request that is refused for its head, as far as that was understood.
+    pub(super) fn refused(
+        context: &Rc<ConnectionContext>,
+        started: Instant,
+        head: &RequestHead,
+        error: Option<serin_http1::Error>,
+    ) -> Self {
+        let mut record = Self::new(context, &context.view().1, started);
+        if !head.method().is_empty() {
+            record.request(head);
+        }
+        record.flag = if error.is_some() { "DPE" } else { "-" };
+        record.details = Some(error.map_or_else(|| "request_header_timeout".to_owned(), |error| error.to_string()));
+        record
+    }
+
+    pub(super) fn context(&self) -> &ConnectionContext {
+        &self.context
+    }
+
+    pub(super) fn listener(&self) -> &Arc<ListenerRuntime> {
+        &self.view.listener
     }
 
     pub(crate) fn worker(&self) -> &Worker {
@@ -305,7 +331,7 @@ impl Drop for Record {
         for (format, writer) in &self.view.listener.logs {
             let mut line = String::with_capacity(256);
             match format {
-                LogFormat::Text(format) => format.write(self, "-", &mut line),
+                LogFormat::Text(format) => format.write_line(self, "-", &mut line),
                 LogFormat::Json(json) => {
                     json.write(self, &mut line);
                     line.push('\n');

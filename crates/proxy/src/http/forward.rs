@@ -8,6 +8,7 @@ use super::attempt::{Answer, AnswerReader, Failure, InFlight};
 use super::body::RequestBody;
 use super::compare::Tap;
 use super::finish::Record;
+use super::held::{self, Held};
 use crate::wire::{BodyError, Frame, Sink, Take};
 
 /// A side of the proxy.
@@ -88,8 +89,13 @@ pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Res
 }
 
 async fn push_out(body: &RequestBody<'_>, sink: &mut Sink<'_>) -> Result<(), PumpError> {
-    let flushed = body.timers.within(body.idle, pin!(sink.flush())).await.ok_or(PumpError::Stalled(Side::Upstream))?;
-    flushed.map_err(|_| PumpError::Gone(Side::Upstream))
+    let mut flushing = pin!(sink.flush());
+    let flushed = tokio::select! {
+        biased;
+        flushed = body.timers.within(body.idle, flushing.as_mut()) => flushed,
+        () = body.hung_up() => return Err(PumpError::Gone(Side::Client)),
+    };
+    flushed.ok_or(PumpError::Stalled(Side::Upstream))?.map_err(|_| PumpError::Gone(Side::Upstream))
 }
 
 /// Moves the request's body, or, when that is done, waits for the client to go away.
@@ -144,10 +150,10 @@ pub(crate) async fn stream(
                     Frame::Trailers(trailers) => record.ended_with(trailers),
                 }
                 client.push(frame);
-                if !client.is_full() {
+                if !held::is_full(record.context(), record.listener(), client) {
                     continue;
                 }
-                if !flush(answer, body, client).await {
+                if !flush(answer, body, client, record).await {
                     return Moved::ClientGone;
                 }
                 // A client that takes what there is is not silent, however much there is.
@@ -160,16 +166,17 @@ pub(crate) async fn stream(
                     return Moved::ClientGone;
                 }
                 client.finish();
-                if !flush(answer, body, client).await {
+                if !flush(answer, body, client, record).await {
                     return Moved::ClientGone;
                 }
                 return if answer.request_done { Moved::Complete } else { Moved::Early };
             }
             Ok(Take::Wait) => {
-                if !client.is_full() && answer.exchange.sides().0.fill_more() {
+                if !held::is_full(record.context(), record.listener(), client) && answer.exchange.sides().0.fill_more()
+                {
                     continue;
                 }
-                if !flush(answer, body, client).await {
+                if !flush(answer, body, client, record).await {
                     return Moved::ClientGone;
                 }
                 let (timers, idle) = (body.timers, body.idle);
@@ -240,7 +247,7 @@ async fn altered(
             record.sent += data.len() as u64;
         }
         client.push(frame);
-        if (client.is_full() || !after.is_zero()) && !flush(answer, body, client).await {
+        if (client.is_full() || !after.is_zero()) && !flush(answer, body, client, record).await {
             return false;
         }
         body.timers.tick();
@@ -268,14 +275,31 @@ async fn pause(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sin
 }
 
 /// Flushes to the client; false when it is gone.
-async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>) -> bool {
-    let (timers, idle) = (body.timers, body.idle);
+async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>, record: &Record) -> bool {
+    let pending = client.pending();
+    if pending == 0 {
+        // What is left to say, if anything, does not wait.
+        return client.flush().await.is_ok();
+    }
+    let timers = body.timers;
     let (_, mut upstream) = answer.exchange.sides();
     let mut flushing = pin!(client.flush());
+    let mut held = None;
+    let context = record.context();
+    let idle = if body.idle.is_zero() { Duration::MAX } else { body.idle };
+    let mut patience = idle.min(held::SHORT_PATIENCE);
     loop {
         tokio::select! {
             biased;
-            flushed = timers.within(idle, flushing.as_mut()) => return flushed.is_some_and(|f| f.is_ok()),
+            flushed = timers.within(patience, flushing.as_mut()) => match flushed {
+                Some(flushed) => return flushed.is_ok(),
+                None if patience >= idle || held::is_exhausted(context) => return false,
+                None => patience = idle.min(patience + held::SHORT_PATIENCE),
+            },
+            // Only what does not leave at once is counted.
+            () = std::future::ready(()), if held.is_none() => {
+                held = Some(Held::new(context, record.listener().clone(), pending));
+            }
             pumped = pump(body, &mut upstream), if !answer.request_done => {
                 answer.request_done = true;
                 if pumped.is_err_and(|e| e.side() == Side::Client) {

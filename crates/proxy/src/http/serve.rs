@@ -24,7 +24,7 @@ use super::local_reply::LocalReply;
 use super::request::Asked;
 use super::respond::{self, Responder, Served};
 use super::stage::{Forwarded, Here, Place, Stages};
-use super::{ConnectionContext, attempts, follow, mirror, request};
+use super::{ConnectionContext, attempts, follow, held, mirror, request};
 use crate::metric;
 use crate::worker::{LocalCluster, View};
 
@@ -42,6 +42,11 @@ pub(crate) async fn serve(
     let unserved = match (known, head.is_connect()) {
         (false, _) => Some(LocalReply::new(503, "the listener was removed", "NR")),
         (true, true) => Some(LocalReply::empty(405, "-")),
+        (true, false) if held::is_exhausted(context) => {
+            record.count(metric::http::RQ_OVERLOAD);
+            let details = Some("overload".to_owned());
+            Some(LocalReply { details, ..LocalReply::new(503, "too much waits for clients that do not read", "OM") })
+        }
         (true, false) => None,
     };
     if let Some(reply) = unserved {

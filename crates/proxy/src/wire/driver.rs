@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use serin_http2::{Accepted, Session};
+use serin_http2::{Accepted, ConnectionError, Session};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
@@ -41,6 +41,7 @@ pub(crate) struct Driver {
     rested: bool,
     /// The peer broke the protocol; it is told, then the connection ends, at the latest when this time has passed.
     failed: Option<Pin<Box<Sleep>>>,
+    error: Option<ConnectionError>,
 }
 
 impl Driver {
@@ -55,7 +56,13 @@ impl Driver {
             refilled: Instant::now(),
             rested: false,
             failed: None,
+            error: None,
         }
+    }
+
+    /// What the peer did for which the connection ends, if it did.
+    pub(crate) fn error(&self) -> Option<ConnectionError> {
+        self.error
     }
 
     /// Moves bytes until the peer has begun as it must; false when it never does.
@@ -142,6 +149,7 @@ impl Driver {
     fn received(&mut self) {
         if let Err(error) = self.session.receive(&mut self.input) {
             tracing::debug!(%error, "HTTP/2 connection given up");
+            self.error = Some(error);
             self.failed = Some(Box::pin(tokio::time::sleep(LAST_WORDS)));
         }
         let now = Instant::now();

@@ -56,8 +56,15 @@ pub(crate) struct H1Reader {
     read_size: usize,
     /// Whether the last read came back full, so that more is probably there.
     hungry: bool,
+    /// Bytes read since others had their turn.
+    turn: usize,
 }
 
+/// Bytes after which others have their turn, however much more is there.
+const TURN: usize = 256 * 1024;
+/// Pieces of a chunked body below this size are joined with the next, up to that size.
+const CRUMB: usize = 1024;
+const JOINED: usize = 16 * 1024;
 /// Bytes that are read at once to begin with, and at most.
 pub(crate) const READ_SIZE: usize = 16 * 1024;
 const LARGEST_READ: usize = 128 * 1024;
@@ -66,7 +73,7 @@ impl H1Reader {
     /// A reader that begins with what was read before.
     pub(crate) fn new(socket: OwnedReadHalf, buffer: BytesMut) -> Self {
         let decoder = BodyDecoder::new(Framing::Empty);
-        Self { socket, buffer, decoder, ended: false, read_size: READ_SIZE, hungry: false }
+        Self { socket, buffer, decoder, ended: false, read_size: READ_SIZE, hungry: false, turn: 0 }
     }
 
     pub(crate) fn take(&mut self) -> Result<Take, BodyError> {
@@ -74,7 +81,12 @@ impl H1Reader {
             let step = self.decoder.step(&self.buffer).map_err(|_| BodyError::Malformed)?;
             self.buffer.advance(step.skip);
             if step.data > 0 {
-                return Ok(Take::Frame(Frame::Data(self.buffer.split_to(step.data).freeze())));
+                let data = if step.data < CRUMB && step.data < self.buffer.len() && !step.done {
+                    self.join(step.data)?
+                } else {
+                    self.buffer.split_to(step.data).freeze()
+                };
+                return Ok(Take::Frame(Frame::Data(data)));
             }
             if step.done {
                 return Ok(Take::End);
@@ -94,6 +106,12 @@ impl H1Reader {
             if step.data > SMALL {
                 return Ok(Take::Frame(Frame::Data(self.buffer.split_to(step.data).freeze())));
             }
+            if step.data > 0 && step.data < CRUMB && step.data < self.buffer.len() && !step.done {
+                let joined = self.join(step.data)?;
+                *moved += joined.len() as u64;
+                writer.push_small(&joined);
+                continue;
+            }
             writer.push_small(self.buffer.get(..step.data).unwrap_or_default());
             *moved += step.data as u64;
             self.buffer.advance(step.data);
@@ -103,6 +121,25 @@ impl H1Reader {
             if step.skip == 0 && step.data == 0 {
                 return self.at_pause();
             }
+        }
+    }
+
+    /// The first bytes of the buffer with the pieces that follow: chunks of a byte each cost no frame each.
+    fn join(&mut self, first: usize) -> Result<Bytes, BodyError> {
+        let mut joined = BytesMut::with_capacity(self.buffer.len().min(JOINED));
+        let mut size = first;
+        loop {
+            joined.extend_from_slice(self.buffer.get(..size).unwrap_or_default());
+            self.buffer.advance(size);
+            if joined.len() >= JOINED || self.decoder.is_done() {
+                return Ok(joined.freeze());
+            }
+            let step = self.decoder.step(&self.buffer).map_err(|_| BodyError::Malformed)?;
+            self.buffer.advance(step.skip);
+            if step.data == 0 {
+                return Ok(joined.freeze());
+            }
+            size = step.data;
         }
     }
 
@@ -116,6 +153,10 @@ impl H1Reader {
     }
 
     pub(crate) async fn fill(&mut self) -> Result<(), BodyError> {
+        if self.turn >= TURN {
+            self.turn = 0;
+            tokio::task::yield_now().await;
+        }
         if self.buffer.is_empty() {
             self.rest();
             let ready = std::future::poll_fn(|cx| self.socket.as_ref().poll_read_ready(cx)).await;
@@ -142,7 +183,7 @@ impl H1Reader {
 
     /// Reads without waiting when the last read says that more is there; true when something came.
     pub(crate) fn fill_more(&mut self) -> bool {
-        if !self.hungry || self.ended {
+        if !self.hungry || self.ended || self.turn >= TURN {
             return false;
         }
         let room = self.make_room();
@@ -165,6 +206,7 @@ impl H1Reader {
     }
 
     fn note(&mut self, read: usize, room: usize) {
+        self.turn += read;
         self.hungry = read >= room;
         if self.hungry {
             self.read_size = (self.read_size * 4).min(LARGEST_READ);

@@ -240,6 +240,14 @@ impl Sink<'_> {
         }
     }
 
+    /// Bytes that are queued.
+    pub(crate) fn pending(&self) -> usize {
+        match self {
+            Self::H1(writer) => writer.pending(),
+            Self::H2(writer) => writer.queued,
+        }
+    }
+
     /// Waits until the receiver of an HTTP/2 stream gives it up; what an HTTP/1 connection's end means, its reader
     /// knows.
     pub(crate) async fn given_up(&mut self) {

@@ -230,7 +230,7 @@ fn an_abort_takes_effect_in_every_state() {
         if let Some(before) = status(&demo) {
             // The same versions stay rolled back until somebody says otherwise.
             assert_eq!(before["phase"], "rolledBack");
-            let told = |s: &serde_json::Value| s["history"].to_string().contains("stays rolled back");
+            let told = |s: &Value| s["history"].to_string().contains("stays rolled back");
             wait_until(PATIENCE, || status(&demo).filter(told)).unwrap();
             assert_eq!(says(&demo, "retry"), 200);
         }

@@ -1,0 +1,55 @@
+//! Whether an HTTP/1 client that sends no more is still there.
+//!
+//! A client may close its sending half and wait for the answer (RFC 9112 §9.6 lets it). On the wire that looks like a client
+//! that closed its socket; only what is written tells them apart: a closed socket answers with a reset. Envoy takes every
+//! such end for a close. Here an interim answer (RFC 9110 §15.2.1, which every HTTP/1.1 client must be able to skip) asks.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{Interest, Ready};
+use tokio::net::TcpStream;
+
+/// How often the socket is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often a client that closed its half, and is still there, is asked again, in looks.
+const ASK_AGAIN: u32 = 20;
+/// How long a client that closed its half and cannot be asked may take an answer that does not go on, in looks.
+const GRACE: u32 = 20;
+/// What asks.
+const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Waits until the client is gone. `interim` says that it may be asked: it speaks HTTP/1.1 and its answer has not begun.
+pub(super) async fn hung_up(socket: &TcpStream, interim: bool) {
+    let mut closed = 0;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = readiness(socket).await;
+        if now.is_write_closed() {
+            return;
+        }
+        if !now.is_read_closed() {
+            continue;
+        }
+        let asks = interim && closed % ASK_AGAIN == 0;
+        closed += 1;
+        if asks && socket.try_write(INTERIM).is_err_and(|e| e.kind() != std::io::ErrorKind::WouldBlock) {
+            return;
+        }
+        if !interim && closed > GRACE {
+            return;
+        }
+    }
+}
+
+/// What is known of a socket now.
+async fn readiness(socket: &TcpStream) -> Ready {
+    let mut ready = pin!(socket.ready(Interest::READABLE | Interest::WRITABLE));
+    std::future::poll_fn(|cx| match ready.as_mut().poll(cx) {
+        Poll::Ready(Ok(ready)) => Poll::Ready(ready),
+        Poll::Ready(Err(_)) => Poll::Ready(Ready::READ_CLOSED | Ready::WRITE_CLOSED),
+        Poll::Pending => Poll::Ready(Ready::EMPTY),
+    })
+    .await
+}
