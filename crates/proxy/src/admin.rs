@@ -115,7 +115,11 @@ async fn index() -> &'static str {
 async fn ready(Extract(admin): Extract<Admin>) -> (StatusCode, String) {
     let name = admin.state.phase();
     let status = if name == "LIVE" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, format!("{name}\n"))
+    let mut text = format!("{name}\n");
+    for address in admin.lock().unbound() {
+        text += &format!("{address} cannot be bound: another process has it; it is tried again every second\n");
+    }
+    (status, text)
 }
 
 type Parameters = Query<std::collections::HashMap<String, String>>;

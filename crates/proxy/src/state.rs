@@ -13,6 +13,7 @@ pub(crate) struct State(Arc<Flags>);
 struct Flags {
     initialised: AtomicBool,
     failing: AtomicBool,
+    ports_taken: AtomicBool,
     draining: AtomicBool,
     connected: AtomicBool,
     reports_loads: AtomicBool,
@@ -29,6 +30,7 @@ impl State {
         Self(Arc::new(Flags {
             initialised: AtomicBool::new(false),
             failing: AtomicBool::new(false),
+            ports_taken: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             reports_loads: AtomicBool::new(false),
@@ -53,6 +55,11 @@ impl State {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.0.connected.load(Relaxed)
+    }
+
+    /// Whether a listener cannot be bound.
+    pub(crate) fn ports_taken(&self, taken: bool) {
+        self.0.ports_taken.store(taken, Relaxed);
     }
 
     /// From now on somebody wants to know how first attempts went.
@@ -104,6 +111,8 @@ impl State {
     pub(crate) fn phase(&self) -> &'static str {
         if self.0.draining.load(Relaxed) || self.0.failing.load(Relaxed) {
             "DRAINING"
+        } else if self.0.initialised.load(Relaxed) && self.0.ports_taken.load(Relaxed) {
+            "INITIALIZING"
         } else if self.0.initialised.load(Relaxed) {
             "LIVE"
         } else {

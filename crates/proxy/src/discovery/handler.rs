@@ -23,7 +23,9 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl StoreHandler {
     fn report(&self, store: &Store) {
-        if store.is_warm() && store.received.contains(type_url::LISTENER) {
+        let taken = store.unbound();
+        self.state.ports_taken(!taken.is_empty());
+        if taken.is_empty() && store.is_warm() && store.received.contains(type_url::LISTENER) {
             self.state.initialised();
         }
     }
@@ -95,11 +97,18 @@ impl Handler for StoreHandler {
         }
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> bool {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let bound = store.bind_again();
+        if bound {
+            self.report(&store);
+            // It is said by beginning anew, which is no failure of anybody.
+            self.missed = true;
+        }
         if store.give_up_waiting(FETCH_TIMEOUT) {
             store.publish();
             self.report(&store);
         }
+        bound
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Store {
     pub(crate) listeners: BTreeMap<String, Held<Listener>>,
     /// The newest rejection, by type and name.
     pub(crate) rejected: BTreeMap<(String, String), String>,
+    /// Listeners whose port is taken; it is tried again.
+    unbound: BTreeMap<String, Held<Listener>>,
     /// Types of which a response was received.
     pub(crate) received: BTreeSet<String>,
     /// Updates accepted and rejected, by type.
@@ -92,6 +94,7 @@ impl Store {
             routes: BTreeMap::new(),
             listeners: BTreeMap::new(),
             rejected: BTreeMap::new(),
+            unbound: BTreeMap::new(),
             received: BTreeSet::new(),
             updates: BTreeMap::new(),
             resolved: HashMap::new(),
@@ -170,7 +173,13 @@ impl Store {
                 if self.listeners.get(&name).is_some_and(|held| held.fixed) {
                     return Ok(kept(name));
                 }
-                self.open_listener(held(listener, version, body.clone(), false, audit.ignored))?;
+                self.unbound.remove(&name);
+                let listener = held(listener, version, body.clone(), false, audit.ignored);
+                if let Err(error) = self.sockets.open(&listener.value) {
+                    self.unbound.insert(name, listener);
+                    return Err(format!("{error}; it is tried again every second"));
+                }
+                self.open_listener(listener)?;
                 Ok(name)
             }
             other => Err(format!("type '{other}' was not asked for")),
@@ -184,6 +193,29 @@ impl Store {
         }
         self.listeners.insert(listener.value.name.clone(), listener);
         Ok(())
+    }
+
+    /// Tries again to open listeners whose ports were taken; true when one could be.
+    pub(crate) fn bind_again(&mut self) -> bool {
+        let mut opened = false;
+        for (name, listener) in std::mem::take(&mut self.unbound) {
+            if self.sockets.open(&listener.value).is_err() {
+                self.unbound.insert(name, listener);
+                continue;
+            }
+            tracing::info!("{name}: {} is free now and bound", listener.value.address);
+            self.rejected.remove(&(type_url::LISTENER.to_owned(), name));
+            opened |= self.open_listener(listener).is_ok();
+        }
+        if opened {
+            self.publish();
+        }
+        opened
+    }
+
+    /// Addresses of listeners that cannot be bound.
+    pub(crate) fn unbound(&self) -> Vec<SocketAddr> {
+        self.unbound.values().map(|held| held.value.address).collect()
     }
 
     /// Takes a resource out.
@@ -208,6 +240,7 @@ impl Store {
             }
             type_url::LISTENER => {
                 self.listeners.remove(name);
+                self.unbound.remove(name);
                 self.built_tables.remove(&inline(name));
                 self.sockets.close(name);
             }

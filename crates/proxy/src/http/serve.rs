@@ -39,16 +39,7 @@ pub(crate) async fn serve(
     let (known, view) = context.view();
     let mut record = Record::new(context, &view, body.timers.last());
     record.request(head);
-    let unserved = match (known, head.is_connect()) {
-        (false, _) => Some(LocalReply::new(503, "the listener was removed", "NR")),
-        (true, true) => Some(LocalReply::empty(405, "-")),
-        (true, false) if held::is_exhausted(context) => {
-            record.count(metric::http::RQ_OVERLOAD);
-            let details = Some("overload".to_owned());
-            Some(LocalReply { details, ..LocalReply::new(503, "too much waits for clients that do not read", "OM") })
-        }
-        (true, false) => None,
-    };
+    let unserved = unserved(context, known, head, &record);
     if let Some(reply) = unserved {
         return respond::local(LocalReply { close: true, ..reply }, (head, &body), responder, &mut record).await;
     }
@@ -118,6 +109,25 @@ pub(crate) async fn serve(
     };
     record.received = body.received();
     served
+}
+
+/// What a request is answered that is not looked at further.
+fn unserved(context: &ConnectionContext, known: bool, head: &RequestHead, record: &Record) -> Option<LocalReply> {
+    if !known {
+        return Some(LocalReply::new(503, "the listener was removed", "NR"));
+    }
+    if head.is_connect() {
+        return Some(LocalReply::empty(405, "-"));
+    }
+    if held::is_exhausted(context) {
+        record.count(metric::http::RQ_OVERLOAD);
+        let details = Some("overload".to_owned());
+        return Some(LocalReply {
+            details,
+            ..LocalReply::new(503, "too much waits for clients that do not read", "OM")
+        });
+    }
+    None
 }
 
 /// Remembers who would have been asked, when a filter answered.

@@ -1,7 +1,7 @@
 //! The proxy under a control plane: the real pilot in both variants of the protocol, and peers that misbehave.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -50,7 +50,7 @@ fn mesh(backend: SocketAddr, weight: u32) -> String {
 }
 
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn client_of(xds: SocketAddr, api_type: &str, node: &str) -> Value {
@@ -100,6 +100,38 @@ fn both_variants_of_the_protocol_configure_the_proxy() {
         ask(&mut kept).unwrap();
         drop(pilot.process);
     }
+}
+
+/// F10: a port that another process has is tried again, said, and not ready; the pilot is told when it could be bound.
+#[test]
+fn a_port_that_was_taken_is_bound_when_it_is_free() {
+    let backend = Backend::answering(ok("first")).unwrap();
+    let documents = mesh(backend.address(), 1);
+    let port: u16 = target_of(&documents).parse().unwrap();
+    let other = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let pilot = pilot(&documents);
+    let folder = tempfile::tempdir().unwrap();
+    let (file, place) = (folder.path().join("bootstrap.json"), folder.path().join("admin"));
+    std::fs::write(&file, client_of(pilot.xds, "DELTA_GRPC", NODE).to_string()).unwrap();
+    let mut command = Command::new(SERIN);
+    command.args(["proxy", "--admin", "127.0.0.1:0", "--admin-address-path"]).arg(&place).arg("--bootstrap").arg(&file);
+    let process = Process::start(&mut command).unwrap();
+    let admin: SocketAddr =
+        wait_until(PATIENCE, || std::fs::read_to_string(&place).ok().and_then(|text| text.parse().ok())).unwrap();
+    process.wait_for("it is tried again every second", PATIENCE).unwrap();
+    let ready = || Client::new(admin).get("/ready", &[]).unwrap();
+    let taken = wait_until(PATIENCE, || Some(ready()).filter(|r| r.text().contains("cannot be bound"))).unwrap();
+    assert_eq!(taken.status, 503);
+    drop(other);
+    wait_until(PATIENCE, || (ready().status == 200).then_some(())).unwrap();
+    let mut client = Client::new(SocketAddr::from(([127, 0, 0, 1], port)));
+    wait_until(PATIENCE, || client.get("/", &[]).ok().filter(|r| r.text() == "first")).unwrap();
+    // What follows is confirmed as if nothing had been.
+    let second = Backend::answering(ok("second")).unwrap();
+    let of = |a: SocketAddr| format!("http: {}", a.port());
+    let moved = documents.replace(&of(backend.address()), &of(second.address()));
+    std::fs::write(pilot.folder.path().join("mesh.yaml"), moved).unwrap();
+    wait_until(PATIENCE, || client.get("/", &[]).ok().filter(|r| r.text() == "second")).unwrap();
 }
 
 /// Whatever becomes of the files, what was good goes on until something better is there.

@@ -43,8 +43,8 @@ pub trait Handler {
     fn apply(&mut self, update: &Update) -> Result<(), String>;
     /// Tells whether a stream is up; the text says to whom, or why not.
     fn connected(&mut self, up: bool, text: &str);
-    /// Called from time to time while nothing arrives.
-    fn tick(&mut self);
+    /// Called from time to time while nothing arrives; true to begin the stream anew, because what was refused can be used now.
+    fn tick(&mut self) -> bool;
 }
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -229,7 +229,9 @@ impl<H: Handler> Link<'_, H> {
             let next = tokio::time::timeout(TICK, responses.next()).await;
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
-                self.handler.tick();
+                if self.handler.tick() {
+                    return Err(fail(true, "what was refused can be used now"));
+                }
             }
             let response = match next {
                 Err(_elapsed) => continue,
