@@ -22,9 +22,9 @@ pub struct Bootstrap {
     /// The node's cluster.
     pub node_cluster: String,
     /// Clusters that need no control plane.
-    pub clusters: Vec<Cluster>,
+    pub clusters: Vec<Fixed<Cluster>>,
     /// Listeners that need no control plane.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<Fixed<Listener>>,
     /// The aggregated stream, when there is one.
     pub ads: Option<Ads>,
     /// Where the admin interface listens.
@@ -37,6 +37,17 @@ pub struct Bootstrap {
     pub runtime: Runtime,
     /// The node's locality: region, zone and sub-zone joined by slashes; empty when unknown.
     pub locality: String,
+}
+
+/// A resource of the bootstrap.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fixed<T> {
+    /// What is run.
+    pub value: T,
+    /// The resource as it stands in the bootstrap, with all its fields.
+    pub body: Vec<u8>,
+    /// Paths of fields that are set and have no effect.
+    pub ignored: Vec<String>,
 }
 
 /// Where the aggregated discovery stream goes.
@@ -73,11 +84,15 @@ impl Bootstrap {
         let static_path = path.field("static_resources");
         let mut clusters = Vec::new();
         for (i, cluster) in resources.clusters.iter().enumerate() {
-            clusters.push(Cluster::from_proto(cluster, audit, &static_path.field("clusters").index(i))?);
+            let before = audit.ignored.len();
+            let value = Cluster::from_proto(cluster, audit, &static_path.field("clusters").index(i))?;
+            clusters.push(fixed(value, cluster, audit, before));
         }
         let mut listeners = Vec::new();
         for (i, listener) in resources.listeners.iter().enumerate() {
-            listeners.push(Listener::from_proto(listener, audit, &static_path.field("listeners").index(i))?);
+            let before = audit.ignored.len();
+            let value = Listener::from_proto(listener, audit, &static_path.field("listeners").index(i))?;
+            listeners.push(fixed(value, listener, audit, before));
         }
         if !resources.secrets.is_empty() {
             audit.ignore(&static_path, "secrets");
@@ -116,6 +131,11 @@ impl Bootstrap {
             listeners,
         })
     }
+}
+
+fn fixed<T>(value: T, body: &impl prost::Message, audit: &Audit, before: usize) -> Fixed<T> {
+    let ignored = audit.ignored.get(before..).unwrap_or_default().to_vec();
+    Fixed { value, body: body.encode_to_vec(), ignored }
 }
 
 /// Shares in static layers: whole numbers are per cent, others say their denominator; what is true is all, what is not is none. A layer for the admin page stays empty,
@@ -165,7 +185,7 @@ fn runtime(value: Option<&pb::LayeredRuntime>, path: &Path<'_>) -> Result<Runtim
 
 fn ads(
     value: Option<&pb::bootstrap::DynamicResources>,
-    clusters: &[Cluster],
+    clusters: &[Fixed<Cluster>],
     path: &Path<'_>,
 ) -> Result<Option<Ads>, Error> {
     let Some(value) = value else { return Ok(None) };
@@ -190,7 +210,7 @@ fn ads(
 /// The servers of a service that is spoken to over gRPC, and whether incrementally.
 fn grpc_servers(
     config: &core::ApiConfigSource,
-    clusters: &[Cluster],
+    clusters: &[Fixed<Cluster>],
     path: &Path<'_>,
 ) -> Result<(bool, Vec<String>), Error> {
     let delta = match core::api_config_source::ApiType::try_from(config.api_type) {
@@ -209,13 +229,17 @@ fn grpc_servers(
     Ok((delta, servers))
 }
 
-fn service_addresses(service: &core::GrpcService, clusters: &[Cluster], path: &Path<'_>) -> Result<Vec<String>, Error> {
+fn service_addresses(
+    service: &core::GrpcService,
+    clusters: &[Fixed<Cluster>],
+    path: &Path<'_>,
+) -> Result<Vec<String>, Error> {
     use core::grpc_service::TargetSpecifier as T;
     match &service.target_specifier {
         Some(T::GoogleGrpc(google)) => Ok(vec![google.target_uri.trim_start_matches("dns:///").to_owned()]),
         Some(T::EnvoyGrpc(envoy)) => {
-            let cluster = clusters.iter().find(|c| c.name == envoy.cluster_name);
-            match cluster.map(|c| &c.discovery) {
+            let cluster = clusters.iter().find(|c| c.value.name == envoy.cluster_name);
+            match cluster.map(|c| &c.value.discovery) {
                 Some(Discovery::Static(a) | Discovery::Dns(a, _)) => {
                     Ok(a.endpoints.iter().map(|e| format!("{}:{}", bracket(&e.host), e.port)).collect())
                 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use serin_resources::bootstrap::Fixed;
 use serin_resources::cluster::{Cluster, Discovery};
 use serin_resources::connection_manager::RouteSource;
 use serin_resources::endpoint::LoadAssignment;
@@ -115,16 +116,18 @@ impl Store {
     }
 
     /// Takes resources of the bootstrap in; an error is final.
-    pub(crate) fn add_static(&mut self, clusters: Vec<Cluster>, listeners: Vec<Listener>) -> Result<(), String> {
-        for cluster in clusters {
-            let name = cluster.name.clone();
-            let body = cluster.encode().into();
-            self.clusters.insert(name.clone(), held(cluster, "", body, true, Vec::new()));
+    pub(crate) fn add_static(
+        &mut self,
+        clusters: Vec<Fixed<Cluster>>,
+        listeners: Vec<Fixed<Listener>>,
+    ) -> Result<(), String> {
+        for Fixed { value, body, ignored } in clusters {
+            let name = value.name.clone();
+            self.clusters.insert(name.clone(), held(value, "", body.into(), true, ignored));
             self.rebuild_cluster(&name);
         }
-        for listener in listeners {
-            let body = listener.encode().into();
-            self.open_listener(held(listener, "", body, true, Vec::new()))?;
+        for Fixed { value, body, ignored } in listeners {
+            self.open_listener(held(value, "", body.into(), true, ignored))?;
         }
         self.publish();
         Ok(())
