@@ -191,6 +191,9 @@ pub struct Status {
     pub laggards: Vec<String>,
     /// Somebody stopped it, and why.
     pub paused: Option<String>,
+    /// What paused it before its document went away for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_before: Option<String>,
     /// Its reason says what stopped it, a pause or a freeze.
     pub stopped: bool,
     /// It waits for a person because there is not enough evidence.

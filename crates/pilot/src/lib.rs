@@ -6,6 +6,7 @@
 mod accept;
 mod admin;
 mod clock;
+mod copies;
 mod fleet;
 mod loads;
 mod options;

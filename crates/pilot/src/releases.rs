@@ -51,6 +51,9 @@ const VANISHED: Duration = Duration::from_secs(60);
 /// What stops a release whose document is gone.
 const GONE: &str = "its document is gone: its traffic stays for a minute as it is";
 
+/// Ended releases without a document that are remembered.
+const ENDED: usize = 1000;
+
 /// Events that are kept for those who ask.
 const EVENTS: usize = 4096;
 
@@ -61,16 +64,15 @@ pub(crate) struct Entry {
     pub(crate) status: Status,
     /// What was known of it in the last look.
     known: Evidence,
-    /// Since when its document is gone, and what had stopped it before.
-    vanished: Option<(Instant, Option<String>)>,
+    /// Since when its document is gone.
+    vanished: Option<Instant>,
 }
 
 impl Entry {
     /// Its document is there.
     fn appear(&mut self) {
-        if let Some((_, paused)) = self.vanished.take() {
-            self.status.paused = paused;
-        }
+        self.vanished = None;
+        appear(&mut self.status);
     }
 
     /// Waits for another release, or gives up, as its document says.
@@ -109,6 +111,8 @@ struct Inner {
     entries: BTreeMap<ObjectName, Entry>,
     /// What was known of the status of releases whose documents have not been read yet.
     remembered: BTreeMap<ObjectName, Status>,
+    /// How releases ended whose documents are gone.
+    ended: BTreeMap<ObjectName, Status>,
     /// Whether all documents could be read the last time.
     whole: bool,
     /// What was reported of releases.
@@ -167,9 +171,16 @@ impl Releases {
             None => (None, BTreeMap::new(), Duration::ZERO),
         };
         let audit = Audit::open(path.map(|path| path.with_extension("audit.jsonl")))?;
+        if let Some(path) = path.filter(|path| !path.exists() && audit.count() > 0) {
+            tracing::warn!(
+                "{} is missing, but its audit log is there: every release begins anew; to go on, end this pilot and put the file back",
+                path.display()
+            );
+        }
         let inner = Inner {
             entries: BTreeMap::new(),
             remembered,
+            ended: BTreeMap::new(),
             whole: false,
             tally: Tally::default(),
             away,
@@ -225,8 +236,9 @@ impl Releases {
                     inner.happened(&name, &events);
                 }
                 None => {
-                    let kept = inner.remembered.remove(&name);
+                    let kept = inner.remembered.remove(&name).or_else(|| inner.ended.remove(&name));
                     let mut status = kept.unwrap_or_else(|| Status { spec: print.clone(), ..Status::of(&spec) });
+                    appear(&mut status);
                     // It may come later than the pilot did.
                     status.sleep(inner.away + self.began.elapsed(), now());
                     if is_other(&status, &spec, &print) {
@@ -444,7 +456,8 @@ impl Inner {
     /// Keeps the state of all releases; the error says why it is not on the disk.
     fn save(&mut self) -> Result<(), String> {
         let Some(state) = &mut self.state else { return Ok(()) };
-        let all = self.entries.iter().map(|(name, entry)| (name, &entry.status)).chain(&self.remembered);
+        let all =
+            self.entries.iter().map(|(name, entry)| (name, &entry.status)).chain(&self.remembered).chain(&self.ended);
         let saved = state.save(all).map_err(|error| format!("the state of releases cannot be written: {error:#}"));
         match &saved {
             Err(why) if !std::mem::replace(&mut self.unsaved, true) => tracing::error!("{why}"),
@@ -457,8 +470,10 @@ impl Inner {
     /// A release whose document is gone is held for a moment: it may come back.
     fn vanish(&mut self, name: &ObjectName) {
         let Some(entry) = self.entries.get_mut(name).filter(|e| e.vanished.is_none()) else { return };
-        entry.vanished = Some((Instant::now(), entry.status.paused.take()));
-        entry.status.paused = Some(GONE.to_owned());
+        entry.vanished = Some(Instant::now());
+        if entry.status.paused.as_deref() != Some(GONE) {
+            entry.status.paused_before = entry.status.paused.replace(GONE.to_owned());
+        }
         let event = entry.status.note(now(), EventKind::Action, GONE);
         tracing::warn!("release {name}: {GONE}");
         self.audit.write((now(), "the documents"), name, GONE, &serde_json::Value::Null);
@@ -467,10 +482,12 @@ impl Inner {
 
     /// Forgets releases whose documents have been gone for long enough.
     fn bury(&mut self) {
-        let late = |e: &Entry| e.vanished.as_ref().is_some_and(|(since, _)| since.elapsed() >= self.holds);
+        let late = |e: &Entry| e.vanished.as_ref().is_some_and(|since| since.elapsed() >= self.holds);
         let gone: Vec<ObjectName> = self.entries.iter().filter(|(_, e)| late(e)).map(|(n, _)| n.clone()).collect();
         for name in gone {
-            self.entries.remove(&name);
+            if let Some(entry) = self.entries.remove(&name) {
+                self.leave_behind(&name, entry.status);
+            }
             self.readings.remove(&name);
             self.tally.forget(&name);
             self.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
@@ -479,8 +496,26 @@ impl Inner {
 
     /// Forgets releases whose documents did not come.
     fn forget(&mut self) {
-        for (name, _) in std::mem::take(&mut self.remembered) {
+        for (name, status) in std::mem::take(&mut self.remembered) {
+            if status.phase.is_final() {
+                self.leave_behind(&name, status);
+                continue;
+            }
             self.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
+        }
+    }
+
+    /// Remembers how a release ended whose document is gone: when it comes back, it has ended.
+    fn leave_behind(&mut self, name: &ObjectName, mut status: Status) {
+        appear(&mut status);
+        if !status.phase.is_final() {
+            return;
+        }
+        self.ended.insert(name.clone(), status);
+        while self.ended.len() > ENDED
+            && let Some(oldest) = self.ended.iter().min_by_key(|(_, s)| s.moved).map(|(n, _)| n.clone())
+        {
+            self.ended.remove(&oldest);
         }
     }
 
@@ -549,6 +584,13 @@ impl Inner {
         for name in arrived(&self.entries) {
             self.entries.entry(name).and_modify(|e| e.status.arrived = true);
         }
+    }
+}
+
+/// The document of a release is there: nothing waits for it.
+fn appear(status: &mut Status) {
+    if status.paused.as_deref() == Some(GONE) {
+        status.paused = status.paused_before.take();
     }
 }
 

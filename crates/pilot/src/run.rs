@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::accept::{self, Bounded};
 use crate::admin::{self, Admin, Names};
+use crate::copies::Copies;
 use crate::fleet::Fleet;
 use crate::loads::Loads;
 use crate::options::PilotOptions;
@@ -57,7 +58,13 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
             "--allow-unenforced-policies: requests go out without TLS, authentication and authorization that documents demand"
         );
     }
-    refresh(&source, &store, (&fleet, &releases));
+    let mut copies = place.as_deref().map(|path| Copies::beside(path, &options.config));
+    if let Some(copies) = &mut copies
+        && let Some(before) = store.lock().unwrap_or_else(PoisonError::into_inner).restore(copies.read())
+    {
+        releases.sync(&before.snapshot, false);
+    }
+    refresh(&source, (&store, &mut copies), (&fleet, &releases));
     let (xds_address, admin_address) = (xds.local_addr()?, admin_socket.local_addr()?);
     tracing::info!("serving proxies on {xds_address}, admin on {admin_address}");
     let loads = Arc::new(Loads::of(fleet.clone()));
@@ -66,7 +73,7 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     let names = Names::new(&options.admin_name, admin_address);
     tokio::spawn(admin::serve(admin_socket, admin, releases::routes(releases.clone(), tokens, loads.clone()), names));
     let delivers = tokio::spawn(deliver((store.clone(), fleet.clone(), loads.clone()), releases.clone()));
-    tokio::spawn(watch(source, store, (fleet.clone(), releases)));
+    tokio::spawn(watch(source, (store, copies), (fleet.clone(), releases)));
     let xds = Bounded::new(xds, accept::share(3, 4), "proxies");
     let server = tonic::transport::Server::builder()
         .tcp_nodelay(true)
@@ -131,11 +138,15 @@ fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     open().with_context(|| format!("cannot listen on {address}: choose another address with {flag}"))
 }
 
-async fn watch(mut source: Source, store: Arc<Mutex<Store>>, (fleet, releases): (Arc<Fleet>, Arc<Releases>)) {
+async fn watch(
+    mut source: Source,
+    (store, mut copies): (Arc<Mutex<Store>>, Option<Copies>),
+    (fleet, releases): (Arc<Fleet>, Arc<Releases>),
+) {
     loop {
         let until = store.lock().unwrap_or_else(PoisonError::into_inner).next_decision(Instant::now());
         source.changed(until).await;
-        refresh(&source, &store, (&fleet, &releases));
+        refresh(&source, (&store, &mut copies), (&fleet, &releases));
     }
 }
 
@@ -162,7 +173,11 @@ async fn deliver((store, fleet, loads): (Arc<Mutex<Store>>, Arc<Fleet>, Arc<Load
 }
 
 /// Reads what changed, says what is wrong with it, pushes what is right.
-fn refresh(source: &Source, store: &Mutex<Store>, (fleet, releases): (&Fleet, &Releases)) {
+fn refresh(
+    source: &Source,
+    (store, copies): (&Mutex<Store>, &mut Option<Copies>),
+    (fleet, releases): (&Fleet, &Releases),
+) {
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(Built { snapshot, news, objects }) = store.update(source.read(), Instant::now()) else { return };
     let color = std::io::stderr().is_terminal();
@@ -170,6 +185,9 @@ fn refresh(source: &Source, store: &Mutex<Store>, (fleet, releases): (&Fleet, &R
         eprintln!("{}", render_text(diagnostic, store.text(&diagnostic.file), color));
     }
     tracing::info!(target: "serin_applied", "{objects} objects in force; {}", summary(store.diagnostics()));
+    if let Some(copies) = copies {
+        copies.keep(&store);
+    }
     // Documents that are away for now are not gone.
     let whole = objects > 0 && store.diagnostics().iter().all(|d| d.severity != Severity::Error);
     releases.sync(&snapshot, whole);

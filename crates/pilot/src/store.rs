@@ -57,6 +57,28 @@ impl Store {
         Self { unenforced, grace, ..Self::default() }
     }
 
+    /// Goes on with what an earlier pilot had in force, as if there had been no restart: what is broken or away since then is
+    /// looked at next.
+    pub(crate) fn restore(&mut self, texts: BTreeMap<String, String>) -> Option<Built> {
+        for (name, text) in texts {
+            let found = Found { text: Ok(text), identity: (0, 0) };
+            self.files.insert(name.clone(), read(&name, found, None, &self.good));
+        }
+        (!self.files.is_empty()).then(|| self.build())
+    }
+
+    /// The files that are sound as they are, with their text.
+    pub(crate) fn sound(&self) -> impl Iterator<Item = (&String, &String)> {
+        let sound = |file: &File| {
+            let errors = file.diagnostics.iter().any(|d| d.severity == Severity::Error);
+            file.doubtful.is_none() && !errors && file.retained.is_empty()
+        };
+        self.files
+            .iter()
+            .filter(move |(_, file)| sound(file))
+            .filter_map(|(name, file)| Some((name, file.text.as_ref().ok()?)))
+    }
+
     /// Takes the files in; `None` when nothing changed.
     pub(crate) fn update(&mut self, contents: Contents, now: Instant) -> Option<Built> {
         let mut changed = self.unreadable != contents.unreadable;
@@ -64,11 +86,12 @@ impl Store {
         let unknown = |file: &str| self.unreadable.keys().any(|folder| Path::new(file).starts_with(folder));
         let gone: Vec<String> =
             self.files.keys().filter(|file| !contents.files.contains_key(*file) && !unknown(file)).cloned().collect();
-        // All files at once are taken away by mistake, or to be put there anew.
-        let emptied = contents.files.is_empty() && !gone.is_empty() && gone.len() == self.files.len();
+        // A file that is away may be put there anew in a moment: editors and links do so.
         for name in gone {
-            let nothing = Found { text: Ok(String::new()), identity: (0, 0) };
-            changed |= if emptied { self.take(&name, nothing, now) } else { self.files.remove(&name).is_some() };
+            changed |= self.take(&name, Found { text: Ok(String::new()), identity: (0, 0) }, now);
+            if self.files.get(&name).is_some_and(|file| file.doubtful.is_none()) {
+                changed |= self.files.remove(&name).is_some_and(|file| !file.documents.is_empty());
+            }
         }
         for (name, found) in contents.files {
             changed |= self.take(&name, found, now);
@@ -123,6 +146,11 @@ impl Store {
         self.files.get(file).and_then(|f| f.text.as_deref().ok())
     }
 
+    /// Whether a file is there, as far as is known.
+    pub(crate) fn knows(&self, file: &str) -> bool {
+        self.files.contains_key(file)
+    }
+
     /// The mesh that they make.
     pub(crate) fn mesh(&self) -> MeshSnapshot {
         let placed = |d: &Document| (d.object.clone(), d.provenance.clone());
@@ -141,14 +169,17 @@ impl Store {
         diagnostics.extend(doubtful.map(|(name, _)| half_written(name, self.grace)));
         diagnostics.extend(self.unreadable.iter().flat_map(|(folder, reason)| unreadable(folder, reason).diagnostics));
         let mut candidates: BTreeMap<ObjectKey, Document> = BTreeMap::new();
-        for document in self.files.values().flat_map(|f| &f.documents) {
+        // What may be gone gives way to what is there: objects move from file to file.
+        let (certain, doubtful): (Vec<&File>, Vec<&File>) = self.files.values().partition(|f| f.doubtful.is_none());
+        for document in certain.iter().flat_map(|f| &f.documents) {
             if let Some(first) = candidates.get(&document.key) {
                 diagnostics.push(duplicate(document, first));
             } else {
                 candidates.insert(document.key.clone(), document.clone());
             }
         }
-        for document in self.files.values().flat_map(|f| &f.retained) {
+        let retained = self.files.values().flat_map(|f| &f.retained);
+        for document in doubtful.iter().flat_map(|f| &f.documents).chain(retained) {
             candidates.entry(document.key.clone()).or_insert_with(|| document.clone());
         }
         for document in self.files.values().flat_map(|f| &f.closing) {

@@ -62,7 +62,32 @@ impl Audit {
         file.set_len(whole as u64)?;
         audit.length = whole as u64;
         audit.file = Some(file);
+        audit.missing = audit.compare();
         Ok(audit)
+    }
+
+    /// How many lines it has.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Where it stands that the log has so many lines, and the hash of the last: a chain alone does not show that its end is gone.
+    fn head(&self) -> Option<PathBuf> {
+        self.path.as_ref().map(|path| path.with_extension("head"))
+    }
+
+    /// What the log lacks of what an earlier pilot wrote.
+    fn compare(&self) -> Option<(u64, String)> {
+        let text = std::fs::read_to_string(self.head()?).ok()?;
+        let (count, hash) = text.trim().split_once(' ')?;
+        let count: u64 = count.parse().ok()?;
+        let lost = match count.checked_sub(self.count)? {
+            0 if hash == self.last => return None,
+            lost => lost.max(1),
+        };
+        let why = "the end of the log was taken away or changed while no pilot ran".to_owned();
+        tracing::error!("the audit log is not whole: {lost} entries are missing: {why}");
+        Some((lost, why))
     }
 
     /// Adds a line. One that cannot be written leaves a gap, which the next that can marks.
@@ -121,6 +146,14 @@ impl Audit {
         }
         self.last = hash;
         self.count += 1;
+        if let Some(head) = self.head() {
+            let beside = head.with_extension("newhead");
+            let written = std::fs::write(&beside, format!("{} {}\n", self.count, self.last))
+                .and_then(|()| std::fs::rename(&beside, &head));
+            if let Err(error) = written {
+                tracing::warn!("{}: {error}", head.display());
+            }
+        }
         Ok(())
     }
 
@@ -243,6 +276,19 @@ mod tests {
         let mut audit = Audit::open(Some(path.clone())).unwrap();
         audit.write((3, "ann"), &name, "resume", &json!({}));
         assert_eq!(audit.log().verify(0).unwrap().entries, 4);
+        // An end that is gone is missed by the next pilot, and marked.
+        let text = std::fs::read_to_string(&path).unwrap();
+        for kept in [2, 0] {
+            let cut: String = text.lines().take(kept).map(|line| format!("{line}\n")).collect();
+            std::fs::write(&path, cut).unwrap();
+            std::fs::write(path.with_extension("head"), format!("4 {}\n", audit.last)).unwrap();
+            let mut after = Audit::open(Some(path.clone())).unwrap();
+            assert_eq!(after.lost(), 4 - kept as u64);
+            after.write((4, "ann"), &name, "pause", &json!({}));
+            let whole = after.log().verify(9).unwrap();
+            assert_eq!((whole.entries, whole.missing), (kept as u64 + 2, 4 - kept as u64));
+            assert!(whole.last.iter().any(|l| l["what"].as_str().unwrap().contains("taken away")));
+        }
         std::fs::write(&path, "no line of a log\n").unwrap();
         assert!(Audit::open(Some(path)).is_err());
     }

@@ -198,6 +198,21 @@ fn the_state_outlives_the_pilot_and_a_release_without_document_is_over() {
     assert!(bench.releases.overlays().is_empty() && bench.releases.each(None).is_empty());
     let entries = bench.releases.audited(0).unwrap().entries;
     assert!(entries > 5, "{entries}");
+    // A document that comes back later has ended, for this pilot and for the next.
+    bench.releases.sync(&bench.mesh, true);
+    assert_eq!((bench.phase("a"), bench.releases.overlays().len()), (Phase::Promoted, 1));
+    bench.releases.sync(&mesh(""), true);
+    bench.releases.look(&bench.mesh, &bench.fleet, &bench.loads);
+    assert!(bench.releases.each(None).is_empty());
+    drop(bench);
+    let bench = Bench::new(&documents, Some(&state));
+    assert_eq!(bench.phase("a"), Phase::Promoted);
+    // One that was away when its pilot ended goes on with the next.
+    bench.releases.sync(&mesh(""), true);
+    bench.releases.look(&bench.mesh, &bench.fleet, &bench.loads);
+    drop(bench);
+    let bench = Bench::new(&documents, Some(&state));
+    assert_eq!(bench.entry("a").status.paused, None);
     drop(bench);
     std::fs::write(&state, "not json").unwrap();
     assert!(Releases::open(Some((&state, StateLock::take(&state).unwrap()))).is_err());

@@ -75,6 +75,44 @@ fn a_release_whose_document_vanishes_holds_its_traffic() {
     assert_eq!(back["phase"], "baking");
 }
 
+/// A restart is no other than going on: what is broken or away then is what it was before.
+#[test]
+fn a_restart_goes_on_with_what_was_in_force() {
+    let text = include_str!("state/mesh.yaml");
+    let folder = Folder::new(&[("m.yaml", text)]).unwrap();
+    let start = || Pilot::start(SERIN, &folder, &["--file-grace", "1s"]).unwrap();
+    let pilot = start();
+    pilot.wait_for("going", |s| s["phase"] == "baking").unwrap();
+    let (objects, weights) = (pilot.objects(), pilot.status("going")["weights"]["configured"].clone());
+    drop(pilot);
+    folder.save("m.yaml", &format!("{text}\n  - [")).unwrap();
+    let pilot = start();
+    assert_eq!((pilot.objects(), &pilot.status("going")["weights"]["configured"]), (objects.clone(), &weights));
+    drop(pilot);
+    std::fs::remove_file(folder.documents().join("m.yaml")).unwrap();
+    let pilot = start();
+    let held = pilot.wait_for("going", |s| s["paused"].is_string()).unwrap();
+    assert_eq!(held["weights"]["configured"], weights);
+    drop(pilot);
+    folder.save("m.yaml", text).unwrap();
+    let pilot = start();
+    let back = pilot.wait_for("going", |s| s["phase"] == "baking").unwrap();
+    assert!(back["paused"].is_null(), "{back}");
+    assert_eq!(pilot.objects(), objects);
+    // An editor that puts the file aside before it writes the new one takes nothing away.
+    std::fs::rename(folder.documents().join("m.yaml"), folder.documents().join("m.yaml~")).unwrap();
+    for _ in 0..12 {
+        assert_eq!(pilot.objects(), objects);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    folder.save("m.yaml", text).unwrap();
+    // What moves to another file is there once, without a word of its being defined twice.
+    std::fs::rename(folder.documents().join("m.yaml"), folder.documents().join("other.yaml")).unwrap();
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(pilot.objects(), objects);
+    assert!(!pilot.process.stderr().join("\n").contains("defined twice"));
+}
+
 /// Pipes, devices, loops of links: none holds the pilot or `analyze` up.
 #[test]
 fn odd_things_in_the_folder_hold_nobody_up() {
