@@ -95,16 +95,19 @@ pub enum Class {
     ClientErrors,
     /// gRPC statuses but OK.
     GrpcErrors,
+    /// 5xx, and none.
+    ServerErrors,
 }
 
 impl Class {
-    pub(crate) const ALL: [Self; 3] = [Self::Redirects, Self::ClientErrors, Self::GrpcErrors];
+    pub(crate) const ALL: [Self; 4] = [Self::Redirects, Self::ClientErrors, Self::GrpcErrors, Self::ServerErrors];
 
-    fn has(self, key: u32) -> bool {
+    pub(crate) fn has(self, key: u32) -> bool {
         match self {
             Self::Redirects => key / 100 == 3,
             Self::ClientErrors => key / 100 == 4,
             Self::GrpcErrors => key > Failing::GRPC,
+            Self::ServerErrors => key == 0 || key / 100 == 5,
         }
     }
 
@@ -113,7 +116,13 @@ impl Class {
             Self::Redirects => "3xx",
             Self::ClientErrors => "4xx",
             Self::GrpcErrors => "gRPC statuses other than OK",
+            Self::ServerErrors => "5xx or not at all",
         }
+    }
+
+    /// Whether they are what failures are where a release does not say which responses are.
+    pub(crate) fn fails(self) -> bool {
+        matches!(self, Self::GrpcErrors | Self::ServerErrors)
     }
 }
 

@@ -31,12 +31,18 @@ pub struct StepCounts {
 pub struct Slower {
     /// In microseconds.
     pub than: u64,
+    /// The stable version's quantile above which it lies.
+    #[serde(default)]
+    pub of: u64,
     /// The share of the stable version's requests that were at most that long when it was set.
     pub quantile: f64,
     /// Evidence over the whole release.
     pub regression: Regression,
     /// Evidence of the step.
     pub no_worse: NoWorse,
+    /// Where that is measured: above the quantile, or at it where hardly any request takes longer than what is noticed.
+    #[serde(default)]
+    pub no_worse_than: u64,
 }
 
 /// All evidence of a release.
@@ -94,6 +100,12 @@ pub struct Mix {
     fewer: Regression,
 }
 
+impl Mix {
+    fn is_much(&self) -> bool {
+        self.candidate.0 + self.others.0 >= MIX_ANSWERS
+    }
+}
+
 /// Answers of a class that it takes to speak of a difference.
 const MIX_ANSWERS: u64 = 10;
 
@@ -105,6 +117,10 @@ const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
 /// How many times the stable version's slow requests the candidate may have before that counts against it.
 const TOLERATED: f64 = 1.25;
+
+/// Microseconds by which a request must take longer than the stable version's quantile, or a quarter of that, to count as slow: a
+/// version with a smaller share has colder connections and caches, and nobody notices less.
+const NOTICED: u64 = 5000;
 
 /// Requests of the stable version that the thresholds need.
 const CALIBRATED: u64 = 200;
@@ -180,8 +196,13 @@ impl Judgement {
         if !self.slower.is_empty() || self.calibration.timed() < CALIBRATED {
             return;
         }
-        let threshold =
-            |quantile: f64| Some(Slower { than: self.calibration.quantile(quantile)?, quantile, ..Slower::default() });
+        let threshold = |quantile: f64| {
+            let of = self.calibration.quantile(quantile)?;
+            let than = of + NOTICED.max(of / 4);
+            let slow = self.calibration.slower(than) as f64 / self.calibration.timed().max(1) as f64;
+            let no_worse_than = if slow >= (1.0 - quantile) / 2.0 { than } else { of };
+            Some(Slower { than, of, quantile, no_worse_than, ..Slower::default() })
+        };
         self.slower = QUANTILES.iter().filter_map(|q| threshold(*q)).collect();
     }
 
@@ -221,7 +242,8 @@ impl Judgement {
                 let events = window(own.slower(slower.than), others.slower(slower.than), timed);
                 // New instances are colder than old ones: a quarter more slow requests is no regression.
                 slower.regression.add(Window { share: shifted(TOLERATED, timed), ..events });
-                slower.no_worse.add(events, margin);
+                let at = if slower.no_worse_than == 0 { slower.than } else { slower.no_worse_than };
+                slower.no_worse.add(window(own.slower(at), others.slower(at), timed), margin);
             }
         }
         if requests > 0 && expected.drawn && expected.share > 0.0 && expected.share < 1.0 {
@@ -274,21 +296,42 @@ impl Judgement {
             return Vec::new();
         }
         let needed = (1.0 / analysis.rollback_alpha).ln();
-        let differs = |mix: &&Mix| {
-            let enough = mix.candidate.0 + mix.others.0 >= MIX_ANSWERS;
-            enough && mix.more.ln_evidence().max(mix.fewer.ln_evidence()) >= needed
-        };
-        let found = self.mix.iter().filter(|(_, mix)| differs(mix));
+        let differs = |mix: &Mix| mix.is_much() && mix.more.ln_evidence().max(mix.fewer.ln_evidence()) >= needed;
+        // Where the release does not say what fails, these are failures, and judged as such.
+        let is_told = |class: Class| class != Class::ServerErrors || analysis.failures.is_some();
+        let found = self.mix.iter().filter(|(class, mix)| is_told(**class) && differs(mix));
         found
             .map(|(class, mix)| {
                 format!(
                     "different mix of status classes: {} of the candidate's requests were answered {}, {} of the stable version's",
-                    of(mix.candidate),
+                    of_all(mix.candidate),
                     class.words(),
-                    of(mix.others)
+                    of_all(mix.others)
                 )
             })
             .collect()
+    }
+
+    /// What the candidate answers more often, that fails anywhere else and that the release does not call a failure.
+    fn overlooked(&self, analysis: &Analysis) -> Option<String> {
+        let list = analysis.failures.as_ref().filter(|_| analysis.on_mix != OnMix::Ignore)?;
+        let needed = (1.0 / analysis.rollback_alpha).ln();
+        let counted = |key: &u32| list.iter().any(|f| f.means(*key));
+        let answers = |class: Class| self.candidate.answers.iter().filter(move |(key, _)| class.has(**key));
+        let mut found = self.mix.iter().filter(|(class, mix)| {
+            class.fails()
+                && mix.is_much()
+                && mix.more.ln_evidence() >= needed
+                && answers(**class).any(|(key, _)| !counted(key))
+        });
+        found.next().map(|(class, mix)| {
+            format!(
+                "{} of the candidate's requests were answered {}, {} of the stable version's, and analysis.failures does not count all of these: a person must decide",
+                of_all(mix.candidate),
+                class.words(),
+                of_all(mix.others)
+            )
+        })
     }
 
     /// Forgets how requests were shared: with another weight it begins anew.
@@ -311,6 +354,9 @@ impl Judgement {
             && let Some(text) = self.mixed(analysis).into_iter().next()
         {
             return Verdict::Regression(text);
+        }
+        if let Some(text) = self.overlooked(analysis) {
+            return Verdict::Void(text);
         }
         if let Some(step) = self.steps.last().filter(|s| s.stable.0 >= STABLE_FAILS.0)
             && step.stable.1 as f64 >= step.stable.0 as f64 * STABLE_FAILS.1
@@ -386,9 +432,10 @@ impl Judgement {
             (times.unwrap_or(f64::MIN), self.too_slow(analysis)),
             slow.filter(|_| analysis.compare_latency).map_or((f64::MIN, String::new()), |(s, ln)| {
                 let text = format!(
-                    "it is slower: more of its requests than of the stable version's take over {:.1} ms, the stable version's p{:.0}",
+                    "it is slower: more of its requests than of the stable version's take over {:.1} ms, where the stable version's p{:.0} is {:.1} ms",
                     s.than as f64 / 1000.0,
-                    s.quantile * 100.0
+                    s.quantile * 100.0,
+                    (if s.of == 0 { s.than } else { s.of }) as f64 / 1000.0
                 );
                 (compares(ln), text)
             }),

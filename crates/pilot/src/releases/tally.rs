@@ -67,10 +67,23 @@ impl Tally {
     pub(super) fn gather(&mut self, spec: &Release, news: &News, mesh: &MeshSnapshot) {
         let Self { known, totals } = self;
         let totals = totals.entry(spec.name.clone()).or_default();
+        let is_ours = |cluster: &str| outbound(cluster).is_some_and(|(_, at)| at == spec.host.as_str());
+        if !news.requests.keys().any(|way| is_ours(&way.cluster)) && !news.times.keys().any(|cluster| is_ours(cluster))
+        {
+            return;
+        }
+        // Where the candidate cannot be asked, the stable version is not compared with it.
+        let kept = kept_subsets(mesh, spec);
+        let is_kept = |subset: &str| {
+            kept.iter().any(|name| subset.strip_prefix("release-stable-").unwrap_or(subset) == name.as_str())
+        };
         for (way, arm) in &news.requests {
             let Some((subset, _)) = outbound(&way.cluster).filter(|(_, at)| *at == spec.host.as_str()) else {
                 continue;
             };
+            if is_kept(subset) {
+                continue;
+            }
             // gRPC clients tell no endpoints apart, and names have addresses that nobody registered: there the cluster
             // says which version it was.
             let labels = way.endpoint.and_then(|address| known.get(&address)).map(|(labels, _)| labels.clone());
@@ -86,6 +99,9 @@ impl Tally {
         }
         for (cluster, arm) in &news.times {
             let Some((subset, _)) = outbound(cluster).filter(|(_, at)| *at == spec.host.as_str()) else { continue };
+            if is_kept(subset) {
+                continue;
+            }
             let Some(labels) = labels_of(mesh, spec, subset) else { continue };
             if let Some(version) = totals.of(spec, |version| selects(version, &labels)) {
                 version.add(arm);
