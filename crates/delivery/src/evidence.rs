@@ -168,6 +168,8 @@ pub struct Evidence {
     pub failed_calls: BTreeMap<String, u64>,
     /// Subsets of destinations that stay with the stable version, because no instance of the candidate is of them.
     pub kept: Vec<String>,
+    /// Subsets of destinations of which the stable version has no ready instance.
+    pub without_stable: Vec<String>,
 }
 
 /// What the evidence says.

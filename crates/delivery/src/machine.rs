@@ -201,6 +201,12 @@ fn refuse_outage(spec: &Release, status: &Status, evidence: &Evidence, command: 
             "no instance of the stable version ({stable}) is ready, so traffic would find nobody; {FORCE}"
         ));
     }
+    if moves_back && !evidence.without_stable.is_empty() {
+        return Err(format!(
+            "no instance of the stable version is of subset {}, so requests to it would find nobody; {FORCE}",
+            evidence.without_stable.join(", ")
+        ));
+    }
     if let Command::Promote { .. } = command
         && !status.phase.is_final()
     {

@@ -43,6 +43,9 @@ pub fn read(folders: &[PathBuf]) -> Contents {
 /// Folders within folders are read down to this depth.
 const DEPTH: usize = 8;
 
+/// Other names that are looked at at most: a link to a whole system must not take all the time there is.
+const OTHERS: usize = 10_000;
+
 /// Files that are read at most: beyond any set of rules.
 const FILES: usize = 100_000;
 
@@ -51,6 +54,8 @@ struct Reader {
     contents: Contents,
     /// Folders that were read, so that links that lead back are followed once.
     visited: BTreeSet<(u64, u64)>,
+    /// Names that were no document.
+    others: usize,
 }
 
 impl Reader {
@@ -70,13 +75,24 @@ impl Reader {
                 return;
             }
         };
-        entries.sort_by_key(std::fs::DirEntry::file_name);
+        // Documents before folders, so that a folder without end takes none of them away.
+        entries.sort_by_key(|entry| (entry.path().is_dir(), entry.file_name()));
         for entry in entries {
             let path = entry.path();
             if entry.file_name().to_string_lossy().starts_with('.') {
                 continue;
             }
             let is_document = path.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|k| e == *k));
+            if !is_document {
+                self.others += 1;
+                if self.others > OTHERS {
+                    let why = format!(
+                        "below it are more than {OTHERS} names that are no documents: the rest is not read; is a link in it?"
+                    );
+                    self.contents.unreadable.insert(folder.display().to_string(), why);
+                    return;
+                }
+            }
             if path.is_dir() {
                 if depth < DEPTH {
                     self.folder(&path, depth + 1);

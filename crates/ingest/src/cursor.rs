@@ -267,6 +267,26 @@ impl<'a> Cursor<'a> {
     }
 
     /// A Go-style duration such as `1h`, `1.5s`, `250ms`.
+    /// A duration as Istio's validation takes it: at least 1 ms, in whole milliseconds.
+    pub(crate) fn milliseconds(&self) -> Option<Duration> {
+        let duration = self.duration()?;
+        if duration < Duration::from_millis(1) || duration.subsec_nanos() % 1_000_000 != 0 {
+            self.invalid("this duration is below 1 ms, or no whole number of milliseconds", "Istio refuses it too");
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// A text that becomes part of a message's head: one line, without control characters.
+    pub(crate) fn line(&self) -> Option<String> {
+        let text = self.text()?;
+        if text.chars().any(char::is_control) {
+            self.invalid("this text has control characters, such as the end of a line", "");
+            return None;
+        }
+        Some(text)
+    }
+
     pub(crate) fn duration(&self) -> Option<Duration> {
         let text = self.text()?;
         let parsed = parse_duration(&text);

@@ -135,10 +135,12 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
             parsed.documents.push(document(key, object, references));
         }
         (Some(key), _) => {
-            if let Some(object) = guard::closing(&key, &cursor) {
-                parsed.closing.push(document(key.clone(), object, Vec::new()));
-            }
+            let closing = guard::closing(file, &key, &cursor);
             parsed.diagnostics.extend(context.finish().0);
+            if let Some((object, said)) = closing {
+                parsed.closing.push(document(key.clone(), object, Vec::new()));
+                parsed.diagnostics.extend(said);
+            }
             parsed.broken.push(key);
         }
         (None, _) => {

@@ -4,6 +4,7 @@
 //! what cannot be read of a demand is a demand that nobody can evaluate. Source: Istio's reference pages of `security.istio.io`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serin_model::{
     Demand, DestinationRule, Guard, Hostname, Kind, Labels, Object, ObjectKey, ObjectName, ROOT_NAMESPACE, Subset,
@@ -11,8 +12,8 @@ use serin_model::{
 };
 
 use crate::cursor::{Context, Cursor, Object as Fields};
-use crate::diagnostic::{Code, Severity};
-use crate::istio::labels;
+use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::istio::{export_to, labels};
 
 /// Whether objects of that kind are policies that are not carried out.
 pub(crate) fn is_guard(kind: Kind) -> bool {
@@ -224,15 +225,21 @@ fn annotation(document: &Cursor<'_>, key: &str) -> Option<String> {
 }
 
 /// What stands for an object that is not sound, where it guards something: it closes that.
-pub(crate) fn closing(key: &ObjectKey, document: &Cursor<'_>) -> Option<Object> {
-    let context = Context::new("".into());
+pub(crate) fn closing(file: &Arc<str>, key: &ObjectKey, document: &Cursor<'_>) -> Option<(Object, Vec<Diagnostic>)> {
+    let context = Context::new(file.clone());
     context.set_namespace(&key.name.namespace);
     context.set_protobuf();
-    let document = document.within(&context);
+    let object = closed(key, &document.within(&context))?;
+    let mut said = context.finish().0;
+    said.retain(|d| d.code == Code::NotEnforced && key.kind == Kind::DestinationRule);
+    Some((object, said))
+}
+
+fn closed(key: &ObjectKey, document: &Cursor<'_>) -> Option<Object> {
     let spec = document.peek("spec");
     if is_guard(key.kind) {
         let kind = document.peek("kind")?.peek_text()?.to_owned();
-        let Object::Guard(guard) = read(&kind, spec.as_ref(), &key.name, &document) else { return None };
+        let Object::Guard(guard) = read(&kind, spec.as_ref(), &key.name, document) else { return None };
         // What is wrong with it may be what it demands.
         let demand = if guard.demand == NOTHING { Demand::Unknown } else { guard.demand };
         return Some(Object::Guard(Guard { demand, ..guard }));
@@ -241,31 +248,66 @@ pub(crate) fn closing(key: &ObjectKey, document: &Cursor<'_>) -> Option<Object> 
         return None;
     }
     let spec = spec?;
-    let guards = guarding_fields(&spec);
-    if guards.is_empty() {
+    let policy = spec.peek("trafficPolicy");
+    let mut guards = policy.as_ref().map(demands).unwrap_or_default();
+    // A misspelt field may hold what the right one would.
+    let known = ["host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"];
+    for (_, value) in spec.entries().iter().filter(|(name, _)| !known.contains(&name.as_str())) {
+        guards.extend(demands(value));
+    }
+    let refusal = |guards: &[&str]| {
+        let fields = guards.join(", ");
+        (!guards.is_empty()).then(|| format!("DestinationRule {} has errors, and it says {fields}", key.name))
+    };
+    let host = Hostname::resolve(spec.peek("host")?.peek_text()?.trim_end_matches('.'), &key.name.namespace).ok()?;
+    let items = spec.peek("subsets").map(|s| s.list()).unwrap_or_default();
+    let subsets: Vec<Subset> = items
+        .iter()
+        .filter_map(|s| {
+            let name = s.peek("name")?.peek_text()?.to_owned();
+            let labels = s.peek("labels").map(|l| labels(&l)).unwrap_or_default();
+            let own = s.peek("trafficPolicy").as_ref().map(demands).unwrap_or_default();
+            let refused = refusal(&own).or_else(|| refusal(&guards));
+            Some(Subset { name, labels, policy: TrafficPolicy { refused, ..TrafficPolicy::default() } })
+        })
+        .collect();
+    let refused = refusal(&guards);
+    if refused.is_none() && subsets.iter().all(|subset| subset.policy.refused.is_none()) {
         return None;
     }
-    let host = Hostname::resolve(spec.peek("host")?.peek_text()?, &key.name.namespace).ok()?;
-    let refused = Some(format!("DestinationRule {} has errors, and it says {}", key.name, guards.join(", ")));
-    let items = spec.peek("subsets").map(|s| s.list()).unwrap_or_default();
-    let subsets = items.iter().filter_map(|s| {
-        let name = s.peek("name")?.peek_text()?.to_owned();
-        let labels = s.peek("labels").map(|l| labels(&l)).unwrap_or_default();
-        Some(Subset { name, labels, policy: TrafficPolicy::default() })
-    });
+    document.report(
+        Code::NotEnforced,
+        Severity::Warning,
+        match &refused {
+            Some(_) => format!("the rule has errors: requests to {host} are refused (503) until it is mended"),
+            None => format!("the rule has errors: requests to subsets of {host} are refused (503) until it is mended"),
+        },
+        "mend it, or take what it demands away",
+    );
     Some(Object::DestinationRule(DestinationRule {
         name: key.name.clone(),
         host,
-        workloads: None,
+        workloads: spec.peek("workloadSelector").and_then(|s| s.peek("matchLabels")).map(|l| labels(&l)),
         policy: Box::new(TrafficPolicy { refused, ..TrafficPolicy::default() }),
-        subsets: subsets.collect(),
-        export_to: None,
+        subsets,
+        export_to: export_to(spec.peek("exportTo")),
     }))
 }
 
-/// Fields of a DestinationRule that keep requests safe, as far as it has them.
-fn guarding_fields(spec: &Cursor<'_>) -> Vec<&'static str> {
-    let text = spec.json();
-    let fields = ["tls", "proxyProtocol", "tunnel", "outlierDetection"];
-    fields.into_iter().filter(|field| text.contains(&format!("\"{field}\":"))).collect()
+/// What keeps requests safe in a traffic policy, also where it is misspelt. A rule that asks for plain text demands nothing.
+fn demands(policy: &Cursor<'_>) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    for (name, value) in policy.entries() {
+        match name.as_str() {
+            "tls" if value.peek("mode").and_then(|m| m.peek_text()) == Some("DISABLE") => {}
+            "tls" | "tlss" | "tl" | "TLS" | "tLs" | "tsl" => found.push("tls"),
+            "proxyProtocol" => found.push("proxyProtocol"),
+            "tunnel" => found.push("tunnel"),
+            "outlierDetection" => found.push("outlierDetection"),
+            "portLevelSettings" => value.list().iter().for_each(|port| found.extend(demands(port))),
+            _ => {}
+        }
+    }
+    found.dedup();
+    found
 }

@@ -34,6 +34,7 @@ pub(crate) fn service(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
         selector,
         export_to: None,
         publishes_unready: unready,
+        external: false,
     }]))
 }
 

@@ -88,6 +88,8 @@ pub struct Service {
     pub export_to: Option<Vec<String>>,
     /// Whether instances that say they are not ready get requests all the same.
     pub publishes_unready: bool,
+    /// Whether it is outside the mesh: policies of workloads do not concern it.
+    pub external: bool,
 }
 
 impl Service {

@@ -3,13 +3,17 @@
 //! Proxies of the same identity class share one translation. A resource whose bytes did not change keeps its version
 //! and its memory, so a push costs what it changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serin_delivery::Applied;
 use serin_model::{MeshSnapshot, ProxyIdentity, ProxyRole};
+use serin_resources::cluster::Discovery;
+use serin_resources::header::HeaderEdits;
+use serin_resources::http_filter::PerRoutes;
+use serin_resources::route::{Action, PathMatch, Respond, Route, RouteMatch, VirtualHost};
 use serin_resources::{ApiListener, Audit, Cluster, Listener, LoadAssignment, RouteConfiguration, type_url};
 use serin_translator::{ResourceSet, translate};
 use serin_xds::server::{Control, Feed, TypeState, TypeStatus};
@@ -178,8 +182,8 @@ fn resources_for(
     map
 }
 
-/// Reads a resource as a proxy will. Documents are checked so that this cannot fail; if it does, one resource stays as it
-/// was instead of every proxy rejecting it.
+/// Reads a resource as a proxy will. Documents are checked so that this cannot fail; where it does, what would be rejected is
+/// refused by itself, instead of every proxy rejecting all that comes with it.
 fn sound(type_url: &str, body: &[u8]) -> Result<(), serin_resources::Error> {
     let audit = &mut Audit::default();
     match type_url {
@@ -190,6 +194,46 @@ fn sound(type_url: &str, body: &[u8]) -> Result<(), serin_resources::Error> {
         type_url::ROUTE => RouteConfiguration::decode(body, audit).map(drop),
         _ => Ok(()),
     }
+}
+
+/// The same routes with those refused that proxies would reject.
+fn mended(routes: &RouteConfiguration) -> RouteConfiguration {
+    let mut mended = routes.clone();
+    let alone = |host: VirtualHost| {
+        let alone = RouteConfiguration { virtual_hosts: vec![host], ..RouteConfiguration::default() };
+        sound(type_url::ROUTE, &alone.encode())
+    };
+    for host in &mut mended.virtual_hosts {
+        if alone(host.clone()).is_ok() {
+            continue;
+        }
+        let all = std::mem::take(&mut host.routes);
+        for route in all {
+            host.routes.push(route);
+            let Err(error) = alone(host.clone()) else { continue };
+            tracing::error!(
+                "a rule of {} answers 503, because proxies would reject it: {error}",
+                host.domains.first().map_or("", String::as_str)
+            );
+            let Some(last) = host.routes.last_mut() else { continue };
+            let body = b"serin: this rule cannot be carried out".to_vec();
+            *last = Route {
+                name: last.name.clone(),
+                matches: last.matches.clone(),
+                action: Action::Respond(Respond { status: 503, body, format: None }),
+                request_headers: HeaderEdits::default(),
+                response_headers: HeaderEdits::default(),
+                filters: PerRoutes::default(),
+            };
+            if alone(host.clone()).is_err() {
+                // What it matches cannot be said either: from here on nothing of the host is certain.
+                if let Some(last) = host.routes.last_mut() {
+                    last.matches = RouteMatch::path(PathMatch::Prefix("/".to_owned()));
+                }
+            }
+        }
+    }
+    mended
 }
 
 fn encode(set: &ResourceSet, old: Option<&ResourceMap>) -> ResourceMap {
@@ -210,10 +254,27 @@ fn encode(set: &ResourceSet, old: Option<&ResourceMap>) -> ResourceMap {
         };
         map.types.entry(type_url.to_owned()).or_default().insert(name.to_owned(), resource);
     };
+    let mut refused = HashSet::new();
     for cluster in &set.clusters {
-        put(type_url::CLUSTER, &cluster.name, cluster.encode());
+        let body = cluster.encode();
+        match sound(type_url::CLUSTER, &body) {
+            Ok(()) => put(type_url::CLUSTER, &cluster.name, body),
+            Err(error) => {
+                tracing::error!(
+                    "{}: requests to it are refused, because proxies would reject it: {error}",
+                    cluster.name
+                );
+                let mut empty = Cluster::new(cluster.name.clone(), Discovery::Eds(cluster.name.clone()));
+                empty.panic_threshold = 0;
+                empty.refused = Some(format!("proxies would reject its cluster: {error}"));
+                put(type_url::CLUSTER, &cluster.name, empty.encode());
+                let nobody = LoadAssignment { cluster: cluster.name.clone(), ..LoadAssignment::default() };
+                put(type_url::ENDPOINT, &cluster.name, nobody.encode());
+                refused.insert(cluster.name.clone());
+            }
+        }
     }
-    for assignment in &set.endpoints {
+    for assignment in set.endpoints.iter().filter(|a| !refused.contains(&a.cluster)) {
         put(type_url::ENDPOINT, &assignment.cluster, assignment.encode());
     }
     for listener in &set.listeners {
@@ -223,7 +284,11 @@ fn encode(set: &ResourceSet, old: Option<&ResourceMap>) -> ResourceMap {
         put(type_url::LISTENER, &listener.name, listener.encode());
     }
     for routes in &set.routes {
-        put(type_url::ROUTE, &routes.name, routes.encode());
+        let body = routes.encode();
+        match sound(type_url::ROUTE, &body) {
+            Ok(()) => put(type_url::ROUTE, &routes.name, body),
+            Err(_) => put(type_url::ROUTE, &routes.name, mended(routes).encode()),
+        }
     }
     let versions: Vec<&str> = map.types.values().flat_map(|t| t.values()).map(|r| r.version.as_str()).collect();
     map.version = format!("{:016x}", xxh64(versions.concat().as_bytes(), 0));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serin_ingest::{Code, Diagnostic, Document, Parsed, Position, Severity, check, parse};
-use serin_model::{MeshSnapshot, Object, ObjectKey, Subset};
+use serin_model::{DestinationRule, MeshSnapshot, Object, ObjectKey, Subset, TrafficPolicy};
 
 use serin_folders::{Contents, Found};
 
@@ -183,11 +183,10 @@ impl Store {
             candidates.entry(document.key.clone()).or_insert_with(|| document.clone());
         }
         for document in self.files.values().flat_map(|f| &f.closing) {
-            // A policy that was sound once may have demanded less than it does now.
-            let is_policy = matches!(document.object.as_ref(), Object::Guard(_));
             let known = candidates.entry(document.key.clone());
             let entry = known.or_insert_with(|| document.clone());
-            if is_policy {
+            // What was sound once may have demanded less than it does now.
+            if demands_more(&document.object, &entry.object) {
                 entry.clone_from(document);
             }
         }
@@ -206,10 +205,30 @@ impl Store {
         if candidates.is_empty() {
             diagnostics.push(nothing());
         }
+        if self.unenforced {
+            diagnostics.iter_mut().filter(|d| d.code == Code::NotEnforced).for_each(not_refused);
+        }
         self.good = candidates;
         let news = diagnostics.iter().filter(|d| !self.diagnostics.contains(d)).cloned().collect();
         self.diagnostics = diagnostics;
         Built { snapshot: self.mesh(), news, objects: self.good.len() }
+    }
+}
+
+/// Whether what is broken now demands something that its earlier version did not.
+fn demands_more(now: &Object, before: &Object) -> bool {
+    match (now, before) {
+        (Object::Guard(_), _) => true,
+        (Object::DestinationRule(now), Object::DestinationRule(before)) => {
+            let policies = |rule: &DestinationRule| {
+                let subsets = rule.subsets.iter().map(|s| s.policy.clone());
+                subsets.chain([(*rule.policy).clone()]).filter_map(|p| p.not_carried_out().map(str::to_owned)).count()
+            };
+            let says_tls = |policy: &TrafficPolicy| policy.refused.as_ref().is_some_and(|text| text.contains("tls"));
+            let tls = says_tls(&now.policy) || now.subsets.iter().any(|s| says_tls(&s.policy));
+            tls && policies(before) == 0
+        }
+        _ => false,
     }
 }
 
@@ -269,6 +288,13 @@ fn is_doubtful(name: &str, before: &File, found: &Found) -> bool {
     let kept = old.iter().filter(|key| new.contains(*key)).count();
     // What is left are the first ones.
     kept < old.len() && old.iter().take(kept).all(|key| new.contains(key))
+}
+
+/// What is said of a policy that is passed over.
+fn not_refused(diagnostic: &mut Diagnostic) {
+    let said = diagnostic.message.replace(" are refused", " would be refused");
+    diagnostic.message = format!("{said}; with --allow-unenforced-policies they go through without what it demands");
+    "start the pilot without --allow-unenforced-policies to refuse them".clone_into(&mut diagnostic.help);
 }
 
 /// What is said of folders without a document.

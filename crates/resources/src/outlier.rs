@@ -10,6 +10,9 @@ use envoy_types::pb::google::protobuf::UInt32Value;
 use crate::convert;
 use crate::{Audit, Error, Path};
 
+/// Envoy's default for the longest ejection.
+const LONGEST_EJECTION: Duration = Duration::from_secs(300);
+
 /// A way of finding outliers that an event can trigger: how many in a row, and how often that has consequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Consecutive {
@@ -74,7 +77,7 @@ impl Default for OutlierDetection {
             split_local: false,
             interval: Duration::from_secs(10),
             base_ejection_time: Duration::from_secs(30),
-            max_ejection_time: Duration::from_secs(300),
+            max_ejection_time: LONGEST_EJECTION,
             jitter: Duration::ZERO,
             max_ejection_percent: 10,
             always_one: false,
@@ -176,7 +179,9 @@ impl OutlierDetection {
             split_external_local_origin_errors: self.split_local,
             interval: time(self.interval),
             base_ejection_time: time(self.base_ejection_time),
-            max_ejection_time: time(self.max_ejection_time),
+            // Said only where it is not what follows from the base: Envoy refuses one below it.
+            max_ejection_time: time(self.max_ejection_time)
+                .filter(|_| self.max_ejection_time != LONGEST_EJECTION.max(self.base_ejection_time)),
             max_ejection_time_jitter: time(self.jitter),
             max_ejection_percent: number(self.max_ejection_percent),
             always_eject_one_host: Some(convert::wrap_bool(self.always_one)),

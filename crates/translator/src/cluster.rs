@@ -80,6 +80,9 @@ impl Upstream<'_> {
 
     /// The policy that closes an instance, if one does.
     fn closed_by(&self, endpoint: &serin_model::Endpoint, port: u16) -> Option<String> {
+        if self.service.external {
+            return None;
+        }
         let (namespace, labels) = (self.service.namespace.as_str(), &endpoint.labels);
         let guarded = Guarded { namespace, labels, port: Some(port), is_gateway: false };
         self.mesh.closed_by(&guarded).map(ToString::to_string)

@@ -12,7 +12,9 @@ use serde_json::Value;
 pub(super) fn run(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let mut documents = Vec::new();
     for file in files {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text = serin_folders::read_file(file)
+            .text
+            .map_err(|why| anyhow::anyhow!("cannot read {}: {why}", file.display()))?;
         for part in text.split("\n---") {
             let part = part.trim_start_matches('-');
             if part.trim().is_empty() {

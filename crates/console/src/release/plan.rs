@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 use serin_delivery::judge::{clean_requests, events_until_promotion, events_until_rollback};
 use serin_delivery::verdict::margin;
@@ -26,7 +25,8 @@ pub(super) struct LintOptions {
 
 /// The releases in a file; what is wrong with it goes to standard error.
 pub(super) fn releases(file: &Path) -> anyhow::Result<(Vec<Release>, bool)> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text =
+        serin_folders::read_file(file).text.map_err(|why| anyhow::anyhow!("cannot read {}: {why}", file.display()))?;
     let parsed = serin_ingest::parse(&file.display().to_string(), &text);
     for diagnostic in &parsed.diagnostics {
         eprintln!("{}", serin_ingest::render_text(diagnostic, Some(&text), false));

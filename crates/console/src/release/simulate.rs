@@ -139,7 +139,9 @@ impl<'a> Traffic<'a> {
         let evidence =
             Evidence { applied, stable_ready: 1, candidate_ready: 1, baseline_ready: 1, ..Evidence::default() };
         let recorded = options.traffic.as_ref().map(|file| {
-            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let text = serin_folders::read_file(file)
+                .text
+                .map_err(|why| anyhow::anyhow!("cannot read {}: {why}", file.display()))?;
             recorded(&text).with_context(|| format!("in {}", file.display()))
         });
         let rng = fastrand::Rng::with_seed(options.seed);

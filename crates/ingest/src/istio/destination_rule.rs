@@ -5,6 +5,7 @@ use serin_model::{
     OutlierDetection, RetryBudget, Subset, Tls, TrafficPolicy, Warmup,
 };
 
+use super::virtual_service::header_name;
 use super::{export_to, host, labels};
 use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
@@ -176,7 +177,14 @@ fn read_hash(cursor: &Cursor<'_>) -> Option<ConsistentHash> {
     if given.len() > 1 {
         object.error(Code::InvalidValue, format!("{} exclude each other", given.join(" and ")), "keep one");
     }
-    let text = |name: &str| object.get(name).and_then(|c| c.text());
+    let text = |name: &str| {
+        let cursor = object.get(name)?;
+        let text = cursor.line()?;
+        if text.is_empty() || (name == "httpHeaderName" && header_name(&text, &cursor).is_none()) {
+            cursor.invalid(format!("{name} is empty"), "");
+        }
+        Some(text)
+    };
     let key = if let Some(header) = text("httpHeaderName") {
         HashKey::Header(header.to_ascii_lowercase())
     } else if let Some(query) = text("httpQueryParameterName") {
@@ -184,8 +192,8 @@ fn read_hash(cursor: &Cursor<'_>) -> Option<ConsistentHash> {
     } else if let Some(cookie) = object.get("httpCookie") {
         let cookie = cookie.object()?;
         HashKey::Cookie {
-            name: cookie.required("name")?.text()?,
-            path: cookie.get("path").and_then(|c| c.text()).unwrap_or_default(),
+            name: cookie.required("name").and_then(|name| header_name(&name.text()?, &name).and(name.text()))?,
+            path: cookie.get("path").and_then(|c| c.line()).unwrap_or_default(),
             ttl: cookie.get("ttl").and_then(|c| c.duration()),
             attributes: cookie.list("attributes").iter().filter_map(attribute).collect(),
         }
@@ -254,8 +262,8 @@ fn read_outlier_detection(cursor: &Cursor<'_>) -> Option<OutlierDetection> {
         gateway_errors: number("consecutiveGatewayErrors"),
         local_failures: number("consecutiveLocalOriginFailures"),
         split_local: split,
-        interval: object.get("interval").and_then(|c| c.duration()),
-        base_ejection_time: object.get("baseEjectionTime").and_then(|c| c.duration()),
+        interval: object.get("interval").and_then(|c| c.milliseconds()),
+        base_ejection_time: object.get("baseEjectionTime").and_then(|c| c.milliseconds()),
         max_ejection_percent: percent("maxEjectionPercent").filter(|n| *n > 0),
         min_health_percent: percent("minHealthPercent").unwrap_or_default(),
     })
@@ -267,7 +275,7 @@ fn read_pool(cursor: &Cursor<'_>) -> Option<ConnectionPool> {
     if let Some(tcp) = object.get("tcp").and_then(|t| t.object()) {
         tcp.no_effect_yet(&["tcpKeepalive", "maxConnectionDuration", "idleTimeout"]);
         pool.max_connections = tcp.get("maxConnections").and_then(|c| c.bounded(1, i32::MAX as u32));
-        pool.connect_timeout = tcp.get("connectTimeout").and_then(|c| c.duration());
+        pool.connect_timeout = tcp.get("connectTimeout").and_then(|c| c.milliseconds());
     }
     if let Some(http) = object.get("http").and_then(|h| h.object()) {
         http.no_effect_yet(&["h2UpgradePolicy", "useClientProtocol", "maxConcurrentStreams", "http2KeepAlive"]);

@@ -72,6 +72,12 @@ fn read_server(cursor: &Cursor<'_>) -> Option<GatewayServer> {
             protocol.report(Code::NoEffectYet, Severity::Warning, message, "servers with HTTP, HTTP2 or GRPC are used");
             None
         }
+        None if matches!(text.to_ascii_uppercase().as_str(), "UDP" | "SCTP") => {
+            let message =
+                format!("{text} is no protocol of a Gateway: nothing listens on port {number} for this server");
+            protocol.report(Code::NoEffectYet, Severity::Warning, message, "the other servers are used");
+            None
+        }
         None => {
             protocol.invalid(format!("'{text}' is no protocol"), "use HTTP, HTTP2 or GRPC");
             None

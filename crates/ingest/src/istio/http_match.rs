@@ -56,6 +56,10 @@ fn string_matches(cursor: &Cursor<'_>) -> Vec<(String, StringMatch)> {
         .entries()
         .into_iter()
         .filter_map(|(name, value)| {
+            if name.is_empty() {
+                value.invalid("a name is missing", "write the name of the header or parameter");
+                return None;
+            }
             let found = if value.is_null() { Some(StringMatch::Present) } else { string_match(&value) };
             found.map(|m| (name, m))
         })
@@ -83,8 +87,18 @@ fn regex_match(cursor: &Cursor<'_>) -> Option<StringMatch> {
     if text == "*" {
         return Some(StringMatch::Present);
     }
+    check_regex(cursor).map(StringMatch::Regex)
+}
+
+/// A pattern in RE2's language.
+pub(crate) fn check_regex(cursor: &Cursor<'_>) -> Option<String> {
+    let text = cursor.text()?;
     if text.len() > 1024 {
         cursor.invalid("a regular expression may have at most 1024 characters", "");
+        return None;
+    }
+    if let Some(why) = foreign(&text) {
+        cursor.invalid(format!("not a regular expression of RE2: {why}"), "the syntax is RE2's");
         return None;
     }
     match regex::Regex::new(&text) {
@@ -95,7 +109,7 @@ fn regex_match(cursor: &Cursor<'_>) -> Option<StringMatch> {
             );
             None
         }
-        Ok(_) => Some(StringMatch::Regex(text)),
+        Ok(_) => Some(text),
         Err(error) => {
             let reason = error.to_string();
             let last = reason.lines().last().unwrap_or("it does not compile").trim().to_owned();
@@ -128,4 +142,42 @@ fn repetitions(pattern: &str) -> Option<u64> {
         }
     }
     Some(of(&Parser::new().parse(pattern).ok()?))
+}
+
+/// What RE2 refuses or reads otherwise: flags but `i`, `m`, `s` and `U`, and set operations in classes.
+fn foreign(pattern: &str) -> Option<&'static str> {
+    use regex_syntax::ast::{Ast, ClassSet, ClassSetItem, Flag, Flags, FlagsItemKind, GroupKind, parse::Parser};
+    fn flags(flags: &Flags) -> Option<&'static str> {
+        let known = |kind: &FlagsItemKind| {
+            !matches!(kind, FlagsItemKind::Flag(Flag::IgnoreWhitespace | Flag::Unicode | Flag::CRLF))
+        };
+        (!flags.items.iter().all(|item| known(&item.kind))).then_some("it knows no flags x, u and R")
+    }
+    fn class(set: &ClassSet) -> Option<&'static str> {
+        match set {
+            ClassSet::BinaryOp(_) => Some("'&&', '--' and '~~' in a class are plain characters there: escape them"),
+            ClassSet::Item(ClassSetItem::Bracketed(_)) => {
+                Some("a '[' in a class is a plain character there: escape it")
+            }
+            ClassSet::Item(ClassSetItem::Union(union)) => {
+                union.items.iter().find_map(|item| class(&ClassSet::Item(item.clone())))
+            }
+            ClassSet::Item(_) => None,
+        }
+    }
+    fn of(ast: &Ast) -> Option<&'static str> {
+        match ast {
+            Ast::Flags(set) => flags(&set.flags),
+            Ast::Group(group) => {
+                let own = if let GroupKind::NonCapturing(set) = &group.kind { flags(set) } else { None };
+                own.or_else(|| of(&group.ast))
+            }
+            Ast::Repetition(repetition) => of(&repetition.ast),
+            Ast::Alternation(list) => list.asts.iter().find_map(of),
+            Ast::Concat(list) => list.asts.iter().find_map(of),
+            Ast::ClassBracketed(bracketed) => class(&bracketed.kind),
+            _ => None,
+        }
+    }
+    of(&Parser::new().parse(pattern).ok()?)
 }

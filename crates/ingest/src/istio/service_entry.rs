@@ -12,7 +12,7 @@ use crate::diagnostic::{Code, Severity};
 pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let object = spec.object()?;
     object.no_effect_yet(&["addresses", "subjectAltNames"]);
-    location(&object);
+    let external = location(&object);
     let selector = object.get("workloadSelector").and_then(|s| workload_selector(&s));
     let list = object.get("endpoints").filter(|list| !list.list().is_empty());
     if let Some(list) = list.as_ref().filter(|_| selector.is_some()) {
@@ -45,6 +45,7 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
             selector: selector.clone().filter(|_| resolution.is_some_and(|r| r != Found::Nowhere)),
             export_to: export_to.clone(),
             publishes_unready: false,
+            external,
         });
     }
     Some(Object::Services(services))
@@ -96,11 +97,13 @@ fn check_addresses(endpoints: &[Endpoint], spec: &Cursor<'_>) {
     }
 }
 
-/// It matters to mutual TLS, of which there is none yet.
-fn location(object: &Fields<'_>) {
-    let Some(at) = object.get("location") else { return };
-    match at.text().as_deref() {
-        Some("MESH_EXTERNAL" | "MESH_INTERNAL") | None => at.report(
+/// Whether it says that its hosts are outside the mesh, where policies of workloads do not reach.
+fn location(object: &Fields<'_>) -> bool {
+    let Some(at) = object.get("location") else { return false };
+    let text = at.text();
+    match text.as_deref() {
+        Some("MESH_EXTERNAL") | None => {}
+        Some("MESH_INTERNAL") => at.report(
             Code::NoEffectYet,
             Severity::Info,
             "'location' has no effect yet: it says where mutual TLS is spoken",
@@ -108,6 +111,7 @@ fn location(object: &Fields<'_>) {
         ),
         Some(other) => at.invalid(format!("'{other}' is no location"), "use MESH_EXTERNAL or MESH_INTERNAL"),
     }
+    text.as_deref() == Some("MESH_EXTERNAL")
 }
 
 fn read_ports(items: &[Cursor<'_>]) -> Vec<Port> {

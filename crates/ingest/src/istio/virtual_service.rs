@@ -139,7 +139,7 @@ fn http_route(cursor: &Cursor<'_>) -> Option<HttpRoute> {
     let rewrite = object.get("rewrite").and_then(|c| read_rewrite(&c));
     let fault = object.get("fault").and_then(|c| fault::read(&c));
     let retries = object.get("retries").and_then(|c| read_retries(&c));
-    let timeout = object.get("timeout").and_then(|c| c.duration()).unwrap_or(Duration::ZERO);
+    let timeout = object.get("timeout").and_then(|c| c.milliseconds()).unwrap_or(Duration::ZERO);
     let (route, redirect, respond) = (object.get("route"), object.get("redirect"), object.get("directResponse"));
     let action = match (route, redirect, respond) {
         (Some(route), _, _) => Action::Forward { destinations: destinations(&route), rewrite, timeout, retries, fault },
@@ -180,8 +180,9 @@ fn delegated(object: &cursor::Object<'_>) -> String {
 
 /// `mirrors`, or the one that `mirror` and its percentage speak of; without a percentage all requests are copied.
 fn mirrors(object: &cursor::Object<'_>) -> Vec<Mirror> {
-    let share = |percent: Option<Cursor<'_>>| {
-        let Some(cursor) = percent else { return Share::from_percent(100.0) };
+    let share = |percent: Option<Option<Cursor<'_>>>| {
+        let Some(percent) = percent else { return Share::from_percent(100.0) };
+        let Some(cursor) = percent else { return Share::from_percent(0.0) };
         let number = cursor.number()?;
         let share = Share::from_percent(number);
         if share.is_none() {
@@ -189,8 +190,9 @@ fn mirrors(object: &cursor::Object<'_>) -> Vec<Mirror> {
         }
         share
     };
-    fn value(percentage: Option<Cursor<'_>>) -> Option<Cursor<'_>> {
-        percentage?.object()?.get("value")
+    // A percentage without a value is nothing, as in Istio.
+    fn value(percentage: Option<Cursor<'_>>) -> Option<Option<Cursor<'_>>> {
+        Some(percentage?.object()?.get("value"))
     }
     let mut all = Vec::new();
     if !object.has("mirror") {
@@ -204,7 +206,7 @@ fn mirrors(object: &cursor::Object<'_>) -> Vec<Mirror> {
         }
     }
     if let Some(mirror) = object.get("mirror") {
-        let old = object.get("mirrorPercent");
+        let old = object.get("mirrorPercent").map(Some);
         let share = share(value(object.get("mirrorPercentage")).or(old));
         all.extend(target(&mirror, 1).zip(share).map(|(destination, share)| Mirror { destination, share }));
     }
@@ -219,7 +221,7 @@ fn mirrors(object: &cursor::Object<'_>) -> Vec<Mirror> {
 
 fn read_cors(cursor: &Cursor<'_>) -> Option<CorsPolicy> {
     let object = cursor.object()?;
-    let texts = |name: &str| -> Vec<String> { object.list(name).iter().filter_map(|c| c.text()).collect() };
+    let texts = |name: &str| -> Vec<String> { object.list(name).iter().filter_map(|c| c.line()).collect() };
     let mut origins: Vec<StringMatch> = texts("allowOrigin").into_iter().map(StringMatch::Exact).collect();
     for item in object.list("allowOrigins") {
         origins.extend(http_match::string_match(&item));
@@ -362,11 +364,19 @@ fn operations(cursor: &Cursor<'_>) -> HeaderOperations {
     HeaderOperations {
         set: pairs("set"),
         add: pairs("add"),
-        remove: object
-            .get("remove")
-            .map(|r| r.list().iter().filter_map(|i| header_name(&i.text()?, i)).collect())
-            .unwrap_or_default(),
+        remove: object.get("remove").map(|r| r.list().iter().filter_map(removed).collect()).unwrap_or_default(),
     }
+}
+
+/// A header to be taken out. Those that routing rests on stay, as in Istio (`isInternalHeader`).
+fn removed(item: &Cursor<'_>) -> Option<String> {
+    let name = item.text()?;
+    if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
+        let message = format!("'{name}' is not taken out: requests are routed by it");
+        item.report(Code::NoEffectYet, Severity::Warning, message, "change it with rewrite.authority or rewrite.uri");
+        return None;
+    }
+    header_name(&name, item)
 }
 
 /// A header to be set or added, checked as proxies will check it.
@@ -381,7 +391,7 @@ fn header_edit(name: &str, value: &Cursor<'_>) -> Option<(String, String)> {
 }
 
 /// A header's name in lower case (RFC 9110 §5.1). What HTTP/2 calls a pseudo-header is none.
-fn header_name(name: &str, at: &Cursor<'_>) -> Option<String> {
+pub(crate) fn header_name(name: &str, at: &Cursor<'_>) -> Option<String> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || !name.bytes().all(token) {
         at.invalid(
@@ -397,12 +407,14 @@ fn read_rewrite(cursor: &Cursor<'_>) -> Option<Rewrite> {
     let object = cursor.object()?;
     let regex = object.get("uriRegexRewrite").and_then(|c| {
         let inner = c.object()?;
-        Some((inner.required("match")?.text()?, inner.required("rewrite")?.text()?))
+        let pattern = inner.required("match")?;
+        http_match::check_regex(&pattern)?;
+        Some((pattern.line()?, inner.required("rewrite")?.line()?))
     });
     Some(Rewrite {
-        uri: object.get("uri").and_then(|c| c.text()),
+        uri: object.get("uri").and_then(|c| c.line()),
         regex,
-        authority: object.get("authority").and_then(|c| c.text()),
+        authority: object.get("authority").and_then(|c| c.line()),
     })
 }
 
@@ -412,7 +424,7 @@ fn read_retries(cursor: &Cursor<'_>) -> Option<Retries> {
     let wrong = object.has("attempts");
     let attempts = object.get("attempts").map_or(Some(0), |c| c.bounded(0, 1000));
     let (attempts, wrong) = (attempts.unwrap_or(0), wrong && attempts.is_none());
-    let per_try = object.get("perTryTimeout").and_then(|c| c.duration());
+    let per_try = object.get("perTryTimeout").and_then(|c| c.milliseconds());
     let retry_on = object.get("retryOn");
     if attempts == 0 && !wrong && (per_try.is_some() || retry_on.is_some()) {
         object.error(Code::InvalidValue, "attempts 0 switches retries off and excludes perTryTimeout and retryOn", "");
@@ -429,7 +441,7 @@ fn read_retries(cursor: &Cursor<'_>) -> Option<Retries> {
         attempts,
         per_try_timeout: per_try,
         retry_on: retry_on.and_then(|c| read_retry_on(&c)),
-        backoff: object.get("backoff").and_then(|c| c.duration()),
+        backoff: object.get("backoff").and_then(|c| c.milliseconds()),
         ignore_previous_hosts: object.get("retryIgnorePreviousHosts").and_then(|c| c.boolean()),
     })
 }
@@ -494,12 +506,12 @@ fn read_redirect(cursor: &Cursor<'_>) -> Option<Redirect> {
             u16::try_from(code).ok()?
         }
     };
-    let full = object.get("uri").and_then(|c| c.text()).map(PathRedirect::Full);
-    let prefix = object.get("prefixRewrite").and_then(|c| c.text()).map(PathRedirect::Prefix);
+    let full = object.get("uri").and_then(|c| c.line()).map(PathRedirect::Full);
+    let prefix = object.get("prefixRewrite").and_then(|c| c.line()).map(PathRedirect::Prefix);
     Some(Redirect {
         path: full.or(prefix),
-        authority: object.get("authority").and_then(|c| c.text()),
-        scheme: object.get("scheme").and_then(|c| c.text()),
+        authority: object.get("authority").and_then(|c| c.line()),
+        scheme: object.get("scheme").and_then(|c| c.line()),
         port: redirect_port(&object),
         status,
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use axum::Router;
 use axum::extract::{Path as Part, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -42,7 +42,9 @@ impl Tokens {
     /// Reads `TOKEN NAME ROLE` from each line of a file.
     pub(crate) fn read(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read --tokens {}", path.display()))?;
+        let text = serin_folders::read_file(path)
+            .text
+            .map_err(|why| anyhow::anyhow!("cannot read --tokens {}: {why}", path.display()))?;
         let mut tokens = BTreeMap::new();
         for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#')) {
             let words: Vec<&str> = line.split_whitespace().collect();

@@ -73,7 +73,7 @@ impl Tally {
             return;
         }
         // Where the candidate cannot be asked, the stable version is not compared with it.
-        let kept = kept_subsets(mesh, spec);
+        let kept = lacking_subsets(mesh, spec, &spec.candidate);
         let is_kept = |subset: &str| {
             kept.iter().any(|name| subset.strip_prefix("release-stable-").unwrap_or(subset) == name.as_str())
         };
@@ -152,7 +152,8 @@ impl Tally {
         let instances = instances.into_iter().map(|(address, arm)| (address, counted(arm))).collect();
         Evidence {
             failed_calls: failed_calls.into_iter().map(|(name, count)| (name.to_string(), count)).collect(),
-            kept: kept_subsets(mesh, spec),
+            kept: lacking_subsets(mesh, spec, &spec.candidate),
+            without_stable: lacking_subsets(mesh, spec, &spec.stable),
             stable,
             baseline,
             candidate,
@@ -166,14 +167,14 @@ impl Tally {
     }
 }
 
-/// Subsets of rules that are the stable version's and of which the candidate has no ready instance.
-fn kept_subsets(mesh: &MeshSnapshot, spec: &Release) -> Vec<String> {
+/// Subsets of rules that are of the release and of which a version has no ready instance.
+fn lacking_subsets(mesh: &MeshSnapshot, spec: &Release, version: &Labels) -> Vec<String> {
     let Some(overlay) = mesh.overlay(&spec.host) else { return Vec::new() };
     let mut kept = Vec::new();
     let rules = mesh.destination_rules().filter(|r| r.host.covers(&spec.host));
     for subset in rules.flat_map(|r| &r.subsets) {
-        let Some(labels) = overlay.in_version(&subset.labels, &spec.candidate) else { continue };
-        let narrower = labels != spec.candidate;
+        let Some(labels) = overlay.in_version(&subset.labels, version) else { continue };
+        let narrower = labels != *version;
         let has = mesh.instances(&spec.host).iter().any(|e| e.ready && selects(&labels, &e.labels));
         if narrower && !has && !kept.contains(&subset.name) {
             kept.push(subset.name.clone());
