@@ -258,15 +258,18 @@ fn hook(cursor: &Cursor<'_>) -> Option<Hook> {
     let object = cursor.object()?;
     let timeout = object.get("timeout").and_then(|t| t.duration()).unwrap_or(Duration::from_secs(30));
     let http = object.get("http").and_then(|h| h.text());
+    let metadata = object.get("metadata").map(|m| labels(&m)).unwrap_or_default();
     let command: Option<Vec<String>> =
         object.get("command").map(|c| c.list().iter().filter_map(|a| a.text()).collect());
     match (http, command) {
-        (Some(url), None) if url.starts_with("http://") => Some(Hook { call: HookCall::Http(url), timeout }),
+        (Some(url), None) if url.starts_with("http://") => Some(Hook { call: HookCall::Http(url), metadata, timeout }),
         (Some(_), None) => {
             object.error(Code::InvalidValue, "only http:// is supported", "");
             None
         }
-        (None, Some(command)) if !command.is_empty() => Some(Hook { call: HookCall::Command(command), timeout }),
+        (None, Some(command)) if !command.is_empty() => {
+            Some(Hook { call: HookCall::Command(command), metadata, timeout })
+        }
         _ => {
             object.error(Code::InvalidValue, "needs http: URL or command: [PROGRAM, …]", "");
             None

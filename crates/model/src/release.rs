@@ -1,5 +1,6 @@
 //! A release: a new version of a service that gets traffic step by step, and what it is judged by.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::name::{Hostname, Labels, ObjectName, selects};
@@ -115,6 +116,8 @@ pub struct Approval {
 pub struct Hook {
     /// What.
     pub call: HookCall,
+    /// What is sent with it: `metadata` of the request's body, or variables `SERIN_METADATA_NAME` of a program.
+    pub metadata: BTreeMap<String, String>,
     /// How long it may take.
     pub timeout: Duration,
 }

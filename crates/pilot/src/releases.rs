@@ -5,6 +5,7 @@
 
 mod api;
 mod audit;
+mod document;
 mod order;
 mod outside;
 mod page;
@@ -17,8 +18,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serin_delivery::{
-    Action, Command, Event, EventKind, Evidence, Outcome, Phase, Reading, Said, Status, Versions, advance, changed,
-    command, may_begin, overlay,
+    Action, Command, Event, EventKind, Evidence, Outcome, Phase, Reading, Said, Status, advance, changed, command,
+    may_begin, overlay,
 };
 use serin_model::{Hostname, MeshSnapshot, ObjectName, Overlay, Release};
 use tokio::sync::Notify;
@@ -28,6 +29,7 @@ use crate::clock::{Jumps, calendar};
 use crate::fleet::Fleet;
 use crate::loads::{Loads, News};
 use audit::{Audit, Whole};
+use document::{GONE, appear, fingerprint, is_other};
 use order::{Wait, arrived, in_force, is_contested, joint_rollback, replaces, running, waits_for};
 use state::StateFile;
 pub(crate) use state::StateLock;
@@ -47,9 +49,6 @@ const ARRIVAL: Duration = Duration::from_secs(60);
 
 /// How long a release whose document is gone holds its traffic: files are written anew, and folders are swapped.
 const VANISHED: Duration = Duration::from_secs(60);
-
-/// What stops a release whose document is gone.
-const GONE: &str = "its document is gone: its traffic stays for a minute as it is";
 
 /// Ended releases without a document that are remembered.
 const ENDED: usize = 1000;
@@ -585,33 +584,6 @@ impl Inner {
             self.entries.entry(name).and_modify(|e| e.status.arrived = true);
         }
     }
-}
-
-/// The document of a release is there: nothing waits for it.
-fn appear(status: &mut Status) {
-    if status.paused.as_deref() == Some(GONE) {
-        status.paused = status.paused_before.take();
-    }
-}
-
-/// How fingerprints begin that are made of what was written. Those before were made of how it was understood, which changed with
-/// every version of Serin.
-const WRITTEN: &str = "w:";
-
-/// What was asked for, in few letters: of the document's own fields, whatever their order.
-fn fingerprint(spec: &Release) -> String {
-    // The parser's objects are ordered by key.
-    let canonical = serde_json::from_str::<serde_json::Value>(&spec.document).unwrap_or_default().to_string();
-    format!("{WRITTEN}{:016x}", xxhash_rust::xxh64::xxh64(canonical.as_bytes(), 0))
-}
-
-/// Whether a document is another than the one that a status is about.
-fn is_other(status: &Status, spec: &Release, print: &str) -> bool {
-    if status.spec.starts_with(WRITTEN) || status.spec.is_empty() {
-        return status.spec != print;
-    }
-    // Which document an older pilot had is not known; other versions are another release for certain.
-    status.versions != Versions::of(spec)
 }
 
 #[cfg(test)]

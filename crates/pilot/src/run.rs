@@ -63,6 +63,7 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
         && let Some(before) = store.lock().unwrap_or_else(PoisonError::into_inner).restore(copies.read())
     {
         releases.sync(&before.snapshot, false);
+        fleet.publish(before.snapshot.with_overlays(releases.overlays()));
     }
     refresh(&source, (&store, &mut copies), (&fleet, &releases));
     let (xds_address, admin_address) = (xds.local_addr()?, admin_socket.local_addr()?);

@@ -1,5 +1,8 @@
 //! `serin release import`: Flagger's Canary and Argo's Rollout as Releases, and what has no counterpart.
 
+mod argo;
+mod flagger;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,6 +10,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
+
+use argo::rollout;
+use flagger::canary;
 
 /// Prints a Release for each Canary and Rollout; remarks go to standard error.
 pub(super) fn run(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
@@ -25,29 +31,36 @@ pub(super) fn run(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
         }
     }
     let mut out = String::new();
+    let mut refused = false;
     for document in &documents {
         let release = match (document["kind"].as_str(), document["apiVersion"].as_str()) {
-            (Some("Canary"), _) => Some(canary(document)),
+            (Some("Canary"), _) => Some(canary(document, &documents)),
             (Some("Rollout"), _) => Some(rollout(document, &documents)),
-            (Some("AnalysisTemplate" | "ClusterAnalysisTemplate"), _) => None,
+            // They are read where a Canary or a Rollout names them.
+            (Some("AnalysisTemplate" | "ClusterAnalysisTemplate" | "MetricTemplate"), _) => None,
             (kind, _) => {
                 eprintln!("note: {} is not imported", kind.unwrap_or("a document without kind"));
                 None
             }
         };
-        if let Some(Import { text, remarks }) = release {
+        let name = document["metadata"]["name"].as_str().unwrap_or("?");
+        if let Some(Err(why)) = &release {
+            eprintln!("error: {name}: {why}");
+            refused = true;
+        }
+        if let Some(Ok(Import { text, remarks })) = release {
             if !out.is_empty() {
                 out.push_str("---\n");
             }
             for remark in remarks {
-                eprintln!("note: {}: {remark}", document["metadata"]["name"].as_str().unwrap_or("?"));
+                eprintln!("note: {name}: {remark}");
                 let _ = writeln!(out, "# not imported: {}", remark.replace('\n', " "));
             }
             out.push_str(&text);
         }
     }
     super::print(&out)?;
-    Ok(if out.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if out.is_empty() || refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 struct Import {
@@ -60,30 +73,31 @@ struct StepDraft {
     /// What it does, as a field.
     what: String,
     /// How long it lasts at least, as a duration; `None` where nobody said.
-    least: Option<String>,
+    least: Option<Duration>,
     /// Whether it ends then.
     fixed: bool,
     approval: bool,
+    /// Hooks, as they are written.
     before: Vec<String>,
     after: Vec<String>,
 }
 
 impl StepDraft {
-    fn weight(percent: f64, least: Option<&str>) -> Self {
+    fn weight(percent: f64, least: Option<Duration>) -> Self {
         Self { fixed: false, ..Self::look(format!("weight: {percent}%"), least) }
     }
 
     /// A first look, which ends when its time is over.
-    fn look(what: String, least: Option<&str>) -> Self {
-        let (before, after, least) = (Vec::new(), Vec::new(), least.map(str::to_owned));
+    fn look(what: String, least: Option<Duration>) -> Self {
+        let (before, after) = (Vec::new(), Vec::new());
         Self { what, least, fixed: true, approval: false, before, after }
     }
 
     fn bake(&self) -> String {
-        let text = self.least.as_deref().unwrap_or(AT_ONCE);
-        let least = serin_ingest::duration(text).unwrap_or_default();
+        let least = self.least.unwrap_or(AT_ONCE);
+        let text = written(least);
         match self.fixed {
-            true => text.to_owned(),
+            true => text,
             // Half an hour for evidence to come, or as long again as the time that is asked for.
             false if least > Duration::from_secs(15 * 60) => format!("{{min: {text}, max: {}s}}", least.as_secs() * 2),
             false => format!("{{min: {text}, max: 30m}}"),
@@ -98,7 +112,6 @@ impl std::fmt::Display for StepDraft {
             f.write_str(", approval: {}")?;
         }
         for (name, hooks) in [("before", &self.before), ("after", &self.after)] {
-            let hooks: Vec<String> = hooks.iter().map(|url| format!("{{http: {}}}", quoted(url))).collect();
             if !hooks.is_empty() {
                 write!(f, ", {name}: [{}]", hooks.join(", "))?;
             }
@@ -122,6 +135,11 @@ struct Draft {
     approval: bool,
     manual: bool,
     alerts: Vec<String>,
+    /// The server that queries are asked of, and they, as they are written.
+    prometheus: Option<String>,
+    queries: Vec<String>,
+    /// Documents beside the Release.
+    more: Vec<String>,
     remarks: Vec<String>,
 }
 
@@ -143,19 +161,71 @@ impl Draft {
         }
     }
 
-    fn finish(self, document: &Value, host: &str) -> Import {
+    /// Asks a Prometheus server for a value that must stay within limits.
+    fn query(&mut self, (name, server, query): (&str, &str, &str), (min, max): (Option<f64>, Option<f64>), more: &str) {
+        if !server.starts_with("http://") {
+            return self.remark(format!("metric '{name}': its server '{server}': only http:// is supported"));
+        }
+        let server = server.trim_end_matches('/');
+        if self.prometheus.as_deref().is_some_and(|other| other != server) {
+            return self
+                .remark(format!("metric '{name}': a second server, {server}; query it by a Release of its own"));
+        }
+        if query.contains("{{") {
+            return self.remark(format!("metric '{name}': its query has placeholders that nothing fills in: {query}"));
+        }
+        if query.trim().is_empty() || (min.is_none() && max.is_none()) {
+            return self.remark(format!("metric '{name}': without query and limit it decides nothing"));
+        }
+        self.prometheus = Some(server.to_owned());
+        let limit = |name: &str, value: Option<f64>| value.map_or(String::new(), |v| format!(", {name}: {v}"));
+        let (name, query) = (quoted(name), quoted(query.trim()));
+        self.queries.push(format!("{{name: {name}, query: {query}{}{}{more}}}", limit("min", min), limit("max", max)));
+    }
+
+    fn finish(mut self, document: &Value, host: &str, handled: &[&str]) -> Import {
+        leaves(document, "", &mut |path, value| {
+            if !handled.iter().any(|known| is_below(path, known)) {
+                let mut shown = value.to_string();
+                if shown.len() > 120 {
+                    shown = format!("{}…", shown.chars().take(120).collect::<String>());
+                }
+                self.remarks.push(format!("{path}: {shown}"));
+            }
+        });
+        // What a Release cannot say is left out by name: whatever is imported is sound.
+        for document in std::mem::take(&mut self.more) {
+            match fault(&document) {
+                None => self.more.push(document),
+                Some(why) => self.remark(format!("{why}; write it yourself: {}", document.trim_end())),
+            }
+        }
+        while let Some(why) = fault(&self.write(document, host)) {
+            let unsound = |step: &StepDraft| {
+                let alone = Self { steps: vec![StepDraft::look(step.what.clone(), None)], ..Self::default() };
+                fault(&alone.write(document, host)).is_some()
+            };
+            let Some(place) = self.steps.iter().position(unsound) else { break };
+            let step = self.steps.remove(place);
+            self.remark(format!("a step with {}: {why}", step.what));
+            if self.steps.is_empty() && self.strategy != Some("blueGreen") {
+                self.steps.push(StepDraft::weight(10.0, None));
+                self.remark("no step is left: one of 10 % stands in");
+            }
+        }
         Import { text: self.write(document, host), remarks: self.remarks }
     }
 
     fn write(&self, document: &Value, host: &str) -> String {
-        let name = document["metadata"]["name"].as_str().unwrap_or("release");
+        let name = name_of(document);
+        let host = if host.contains('$') { "change-me" } else { host };
         let namespace = document["metadata"]["namespace"].as_str().unwrap_or("default");
         let mut text = format!(
             "apiVersion: serin.dev/v1alpha1\nkind: Release\nmetadata: {{name: {}, namespace: {}}}\nspec:\n  \
              host: {}\n  \
              stable: {{labels: {{version: CHANGE-ME-old}}}}     # labels of the instances that have the traffic\n  \
              candidate: {{labels: {{version: CHANGE-ME-new}}}}  # labels of those that are to have it\n",
-            quoted(name),
+            quoted(&name),
             quoted(namespace),
             quoted(host)
         );
@@ -188,225 +258,94 @@ impl Draft {
         let errors = self.error_rate.map(|most| format!("errorRate: {most}%"));
         let times = self.latency.map(|most| format!("latency: {{quantile: 0.99, max: {most}ms}}"));
         let limits: Vec<String> = errors.into_iter().chain(times).collect();
+        if !limits.is_empty() || !self.queries.is_empty() {
+            line("analysis:".to_owned());
+        }
         if !limits.is_empty() {
-            line(format!("analysis:\n    limits: {{{}}}", limits.join(", ")));
+            line(format!("  limits: {{{}}}", limits.join(", ")));
+        }
+        if let Some(server) = self.prometheus.as_ref().filter(|_| !self.queries.is_empty()) {
+            line(format!("  prometheus: {}", quoted(server)));
+            line("  queries:".to_owned());
+            self.queries.iter().for_each(|query| line(format!("  - {query}")));
+        }
+        for document in &self.more {
+            text.push_str("---\n");
+            text.push_str(document);
         }
         text
     }
 }
 
-/// Flagger's: a step every interval.
-fn canary(document: &Value) -> Import {
-    let spec = &document["spec"];
-    let analysis = &spec["analysis"];
-    let interval = analysis["interval"].as_str().unwrap_or("1m");
-    let mut draft = Draft::default();
-    if analysis["mirror"] == Value::Bool(true) {
-        draft.strategy = Some("mirrorFirst");
-    }
-    // A/B tests and blue/green look that many times, at that interval.
-    let look = match (analysis["iterations"].as_u64(), serin_ingest::duration(interval)) {
-        (Some(times), Ok(interval)) => format!("{}s", interval.as_secs().saturating_mul(times)),
-        _ => interval.to_owned(),
-    };
-    let matches = matches(&analysis["match"]);
-    let most = analysis["maxWeight"].as_f64().unwrap_or(100.0).min(100.0);
-    match (analysis["stepWeights"].as_array(), analysis["stepWeight"].as_f64()) {
-        (Some(weights), _) => {
-            let weights = weights.iter().filter_map(Value::as_f64).filter(|w| *w < 100.0);
-            draft.steps.extend(weights.map(|w| StepDraft::weight(w, Some(interval))));
-        }
-        (None, Some(step)) if step > 0.0 => {
-            let step = step.min(most);
-            let weights = (1..=1000).map(|n| step * f64::from(n)).take_while(|w| *w < most + 1e-9 && *w < 100.0);
-            draft.steps.extend(weights.map(|w| StepDraft::weight(round(w), Some(interval))));
-        }
-        _ => {}
-    }
-    if let Some(matches) = matches {
-        draft.steps.insert(0, StepDraft::look(format!("match: {matches}"), Some(&look)));
-    }
-    if draft.steps.is_empty() {
-        if draft.strategy.replace("blueGreen").is_some() {
-            draft.remark("analysis.mirror beside one switch");
-        }
-        draft.bake = Some(look);
-    }
-    for metric in analysis["metrics"].as_array().into_iter().flatten() {
-        let range = &metric["thresholdRange"];
-        match (metric["name"].as_str(), range["min"].as_f64(), range["max"].as_f64()) {
-            (Some(name @ "request-success-rate"), Some(min), _) => draft.limit_errors(100.0 - min, name),
-            (Some("request-duration"), _, Some(max)) if draft.latency.is_none_or(|most| max < most) => {
-                draft.latency = Some(max);
-            }
-            (name, ..) => {
-                let name = name.unwrap_or("?");
-                draft.remark(format!("metric '{name}': other metrics than success rate and duration"));
-            }
-        }
-    }
-    webhooks(&analysis["webhooks"], &mut draft);
-    if let Some(cookie) = analysis["sessionAffinity"]["cookieName"].as_str() {
-        let ttl = analysis["sessionAffinity"]["maxAge"].as_u64().map_or(String::new(), |age| format!(", ttl: {age}s"));
-        draft.stickiness = Some(format!("{{cookie: {{name: {}{ttl}}}}}", quoted(cookie)));
-    }
-    let known = [
-        "interval",
-        "iterations",
-        "maxWeight",
-        "stepWeight",
-        "stepWeights",
-        "match",
-        "metrics",
-        "webhooks",
-        "mirror",
-        "sessionAffinity",
-    ];
-    rest(analysis, &known, "analysis", &mut draft);
-    rest(spec, &["analysis", "service", "targetRef"], "spec", &mut draft);
-    let host = spec["service"]["name"].as_str().or(spec["targetRef"]["name"].as_str()).unwrap_or("CHANGE-ME");
-    draft.finish(document, host)
-}
-
-/// Flagger's gates and hooks.
-fn webhooks(hooks: &Value, draft: &mut Draft) {
-    for hook in hooks.as_array().into_iter().flatten() {
-        let (kind, url) = (hook["type"].as_str().unwrap_or("rollout"), hook["url"].as_str().unwrap_or_default());
-        let url = url.to_owned();
-        let secure = url.starts_with("https://");
-        match (kind, draft.steps.is_empty()) {
-            ("pre-rollout" | "post-rollout" | "event", _) if secure => {
-                draft.remark(format!("webhook of type {kind} to {url}: only http:// is supported"));
-            }
-            ("confirm-rollout", _) => draft.manual = true,
-            ("confirm-promotion" | "confirm-traffic-increase", true) => draft.approval = true,
-            ("confirm-promotion", false) => draft.steps.last_mut().into_iter().for_each(|s| s.approval = true),
-            ("confirm-traffic-increase", false) => draft.steps.iter_mut().for_each(|s| s.approval = true),
-            ("pre-rollout", false) => draft.steps.first_mut().into_iter().for_each(|s| s.before.push(url.clone())),
-            ("post-rollout", false) => draft.steps.last_mut().into_iter().for_each(|s| s.after.push(url.clone())),
-            ("event", _) => draft.alerts.push(url),
-            (other, _) => draft.remark(format!("webhook of type {other}")),
-        }
-    }
-}
-
-/// Argo's: its steps, with pauses as bakes or approvals.
-fn rollout(document: &Value, all: &[Value]) -> Import {
-    let strategy = &document["spec"]["strategy"];
-    let mut draft = Draft::default();
-    if strategy["blueGreen"].is_object() {
-        draft.strategy = Some("blueGreen");
-        draft.approval = strategy["blueGreen"]["autoPromotionEnabled"] == Value::Bool(false);
-        rest(
-            &strategy["blueGreen"],
-            &["activeService", "previewService", "autoPromotionEnabled"],
-            "blueGreen",
-            &mut draft,
-        );
-    }
-    let canary = &strategy["canary"];
-    for step in canary["steps"].as_array().into_iter().flatten() {
-        let Some((kind, value)) = step.as_object().and_then(|o| o.iter().next()) else { continue };
-        if kind == "pause" {
-            pause(&value["duration"], &mut draft);
+/// A text with its placeholders `{{ name }}` replaced by values.
+fn filled(text: &str, values: &[(&str, &str)]) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{") {
+        out.push_str(before);
+        let Some((name, behind)) = after.split_once("}}") else {
+            out.push_str("{{");
+            rest = after;
             continue;
+        };
+        match values.iter().find(|(known, _)| *known == name.trim()) {
+            Some((_, value)) => out.push_str(value),
+            None => out.push_str(&format!("{{{{{name}}}}}")),
         }
-        match kind.as_str() {
-            "setWeight" => {
-                let weight = value.as_f64().unwrap_or(0.0);
-                if weight > 0.0 && weight < 100.0 {
-                    draft.steps.push(StepDraft::weight(weight, None));
-                }
-            }
-            "setHeaderRoute" => match matches_argo(&value["match"]) {
-                Some(matches) => draft.steps.push(StepDraft::look(format!("match: {matches}"), None)),
-                None => draft.remark("a setHeaderRoute that ends one: write match: [] into the step after it"),
-            },
-            // Without either it ends a mirror, which a step of Serin's does by itself.
-            "setMirrorRoute" if value["match"].is_null() && value["percentage"].is_null() => {}
-            "setMirrorRoute" => {
-                if !value["match"].is_null() {
-                    draft.remark("the match of a setMirrorRoute: all requests are mirrored alike");
-                }
-                let share = value["percentage"].as_f64().unwrap_or(100.0);
-                draft.steps.push(StepDraft::look(format!("mirror: {share}%"), None));
-            }
-            "analysis" => draft.remark("a step of analysis: Serin judges in every step"),
-            other => draft.remark(format!("step {other}")),
-        }
+        rest = behind;
     }
-    for template in all.iter().filter(|d| d["kind"].as_str().is_some_and(|k| k.ends_with("AnalysisTemplate"))) {
-        for metric in template["spec"]["metrics"].as_array().into_iter().flatten() {
-            let (name, condition) =
-                (metric["name"].as_str().unwrap_or("?"), metric["successCondition"].as_str().unwrap_or_default());
-            match (name.contains("success"), number_after(condition, ">")) {
-                (true, Some(least)) if least <= 1.0 => draft.limit_errors((1.0 - least) * 100.0, name),
-                _ => draft.remark(format!("metric '{name}' ({condition}): Serin judges failures and times by itself")),
-            }
-        }
-    }
-    if draft.steps.is_empty() && draft.strategy.is_none() {
-        draft.steps.push(StepDraft::weight(10.0, None));
-        draft.remark("there were no steps: one of 10 % stands in");
-    }
-    rest(canary, &["steps", "canaryService", "stableService", "trafficRouting", "analysis"], "canary", &mut draft);
-    let host = canary["stableService"].as_str().or(strategy["blueGreen"]["activeService"].as_str());
-    let host = host.or(document["metadata"]["name"].as_str()).unwrap_or("CHANGE-ME");
-    draft.finish(document, host)
+    out + rest
 }
 
 /// How long a step lasts at least where Argo would go on at once.
-const AT_ONCE: &str = "2m";
+const AT_ONCE: Duration = Duration::from_secs(120);
 
-/// Argo's pause, which belongs to the step before it.
-fn pause(time: &Value, draft: &mut Draft) {
-    // Numbers are seconds, as are texts without a unit.
-    let time = match time {
-        Value::Null => None,
-        Value::String(text) if text.bytes().all(|b| b.is_ascii_digit()) => Some(format!("{text}s")),
-        Value::String(text) => Some(text.clone()),
-        number => Some(format!("{number}s")),
-    };
-    let Some(step) = draft.steps.last_mut() else {
-        draft.manual |= time.is_none();
-        if let Some(time) = time {
-            draft.remark(format!("a pause of {time} before the first step"));
+/// What is wrong with a document that was written here.
+fn fault(text: &str) -> Option<String> {
+    let parsed = serin_ingest::parse("imported", text);
+    let first = parsed.diagnostics.into_iter().find(|d| d.severity == serin_ingest::Severity::Error)?;
+    Some(format!("{}: {}", first.path, first.message.lines().next().unwrap_or_default()))
+}
+
+/// The name that an object has, as one of Kubernetes must be: templates have placeholders there.
+fn name_of(document: &Value) -> String {
+    let given = document["metadata"]["name"].as_str().unwrap_or("release").to_ascii_lowercase();
+    let letters = given.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '-' });
+    let name = letters.collect::<String>();
+    let name = name.trim_matches(['-', '.']);
+    if name.is_empty() { "change-me".to_owned() } else { name.to_owned() }
+}
+
+/// Walks every value that is no object; lists count as one.
+fn leaves(value: &Value, path: &str, seen: &mut impl FnMut(&str, &Value)) {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            for (key, value) in fields {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                leaves(value, &path, seen);
+            }
         }
-        return;
-    };
-    match time {
-        None => step.approval = true,
-        Some(time) if serin_ingest::duration(&time).is_err() => draft.remark(format!("a pause of '{time}'")),
-        // One after the other they add up, and so does what is written of them.
-        Some(time) => step.least.get_or_insert_default().push_str(&time),
+        Value::Null => {}
+        other => seen(path, other),
     }
 }
 
-/// Fields that nobody asked for.
-fn rest(value: &Value, known: &[&str], path: &str, draft: &mut Draft) {
-    for key in value.as_object().into_iter().flatten().map(|(key, _)| key).filter(|k| !known.contains(&k.as_str())) {
-        draft.remark(format!("{path}.{key}"));
+/// Whether a path is that one, or lies below it.
+fn is_below(path: &str, known: &str) -> bool {
+    path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// A duration as documents have it.
+fn written(time: Duration) -> String {
+    match (time.as_secs(), time.subsec_millis()) {
+        (seconds, 0) => format!("{seconds}s"),
+        _ => format!("{}ms", time.as_millis()),
     }
 }
 
 /// Text as YAML and JSON quote it.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
-}
-
-/// Istio's matches are Serin's.
-fn matches(value: &Value) -> Option<String> {
-    value.as_array().filter(|list| !list.is_empty()).map(|_| value.to_string())
-}
-
-fn matches_argo(value: &Value) -> Option<String> {
-    let one = |m: &Value| Some(format!("{{headers: {{{}: {}}}}}", quoted(m["headerName"].as_str()?), m["headerValue"]));
-    let list: Vec<String> = value.as_array()?.iter().filter_map(one).collect();
-    (!list.is_empty()).then(|| format!("[{}]", list.join(", ")))
-}
-
-fn number_after(text: &str, sign: &str) -> Option<f64> {
-    text.split_once(sign)?.1.trim_start_matches('=').trim().parse().ok()
 }
 
 fn round(number: f64) -> f64 {

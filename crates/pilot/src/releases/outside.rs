@@ -110,7 +110,11 @@ impl Outside {
     async fn hook(&self, hook: &Hook, release: &Release, step: usize) -> Result<(), String> {
         match &hook.call {
             HookCall::Http(url) => {
-                let body = json!({"release": release.name.to_string(), "host": release.host.to_string(), "step": step});
+                let mut body =
+                    json!({"release": release.name.to_string(), "host": release.host.to_string(), "step": step});
+                if !hook.metadata.is_empty() {
+                    body["metadata"] = json!(hook.metadata);
+                }
                 self.post(url, "application/json", &body, hook.timeout).await
             }
             HookCall::Command(words) => {
@@ -120,6 +124,9 @@ impl Outside {
                     .args(arguments)
                     .env("SERIN_RELEASE", release.name.to_string())
                     .env("SERIN_STEP", step.to_string());
+                for (name, value) in &hook.metadata {
+                    command.env(format!("SERIN_METADATA_{}", name.to_ascii_uppercase().replace('-', "_")), value);
+                }
                 command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).kill_on_drop(true);
                 match tokio::time::timeout(hook.timeout, command.status()).await {
                     Err(_) => Err(format!("{program} took longer than {} s", hook.timeout.as_secs_f64())),

@@ -114,3 +114,44 @@ fn sentences_have_numbers_for_people() {
     assert!(reason.starts_with("the candidate is worse: ") && reason.contains(" of its requests failed, "), "{reason}");
     assert!(reason.contains(" of the stable version's") && !reason.contains("times the"), "{reason}");
 }
+
+#[test]
+fn the_instance_that_fails_is_named() {
+    let (spec, mut status, mut world) = (spec(&[50.0]), Status::default(), World::new(6));
+    world.failing = [0.0, 0.1];
+    for _ in 0..2000 {
+        let failed = world.evidence.candidate.failed;
+        let part = |failed, requests| Arm { failed, requests, ..Arm::default() };
+        world.evidence.instances =
+            (0..10).map(|i| (format!("10.0.0.{i}:80"), part(if i == 3 { failed } else { 0 }, 100))).collect();
+        world.tick(&spec, &mut status);
+        if status.phase.is_final() {
+            break;
+        }
+    }
+    assert_eq!(status.phase, Phase::RolledBack);
+    assert!(status.reason.contains("10.0.0.3:80"), "{}", status.reason);
+}
+
+#[test]
+fn quick_requests_of_one_step_do_not_speak_for_the_next() {
+    let mut spec = spec(&[20.0, 40.0]);
+    spec.analysis.latency = Some((0.9, Duration::from_millis(50)));
+    spec.analysis.compare_latency = false;
+    let (mut status, mut world) = (Status::default(), World::new(18));
+    world.rate = 1000.0;
+    while status.step == 0 || status.phase != Phase::Baking {
+        world.tick(&spec, &mut status);
+    }
+    // Too slow by far for this step, and not yet for the whole release.
+    for _ in 0..4 {
+        world.evidence.candidate.requests += 50;
+        *world.evidence.candidate.times.entry(1_000_000).or_default() += 10;
+        *world.evidence.candidate.times.entry(1_000).or_default() += 40;
+        world.now += 500;
+        advance(&spec, &mut status, &world.evidence, world.now);
+    }
+    assert_eq!(status.judgement.over_limit, (200, 40));
+    let missing = matches!(&status.verdict, crate::Verdict::NotEnough(text) if text.contains("quicker than 50 ms"));
+    assert!(missing, "{:?}", status.verdict);
+}

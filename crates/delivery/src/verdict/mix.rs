@@ -1,0 +1,94 @@
+//! Classes of statuses: whether a candidate answers otherwise, whatever counts as a failure.
+
+use serde::{Deserialize, Serialize};
+use serin_model::{Analysis, OnMix};
+
+use super::{Judgement, TOLERATED, of_all};
+use crate::evidence::{Arm, Class};
+use crate::judge::{Regression, Window, shifted};
+
+/// Evidence that one class of statuses has another share of the candidate's requests than of the others'.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Mix {
+    /// The candidate's answers of this class, and all its requests meanwhile.
+    pub candidate: (u64, u64),
+    /// The others'.
+    pub others: (u64, u64),
+    more: Regression,
+    fewer: Regression,
+}
+
+impl Mix {
+    fn is_much(&self) -> bool {
+        self.candidate.0 + self.others.0 >= MIX_ANSWERS
+    }
+}
+
+/// Answers of a class that it takes to speak of a difference.
+const MIX_ANSWERS: u64 = 10;
+
+impl Judgement {
+    pub(super) fn compare_classes(&mut self, own: &Arm, others: &Arm) {
+        for class in Class::ALL {
+            let (hits, misses) = (own.of_class(class), others.of_class(class));
+            if hits + misses == 0 && !self.mix.contains_key(&class) {
+                continue;
+            }
+            let mix = self.mix.entry(class).or_default();
+            mix.candidate = (mix.candidate.0 + hits, mix.candidate.1 + own.requests);
+            mix.others = (mix.others.0 + misses, mix.others.1 + others.requests);
+            // Answers may be told apart from requests, so all requests so far say which share is whose.
+            let share = mix.candidate.1 as f64 / (mix.candidate.1 + mix.others.1).max(1) as f64;
+            if share <= 0.0 || share >= 1.0 {
+                continue;
+            }
+            let (hits, misses) = (hits as f64, misses as f64);
+            mix.more.add(Window { candidate: hits, others: misses, share: shifted(TOLERATED, share) });
+            mix.fewer.add(Window { candidate: misses, others: hits, share: shifted(TOLERATED, 1.0 - share) });
+        }
+    }
+
+    /// What is to be said of classes of statuses that differ.
+    pub(crate) fn mixed(&self, analysis: &Analysis) -> Vec<String> {
+        if analysis.on_mix == OnMix::Ignore {
+            return Vec::new();
+        }
+        let needed = (1.0 / analysis.rollback_alpha).ln();
+        let differs = |mix: &Mix| mix.is_much() && mix.more.ln_evidence().max(mix.fewer.ln_evidence()) >= needed;
+        // Where the release does not say what fails, these are failures, and judged as such.
+        let is_told = |class: Class| class != Class::ServerErrors || analysis.failures.is_some();
+        let found = self.mix.iter().filter(|(class, mix)| is_told(**class) && differs(mix));
+        found
+            .map(|(class, mix)| {
+                format!(
+                    "different mix of status classes: {} of the candidate's requests were answered {}, {} of the stable version's",
+                    of_all(mix.candidate),
+                    class.words(),
+                    of_all(mix.others)
+                )
+            })
+            .collect()
+    }
+
+    /// What the candidate answers more often, that fails anywhere else and that the release does not call a failure.
+    pub(super) fn overlooked(&self, analysis: &Analysis) -> Option<String> {
+        let list = analysis.failures.as_ref().filter(|_| analysis.on_mix != OnMix::Ignore)?;
+        let needed = (1.0 / analysis.rollback_alpha).ln();
+        let counted = |key: &u32| list.iter().any(|f| f.means(*key));
+        let answers = |class: Class| self.candidate.answers.iter().filter(move |(key, _)| class.has(**key));
+        let mut found = self.mix.iter().filter(|(class, mix)| {
+            class.fails()
+                && mix.is_much()
+                && mix.more.ln_evidence() >= needed
+                && answers(**class).any(|(key, _)| !counted(key))
+        });
+        found.next().map(|(class, mix)| {
+            format!(
+                "{} of the candidate's requests were answered {}, {} of the stable version's, and analysis.failures does not count all of these: a person must decide",
+                of_all(mix.candidate),
+                class.words(),
+                of_all(mix.others)
+            )
+        })
+    }
+}
