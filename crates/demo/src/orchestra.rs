@@ -9,6 +9,7 @@ mod release;
 mod report;
 mod supervise;
 
+use std::cell::Cell;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -35,16 +36,22 @@ async fn play(options: &DemoOptions) -> anyhow::Result<ExitCode> {
     let plan = Plan::make(options, folder.path(), &rules)?;
     documents::write_all(&plan)?;
     let mut processes = Processes::start(&plan)?;
+    // Whether the release ended as it should, of one whose mesh stays up.
+    let told = Cell::new(true);
     let played = async {
         ready::wait(&plan, &mut processes).await?;
         let places = ready::places(&plan).await;
         report::ready(&plan, &processes, &places, options.json)?;
         let limit = options.duration;
         let story = async {
-            match options.release {
-                Some(scenario) => release::play(scenario, &plan, &places, options.json).await,
-                None => std::future::pending().await,
+            let Some(scenario) = options.release else { return std::future::pending().await };
+            let right = release::play(scenario, &plan, &places, options.json).await?;
+            if options.keep {
+                told.set(right);
+                report::kept(&plan, options.json)?;
+                return std::future::pending().await;
             }
+            Ok(right)
         };
         let supervised = supervise::run(&plan, &mut processes);
         let played = async {
@@ -55,13 +62,15 @@ async fn play(options: &DemoOptions) -> anyhow::Result<ExitCode> {
         };
         match limit {
             None => played.await,
-            Some(limit) => tokio::time::timeout(limit, played).await.unwrap_or(Ok(options.release.is_none())),
+            Some(limit) => tokio::time::timeout(limit, played)
+                .await
+                .unwrap_or(Ok(options.release.is_none() || (options.keep && told.get()))),
         }
     };
     let outcome = tokio::select! {
         outcome = played => outcome,
-        _ = terminate.recv() => Ok(true),
-        _ = interrupt.recv() => Ok(true),
+        _ = terminate.recv() => Ok(told.get()),
+        _ = interrupt.recv() => Ok(told.get()),
     };
     processes.end_all().await;
     outcome.map(|right| if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })

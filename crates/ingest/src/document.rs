@@ -136,11 +136,14 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
         }
         (Some(key), _) => {
             let closing = guard::closing(file, &key, &cursor);
-            parsed.diagnostics.extend(context.finish().0);
+            let own = context.finish().0;
             if let Some((object, said)) = closing {
                 parsed.closing.push(document(key.clone(), object, Vec::new()));
-                parsed.diagnostics.extend(said);
+                // That requests are refused is said once.
+                let is_said = own.iter().any(|d| d.code == Code::NotEnforced);
+                parsed.diagnostics.extend(said.into_iter().filter(|_| !is_said));
             }
+            parsed.diagnostics.extend(own);
             parsed.broken.push(key);
         }
         (None, _) => {

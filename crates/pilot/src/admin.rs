@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
-use serin_ingest::Diagnostic;
+use serin_ingest::{Diagnostic, Document};
 use serin_xds::server::{TypeState, TypeStatus};
 
 use crate::accept::Bounded;
@@ -162,8 +162,10 @@ async fn loadz(Extract(admin): Extract<Admin>) -> Json<Value> {
 
 async fn configz(Extract(admin): Extract<Admin>) -> Json<Value> {
     let store = admin.store.lock().unwrap_or_else(PoisonError::into_inner);
+    let age =
+        |d: &Document| store.outdated().get(&d.key).and_then(|since| since.elapsed().ok()).map(|age| age.as_secs());
     let objects = store.objects().map(|d| {
-        json!({"kind": d.key.kind.to_string(), "namespace": d.key.name.namespace, "name": d.key.name.name, "file": &*d.file, "line": d.at.line})
+        json!({"outdatedSeconds": age(d), "kind": d.key.kind.to_string(), "namespace": d.key.name.namespace, "name": d.key.name.name, "file": &*d.file, "line": d.at.line})
     });
     Json(json!(objects.collect::<Vec<_>>()))
 }

@@ -15,13 +15,13 @@ mod tally;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serin_delivery::{
     Action, Command, Event, EventKind, Evidence, Outcome, Phase, Reading, Said, Status, advance, changed, command,
     may_begin, overlay,
 };
-use serin_model::{Hostname, MeshSnapshot, ObjectName, Overlay, Release};
+use serin_model::{Hostname, Kind, MeshSnapshot, ObjectKey, ObjectName, Overlay, Release};
 use tokio::sync::Notify;
 
 pub(crate) use crate::clock::now;
@@ -29,6 +29,7 @@ use crate::clock::{Jumps, calendar};
 use crate::fleet::Fleet;
 use crate::loads::{Loads, News};
 use audit::{Audit, Whole};
+pub(crate) use document::{Ends, Refusal};
 use document::{GONE, appear, fingerprint, is_other};
 use order::{Wait, arrived, in_force, is_contested, joint_rollback, replaces, running, waits_for};
 use state::StateFile;
@@ -65,6 +66,8 @@ pub(crate) struct Entry {
     known: Evidence,
     /// Since when its document is gone.
     vanished: Option<Instant>,
+    /// Since when a newer version of its document is not taken, because it is broken or half-written; in milliseconds since 1970.
+    pub(crate) outdated: Option<u64>,
 }
 
 impl Entry {
@@ -133,22 +136,6 @@ struct Inner {
     /// Whether the last attempt to keep the state failed.
     unsaved: bool,
     jumps: Jumps,
-}
-
-/// Why something that was said is not done, or not for certain.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// It makes no sense now, or would do harm.
-    Senseless(String),
-    /// It is done, and is not on the disk.
-    NotKept(String),
-}
-
-/// How releases ended since this pilot began.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Ends {
-    pub(crate) counts: BTreeMap<&'static str, u64>,
-    pub(crate) rollbacks: BTreeMap<ObjectName, String>,
 }
 
 /// What is to be done outside after a look.
@@ -247,7 +234,10 @@ impl Releases {
                         inner.happened(&name, &events);
                     }
                     status.spec = print;
-                    inner.entries.insert(name, Entry { spec, status, known: Evidence::default(), vanished: None });
+                    inner.entries.insert(
+                        name,
+                        Entry { spec, status, known: Evidence::default(), vanished: None, outdated: None },
+                    );
                 }
             }
         }
@@ -259,6 +249,15 @@ impl Releases {
         }
         inner.whole = whole;
         let _ = inner.save();
+    }
+
+    /// Remembers of which releases an older document is in force.
+    pub(crate) fn outdate(&self, objects: &BTreeMap<ObjectKey, SystemTime>) {
+        for (name, entry) in &mut self.lock().entries {
+            let since = objects.get(&ObjectKey { kind: Kind::Release, name: name.clone() });
+            entry.outdated =
+                since.and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok()).map(|d| d.as_millis() as u64);
+        }
     }
 
     /// What releases make of the routes to their hosts; of several of one host the one that moved it last counts.

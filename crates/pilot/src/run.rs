@@ -192,5 +192,6 @@ fn refresh(
     // Documents that are away for now are not gone.
     let whole = objects > 0 && store.diagnostics().iter().all(|d| d.severity != Severity::Error);
     releases.sync(&snapshot, whole);
+    releases.outdate(store.outdated());
     fleet.publish(snapshot.with_overlays(releases.overlays()));
 }

@@ -1,9 +1,9 @@
 //! All documents, and for each the last version that was good.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serin_ingest::{Code, Diagnostic, Document, Parsed, Position, Severity, check, parse};
 use serin_model::{DestinationRule, MeshSnapshot, Object, ObjectKey, Subset, TrafficPolicy};
@@ -34,6 +34,8 @@ pub(crate) struct Store {
     /// Versions that were in force at the last build.
     good: BTreeMap<ObjectKey, Document>,
     diagnostics: Vec<Diagnostic>,
+    /// Objects of which an older version is in force, because the newer one is broken, held back or away, and since when.
+    outdated: BTreeMap<ObjectKey, SystemTime>,
     /// Policies that are not carried out are passed over instead of closing what they guard.
     unenforced: bool,
     /// How long a file may be empty, or lack objects at its end, before it is believed.
@@ -158,6 +160,11 @@ impl Store {
         if self.unenforced { mesh.without_enforcement() } else { mesh }
     }
 
+    /// Objects of which an older version is in force, and since when a newer one is not taken.
+    pub(crate) fn outdated(&self) -> &BTreeMap<ObjectKey, SystemTime> {
+        &self.outdated
+    }
+
     /// The objects in force.
     pub(crate) fn objects(&self) -> impl Iterator<Item = &Document> {
         self.good.values()
@@ -179,8 +186,12 @@ impl Store {
             }
         }
         let retained = self.files.values().flat_map(|f| &f.retained);
+        let mut outdated = BTreeSet::new();
         for document in doubtful.iter().flat_map(|f| &f.documents).chain(retained) {
-            candidates.entry(document.key.clone()).or_insert_with(|| document.clone());
+            candidates.entry(document.key.clone()).or_insert_with(|| {
+                outdated.insert(document.key.clone());
+                document.clone()
+            });
         }
         for document in self.files.values().flat_map(|f| &f.closing) {
             let known = candidates.entry(document.key.clone());
@@ -194,7 +205,10 @@ impl Store {
         diagnostics.extend(checked.diagnostics);
         for key in checked.dangling {
             match self.good.get(&key) {
-                Some(good) => candidates.insert(key, good.clone()),
+                Some(good) => {
+                    outdated.insert(key.clone());
+                    candidates.insert(key, good.clone())
+                }
                 None => candidates.remove(&key),
             };
         }
@@ -208,6 +222,13 @@ impl Store {
         if self.unenforced {
             diagnostics.iter_mut().filter(|d| d.code == Code::NotEnforced).for_each(not_refused);
         }
+        let now = SystemTime::now();
+        let before = std::mem::take(&mut self.outdated);
+        let since = |key: ObjectKey| {
+            let since = before.get(&key).copied().unwrap_or(now);
+            (key, since)
+        };
+        self.outdated = outdated.into_iter().map(since).collect();
         self.good = candidates;
         let news = diagnostics.iter().filter(|d| !self.diagnostics.contains(d)).cloned().collect();
         self.diagnostics = diagnostics;

@@ -142,6 +142,16 @@ pub(crate) fn body_format(
     Ok((format, kind.to_owned()))
 }
 
+pub(crate) fn proto_body_format(format: &Format, kind: &str) -> core::SubstitutionFormatString {
+    use core::substitution_format_string::Format as F;
+    let specifier = Some(core::data_source::Specifier::InlineString(format.source().to_owned()));
+    core::SubstitutionFormatString {
+        format: Some(F::TextFormatSource(core::DataSource { specifier, ..Default::default() })),
+        content_type: kind.to_owned(),
+        ..Default::default()
+    }
+}
+
 /// Protobuf's longest duration, in seconds.
 const LONGEST: u64 = 315_576_000_000;
 

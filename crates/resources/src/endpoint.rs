@@ -263,6 +263,9 @@ fn proto_endpoint(endpoint: &Endpoint) -> pb::LbEndpoint {
         host_identifier: Some(pb::lb_endpoint::HostIdentifier::Endpoint(pb::Endpoint {
             address: Some(convert::proto_address(&endpoint.host, endpoint.port)),
             hostname: endpoint.hostname.clone(),
+            health_check_config: endpoint
+                .health_check_port
+                .map(|port| pb::endpoint::HealthCheckConfig { port_value: port.into(), ..Default::default() }),
             ..Default::default()
         })),
     }

@@ -131,21 +131,34 @@ impl Fault {
     }
 
     pub(crate) fn encode(&self) -> pb::HttpFault {
+        use pb::fault_abort::{ErrorType as E, HeaderAbort};
+        use pbc::fault_delay::{FaultDelaySecifier as S, HeaderDelay};
+        use pbc::fault_rate_limit::{FixedLimit, HeaderLimit, LimitType as L};
+        let fixed = self.delay.map(|d| (d.share, S::FixedDelay(convert::proto_duration(d.fixed))));
+        let delay = fixed.or(self.asked_delay.map(|share| (share, S::HeaderDelay(HeaderDelay {}))));
+        let fixed = self.abort.map(|a| match a.status {
+            AbortStatus::Http(code) => (a.share, E::HttpStatus(code.into())),
+            AbortStatus::Grpc(code) => (a.share, E::GrpcStatus(code)),
+        });
+        let abort = fixed.or(self.asked_abort.map(|share| (share, E::HeaderAbort(HeaderAbort {}))));
+        let fixed = self.slow.map(|s| (s.share, L::FixedLimit(FixedLimit { limit_kbps: s.rate / 1024 })));
+        let slow = fixed.or(self.asked_slow.map(|share| (share, L::HeaderLimit(HeaderLimit {}))));
         pb::HttpFault {
-            delay: self.delay.map(|d| pbc::FaultDelay {
-                percentage: Some(convert::proto_fraction(d.share)),
-                fault_delay_secifier: Some(pbc::fault_delay::FaultDelaySecifier::FixedDelay(convert::proto_duration(
-                    d.fixed,
-                ))),
+            delay: delay.map(|(share, kind)| pbc::FaultDelay {
+                percentage: Some(convert::proto_fraction(share)),
+                fault_delay_secifier: Some(kind),
             }),
-            abort: self.abort.map(|a| pb::FaultAbort {
-                percentage: Some(convert::proto_fraction(a.share)),
-                error_type: Some(match a.status {
-                    AbortStatus::Http(code) => pb::fault_abort::ErrorType::HttpStatus(code.into()),
-                    AbortStatus::Grpc(code) => pb::fault_abort::ErrorType::GrpcStatus(code),
-                }),
+            abort: abort.map(|(share, kind)| pb::FaultAbort {
+                percentage: Some(convert::proto_fraction(share)),
+                error_type: Some(kind),
                 ..Default::default()
             }),
+            response_rate_limit: slow.map(|(share, kind)| pbc::FaultRateLimit {
+                percentage: Some(convert::proto_fraction(share)),
+                limit_type: Some(kind),
+            }),
+            upstream_cluster: self.cluster.clone().unwrap_or_default(),
+            max_active_faults: self.most_active.map(convert::wrap_u32),
             headers: self.headers.iter().map(HeaderMatcher::encode).collect(),
             ..Default::default()
         }

@@ -92,6 +92,16 @@ impl HeaderEdits {
     }
 }
 
+impl HeaderEdits {
+    /// As mutations, which [`mutations`] reads.
+    pub(crate) fn encode_mutations(&self) -> Vec<pb_mutation::HeaderMutation> {
+        use pb_mutation::header_mutation::Action as A;
+        let remove = self.remove.iter().cloned().map(A::Remove);
+        let actions = remove.chain(self.encode_add().into_iter().map(A::Append));
+        actions.map(|action| pb_mutation::HeaderMutation { action: Some(action) }).collect()
+    }
+}
+
 #[expect(deprecated, reason = "the older append flag still decides when it is set")]
 fn decode_value(option: &core::HeaderValueOption, path: &Path<'_>) -> Result<HeaderValue, Error> {
     use core::header_value_option::HeaderAppendAction as A;

@@ -175,7 +175,7 @@ impl FilterConfig {
     fn encode(&self) -> Any {
         match self {
             Self::Fault(fault) => convert::any(&fault.encode()),
-            Self::Cors(cors) if cors.origins.is_empty() => convert::any(&pb::cors::v3::Cors {}),
+            Self::Cors(cors) if *cors == Cors::default() => convert::any(&pb::cors::v3::Cors {}),
             Self::Cors(cors) => convert::any(&cors.encode()),
             _ => Any::default(),
         }

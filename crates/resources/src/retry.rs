@@ -227,6 +227,24 @@ impl RetryPolicy {
             retriable_headers: self.headers.iter().map(HeaderMatcher::encode).collect(),
             retriable_request_headers: self.request_headers.iter().map(HeaderMatcher::encode).collect(),
             per_try_idle_timeout: self.per_try_idle_timeout.map(convert::proto_duration),
+            rate_limited_retry_back_off: self.reset_headers.as_ref().map(|reset| {
+                let header = |(name, unix): &(String, bool)| pb::retry_policy::ResetHeader {
+                    name: name.clone(),
+                    format: i32::from(*unix),
+                };
+                pb::retry_policy::RateLimitedRetryBackOff {
+                    reset_headers: reset.headers.iter().map(header).collect(),
+                    max_interval: Some(convert::proto_duration(reset.most)),
+                }
+            }),
+            retry_priority: self.previous_priorities.map(|after| {
+                use envoy_types::pb::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
+                let config = PreviousPrioritiesConfig { update_frequency: i32::try_from(after).unwrap_or(i32::MAX) };
+                pb::retry_policy::RetryPriority {
+                    name: "envoy.retry_priorities.previous_priorities".to_owned(),
+                    config_type: Some(pb::retry_policy::retry_priority::ConfigType::TypedConfig(convert::any(&config))),
+                }
+            }),
             ..Default::default()
         }
     }

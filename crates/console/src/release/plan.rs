@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serin_delivery::judge::{clean_requests, events_until_promotion, events_until_rollback};
 use serin_delivery::verdict::margin;
-use serin_model::{Bake, Object, OnDeadline, Release, Share};
+use serin_model::{Bake, Failing, Object, OnDeadline, Release, Share};
 
 /// Options of `lint`.
 #[derive(Debug, Clone, Args)]
@@ -63,6 +63,7 @@ fn power(release: &Release, options: &LintOptions, out: &mut String) {
         "Release {}: at {} requests a second, of which {} % fail",
         release.name, options.rps, options.error_rate
     );
+    let _ = writeln!(out, "  failures are {}", failures(release));
     for step in powers(release, options.rps, options.error_rate) {
         if step.share <= 0.0 || step.share >= 1.0 {
             let _ = writeln!(
@@ -86,6 +87,30 @@ fn power(release: &Release, options: &LintOptions, out: &mut String) {
             let _ = writeln!(out, "    warning: {warning}");
         }
     }
+}
+
+/// Which responses count as failures, and what follows from a list without 5xx.
+fn failures(release: &Release) -> String {
+    let Some(list) = &release.analysis.failures else {
+        return "5xx, requests without an answer, and gRPC errors of servers (UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, \
+                UNAVAILABLE, DATA_LOSS); analysis.failures chooses others"
+            .to_owned();
+    };
+    let one = |failing: &Failing| match failing {
+        Failing::Class(class, except) if except.is_empty() => format!("{class}xx"),
+        Failing::Class(class, except) => {
+            let except: Vec<String> = except.iter().map(u16::to_string).collect();
+            format!("{class}xx except {}", except.join(", "))
+        }
+        Failing::Status(status) => status.to_string(),
+        Failing::Grpc(code) => format!("gRPC status {code}"),
+        Failing::NoResponse => "requests without an answer".to_owned(),
+    };
+    let mut text = list.iter().map(one).collect::<Vec<_>>().join(", ");
+    if !list.iter().any(|f| f.means(503)) {
+        text += "\n    warning: 503 is not among them: a candidate that answers nothing else holds the release instead of rolling it back";
+    }
+    text
 }
 
 /// What a release cannot see at so many requests a second, of which so many per cent fail.

@@ -188,6 +188,11 @@ pub(super) fn tree(item: &Value, proxies: &Value, look: Look) -> String {
         line("Evidence", format!("for a rollback {} of {} {}", number(e.exp()), number(n.exp()), meter(e / n)));
     }
     line("Verdict", verdict(status));
+    if let Some(since) = item["outdated"].as_u64() {
+        let now = item["now"].as_u64().unwrap_or(since);
+        let age = now.saturating_sub(since) / 1000;
+        line("Document", format!("has errors: the version from before is in force, for {age}s now"));
+    }
     for note in status["notes"].as_array().into_iter().flatten() {
         line("Note", look.paint(note.as_str().unwrap_or_default(), YELLOW));
     }

@@ -20,7 +20,7 @@ pub enum DataPlane {
 /// Options of `serin demo`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  serin demo\n  serin demo --config ./rules --free-ports --json\n  serin demo --release bad\n  serin demo --data-plane envoy --envoy /usr/local/bin/envoy"
+    after_help = "Examples:\n  serin demo\n  serin demo --config ./rules --free-ports --json\n  serin demo --release bad --keep\n  serin demo --scratch\n  serin demo --data-plane envoy --envoy /usr/local/bin/envoy"
 )]
 pub struct DemoOptions {
     /// Folder of rules to use and watch; default is examples/bookinfo, or a copy of it when that is not here
@@ -44,16 +44,22 @@ pub struct DemoOptions {
     /// Play a release of reviews v3 under load, then end: 0 when it ends as it should
     #[arg(long, value_enum, conflicts_with = "config")]
     pub release: Option<Scenario>,
+    /// Stay up after the release has ended, until Ctrl-C
+    #[arg(long, requires = "release")]
+    pub keep: bool,
+    /// Copy examples/bookinfo to a temporary folder, and use and watch that
+    #[arg(long, conflicts_with = "config")]
+    pub scratch: bool,
     /// Print one JSON line when everything is ready
     #[arg(long)]
     pub json: bool,
 }
 
-/// The rules that come with the program.
+/// The rules that come with the program: copies of the example, whose edits make nothing be compiled again.
 const BUILT_IN: [(&str, &str); 3] = [
-    ("bookinfo-gateway.yaml", include_str!("../../../../examples/bookinfo/bookinfo-gateway.yaml")),
-    ("destination-rules.yaml", include_str!("../../../../examples/bookinfo/destination-rules.yaml")),
-    ("reviews.yaml", include_str!("../../../../examples/bookinfo/reviews.yaml")),
+    ("bookinfo-gateway.yaml", include_str!("../../rules/bookinfo-gateway.yaml")),
+    ("destination-rules.yaml", include_str!("../../rules/destination-rules.yaml")),
+    ("reviews.yaml", include_str!("../../rules/reviews.yaml")),
 ];
 
 impl DemoOptions {
@@ -64,12 +70,14 @@ impl DemoOptions {
             return folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()));
         }
         let here = Path::new("examples/bookinfo");
-        if here.is_dir() && self.release.is_none() {
+        if here.is_dir() && self.release.is_none() && !self.scratch {
             return here.canonicalize().context("cannot read examples/bookinfo");
         }
         let copy = scratch.join("rules");
         std::fs::create_dir_all(&copy)?;
-        for (name, text) in BUILT_IN {
+        for (name, built_in) in BUILT_IN {
+            let edited = std::fs::read_to_string(here.join(name)).ok().filter(|_| self.scratch);
+            let text = edited.as_deref().unwrap_or(built_in);
             let text = if self.release.is_some() { release::rules(text) } else { text.to_owned() };
             std::fs::write(copy.join(name), text)?;
         }

@@ -114,7 +114,11 @@ pub(super) async fn play(scenario: Scenario, plan: &Plan, places: &Places, as_js
                 let (sent, failed) = load.stop();
                 let found = line["outcome"].as_str().unwrap_or_default();
                 if !as_json {
-                    writeln!(std::io::stdout(), "\n{found} after {sent} requests, of which {failed} failed.")?;
+                    let found = words(found);
+                    writeln!(
+                        std::io::stdout(),
+                        "\nThe release was {found} after {sent} requests, of which {failed} failed."
+                    )?;
                 }
                 return Ok(found == scenario.outcome());
             }
@@ -160,10 +164,23 @@ fn tell(line: &Value, as_json: bool) -> anyhow::Result<()> {
     } else if line["event"] != "evidence" {
         let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
         let weight = line["weights"]["configured"].as_f64().unwrap_or_default();
-        writeln!(out, "  {:<9} {:<16} {weight:>5} %  {}", text("event"), text("phase"), text("reason"))?;
+        let (event, phase) = (words(&text("event")), words(&text("phase")));
+        writeln!(out, "  {event:<9} {phase:<18} {weight:>5} %  {}", text("reason"))?;
     }
     out.flush()?;
     Ok(())
+}
+
+/// A name of the API as words: `rolledBack` is `rolled back`.
+fn words(name: &str) -> String {
+    let mut out = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() {
+            out.push(' ');
+        }
+        out.extend(letter.to_lowercase());
+    }
+    out
 }
 
 /// Requests at an even pace, however long each takes.

@@ -75,21 +75,28 @@ fn table(out: &mut impl std::io::Write, plan: &Plan, processes: &Processes, plac
     writeln!(out, "  rules   {}\n", plan.rules.display())?;
     writeln!(
         out,
-        "  {:<18} {:<8} {:<18} {:<18} {:<18} ADMIN",
-        "WORKLOAD", "APP PID", "APPLICATION", "INBOUND", "OUTBOUND"
+        "  {:<18} {:<8} {:<10} {:<18} {:<18} {:<18} ADMIN",
+        "WORKLOAD", "APP PID", "PROXY PID", "APPLICATION", "INBOUND", "OUTBOUND"
     )?;
     for (index, instance) in plan.instances.iter().enumerate() {
         let pid = processes.pid(Part::App(index)).unwrap_or_default();
+        let proxy_pid = processes.pid(Part::Proxy(index)).map_or_else(|| "-".to_owned(), |pid| pid.to_string());
         let (inbound, outbound, admin) = match &instance.proxy {
             Some(p) => (p.inbound.to_string(), p.outbound.to_string(), format!("http://{}", p.admin)),
             None => ("no proxy".to_owned(), String::new(), String::new()),
         };
         writeln!(
             out,
-            "  {:<18} {pid:<8} {:<18} {inbound:<18} {outbound:<18} {admin}",
+            "  {:<18} {pid:<8} {proxy_pid:<10} {:<18} {inbound:<18} {outbound:<18} {admin}",
             instance.name,
             instance.app.to_string()
         )?;
+    }
+    let gateway = processes.pid(Part::Gateway).map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+    writeln!(out, "  {GATEWAY_NAME:<18} {:<8} {gateway:<10}", "-")?;
+    if plan.scenario.is_some() {
+        writeln!(out, "\nCtrl-C ends everything.")?;
+        return Ok(());
     }
     let rules = plan.rules.join("reviews.yaml");
     writeln!(
@@ -98,11 +105,28 @@ fn table(out: &mut impl std::io::Write, plan: &Plan, processes: &Processes, plac
          curl -s {page} | grep -o 'reviews-v[0-9]'            which version answered\n  \
          curl -s -H 'end-user: jason' {page} | grep -c ★      jason sees the stars of v2\n  \
          $EDITOR {rules}            give v3 a weight of 10 and save: traffic follows within a second\n  \
-         kill -9 <APP PID>                                    an instance dies: the demo withdraws it\n\n\
+         kill -9 <APP PID>                                    an application dies: the demo withdraws it\n  \
+         kill -9 <PROXY PID>                                  a proxy dies: it is withdrawn and started again\n\n\
          Ctrl-C ends everything.",
         page = places.productpage,
         rules = rules.display(),
     )?;
+    Ok(())
+}
+
+/// Says that everything stays up after a release has ended.
+pub(super) fn kept(plan: &Plan, as_json: bool) -> anyhow::Result<()> {
+    if !as_json {
+        let pilot = plan.pilot_admin;
+        writeln!(
+            std::io::stdout(),
+            "\nEverything stays up. Look at the release:\n  \
+             serin release get reviews-v3 --pilot {pilot}\n  \
+             serin release audit --pilot {pilot}\n  \
+             http://{pilot}/releases in a browser\n\n\
+             Ctrl-C ends everything."
+        )?;
+    }
     Ok(())
 }
 

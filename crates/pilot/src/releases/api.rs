@@ -137,6 +137,7 @@ pub(crate) fn document(entry: &Entry) -> Value {
         },
         "status": entry.status,
         "instances": {"stable": entry.known.stable_ready, "candidate": entry.known.candidate_ready},
+        "outdated": entry.outdated,
         "now": super::now(),
     })
 }

@@ -1,7 +1,25 @@
-//! Documents of releases: what they ask for, and that they come and go.
+//! Documents of releases: what they ask for, and that they come and go; and how releases end.
+
+use std::collections::BTreeMap;
 
 use serin_delivery::{Status, Versions};
-use serin_model::Release;
+use serin_model::{ObjectName, Release};
+
+/// Why something that was said is not done, or not for certain.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It makes no sense now, or would do harm.
+    Senseless(String),
+    /// It is done, and is not on the disk.
+    NotKept(String),
+}
+
+/// How releases ended since this pilot began.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ends {
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+    pub(crate) rollbacks: BTreeMap<ObjectName, String>,
+}
 
 /// What stops a release whose document is gone.
 pub(super) const GONE: &str = "its document is gone: its traffic stays for a minute as it is";

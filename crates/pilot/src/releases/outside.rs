@@ -10,7 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
-use serin_delivery::{Action, Command, Event, EventKind, Said};
+use serin_delivery::{Action, Command, Event, EventKind, Phase, Said};
 use serin_model::{Alert, AlertForm, Hook, HookCall, Query, Release};
 
 use super::{Due, Releases};
@@ -56,9 +56,17 @@ impl Outside {
                 });
             }
         }
-        let told = [EventKind::Phase, EventKind::Verdict, EventKind::Done, EventKind::Action];
-        for event in due.events.into_iter().filter(|e| told.contains(&e.event)) {
+        let told = [EventKind::Phase, EventKind::Verdict, EventKind::Done, EventKind::Action, EventKind::Step];
+        let spoken = chat(&due.events);
+        for (number, event) in due.events.into_iter().enumerate().filter(|(_, e)| told.contains(&e.event)) {
             for alert in due.release.alerts.clone() {
+                let told = match alert.form {
+                    AlertForm::Slack(_) => spoken == Some(number),
+                    AlertForm::CloudEvent => event.event != EventKind::Step,
+                };
+                if !told {
+                    continue;
+                }
                 let (outside, release, event) = (self.clone(), due.release.name.to_string(), event.clone());
                 tokio::spawn(async move {
                     let body = message(&alert, &release, &event);
@@ -168,13 +176,31 @@ fn one_number(answer: &Value) -> Result<f64, String> {
     number.ok_or_else(|| format!("{value} is not a number"))
 }
 
+/// Which of the events of one look people are told of: the one that says most, if any does. Programs are told of all.
+fn chat(events: &[Event]) -> Option<usize> {
+    let weight = |event: &Event| match (event.event, event.phase) {
+        (EventKind::Done, _) => 4,
+        (EventKind::Verdict, _) => 3,
+        (EventKind::Action, _) => 2,
+        (EventKind::Step, _) => 1,
+        (EventKind::Phase, Phase::AwaitingApproval | Phase::Guarding | Phase::RollingBack)
+            if !event.reason.is_empty() =>
+        {
+            2
+        }
+        _ => 0,
+    };
+    let best = events.iter().enumerate().max_by_key(|(number, event)| (weight(event), *number))?;
+    (weight(best.1) > 0).then_some(best.0)
+}
+
 fn message(alert: &Alert, release: &str, event: &Event) -> Value {
     match &alert.form {
         AlertForm::Slack(template) => {
             let kind = |v: Value| v.as_str().unwrap_or_default().to_owned();
             let text = template
                 .replace("{release}", release)
-                .replace("{phase}", &kind(json!(event.phase)))
+                .replace("{phase}", event.phase.words())
                 .replace("{event}", &kind(json!(event.event)))
                 .replace("{step}", &(event.step + 1).to_string())
                 .replace("{weight}", &event.weights.configured.to_string())

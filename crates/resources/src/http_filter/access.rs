@@ -87,6 +87,11 @@ impl Cors {
             max_age: self.max_age.clone(),
             allow_credentials: self.credentials.map(convert::wrap_bool),
             forward_not_matching_preflights: self.forward_others.map(convert::wrap_bool),
+            allow_private_network_access: self.private_network.map(convert::wrap_bool),
+            filter_enabled: (self.enabled != 1_000_000).then(|| core::RuntimeFractionalPercent {
+                default_value: Some(convert::proto_fraction(self.enabled)),
+                runtime_key: String::new(),
+            }),
             ..Default::default()
         }
     }

@@ -34,6 +34,7 @@ impl RouteConfiguration {
             request_mirror_policies: self.mirrors.iter().map(Mirror::encode).collect(),
             internal_only_headers: self.internal_only_headers.clone(),
             max_direct_response_body_size_bytes: Some(convert::wrap_u32(1 << 20)),
+            typed_per_filter_config: http_filter::encode_per_route(&self.filters),
             ..Default::default()
         }
     }
@@ -58,8 +59,31 @@ fn virtual_host(host: &VirtualHost) -> pb::VirtualHost {
         include_request_attempt_count: host.include_attempt_count,
         include_attempt_count_in_response: host.include_attempt_count_in_response,
         request_mirror_policies: host.mirrors.iter().map(Mirror::encode).collect(),
+        hedge_policy: host.hedge.then(|| hedge(true)),
         ..Default::default()
     }
+}
+
+fn hedge(on: bool) -> pb::HedgePolicy {
+    pb::HedgePolicy { hedge_on_per_try_timeout: on, ..Default::default() }
+}
+
+/// As `route/decode` reads it.
+fn comparison(value: &Comparison) -> core::Metadata {
+    use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
+    let value_of = |kind| Value { kind: Some(kind) };
+    let list = |texts: &[String]| {
+        value_of(Kind::ListValue(ListValue {
+            values: texts.iter().map(|text| value_of(Kind::StringValue(text.clone()))).collect(),
+        }))
+    };
+    let fields = [
+        ("compare".to_owned(), value_of(Kind::BoolValue(true))),
+        ("headers".to_owned(), list(&value.headers)),
+        ("ignore_json_paths".to_owned(), list(&value.ignored)),
+    ];
+    let config = Struct { fields: fields.into() };
+    core::Metadata { filter_metadata: [("serin.mirror".to_owned(), config)].into(), ..Default::default() }
 }
 
 fn route(route: &Route) -> pb::Route {
@@ -76,6 +100,10 @@ fn route(route: &Route) -> pb::Route {
         response_headers_to_add: route.response_headers.encode_add(),
         response_headers_to_remove: route.response_headers.remove.clone(),
         typed_per_filter_config: http_filter::encode_per_route(&route.filters),
+        metadata: match &route.action {
+            Action::Forward(forward) => forward.comparison.as_ref().map(comparison),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        },
         ..Default::default()
     }
 }
@@ -103,21 +131,25 @@ fn route_match(value: &RouteMatch) -> pb::RouteMatch {
     }
 }
 
-fn forward(value: &Forward) -> pb::RouteAction {
-    use pb::route_action::{ClusterSpecifier as C, HostRewriteSpecifier as H};
+fn specifier(value: &Forward) -> pb::route_action::ClusterSpecifier {
+    use pb::route_action::ClusterSpecifier as C;
     let plain = match value.clusters.as_slice() {
         [only]
             if only.request_headers.is_empty()
                 && only.response_headers.is_empty()
                 && only.host_rewrite.is_none()
-                && only.cluster_header.is_none() =>
+                && only.cluster_header.is_none()
+                && only.filters.is_empty()
+                && only.metadata.is_empty()
+                && only.weight == 1
+                && value.random == RandomSource::Draw =>
         {
             Some(C::Cluster(only.name.clone()))
         }
         _ => None,
     };
     let named = value.cluster_header.clone().map(C::ClusterHeader);
-    let specifier = plain.or(named).unwrap_or_else(|| {
+    plain.or(named).unwrap_or_else(|| {
         C::WeightedClusters(pb::WeightedCluster {
             clusters: value.clusters.iter().map(cluster_weight).collect(),
             random_value_specifier: match &value.random {
@@ -131,9 +163,13 @@ fn forward(value: &Forward) -> pb::RouteAction {
             },
             ..Default::default()
         })
-    });
+    })
+}
+
+fn forward(value: &Forward) -> pb::RouteAction {
+    use pb::route_action::HostRewriteSpecifier as H;
     pb::RouteAction {
-        cluster_specifier: Some(specifier),
+        cluster_specifier: Some(specifier(value)),
         timeout: Some(convert::proto_duration(value.timeout)),
         max_grpc_timeout: value.grpc_timeout.map(|g| convert::proto_duration(g.most)),
         grpc_timeout_offset: value
@@ -157,6 +193,16 @@ fn forward(value: &Forward) -> pb::RouteAction {
             HostRewrite::PathRegex(regex) => H::HostRewritePathRegex(regex.encode()),
         }),
         append_x_forwarded_host: value.append_x_forwarded_host,
+        hedge_policy: value.hedge.map(hedge),
+        upgrade_configs: value
+            .websocket
+            .map(|on| pb::route_action::UpgradeConfig {
+                upgrade_type: "websocket".to_owned(),
+                enabled: Some(convert::wrap_bool(on)),
+                ..Default::default()
+            })
+            .into_iter()
+            .collect(),
         hash_policy: value.hash.iter().map(HashPolicy::encode).collect(),
         request_mirror_policies: value.mirrors.iter().map(Mirror::encode).collect(),
         metadata_match: convert::proto_metadata(&value.metadata),
@@ -225,5 +271,6 @@ fn respond(value: &Respond) -> pb::DirectResponseAction {
         specifier: Some(core::data_source::Specifier::InlineBytes(value.body.clone())),
         ..Default::default()
     });
-    pb::DirectResponseAction { status: value.status.into(), body, ..Default::default() }
+    let body_format = value.format.as_ref().map(|(format, kind)| convert::proto_body_format(format, kind));
+    pb::DirectResponseAction { status: value.status.into(), body, body_format }
 }

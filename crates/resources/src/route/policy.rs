@@ -157,6 +157,7 @@ impl Mirror {
             }),
             disable_shadow_host_suffix_append: self.plain_host,
             host_rewrite_literal: self.host_rewrite.clone().unwrap_or_default(),
+            request_headers_mutations: self.headers.encode_mutations(),
             ..Default::default()
         }
     }

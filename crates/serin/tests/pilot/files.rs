@@ -88,6 +88,19 @@ fn a_restart_goes_on_with_what_was_in_force() {
     folder.save("m.yaml", &format!("{text}\n  - [")).unwrap();
     let pilot = start();
     assert_eq!((pilot.objects(), &pilot.status("going")["weights"]["configured"]), (objects.clone(), &weights));
+    // E4: that an older version is in force is said where somebody looks, with its age.
+    let item = pilot.json("/api/v1/releases").unwrap()["items"][0].clone();
+    assert!(item["outdated"].as_u64().is_some_and(|since| since > 1_700_000_000_000), "{item}");
+    let shown = std::process::Command::new(SERIN)
+        .args(["release", "get", "going", "--pilot", &pilot.admin.to_string()])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("the version from before is in force"), "{shown:?}");
+    let objects_now = pilot.json("/debug/configz").unwrap().to_string();
+    assert!(
+        objects_now.contains("\"outdatedSeconds\":0") || objects_now.contains("\"outdatedSeconds\":1"),
+        "{objects_now}"
+    );
     drop(pilot);
     std::fs::remove_file(folder.documents().join("m.yaml")).unwrap();
     let pilot = start();
