@@ -142,6 +142,12 @@ pub(crate) fn body_format(
     Ok((format, kind.to_owned()))
 }
 
+/// Refuses what would end the line that it becomes a part of (Envoy: `well_known_regex: HTTP_HEADER_VALUE`).
+pub(crate) fn line(text: &str, path: &Path<'_>) -> Result<(), Error> {
+    let is_line = |b: u8| b != b'\r' && b != b'\n' && b != 0;
+    if text.bytes().all(is_line) { Ok(()) } else { Err(path.error("has a control character")) }
+}
+
 pub(crate) fn proto_body_format(format: &Format, kind: &str) -> core::SubstitutionFormatString {
     use core::substitution_format_string::Format as F;
     let specifier = Some(core::data_source::Specifier::InlineString(format.source().to_owned()));

@@ -237,6 +237,7 @@ pub struct RegexRewrite {
 impl RegexRewrite {
     pub(crate) fn decode(value: &pbm::RegexMatchAndSubstitute, path: &Path<'_>) -> Result<Self, Error> {
         let pattern = value.pattern.as_ref().ok_or_else(|| path.field("pattern").error("is required"))?;
+        crate::convert::line(&value.substitution, &path.field("substitution"))?;
         Ok(Self { pattern: regex(pattern, &path.field("pattern"))?, substitution: value.substitution.clone() })
     }
 

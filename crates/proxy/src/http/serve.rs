@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use serin_http1::RequestHead;
 use serin_http1::framing::Framing;
+use serin_resources::cluster::Balancer;
 use serin_resources::header::HeaderEdits;
 use serin_resources::listener::Filter;
 use serin_resources::route::{Action, Forward, RandomSource, RequireTls, WeightedCluster};
@@ -282,7 +283,11 @@ impl<'a> Stages<'a> {
         let deadlines = Deadlines::new(limits, body.timers.last());
         let target = Target { hash: hashed.value, metadata: metadata(forward, weighted) };
         let answer = attempts::run(self, forward, (head, body), (&cluster, &target, deadlines), record).await?;
-        Ok(Forwarded { answer, cluster, destination: weighted, deadlines, permit, cookies: hashed.cookies, pairs })
+        // A cookie makes requests stick: where nothing goes by its hash, none is set (Envoy: the load balancer makes it).
+        let sticks = forward.random == RandomSource::Hash
+            || matches!(cluster.config.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. });
+        let cookies = if sticks { hashed.cookies } else { Vec::new() };
+        Ok(Forwarded { answer, cluster, destination: weighted, deadlines, permit, cookies, pairs })
     }
 
     /// Draws the cluster.

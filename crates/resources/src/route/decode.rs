@@ -194,6 +194,7 @@ fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resul
         refused: path_rewrite_policy, path_rewrite, retry_policy_typed_config, cors, internal_redirect_action,
             max_internal_redirects);
     let retry_path = path.field("retry_policy");
+    convert::line(&value.prefix_rewrite, &path.field("prefix_rewrite"))?;
     let prefix = (!value.prefix_rewrite.is_empty()).then(|| PathRewrite::Prefix(value.prefix_rewrite.clone()));
     let pattern = value.regex_rewrite.as_ref().map(|r| RegexRewrite::decode(r, &path.field("regex_rewrite")));
     let websocket = value.upgrade_configs.iter().find(|u| u.upgrade_type.eq_ignore_ascii_case("websocket"));
@@ -252,7 +253,10 @@ fn host_rewrite(value: &pb::RouteAction, path: &Path<'_>) -> Result<Option<HostR
     use pb::route_action::HostRewriteSpecifier as H;
     Ok(match &value.host_rewrite_specifier {
         None => None,
-        Some(H::HostRewriteLiteral(host)) => Some(HostRewrite::Literal(host.clone())),
+        Some(H::HostRewriteLiteral(host)) => {
+            convert::line(host, &path.field("host_rewrite_literal"))?;
+            Some(HostRewrite::Literal(host.clone()))
+        }
         Some(H::AutoHostRewrite(on)) => on.value.then_some(HostRewrite::Auto),
         Some(H::HostRewriteHeader(name)) => Some(HostRewrite::Header(name.to_ascii_lowercase())),
         Some(H::HostRewritePathRegex(regex)) => {
@@ -322,6 +326,15 @@ fn redirect(value: &pb::RedirectAction, audit: &mut Audit, path: &Path<'_>) -> R
             path_rewrite_specifier;
         ignored: ;
         refused: );
+    convert::line(&value.host_redirect, &path.field("host_redirect"))?;
+    match &value.path_rewrite_specifier {
+        Some(P::PathRedirect(text)) => convert::line(text, &path.field("path_redirect"))?,
+        Some(P::PrefixRewrite(text)) => convert::line(text, &path.field("prefix_rewrite"))?,
+        _ => {}
+    }
+    if let Some(S::SchemeRedirect(text)) = &value.scheme_rewrite_specifier {
+        convert::line(text, &path.field("scheme_redirect"))?;
+    }
     let scheme = match &value.scheme_rewrite_specifier {
         Some(S::HttpsRedirect(true)) => Some("https".to_owned()),
         Some(S::SchemeRedirect(scheme)) => Some(scheme.clone()),

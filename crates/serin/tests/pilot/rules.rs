@@ -107,7 +107,7 @@ fn a_policy_that_is_not_carried_out_refuses() {
         assert_eq!(running.proxy.stat(&format!("{secret}.upstream_rq_refused_by_policy")), 1);
     }
     let said = running.pilot.json("/debug/diagnosticz").unwrap().to_string();
-    assert_eq!(said.matches("are refused").count(), 3, "{said}");
+    assert_eq!(said.matches("are refused").count(), 4, "{said}");
     drop(running);
     let mut running = world.run(&documents, &["--allow-unenforced-policies"]);
     assert!(running.pilot.process.stderr().join("\n").contains("without TLS, authentication and authorization"));
