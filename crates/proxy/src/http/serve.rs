@@ -265,7 +265,7 @@ impl<'a> Stages<'a> {
         let Destination { weighted, cluster, mut hashed } = self.destination(drawn, forward, head, record)?;
         record.cluster(&cluster);
         if !cluster.config.hash.is_empty() {
-            self.hash_within(&cluster, head, &mut hashed);
+            self.hash_within((&cluster, forward), head, &mut hashed);
         }
         if self.place.host.config.include_attempt_count {
             head.fields.set("x-envoy-attempt-count", b"1");
@@ -321,10 +321,14 @@ impl<'a> Stages<'a> {
     }
 
     /// Hashes a request by what its cluster says, which goes before what its route says.
-    fn hash_within(&self, cluster: &LocalCluster, head: &RequestHead, hashed: &mut Hashed) {
+    fn hash_within(&self, (cluster, forward): (&LocalCluster, &Forward), head: &RequestHead, hashed: &mut Hashed) {
         let connection = hash::Connection { peer: self.context.peer, local: self.context.local };
         let own = hash::of(&cluster.config.hash, &cluster.hash_patterns, head, (self.asked.client, connection));
         hashed.value = own.value;
+        if forward.random != RandomSource::Hash {
+            // What the route says of hashing chose nothing.
+            hashed.cookies.clear();
+        }
         let new = own.cookies.into_iter().filter(|cookie| !hashed.cookies.contains(cookie)).collect::<Vec<_>>();
         hashed.cookies.extend(new);
     }
