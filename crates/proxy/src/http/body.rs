@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::hang_up::hung_up;
+use super::hang_up::{Watch, hung_up};
 use crate::timer::Timers;
 use crate::wire::{BodyError, Frame, H1Reader, H2Reader, READ_SIZE, Take};
 
@@ -283,11 +283,16 @@ impl<'a> RequestBody<'a> {
         hung_up(reader.socket.as_ref(), self.interim).await;
     }
 
-    /// As [`abandoned`](Self::abandoned), while no more of the request can be taken in.
-    pub(crate) async fn hung_up(&self) {
+    /// What is known of the client while no more of the request can be taken in.
+    pub(super) fn watch(&self) -> Watch {
+        Watch::new(self.interim)
+    }
+
+    /// Whether the client is certainly gone, at one of the looks that such a wait has now and then.
+    pub(super) async fn is_gone(&self, watch: &mut Watch) -> bool {
         match &self.source {
-            Source::H1(reader) => hung_up(reader.socket.as_ref(), self.interim).await,
-            Source::H2(_) | Source::Copy(_) => std::future::pending().await,
+            Source::H1(reader) => watch.is_gone(reader.socket.as_ref()).await,
+            Source::H2(_) | Source::Copy(_) => false,
         }
     }
 }

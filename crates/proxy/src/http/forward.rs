@@ -88,14 +88,22 @@ pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Res
     }
 }
 
+/// How often a client is looked at while its request cannot go on.
+const LOOK: Duration = Duration::from_secs(1);
+
 async fn push_out(body: &RequestBody<'_>, sink: &mut Sink<'_>) -> Result<(), PumpError> {
     let mut flushing = pin!(sink.flush());
-    let flushed = tokio::select! {
-        biased;
-        flushed = body.timers.within(body.idle, flushing.as_mut()) => flushed,
-        () = body.hung_up() => return Err(PumpError::Gone(Side::Client)),
-    };
-    flushed.ok_or(PumpError::Stalled(Side::Upstream))?.map_err(|_| PumpError::Gone(Side::Upstream))
+    let idle = if body.idle.is_zero() { Duration::MAX } else { body.idle };
+    let mut patience = idle.min(LOOK);
+    let mut watch = body.watch();
+    loop {
+        match body.timers.within(patience, flushing.as_mut()).await {
+            Some(flushed) => return flushed.map_err(|_| PumpError::Gone(Side::Upstream)),
+            None if patience >= idle => return Err(PumpError::Stalled(Side::Upstream)),
+            None if body.is_gone(&mut watch).await => return Err(PumpError::Gone(Side::Client)),
+            None => patience = idle.min(patience + LOOK),
+        }
+    }
 }
 
 /// Moves the request's body, or, when that is done, waits for the client to go away.

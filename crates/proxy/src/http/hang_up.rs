@@ -22,24 +22,42 @@ const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Waits until the client is gone. `interim` says that it may be asked: it speaks HTTP/1.1 and its answer has not begun.
 pub(super) async fn hung_up(socket: &TcpStream, interim: bool) {
-    let mut closed = 0;
+    let mut watch = Watch::new(interim);
     loop {
         tokio::time::sleep(LOOK).await;
+        if watch.is_gone(socket).await {
+            return;
+        }
+    }
+}
+
+/// What is known of a client from one look to the next.
+pub(super) struct Watch {
+    /// Looks since it closed its half.
+    closed: u32,
+    interim: bool,
+}
+
+impl Watch {
+    pub(super) fn new(interim: bool) -> Self {
+        Self { closed: 0, interim }
+    }
+
+    /// Looks at the socket, and asks.
+    pub(super) async fn is_gone(&mut self, socket: &TcpStream) -> bool {
         let now = readiness(socket).await;
         if now.is_write_closed() {
-            return;
+            return true;
         }
         if !now.is_read_closed() {
-            continue;
+            return false;
         }
-        let asks = interim && closed % ASK_AGAIN == 0;
-        closed += 1;
+        let asks = self.interim && self.closed.is_multiple_of(ASK_AGAIN);
+        self.closed += 1;
         if asks && socket.try_write(INTERIM).is_err_and(|e| e.kind() != std::io::ErrorKind::WouldBlock) {
-            return;
+            return true;
         }
-        if !interim && closed > GRACE {
-            return;
-        }
+        !self.interim && self.closed > GRACE
     }
 }
 

@@ -56,11 +56,11 @@ pub(crate) struct H1Reader {
     read_size: usize,
     /// Whether the last read came back full, so that more is probably there.
     hungry: bool,
-    /// Bytes read since others had their turn.
+    /// Work since others had their turn, in bytes of crumbs.
     turn: usize,
 }
 
-/// Bytes after which others have their turn, however much more is there.
+/// Bytes of crumbs, and eight times as many of large pieces, after which others have their turn, however much more is there.
 const TURN: usize = 256 * 1024;
 /// Pieces of a chunked body below this size are joined with the next, up to that size.
 const CRUMB: usize = 1024;
@@ -136,6 +136,7 @@ impl H1Reader {
             }
             let step = self.decoder.step(&self.buffer).map_err(|_| BodyError::Malformed)?;
             self.buffer.advance(step.skip);
+            self.turn += step.skip + step.data;
             if step.data == 0 {
                 return Ok(joined.freeze());
             }
@@ -206,7 +207,8 @@ impl H1Reader {
     }
 
     fn note(&mut self, read: usize, room: usize) {
-        self.turn += read;
+        // Large pieces cost little a byte.
+        self.turn += read / 8;
         self.hungry = read >= room;
         if self.hungry {
             self.read_size = (self.read_size * 4).min(LARGEST_READ);
