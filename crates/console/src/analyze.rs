@@ -119,7 +119,7 @@ fn collect(path: &Path, files: &mut BTreeMap<String, String>) -> anyhow::Result<
     Ok(())
 }
 
-/// What came of the documents.
+/// The outcome of checking the documents.
 struct Examined {
     findings: Vec<Diagnostic>,
     /// Objects that could be used.

@@ -31,7 +31,7 @@ impl std::fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
-/// What was asked for is not there.
+/// The pilot knows nothing of that name.
 #[derive(Debug)]
 pub(crate) struct NotFound(String);
 

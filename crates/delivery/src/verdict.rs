@@ -283,8 +283,8 @@ impl Judgement {
         {
             return Verdict::Void(format!(
                 "the stable version itself fails, so nothing can be compared with it: {} of its requests failed in this step, {} of the candidate's",
-                of(step.stable),
-                of(step.candidate)
+                share_of(step.stable.1, step.stable.0),
+                share_of(step.candidate.1, step.candidate.0)
             ));
         }
         if self.mismatch >= LN_MISMATCH {
@@ -373,7 +373,7 @@ impl Judgement {
         let (timed, slow) = (self.candidate.timed(), self.candidate.slower(most.as_micros() as u64));
         format!(
             "{} of its requests took longer than {} ms, where {} % may",
-            of((timed, slow)),
+            share_of(slow, timed),
             most.as_millis(),
             percent(Some(1.0 - quantile))
         )
@@ -383,14 +383,19 @@ impl Judgement {
     fn failing(&self) -> String {
         let sum =
             |of: fn(&StepCounts) -> (u64, u64)| self.steps.iter().map(of).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-        let (candidate, stable) = (flipped(sum(|s| s.candidate)), flipped(sum(|s| s.stable)));
-        let ratio = match (stable.0, rate(candidate) / rate(stable)) {
+        let ((requests, failed), (stable_requests, stable_failed)) = (sum(|s| s.candidate), sum(|s| s.stable));
+        let rate = |some: u64, all: u64| some as f64 / all.max(1) as f64;
+        let ratio = match (stable_failed, rate(failed, requests) / rate(stable_failed, stable_requests)) {
             (0, _) => String::new(),
             (_, ratio) if ratio > 100.0 => ", far more often".to_owned(),
             (_, ratio) if ratio > 1.05 => format!(", {ratio:.1} times as often"),
             _ => String::new(),
         };
-        format!("{} of its requests failed, {} of the stable version's{ratio}", of_all(candidate), of_all(stable))
+        format!(
+            "{} of its requests failed, {} of the stable version's{ratio}",
+            share_of(failed, requests),
+            share_of(stable_failed, stable_requests)
+        )
     }
 
     fn summary(&self) -> String {
@@ -398,8 +403,8 @@ impl Judgement {
         let stable = self.steps.last().map_or((0, 0), |s| s.stable);
         format!(
             "no worse in this step: {} of the candidate's requests failed, {} of the stable version's",
-            of((n, k)),
-            of(stable)
+            share_of(k, n),
+            share_of(stable.1, stable.0)
         )
     }
 
@@ -425,7 +430,7 @@ impl Judgement {
             };
             return Some(format!(
                 "{} of the candidate's requests failed in this step, which is not enough to decide: it takes {wanted}",
-                of((n, k))
+                share_of(k, n)
             ));
         }
         if let Some((quantile, most)) = analysis.latency
@@ -456,21 +461,9 @@ impl Judgement {
     }
 }
 
-/// `k of n`, from a count of requests and of those that failed.
-fn of((n, k): (u64, u64)) -> String {
-    of_all((k, n))
-}
-
-fn of_all((k, n): (u64, u64)) -> String {
-    format!("{} of {}", count(k as f64), count(n as f64))
-}
-
-fn flipped((n, k): (u64, u64)) -> (u64, u64) {
-    (k, n)
-}
-
-fn rate((k, n): (u64, u64)) -> f64 {
-    k as f64 / n.max(1) as f64
+/// `3 of 16`, for people.
+fn share_of(some: u64, all: u64) -> String {
+    format!("{} of {}", count(some as f64), count(all as f64))
 }
 
 /// A share in per cent, in as few digits as it takes.

@@ -147,10 +147,40 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
             parsed.broken.push(key);
         }
         (None, _) => {
+            let closing = anonymous(&cursor).filter(|_| failed).and_then(|key| {
+                let (object, said) = guard::closing(file, &key, &cursor)?;
+                Some((document(key, object, Vec::new()), said))
+            });
             parsed.diagnostics.extend(context.finish().0);
+            if let Some((document, said)) = closing {
+                parsed.closing.push(document);
+                parsed.diagnostics.extend(said);
+            }
             parsed.nameless |= failed;
         }
     }
+}
+
+/// The key of an object whose version, kind or name cannot be read, where it may guard something: that must not open it.
+fn anonymous(cursor: &Cursor<'_>) -> Option<ObjectKey> {
+    let text = |name: &str| cursor.peek(name).and_then(|c| c.peek_text());
+    let (version, kind) = (text("apiVersion").unwrap_or_default(), text("kind").unwrap_or_default());
+    if !version.is_empty() && !version.contains("istio.io") {
+        return None;
+    }
+    let kind = match known_kind(version, kind) {
+        Some(kind) => kind,
+        None if version.starts_with("security.istio.io") => Kind::SecurityPolicy,
+        None => known_kind("security.istio.io/v1", kind)
+            .filter(|kind| *kind != Kind::SecurityPolicy)
+            .or_else(|| known_kind("networking.istio.io/v1", kind))?,
+    };
+    let metadata = cursor.peek("metadata");
+    let part = |name: &str| metadata.as_ref().and_then(|m| m.peek(name)).and_then(|c| c.peek_text());
+    let namespace = part("namespace").unwrap_or("default").to_owned();
+    // No object that can be read has such a name.
+    let name = format!("(line {}) {}", cursor.at().line, part("name").unwrap_or_default());
+    Some(ObjectKey { kind, name: ObjectName { namespace, name: name.trim_end().to_owned() } })
 }
 
 /// When an object was made, as the API server says it; what cannot be read is as if it were not said.

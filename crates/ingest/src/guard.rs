@@ -231,14 +231,17 @@ pub(crate) fn closing(file: &Arc<str>, key: &ObjectKey, document: &Cursor<'_>) -
     context.set_protobuf();
     let object = closed(key, &document.within(&context))?;
     let mut said = context.finish().0;
-    said.retain(|d| d.code == Code::NotEnforced && key.kind == Kind::DestinationRule);
+    // Of a policy that has a name it was said when it was read.
+    let is_news = key.kind == Kind::DestinationRule || key.name.name.starts_with('(');
+    said.retain(|d| d.code == Code::NotEnforced && is_news);
     Some((object, said))
 }
 
 fn closed(key: &ObjectKey, document: &Cursor<'_>) -> Option<Object> {
     let spec = document.peek("spec");
     if is_guard(key.kind) {
-        let kind = document.peek("kind")?.peek_text()?.to_owned();
+        let kind =
+            document.peek("kind").and_then(|kind| kind.peek_text()).unwrap_or("a policy without a kind").to_owned();
         let Object::Guard(guard) = read(&kind, spec.as_ref(), &key.name, document) else { return None };
         // What is wrong with it may be what it demands.
         let demand = if guard.demand == NOTHING { Demand::Unknown } else { guard.demand };

@@ -67,3 +67,35 @@ fn durations_are_gos() {
         assert_eq!(parse("f", &rule(bad)).documents.len(), 0, "{bad}");
     }
 }
+
+/// A policy whose name, version or kind cannot be read closes what it could guard, and says so; other objects close nothing.
+#[test]
+fn what_has_no_readable_name_opens_nothing() {
+    let policy = |version: &str, kind: &str, metadata: &str, spec: &str| {
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}\n")
+    };
+    let (security, networking) = ("security.istio.io/v1", "networking.istio.io/v1");
+    let tls = "{host: a, trafficPolicy: {tls: {mode: SIMPLE}}}";
+    for text in [
+        policy(security, "AuthorizationPolicy", "{namespace: shop}", "{}"),
+        policy(security, "AuthorizationPolicy", "{name: 1}", "{}"),
+        policy("security.istio.io", "AuthorizationPolicy", "{name: a}", "{}"),
+        "kind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {}\n".to_owned(),
+        "apiVersion: security.istio.io/v1\nmetadata: {name: a}\nspec: {}\n".to_owned(),
+        policy(networking, "DestinationRule", "{}", tls),
+        policy(networking, "DestinationRule", "{name: A_B}", tls),
+        policy("networking.istio.io/v2", "DestinationRule", "{name: a}", tls),
+    ] {
+        let parsed = parse("f", &text);
+        assert_eq!(parsed.closing.len(), 1, "{text}");
+        let said = parsed.diagnostics.iter().filter(|d| d.message.contains("are refused")).count();
+        assert_eq!(said, 1, "{text}{:?}", parsed.diagnostics);
+    }
+    for text in [
+        policy(networking, "DestinationRule", "{}", "{host: a}"),
+        policy(networking, "VirtualService", "{}", "{hosts: [a]}"),
+        policy("apps/v1", "AuthorizationPolicy", "{}", "{}"),
+    ] {
+        assert!(parse("f", &text).closing.is_empty(), "{text}");
+    }
+}

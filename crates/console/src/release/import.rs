@@ -297,10 +297,10 @@ fn filled(text: &str, values: &[(&str, &str)]) -> String {
     out + rest
 }
 
-/// How long a step lasts at least where Argo would go on at once.
+/// The shortest time of a step where Argo would go on at once.
 const AT_ONCE: Duration = Duration::from_secs(120);
 
-/// What is wrong with a document that was written here.
+/// The first error in a document that was written here.
 fn fault(text: &str) -> Option<String> {
     let parsed = serin_ingest::parse("imported", text);
     let first = parsed.diagnostics.into_iter().find(|d| d.severity == serin_ingest::Severity::Error)?;
@@ -330,7 +330,7 @@ fn leaves(value: &Value, path: &str, seen: &mut impl FnMut(&str, &Value)) {
     }
 }
 
-/// Whether a path is that one, or lies below it.
+/// True for the path itself and for every path below it.
 fn is_below(path: &str, known: &str) -> bool {
     path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

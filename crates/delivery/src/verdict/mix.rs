@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serin_model::{Analysis, OnMix};
 
-use super::{Judgement, TOLERATED, of_all};
+use super::{Judgement, TOLERATED, share_of};
 use crate::evidence::{Arm, Class};
 use crate::judge::{Regression, Window, shifted};
 
@@ -62,9 +62,9 @@ impl Judgement {
             .map(|(class, mix)| {
                 format!(
                     "different mix of status classes: {} of the candidate's requests were answered {}, {} of the stable version's",
-                    of_all(mix.candidate),
+                    share_of(mix.candidate.0, mix.candidate.1),
                     class.words(),
-                    of_all(mix.others)
+                    share_of(mix.others.0, mix.others.1)
                 )
             })
             .collect()
@@ -85,9 +85,9 @@ impl Judgement {
         found.next().map(|(class, mix)| {
             format!(
                 "{} of the candidate's requests were answered {}, {} of the stable version's, and analysis.failures does not count all of these: a person must decide",
-                of_all(mix.candidate),
+                share_of(mix.candidate.0, mix.candidate.1),
                 class.words(),
-                of_all(mix.others)
+                share_of(mix.others.0, mix.others.1)
             )
         })
     }

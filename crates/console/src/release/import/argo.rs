@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Draft, Import, StepDraft, filled, quoted, written};
 
-/// What of a Rollout becomes something, or needs nothing: Serin moves traffic and deploys nothing. Everything else is named.
+/// Fields of a Rollout that become something, or need nothing because Serin deploys nothing. All others are named.
 const ROLLOUT: [&str; 15] = [
     "apiVersion",
     "kind",

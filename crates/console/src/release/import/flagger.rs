@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Draft, Import, StepDraft, filled, quoted, round, written};
 
-/// What of a Canary becomes something, or needs nothing; everything else is named.
+/// Fields of a Canary that become something, or need nothing. All others are named.
 const CANARY: [&str; 34] = [
     "apiVersion",
     "kind",
