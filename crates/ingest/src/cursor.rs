@@ -147,7 +147,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn peek(&self, name: &str) -> Option<Self> {
         let Value::Map(fields) = &self.node.value else { return None };
         let (_, node) = fields.iter().find(|(key, _)| self.context.means(&key.name, name))?;
-        Some(Self { context: self.context, node, path: format!("{}.{name}", self.path) })
+        Some(Self { context: self.context, node, path: below(&self.path, name) })
     }
 
     /// The string, without a diagnostic when it is none.
@@ -197,7 +197,7 @@ impl<'a> Cursor<'a> {
             Value::Map(fields) => fields
                 .iter()
                 .map(|(key, node)| {
-                    let path = format!("{}.{}", self.path, key.name);
+                    let path = below(&self.path, &key.name);
                     (key.name.clone(), Self { context: self.context, node, path })
                 })
                 .collect(),
@@ -411,8 +411,18 @@ impl<'a> Object<'a> {
     }
 
     fn child(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        below(&self.path, name)
     }
+
+    /// True when a field looks like one of these, misspelt. It is reported as unknown, so that nothing needs to be said of it twice.
+    pub(crate) fn misspells(&self, names: &[&str]) -> bool {
+        self.fields.iter().any(|(key, _)| names.iter().any(|name| *name != key.name && is_slip(name, &key.name)))
+    }
+}
+
+/// The path of a field.
+fn below(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 impl Drop for Object<'_> {

@@ -146,6 +146,7 @@ fn http_route(cursor: &Cursor<'_>) -> Option<HttpRoute> {
         (_, Some(redirect), _) => Action::Redirect(read_redirect(&redirect)?),
         (_, _, Some(respond)) => Action::Respond(read_respond(&respond)?),
         _ if object.has("delegate") => Action::Refuse(delegated(&object)),
+        _ if object.misspells(&["route", "redirect", "directResponse"]) => return None,
         _ => {
             object.error(Code::MissingField, "a rule needs route, redirect or directResponse", "");
             return None;
