@@ -129,6 +129,8 @@ fn companions(object: &str, path: &str) -> Value {
         "warmup" => json!({"duration": "5s"}),
         "consistentHash" if !path.contains("httpCookie") => json!({"httpHeaderName": "x-key"}),
         "httpCookie" => json!({"name": "c"}),
+        // An HTTP server may have httpsRedirect there and nothing else.
+        "tls" if path.starts_with("servers") => json!({}),
         "tls" => json!({"mode": "MUTUAL"}),
         "delay" | "abort" if path.ends_with("percent") => json!({"fixedDelay": "1s"}),
         "delay" => json!({"fixedDelay": "1s", "percentage": {"value": 50}}),

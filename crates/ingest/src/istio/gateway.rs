@@ -61,7 +61,16 @@ fn read_server(cursor: &Cursor<'_>) -> Option<GatewayServer> {
     let https_redirect = tls.as_ref().and_then(|t| t.get("httpsRedirect")).and_then(|c| c.boolean()).unwrap_or(false);
     if let Some(tls) = &tls {
         // Where nothing listens it is said once, for the server.
-        if served.is_some() { tls.no_effect_yet(&CERTIFICATES) } else { tls.skip(&CERTIFICATES) }
+        if let Some(field) = CERTIFICATES.iter().find_map(|name| tls.get(name)).filter(|_| served.is_some()) {
+            // Plain text instead would not be what was asked for; Istio refuses the object too.
+            field.report(
+                Code::NotEnforced,
+                Severity::Error,
+                format!("a server with protocol {text} speaks no TLS: its tls can only say httpsRedirect"),
+                "use protocol HTTPS for a server with certificates",
+            );
+        }
+        tls.skip(&CERTIFICATES);
     }
     match Protocol::from_name(&text) {
         Some(p) if p.is_http() => Some(GatewayServer { port: number, bind, hosts, https_redirect }),
