@@ -35,6 +35,21 @@ impl Default for LogFormat {
     }
 }
 
+impl LogFormat {
+    fn encode(&self) -> core::SubstitutionFormatString {
+        use core::data_source::Specifier;
+        use core::substitution_format_string::Format as F;
+        let format = match self {
+            Self::Text(format) => F::TextFormatSource(core::DataSource {
+                specifier: Some(Specifier::InlineString(format.source().to_owned())),
+                ..Default::default()
+            }),
+            Self::Json(json) => F::JsonFormat(json.encode()),
+        };
+        core::SubstitutionFormatString { format: Some(format), ..Default::default() }
+    }
+}
+
 /// Where log lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sink {
@@ -47,6 +62,33 @@ pub enum Sink {
 }
 
 impl AccessLog {
+    pub(crate) fn encode(&self) -> pb::AccessLog {
+        use pb_stream::{stderr_access_log, stdout_access_log};
+        let format = self.format.encode();
+        let (name, any) = match &self.sink {
+            Sink::File(path) => {
+                let format = Some(pb_file::file_access_log::AccessLogFormat::LogFormat(format));
+                let log = pb_file::FileAccessLog { path: path.clone(), access_log_format: format };
+                ("envoy.access_loggers.file", convert::any(&log))
+            }
+            Sink::Stdout => {
+                let format = Some(stdout_access_log::AccessLogFormat::LogFormat(format));
+                let log = pb_stream::StdoutAccessLog { access_log_format: format };
+                ("envoy.access_loggers.stdout", convert::any(&log))
+            }
+            Sink::Stderr => {
+                let format = Some(stderr_access_log::AccessLogFormat::LogFormat(format));
+                let log = pb_stream::StderrAccessLog { access_log_format: format };
+                ("envoy.access_loggers.stderr", convert::any(&log))
+            }
+        };
+        pb::AccessLog {
+            name: name.to_owned(),
+            filter: None,
+            config_type: Some(pb::access_log::ConfigType::TypedConfig(any)),
+        }
+    }
+
     pub(crate) fn decode(value: &pb::AccessLog, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         if value.filter.is_some() {
             audit.ignore(path, "filter");

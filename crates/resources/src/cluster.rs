@@ -276,8 +276,7 @@ impl Cluster {
             Discovery::Static(a) => (DiscoveryType::Static, Some(a.to_proto())),
             Discovery::Dns(a, _) => (DiscoveryType::StrictDns, Some(a.to_proto())),
         };
-        let (policy, lb_config, common) = balancing::encode(self);
-        pb::Cluster {
+        let mut proto = pb::Cluster {
             name: self.name.clone(),
             metadata: convert::proto_refused(self.refused.as_deref(), convert::proto_service(&self.service)),
             cluster_discovery_type: Some(Type(kind as i32)),
@@ -293,16 +292,19 @@ impl Cluster {
                 config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Self_(Default::default())),
                 ..Default::default()
             }),
-            lb_policy: policy as i32,
-            lb_config,
             connect_timeout: Some(convert::proto_duration(self.connect_timeout)),
-            common_lb_config: Some(common),
+            dns_refresh_rate: match &self.discovery {
+                Discovery::Dns(_, refresh) if *refresh != DNS_REFRESH => Some(convert::proto_duration(*refresh)),
+                _ => None,
+            },
             circuit_breakers: self.proto_breakers(),
             health_checks: self.health_check.iter().map(HealthCheck::encode).collect(),
             outlier_detection: self.outlier.map(OutlierDetection::to_proto),
             typed_extension_protocol_options: [(HTTP_OPTIONS.to_owned(), convert::any(&self.proto_options()))].into(),
             ..Default::default()
-        }
+        };
+        balancing::encode(self, &mut proto);
+        proto
     }
 
     fn proto_breakers(&self) -> Option<pb::CircuitBreakers> {
@@ -325,7 +327,14 @@ impl Cluster {
         // What is not said of high priority is Envoy's default.
         let [_, high] = &self.breakers;
         let list = if *high == Breakers::default() { &self.breakers[..1] } else { &self.breakers[..] };
-        Some(pb::CircuitBreakers { thresholds: list.iter().enumerate().map(threshold).collect(), ..Default::default() })
+        let host = |most| pb::circuit_breakers::Thresholds {
+            max_connections: Some(convert::wrap_u32(most)),
+            ..Default::default()
+        };
+        Some(pb::CircuitBreakers {
+            thresholds: list.iter().enumerate().map(threshold).collect(),
+            per_host_thresholds: self.max_host_connections.map(host).into_iter().collect(),
+        })
     }
 
     fn proto_options(&self) -> pb_http::HttpProtocolOptions {
@@ -354,6 +363,9 @@ impl Cluster {
         }
     }
 }
+
+/// Envoy's time between two resolutions of a name.
+const DNS_REFRESH: Duration = Duration::from_secs(5);
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -401,7 +413,7 @@ fn discovery(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<
         }
         D::StrictDns | D::LogicalDns => {
             let refresh = convert::optional_duration(value.dns_refresh_rate.as_ref(), &path.field("dns_refresh_rate"))?;
-            Ok(Discovery::Dns(assignment, refresh.unwrap_or(Duration::from_secs(5))))
+            Ok(Discovery::Dns(assignment, refresh.unwrap_or(DNS_REFRESH)))
         }
         D::OriginalDst | D::Eds => Err(path.field("type").error("ORIGINAL_DST is not supported")),
     }
@@ -474,7 +486,7 @@ fn breakers(value: &pb::Cluster, cluster: &mut Cluster, audit: &mut Audit, path:
             requests: bounded(&threshold.max_requests, 1024),
             retries: bounded(&threshold.max_retries, 3),
             budget: threshold.retry_budget.as_ref().map(|b| RetryBudget {
-                share: (b.budget_percent.as_ref().map_or(20.0, |p| p.value).clamp(0.0, 100.0) * 10_000.0) as u32,
+                share: convert::percent_parts(b.budget_percent.as_ref().map_or(20.0, |p| p.value)),
                 least: b.min_retry_concurrency.as_ref().map_or(3, |v| v.value),
             }),
         };

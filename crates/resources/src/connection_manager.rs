@@ -240,7 +240,7 @@ impl HttpConnectionManager {
     }
 
     pub(crate) fn encode(&self) -> pb::HttpConnectionManager {
-        use pb::http_connection_manager::{RouteSpecifier, UpgradeConfig};
+        use pb::http_connection_manager::{InternalAddressConfig, RouteSpecifier, StripPortMode, UpgradeConfig};
         let filters = self.filters.iter().map(HttpFilter::encode);
         let router = filter(
             "envoy.filters.http.router",
@@ -277,6 +277,16 @@ impl HttpConnectionManager {
             generate_request_id: Some(convert::wrap_bool(self.generate_request_id)),
             normalize_path: Some(convert::wrap_bool(self.path.normalise)),
             merge_slashes: self.path.merge_slashes,
+            strip_matching_host_port: self.authority.strip_port == StripPort::Matching,
+            strip_port_mode: (self.authority.strip_port == StripPort::Any)
+                .then_some(StripPortMode::StripAnyHostPort(true)),
+            strip_trailing_host_dot: self.authority.strip_dot,
+            internal_address_config: (!self.trust.internal.is_empty()).then(|| InternalAddressConfig {
+                cidr_ranges: self.trust.internal.iter().map(Network::encode).collect(),
+                ..Default::default()
+            }),
+            access_log: self.access_logs.iter().map(AccessLog::encode).collect(),
+            tracing: self.tracing.as_ref().map(Tracing::encode),
             upgrade_configs: self
                 .websocket
                 .then(|| UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() })

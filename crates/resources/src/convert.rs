@@ -110,12 +110,16 @@ pub(crate) fn plain_fields(value: &wkt::Struct) -> BTreeMap<String, String> {
 }
 
 pub(crate) fn proto_metadata(metadata: &BTreeMap<String, String>) -> Option<core::Metadata> {
-    let value = |text: &String| wkt::Value { kind: Some(wkt::value::Kind::StringValue(text.clone())) };
-    let fields = metadata.iter().map(|(key, text)| (key.clone(), value(text))).collect();
     (!metadata.is_empty()).then(|| core::Metadata {
-        filter_metadata: [(LB.to_owned(), wkt::Struct { fields })].into(),
+        filter_metadata: [(LB.to_owned(), proto_fields(metadata))].into(),
         ..Default::default()
     })
+}
+
+/// A structure of texts.
+pub(crate) fn proto_fields(fields: &BTreeMap<String, String>) -> wkt::Struct {
+    let value = |text: &String| wkt::Value { kind: Some(wkt::value::Kind::StringValue(text.clone())) };
+    wkt::Struct { fields: fields.iter().map(|(key, text)| (key.clone(), value(text))).collect() }
 }
 
 /// A text format for a body, with its content type.
@@ -273,6 +277,30 @@ pub(crate) fn unheeded(key: &str, audit: &mut Audit, path: &Path<'_>) {
     if audit.runtime.contains_key(key) {
         audit.ignore(path, "runtime_key");
     }
+}
+
+/// A share of all requests, always said.
+pub(crate) fn proto_share(parts: u32) -> core::RuntimeFractionalPercent {
+    core::RuntimeFractionalPercent { default_value: Some(proto_fraction(parts)), runtime_key: String::new() }
+}
+
+/// A flag that is off; nothing where it is on, as that is what follows from silence. Envoy wants a key, under which nothing stands.
+pub(crate) fn proto_off(on: bool, key: &str) -> Option<core::RuntimeFeatureFlag> {
+    (!on).then(|| core::RuntimeFeatureFlag { default_value: Some(wrap_bool(false)), runtime_key: key.to_owned() })
+}
+
+pub(crate) fn proto_percent(value: u32) -> envoy_types::pb::envoy::r#type::v3::Percent {
+    envoy_types::pb::envoy::r#type::v3::Percent { value: value.into() }
+}
+
+/// A number in thousandths, to the nearest.
+pub(crate) fn thousandths(value: f64) -> u32 {
+    (value * 1000.0).round() as u32
+}
+
+/// A percentage as parts of a million, to the nearest.
+pub(crate) fn percent_parts(percent: f64) -> u32 {
+    (percent.clamp(0.0, 100.0) * 10_000.0).round() as u32
 }
 
 pub(crate) fn proto_fraction(parts: u32) -> envoy_types::pb::envoy::r#type::v3::FractionalPercent {

@@ -120,6 +120,9 @@ impl LoadAssignment {
         for (i, group) in value.endpoints.iter().enumerate() {
             decode_group(group, audit, &list_path.index(i), &mut endpoints)?;
         }
+        if value.endpoints.len() > 1 {
+            gather(&mut endpoints);
+        }
         let overprovisioning = match &value.policy {
             Some(policy) => overprovisioning(policy, audit, &path.field("policy"))?,
             None => 140,
@@ -163,6 +166,22 @@ impl LoadAssignment {
             ..Default::default()
         }
     }
+}
+
+/// Brings together the endpoints of a locality at one priority that several groups have. The last weight that one of these groups
+/// gives is the locality's (Envoy, `PriorityStateManager::initializePriorityFor`).
+fn gather(endpoints: &mut [Endpoint]) {
+    let mut groups: BTreeMap<(u32, String), (usize, Option<u32>)> = BTreeMap::new();
+    for endpoint in endpoints.iter() {
+        let order = groups.len();
+        let group = groups.entry((endpoint.priority, endpoint.locality.clone())).or_insert((order, None));
+        group.1 = endpoint.locality_weight.or(group.1);
+    }
+    let group = |endpoint: &Endpoint| groups.get(&(endpoint.priority, endpoint.locality.clone())).copied();
+    for endpoint in endpoints.iter_mut() {
+        endpoint.locality_weight = group(endpoint).and_then(|(_, weight)| weight);
+    }
+    endpoints.sort_by_cached_key(|endpoint| group(endpoint).map(|(order, _)| order));
 }
 
 fn overprovisioning(

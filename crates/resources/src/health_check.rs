@@ -176,6 +176,11 @@ impl Probe {
                 expected_statuses: http.expected.iter().map(range).collect(),
                 retriable_statuses: http.retriable.iter().map(range).collect(),
                 codec_client_type: i32::from(http.h2),
+                service_name_matcher: http.service.as_ref().map(StringMatcher::encode),
+                method: match pb::RequestMethod::from_str_name(&http.method) {
+                    Some(method) if http.method != "GET" => method as i32,
+                    _ => 0,
+                },
                 ..Default::default()
             }),
             Self::Tcp { send, receive } => pbh::HealthChecker::TcpHealthCheck(pbh::TcpHealthCheck {

@@ -171,15 +171,38 @@ impl FilterConfig {
         Ok(None)
     }
 
-    /// Only what Istio rules can ask for is ever sent; the other filters come from elsewhere.
     fn encode(&self) -> Any {
         match self {
             Self::Fault(fault) => convert::any(&fault.encode()),
             Self::Cors(cors) if *cors == Cors::default() => convert::any(&pb::cors::v3::Cors {}),
             Self::Cors(cors) => convert::any(&cors.encode()),
-            _ => Any::default(),
+            Self::Csrf(csrf) => convert::any(&csrf.encode()),
+            Self::RateLimit(limit) => convert::any(&limit.encode()),
+            Self::Buffer(most) => convert::any(&buffer(*most)),
+            Self::HealthCheck(answer) => convert::any(&answer.encode()),
+            Self::Compressor(compressor) => convert::any(&compressor.encode()),
+            Self::HeaderMutation(mutations) => convert::any(&mutations.encode_filter()),
+            Self::Rbac(rbac) => convert::any(&rbac.encode()),
+            Self::AdaptiveConcurrency(adaptive) => convert::any(&adaptive.encode()),
+            Self::AdmissionControl(admission) => convert::any(&admission.encode()),
         }
     }
+
+    /// In the message that a route has for it, where that is another.
+    fn encode_route(&self) -> Any {
+        use pb::buffer::v3::{BufferPerRoute, buffer_per_route::Override};
+        match self {
+            Self::Cors(cors) => convert::any(&cors.encode()),
+            Self::Buffer(most) => convert::any(&BufferPerRoute { r#override: Some(Override::Buffer(buffer(*most))) }),
+            Self::HeaderMutation(mutations) => convert::any(&mutations.encode_route()),
+            Self::Rbac(rbac) => convert::any(&pb::rbac::v3::RbacPerRoute { rbac: Some(rbac.encode()) }),
+            _ => self.encode(),
+        }
+    }
+}
+
+fn buffer(most: u64) -> pb::buffer::v3::Buffer {
+    pb::buffer::v3::Buffer { max_request_bytes: Some(convert::wrap_u32(u32::try_from(most).unwrap_or(u32::MAX))) }
 }
 
 /// The configurations of filters that something more specific than the listener has.
@@ -253,7 +276,7 @@ pub(crate) fn encode_per_route(all: &PerRoutes) -> HashMap<String, Any> {
     all.iter()
         .map(|(name, per_route)| {
             let any = match per_route {
-                PerRoute::Config(config) => config.encode(),
+                PerRoute::Config(config) => config.encode_route(),
                 PerRoute::Off => convert::any(&pb_route::FilterConfig { disabled: true, ..Default::default() }),
                 PerRoute::On => convert::any(&pb_route::FilterConfig::default()),
             };

@@ -28,6 +28,31 @@ impl JsonNode {
         Ok(Self::Object(compiled.collect::<Result<_, Error>>()?))
     }
 
+    /// The dictionary; of anything that is none, an empty one.
+    pub(crate) fn encode(&self) -> wkt::Struct {
+        match self {
+            Self::Object(fields) => {
+                wkt::Struct { fields: fields.iter().map(|(key, value)| (key.clone(), value.value())).collect() }
+            }
+            Self::List(_) | Self::Format(_) | Self::Literal(_) => wkt::Struct::default(),
+        }
+    }
+
+    fn value(&self) -> wkt::Value {
+        use wkt::value::Kind;
+        let kind = match self {
+            Self::Object(_) => Kind::StructValue(self.encode()),
+            Self::List(items) => Kind::ListValue(wkt::ListValue { values: items.iter().map(Self::value).collect() }),
+            Self::Format(format) => Kind::StringValue(format.source().to_owned()),
+            Self::Literal(json) => match json.as_str() {
+                "true" => Kind::BoolValue(true),
+                "false" => Kind::BoolValue(false),
+                number => number.parse().map_or(Kind::NullValue(0), Kind::NumberValue),
+            },
+        };
+        wkt::Value { kind: Some(kind) }
+    }
+
     /// Appends what it gives for a record.
     pub fn write(&self, record: &dyn Record, out: &mut String) {
         match self {

@@ -154,10 +154,14 @@ impl Listener {
         };
         let filter =
             pb::Filter { name: name.to_owned(), config_type: Some(pb::filter::ConfigType::TypedConfig(config)) };
+        let gates = self.gates.iter().map(|rbac| {
+            let config = pb::filter::ConfigType::TypedConfig(convert::any(&encode_gate(rbac)));
+            pb::Filter { name: RBAC.to_owned(), config_type: Some(config) }
+        });
         pb::Listener {
             name: self.name.clone(),
             address: Some(convert::proto_address(&self.address.ip().to_string(), self.address.port())),
-            filter_chains: vec![pb::FilterChain { filters: vec![filter], ..Default::default() }],
+            filter_chains: vec![pb::FilterChain { filters: gates.chain([filter]).collect(), ..Default::default() }],
             traffic_direction: match self.direction {
                 Direction::Unspecified => core::TrafficDirection::Unspecified,
                 Direction::Inbound => core::TrafficDirection::Inbound,
@@ -171,6 +175,7 @@ impl Listener {
 
 const HTTP: &str = "envoy.filters.network.http_connection_manager";
 const TCP: &str = "envoy.filters.network.tcp_proxy";
+const RBAC: &str = "envoy.filters.network.rbac";
 
 /// Filters that only look: without them nothing goes elsewhere.
 const HARMLESS_LISTENER_FILTERS: [&str; 2] =
@@ -211,6 +216,15 @@ fn gate(value: &pb_rbac::Rbac, audit: &mut Audit, path: &Path<'_>) -> Result<Rba
     let rules = value.rules.as_ref().map(|r| RbacRules::decode(r, audit, &path.field("rules")));
     let shadow = value.shadow_rules.as_ref().map(|r| RbacRules::decode(r, audit, &path.field("shadow_rules")));
     Ok(Rbac { rules: rules.transpose()?, shadow: shadow.transpose()?, prefix: value.stat_prefix.clone() })
+}
+
+fn encode_gate(value: &Rbac) -> pb_rbac::Rbac {
+    pb_rbac::Rbac {
+        rules: value.rules.as_ref().map(RbacRules::encode),
+        shadow_rules: value.shadow.as_ref().map(RbacRules::encode),
+        stat_prefix: value.prefix.clone(),
+        ..Default::default()
+    }
 }
 
 fn last_filter(filter: &pb::Filter, audit: &mut Audit, here: &Path<'_>) -> Result<Filter, Error> {

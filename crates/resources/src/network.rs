@@ -28,6 +28,13 @@ impl Network {
         Ok(Self { address, bits })
     }
 
+    pub(crate) fn encode(&self) -> core::CidrRange {
+        core::CidrRange {
+            address_prefix: self.address.to_string(),
+            prefix_len: Some(crate::convert::wrap_u32(self.bits)),
+        }
+    }
+
     /// Whether an address is in the range.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -49,7 +49,10 @@ impl TcpProxy {
                     let path = path.field("weighted_clusters");
                     return Err(path.field("clusters").error("needs a weight that is not 0"));
                 }
-                weighted.clusters.iter().map(|c| (c.name.clone(), c.weight)).collect()
+                match weighted.clusters.as_slice() {
+                    [only] => vec![(only.name.clone(), 1)],
+                    several => several.iter().map(|c| (c.name.clone(), c.weight)).collect(),
+                }
             }
             None => return Err(path.error("needs cluster or weighted_clusters")),
         };

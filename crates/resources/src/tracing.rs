@@ -98,7 +98,36 @@ impl Tracing {
     }
 }
 
+impl Tracing {
+    pub(crate) fn encode(&self) -> PbTracing {
+        let share = |parts: u32| Some(Percent { value: f64::from(parts) / 100.0 });
+        PbTracing {
+            client_sampling: share(self.client),
+            random_sampling: share(self.random),
+            overall_sampling: share(self.overall),
+            max_path_tag_length: Some(convert::wrap_u32(u32::try_from(self.path_length).unwrap_or(u32::MAX))),
+            custom_tags: self.tags.iter().map(Tag::encode).collect(),
+            operation: self.operation.as_ref().map(|o| o.source().to_owned()).unwrap_or_default(),
+            no_context_propagation: !self.propagate,
+            provider: Some(self.provider.encode()),
+            ..Default::default()
+        }
+    }
+}
+
 impl Tag {
+    fn encode(&self) -> pb_tag::CustomTag {
+        use pb_tag::custom_tag::{Header, Literal, Type};
+        let source = match &self.source {
+            TagSource::Literal(value) => Type::Literal(Literal { value: value.clone() }),
+            TagSource::Header(name, other) => {
+                Type::RequestHeader(Header { name: name.clone(), default_value: other.clone() })
+            }
+            TagSource::Format(format) => Type::Value(format.source().to_owned()),
+        };
+        pb_tag::CustomTag { tag: self.name.clone(), r#type: Some(source) }
+    }
+
     fn decode(value: &pb_tag::CustomTag, path: &Path<'_>) -> Result<Self, Error> {
         use pb_tag::custom_tag::Type;
         let source = match &value.r#type {
@@ -120,6 +149,25 @@ impl Tag {
 }
 
 impl Provider {
+    fn encode(&self) -> pb::tracing::Http {
+        use core::grpc_service::{EnvoyGrpc, GoogleGrpc, TargetSpecifier as T};
+        let target = if self.address.is_empty() {
+            T::EnvoyGrpc(EnvoyGrpc { cluster_name: self.cluster.clone(), ..Default::default() })
+        } else {
+            let prefix = "spans".to_owned();
+            T::GoogleGrpc(GoogleGrpc { target_uri: self.address.clone(), stat_prefix: prefix, ..Default::default() })
+        };
+        let config = pb::OpenTelemetryConfig {
+            grpc_service: Some(core::GrpcService { target_specifier: Some(target), ..Default::default() }),
+            service_name: self.service.clone(),
+            ..Default::default()
+        };
+        pb::tracing::Http {
+            name: "envoy.tracers.opentelemetry".to_owned(),
+            config_type: Some(pb::tracing::http::ConfigType::TypedConfig(convert::any(&config))),
+        }
+    }
+
     fn decode(value: &pb::tracing::Http, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         use core::grpc_service::TargetSpecifier as T;
         let path = path.field("typed_config");

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
+use serin_resources::connection_manager::RouteSource;
 use serin_resources::type_url;
 
 use super::pages::as_json;
@@ -52,10 +53,25 @@ fn listeners(store: &Store, pool: &DescriptorPool) -> Value {
 }
 
 fn routes(store: &Store, pool: &DescriptorPool) -> Value {
+    let inline =
+        store.listeners.values().filter(|held| matches!(held.value.filter.routes(), Some(RouteSource::Inline(_))));
+    let inline: Vec<Value> = inline.filter_map(|held| inline_routes(held, pool)).collect();
     json!({
         "@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump",
+        "static_route_configs": inline,
         "dynamic_route_configs": entries(&store.routes, false, |h| dump("route_config", h, type_url::ROUTE, pool)),
     })
+}
+
+/// The routes that stand in a listener itself, in the form in which they were received.
+fn inline_routes(held: &Held<serin_resources::Listener>, pool: &DescriptorPool) -> Option<Value> {
+    let mut entry = dump("listener", held, type_url::LISTENER, pool);
+    let listener = entry.as_object_mut()?.remove("listener")?;
+    let chains = listener.get("filter_chains").and_then(|chains| chains.get(0));
+    let filters = chains.or_else(|| listener.get("default_filter_chain"))?.get("filters")?.as_array()?;
+    let mut routes = filters.last()?.get("typed_config")?.get("route_config")?.clone();
+    routes.as_object_mut()?.insert("@type".to_owned(), type_url::ROUTE.into());
+    Some(json!({ "last_updated": entry.get("last_updated")?, "route_config": routes }))
 }
 
 fn endpoints(store: &Store, pool: &DescriptorPool) -> Value {

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster as pbc;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::r#type::v3::Percent;
 
-use super::Cluster;
+use super::{Cluster, policy};
 use crate::convert;
 use crate::{Audit, Error, Path};
 
@@ -63,6 +63,19 @@ pub struct Reported {
     pub metrics: Vec<String>,
     /// How often weights change.
     pub update: Duration,
+}
+
+impl Default for Reported {
+    /// Envoy's.
+    fn default() -> Self {
+        Self {
+            blackout: Duration::from_secs(10),
+            expiration: Duration::from_secs(180),
+            penalty: 1000,
+            metrics: Vec::new(),
+            update: Duration::from_secs(1),
+        }
+    }
 }
 
 /// When endpoints of the own zone are preferred.
@@ -150,7 +163,7 @@ pub(super) fn balancer(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) 
             let bias = c.active_request_bias.as_ref().map_or(1.0, |b| b.default_value);
             Ok(Balancer::LeastRequest {
                 choices: c.choice_count.as_ref().map_or(2, |v| v.value).max(2),
-                bias: (bias.max(0.0) * 1000.0) as u32,
+                bias: convert::thousandths(bias.max(0.0)),
             })
         }
         Ok(LbPolicy::RingHash) => {
@@ -192,10 +205,18 @@ const RING_LIMIT: u64 = 8_388_608;
 
 pub(super) fn slow_start(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<Option<SlowStart>, Error> {
     use pbc::LbConfig;
-    let config = match &value.lb_config {
-        Some(LbConfig::LeastRequestLbConfig(c)) => c.slow_start_config.as_ref(),
-        Some(LbConfig::RoundRobinLbConfig(c)) => c.slow_start_config.as_ref(),
-        _ => None,
+    use pbc::LbPolicy as P;
+    let config = match (&value.lb_config, value.lb_policy()) {
+        (Some(LbConfig::LeastRequestLbConfig(c)), P::LeastRequest) => c.slow_start_config.as_ref(),
+        (Some(LbConfig::RoundRobinLbConfig(c)), P::RoundRobin) => c.slow_start_config.as_ref(),
+        (Some(LbConfig::RingHashLbConfig(_)), P::RingHash)
+        | (Some(LbConfig::MaglevLbConfig(_)), P::Maglev)
+        | (None, _) => None,
+        (Some(_), _) => {
+            // The settings of another policy.
+            audit.ignore(path, "lb_config");
+            None
+        }
     };
     let Some(config) = config else { return Ok(None) };
     let window = convert::optional_duration(config.slow_start_window.as_ref(), &path.field("slow_start_window"))?;
@@ -203,7 +224,7 @@ pub(super) fn slow_start(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>
     let aggression = config.aggression.as_ref().map_or(1.0, |a| a.default_value);
     Ok(window.filter(|w| !w.is_zero()).map(|window| SlowStart {
         window,
-        aggression: (aggression.max(0.001) * 1000.0) as u32,
+        aggression: convert::thousandths(aggression.max(0.001)),
         least_percent: config.min_weight_percent.as_ref().map_or(10, |p| p.value.clamp(0.0, 100.0) as u32),
     }))
 }
@@ -236,9 +257,8 @@ pub(super) fn common(
             audit!(zone, ZoneAwareLbConfig as ZoneAwareLbConfig, audit, &here;
                 supported: routing_enabled, min_cluster_size;
                 ignored: ; refused: fail_traffic_on_panic);
-            let percent = zone.routing_enabled.as_ref().map_or(100.0, |p| p.value.clamp(0.0, 100.0));
             cluster.zone_aware = Some(ZoneAware {
-                enabled: (percent * 10_000.0) as u32,
+                enabled: convert::percent_parts(zone.routing_enabled.as_ref().map_or(100.0, |p| p.value)),
                 smallest: zone.min_cluster_size.as_ref().map_or(6, |v| v.value),
             });
         }
@@ -299,34 +319,28 @@ pub(super) fn subsets(
     }))
 }
 
-/// The policy, its settings and the common ones.
-pub(super) fn encode(cluster: &Cluster) -> (pbc::LbPolicy, Option<pbc::LbConfig>, pbc::CommonLbConfig) {
-    use pbc::common_lb_config::{ConsistentHashingLbConfig, LocalityConfigSpecifier, LocalityWeightedLbConfig};
+/// Puts into a cluster's message how its endpoints are chosen.
+pub(super) fn encode(cluster: &Cluster, proto: &mut pb::Cluster) {
     use pbc::{LbConfig, LbPolicy};
     let wrap = |value| Some(envoy_types::pb::google::protobuf::UInt64Value { value });
     let slow = cluster.slow_start.map(|s| pbc::SlowStartConfig {
         slow_start_window: Some(convert::proto_duration(s.window)),
-        min_weight_percent: Some(Percent { value: s.least_percent.into() }),
-        aggression: (s.aggression != 1000).then(|| core::RuntimeDouble {
-            default_value: f64::from(s.aggression) / 1000.0,
-            // Envoy wants a name, under which nothing stands.
-            runtime_key: "slow_start.aggression".to_owned(),
-        }),
+        min_weight_percent: Some(convert::proto_percent(s.least_percent)),
+        aggression: (s.aggression != 1000).then(|| thousandths(s.aggression, "slow_start.aggression")),
     });
     let (policy, config) = match cluster.balancer {
         Balancer::RoundRobin => (
             LbPolicy::RoundRobin,
             slow.map(|s| LbConfig::RoundRobinLbConfig(pbc::RoundRobinLbConfig { slow_start_config: Some(s) })),
         ),
-        // Serin's pilot asks for neither of the last two.
-        Balancer::Random | Balancer::Reported | Balancer::PeakEwma { .. } => (LbPolicy::Random, None),
-        Balancer::LeastRequest { choices, .. } => (
+        Balancer::Random => (LbPolicy::Random, None),
+        Balancer::LeastRequest { choices, bias } => (
             LbPolicy::LeastRequest,
-            (choices != 2 || slow.is_some()).then(|| {
+            (choices != 2 || bias != 1000 || slow.is_some()).then(|| {
                 LbConfig::LeastRequestLbConfig(pbc::LeastRequestLbConfig {
                     choice_count: Some(convert::wrap_u32(choices)),
+                    active_request_bias: (bias != 1000).then(|| thousandths(bias, "least_request.bias")),
                     slow_start_config: slow,
-                    ..Default::default()
                 })
             }),
         ),
@@ -341,19 +355,69 @@ pub(super) fn encode(cluster: &Cluster) -> (pbc::LbPolicy, Option<pbc::LbConfig>
         Balancer::Maglev { size } => {
             (LbPolicy::Maglev, Some(LbConfig::MaglevLbConfig(pbc::MaglevLbConfig { table_size: wrap(size) })))
         }
+        Balancer::Reported | Balancer::PeakEwma { .. } => {
+            proto.load_balancing_policy = Some(policy::encode(cluster, slow));
+            (LbPolicy::RoundRobin, None)
+        }
+    };
+    proto.lb_policy = policy as i32;
+    proto.lb_config = config;
+    proto.common_lb_config = Some(encode_common(cluster));
+    proto.lb_subset_config = cluster.subsets.as_ref().map(encode_subsets);
+}
+
+/// A number of thousandths. Envoy wants a key, under which nothing stands.
+fn thousandths(value: u32, key: &str) -> core::RuntimeDouble {
+    core::RuntimeDouble { default_value: f64::from(value) / 1000.0, runtime_key: key.to_owned() }
+}
+
+fn encode_common(cluster: &Cluster) -> pbc::CommonLbConfig {
+    use pbc::common_lb_config::{
+        ConsistentHashingLbConfig, LocalityConfigSpecifier as L, LocalityWeightedLbConfig, ZoneAwareLbConfig,
     };
     let hashing = cluster.hash_hostnames || cluster.hash_balance_factor > 0;
-    let common = pbc::CommonLbConfig {
-        healthy_panic_threshold: Some(Percent { value: cluster.panic_threshold.into() }),
+    let weighted = cluster.locality_weighted.then_some(L::LocalityWeightedLbConfig(LocalityWeightedLbConfig {}));
+    let zone_aware = cluster.zone_aware.map(|zone| {
+        L::ZoneAwareLbConfig(ZoneAwareLbConfig {
+            routing_enabled: Some(Percent { value: f64::from(zone.enabled) / 10_000.0 }),
+            min_cluster_size: Some(envoy_types::pb::google::protobuf::UInt64Value { value: zone.smallest }),
+            ..Default::default()
+        })
+    });
+    pbc::CommonLbConfig {
+        healthy_panic_threshold: Some(convert::proto_percent(cluster.panic_threshold.into())),
         consistent_hashing_lb_config: hashing.then(|| ConsistentHashingLbConfig {
             use_hostname_for_hashing: cluster.hash_hostnames,
             hash_balance_factor: (cluster.hash_balance_factor > 0)
                 .then(|| convert::wrap_u32(cluster.hash_balance_factor)),
         }),
-        locality_config_specifier: cluster
-            .locality_weighted
-            .then_some(LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {})),
+        locality_config_specifier: weighted.or(zone_aware),
+        ..Default::default()
+    }
+}
+
+fn encode_subsets(subsets: &SubsetConfig) -> pbc::LbSubsetConfig {
+    let selector = |selector: &SubsetSelector| pbc::lb_subset_config::LbSubsetSelector {
+        keys: selector.keys.clone(),
+        fallback_policy: match selector.fallback {
+            None => 0,
+            Some(SubsetFallback::None) => 1,
+            Some(SubsetFallback::Any) => 2,
+            Some(SubsetFallback::Default) => 3,
+            Some(SubsetFallback::Keys) => 4,
+        },
+        fallback_keys_subset: selector.fallback_keys.clone(),
         ..Default::default()
     };
-    (policy, config, common)
+    pbc::LbSubsetConfig {
+        // Only a selector can fall back to fewer keys.
+        fallback_policy: match subsets.fallback {
+            SubsetFallback::None | SubsetFallback::Keys => 0,
+            SubsetFallback::Any => 1,
+            SubsetFallback::Default => 2,
+        },
+        default_subset: (!subsets.default.is_empty()).then(|| convert::proto_fields(&subsets.default)),
+        subset_selectors: subsets.selectors.iter().map(selector).collect(),
+        ..Default::default()
+    }
 }

@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::extensions::load_balancing_policies as ext;
 use envoy_types::pb::google::protobuf as wkt;
 use prost::Name;
 
+use super::Cluster;
 use super::balancing::{Balancer, Reported};
 
 /// A policy, with what it weighs by where backends report.
@@ -225,19 +226,55 @@ fn reported(any: &wkt::Any, cluster: &mut pb::Cluster, audit: &mut Audit, path: 
     cluster.lb_config = c
         .slow_start_config
         .map(|s| pbc::LbConfig::RoundRobinLbConfig(pbc::RoundRobinLbConfig { slow_start_config: Some(slow(s)) }));
-    let time = |value: &Option<wkt::Duration>, field: &str, default: u64| {
-        let given = convert::optional_duration(value.as_ref(), &path.field(field));
-        given.map(|given| given.unwrap_or(Duration::from_secs(default)))
+    let time = |value: &Option<wkt::Duration>, field: &str, default: Duration| {
+        convert::optional_duration(value.as_ref(), &path.field(field)).map(|given| given.unwrap_or(default))
     };
-    let penalty = c.error_utilization_penalty.map_or(1.0, |v| v.value);
+    let defaults = Reported::default();
+    let penalty = c.error_utilization_penalty.map_or(1.0, |v| f64::from(v.value));
     if !(0.0..=1000.0).contains(&penalty) {
         return Err(path.field("error_utilization_penalty").error("must be from 0 to 1000"));
     }
     Ok(Reported {
-        blackout: time(&c.blackout_period, "blackout_period", 10)?,
-        expiration: time(&c.weight_expiration_period, "weight_expiration_period", 180)?,
-        penalty: (penalty * 1000.0) as u32,
+        blackout: time(&c.blackout_period, "blackout_period", defaults.blackout)?,
+        expiration: time(&c.weight_expiration_period, "weight_expiration_period", defaults.expiration)?,
+        penalty: convert::thousandths(penalty),
         metrics: c.metric_names_for_computing_utilization,
-        update: time(&c.weight_update_period, "weight_update_period", 1)?.max(Duration::from_millis(100)),
+        update: time(&c.weight_update_period, "weight_update_period", defaults.update)?.max(Duration::from_millis(100)),
     })
+}
+
+/// The policies that have no older form, as a cluster's message says them.
+pub(super) fn encode(cluster: &Cluster, slow: Option<pbc::SlowStartConfig>) -> pb::LoadBalancingPolicy {
+    use ext::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin;
+    let time = |time: Duration| Some(convert::proto_duration(time));
+    let (name, any) = match cluster.balancer {
+        Balancer::PeakEwma { decay } => {
+            let value = prost::Message::encode_to_vec(&PeakEwma { decay_time: time(decay) });
+            ("envoy.load_balancing_policies.peak_ewma", wkt::Any { type_url: PEAK_EWMA.to_owned(), value })
+        }
+        _ => {
+            let reported = cluster.reported.clone().unwrap_or_default();
+            let slow = slow.map(|s| ext::common::v3::SlowStartConfig {
+                slow_start_window: s.slow_start_window,
+                aggression: s.aggression,
+                min_weight_percent: s.min_weight_percent,
+            });
+            let config = ClientSideWeightedRoundRobin {
+                blackout_period: time(reported.blackout),
+                weight_expiration_period: time(reported.expiration),
+                error_utilization_penalty: Some(wkt::FloatValue { value: reported.penalty as f32 / 1000.0 }),
+                metric_names_for_computing_utilization: reported.metrics,
+                weight_update_period: time(reported.update),
+                slow_start_config: slow,
+                ..Default::default()
+            };
+            ("envoy.load_balancing_policies.client_side_weighted_round_robin", convert::any(&config))
+        }
+    };
+    let config = envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig {
+        name: name.to_owned(),
+        typed_config: Some(any),
+    };
+    let policy = pb::load_balancing_policy::Policy { typed_extension_config: Some(config) };
+    pb::LoadBalancingPolicy { policies: vec![policy] }
 }

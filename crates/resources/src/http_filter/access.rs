@@ -88,10 +88,7 @@ impl Cors {
             allow_credentials: self.credentials.map(convert::wrap_bool),
             forward_not_matching_preflights: self.forward_others.map(convert::wrap_bool),
             allow_private_network_access: self.private_network.map(convert::wrap_bool),
-            filter_enabled: (self.enabled != 1_000_000).then(|| core::RuntimeFractionalPercent {
-                default_value: Some(convert::proto_fraction(self.enabled)),
-                runtime_key: String::new(),
-            }),
+            filter_enabled: (self.enabled != 1_000_000).then(|| convert::proto_share(self.enabled)),
             ..Default::default()
         }
     }
@@ -128,6 +125,16 @@ impl Csrf {
             enabled: enabled(value.filter_enabled.as_ref(), audit, path)?,
             origins: origins.map(|(i, m)| StringMatcher::decode(m, &list.index(i))).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl Csrf {
+    pub(super) fn encode(&self) -> pb::csrf::v3::CsrfPolicy {
+        pb::csrf::v3::CsrfPolicy {
+            filter_enabled: Some(convert::proto_share(self.enabled)),
+            additional_origins: self.origins.iter().map(StringMatcher::encode).collect(),
+            ..Default::default()
+        }
     }
 }
 
@@ -212,7 +219,35 @@ impl Rbac {
     }
 }
 
+impl Rbac {
+    pub(super) fn encode(&self) -> pb::rbac::v3::Rbac {
+        pb::rbac::v3::Rbac {
+            rules: self.rules.as_ref().map(RbacRules::encode),
+            shadow_rules: self.shadow.as_ref().map(RbacRules::encode),
+            rules_stat_prefix: self.prefix.clone(),
+            ..Default::default()
+        }
+    }
+}
+
 impl RbacRules {
+    pub(crate) fn encode(&self) -> pb_rules::Rbac {
+        let policy = |policy: &RbacPolicy| pb_rules::Policy {
+            permissions: policy.permissions.iter().map(RbacRule::permission).collect(),
+            principals: policy.principals.iter().map(RbacRule::principal).collect(),
+            ..Default::default()
+        };
+        pb_rules::Rbac {
+            action: match self.action {
+                RbacAction::Allow => 0,
+                RbacAction::Deny => 1,
+                RbacAction::Log => 2,
+            },
+            policies: self.policies.iter().map(|(name, p)| (name.clone(), policy(p))).collect(),
+            ..Default::default()
+        }
+    }
+
     pub(crate) fn decode(value: &pb_rules::Rbac, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb_rules::Rbac as pb_rules::Rbac, audit, path;
             supported: action, policies; ignored: audit_logging_options; refused: );
@@ -241,6 +276,54 @@ impl RbacRules {
             policies,
         })
     }
+}
+
+impl RbacRule {
+    /// As what is asked for. Who asks is no part of that: such a condition never holds.
+    fn permission(&self) -> pb_rules::Permission {
+        use pb_rules::permission::{Rule as R, Set};
+        let set = |rules: &[Self]| Set { rules: rules.iter().map(Self::permission).collect() };
+        let rule = match self {
+            Self::Any => R::Any(true),
+            Self::And(rules) => R::AndRules(set(rules)),
+            Self::Or(rules) => R::OrRules(set(rules)),
+            Self::Not(rule) => R::NotRule(Box::new(rule.permission())),
+            Self::Header(matcher) => R::Header(matcher.encode()),
+            Self::Path(matcher) => R::UrlPath(proto_path(matcher)),
+            Self::LocalIp(network) => R::DestinationIp(network.encode()),
+            Self::LocalPort(start, end) if u32::from(*start) + 1 == *end => R::DestinationPort((*start).into()),
+            Self::LocalPort(start, end) => R::DestinationPortRange(envoy_types::pb::envoy::r#type::v3::Int32Range {
+                start: (*start).into(),
+                end: i32::try_from(*end).unwrap_or(i32::MAX),
+            }),
+            Self::ServerName(matcher) => R::RequestedServerName(matcher.encode()),
+            Self::Peer(_) | Self::Client(_) | Self::Authenticated => R::NotRule(Box::new(Self::Any.permission())),
+        };
+        pb_rules::Permission { rule: Some(rule) }
+    }
+
+    /// As who asks. What is asked for is no part of that: such a condition never holds.
+    fn principal(&self) -> pb_rules::Principal {
+        use pb_rules::principal::{Authenticated, Identifier as I, Set};
+        let set = |rules: &[Self]| Set { ids: rules.iter().map(Self::principal).collect() };
+        let identifier = match self {
+            Self::Any => I::Any(true),
+            Self::And(rules) => I::AndIds(set(rules)),
+            Self::Or(rules) => I::OrIds(set(rules)),
+            Self::Not(rule) => I::NotId(Box::new(rule.principal())),
+            Self::Header(matcher) => I::Header(matcher.encode()),
+            Self::Path(matcher) => I::UrlPath(proto_path(matcher)),
+            Self::Peer(network) => I::DirectRemoteIp(network.encode()),
+            Self::Client(network) => I::RemoteIp(network.encode()),
+            Self::Authenticated => I::Authenticated(Authenticated::default()),
+            Self::LocalIp(_) | Self::LocalPort(..) | Self::ServerName(_) => I::NotId(Box::new(Self::Any.principal())),
+        };
+        pb_rules::Principal { identifier: Some(identifier) }
+    }
+}
+
+fn proto_path(matcher: &StringMatcher) -> pbm::PathMatcher {
+    pbm::PathMatcher { rule: Some(pbm::path_matcher::Rule::Path(matcher.encode())) }
 }
 
 fn permission(value: &pb_rules::Permission, path: &Path<'_>) -> Result<RbacRule, Error> {

@@ -105,6 +105,34 @@ impl Compressor {
     }
 }
 
+impl Compressor {
+    #[expect(deprecated, reason = "content_type is what older control planes and proxies know")]
+    pub(super) fn encode(&self) -> pb::Compressor {
+        let gzip = pb_gzip::Gzip { compression_level: self.level.cast_signed(), ..Default::default() };
+        let common = CommonDirectionConfig {
+            enabled: convert::proto_off(self.enabled, "compressor.enabled"),
+            min_content_length: Some(convert::wrap_u32(u32::try_from(self.shortest).unwrap_or(u32::MAX))),
+            content_type: self.types.clone(),
+            ..Default::default()
+        };
+        pb::Compressor {
+            compressor_library: Some(core::TypedExtensionConfig {
+                name: "envoy.compression.gzip.compressor".to_owned(),
+                typed_config: Some(convert::any(&gzip)),
+            }),
+            response_direction_config: Some(ResponseDirectionConfig {
+                common_config: Some(common),
+                disable_on_etag_header: self.not_with_etag,
+                weaken_etag_on_compress: self.weaken_etag,
+                remove_accept_encoding_header: self.hide_accepted,
+                uncompressible_response_codes: self.except.iter().map(|s| u32::from(*s)).collect(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+}
+
 /// How hard the library is to try.
 fn level(library: Option<&core::TypedExtensionConfig>, audit: &mut Audit, path: &Path<'_>) -> Result<u32, Error> {
     let any = library.and_then(|l| l.typed_config.as_ref()).ok_or_else(|| path.error("is required"))?;

@@ -43,6 +43,27 @@ impl Mutations {
     }
 }
 
+impl Mutations {
+    pub(super) fn encode_filter(&self) -> pb::header_mutation::v3::HeaderMutation {
+        pb::header_mutation::v3::HeaderMutation {
+            mutations: Some(self.encode()),
+            most_specific_header_mutations_wins: self.most_specific_wins,
+        }
+    }
+
+    pub(super) fn encode_route(&self) -> pb::header_mutation::v3::HeaderMutationPerRoute {
+        pb::header_mutation::v3::HeaderMutationPerRoute { mutations: Some(self.encode()) }
+    }
+
+    fn encode(&self) -> pb::header_mutation::v3::Mutations {
+        pb::header_mutation::v3::Mutations {
+            request_mutations: self.request.encode_mutations(),
+            response_mutations: self.response.encode_mutations(),
+            ..Default::default()
+        }
+    }
+}
+
 fn decode(
     value: Option<&pb::header_mutation::v3::Mutations>,
     audit: &mut Audit,
@@ -101,5 +122,17 @@ impl HealthAnswer {
             cache_time: cache.unwrap_or_default(),
             clusters,
         })
+    }
+}
+
+impl HealthAnswer {
+    pub(super) fn encode(&self) -> pb::health_check::v3::HealthCheck {
+        let percent = |(name, percent): &(String, u32)| (name.clone(), convert::proto_percent(*percent));
+        pb::health_check::v3::HealthCheck {
+            pass_through_mode: Some(convert::wrap_bool(self.pass_through)),
+            cache_time: (!self.cache_time.is_zero()).then(|| convert::proto_duration(self.cache_time)),
+            cluster_min_healthy_percentages: self.clusters.iter().map(percent).collect(),
+            headers: self.headers.iter().map(HeaderMatcher::encode).collect(),
+        }
     }
 }

@@ -86,6 +86,31 @@ impl RateLimit {
     }
 }
 
+impl RateLimit {
+    pub(super) fn encode(&self) -> pb::local_ratelimit::v3::LocalRateLimit {
+        let bucket = |most| envoy_types::pb::envoy::r#type::v3::TokenBucket {
+            max_tokens: most,
+            tokens_per_fill: Some(convert::wrap_u32(self.fill)),
+            fill_interval: Some(convert::proto_duration(self.interval)),
+        };
+        pb::local_ratelimit::v3::LocalRateLimit {
+            stat_prefix: self.prefix.clone(),
+            status: Some(proto_status(self.status)),
+            token_bucket: self.most.map(bucket),
+            filter_enabled: Some(convert::proto_share(self.enabled)),
+            filter_enforced: Some(convert::proto_share(self.enforced)),
+            request_headers_to_add_when_not_enforced: self.unenforced_headers.encode_add(),
+            response_headers_to_add: self.response_headers.encode_add(),
+            rate_limited_as_resource_exhausted: self.resource_exhausted,
+            ..Default::default()
+        }
+    }
+}
+
+fn proto_status(status: u16) -> envoy_types::pb::envoy::r#type::v3::HttpStatus {
+    envoy_types::pb::envoy::r#type::v3::HttpStatus { code: status.into() }
+}
+
 /// As many requests at once as the upstream answers about as quickly as when it has little to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdaptiveConcurrency {
@@ -107,6 +132,8 @@ pub struct AdaptiveConcurrency {
     pub jitter: u32,
     /// The limit while it is measured.
     pub least: u32,
+    /// The lowest limit that is worked out; `least` unless it is said.
+    pub floor: u32,
     /// How much longer than the shortest is still good, in per cent.
     pub buffer: u32,
     /// What a refused request is answered.
@@ -145,6 +172,7 @@ impl AdaptiveConcurrency {
         let number = |v: &Option<envoy_types::pb::google::protobuf::UInt32Value>, default| {
             v.as_ref().map_or(default, |v| v.value)
         };
+        let least = number(&shortest.min_concurrency, 3);
         let status = value.concurrency_limit_exceeded_status.as_ref().map_or(503, |s| s.code);
         Ok(Self {
             enabled: value.enabled.as_ref().is_none_or(|f| convert::runtime_flag(f, audit)),
@@ -155,10 +183,40 @@ impl AdaptiveConcurrency {
             fixed,
             samples: number(&shortest.request_count, 50),
             jitter: percent(&shortest.jitter, 15),
-            least: number(&shortest.min_concurrency, 3),
+            least,
+            floor: number(&limit.min_concurrency_limit, least),
             buffer: percent(&shortest.buffer, 25),
             status: u16::try_from(status).ok().filter(|s| (400..600).contains(s)).unwrap_or(503),
         })
+    }
+}
+
+impl AdaptiveConcurrency {
+    pub(super) fn encode(&self) -> pb::adaptive_concurrency::v3::AdaptiveConcurrency {
+        use pb::adaptive_concurrency::v3 as pba;
+        use pba::adaptive_concurrency::ConcurrencyControllerConfig as C;
+        use pba::gradient_controller_config::{ConcurrencyLimitCalculationParams, MinimumRttCalculationParams};
+        let gradient = pba::GradientControllerConfig {
+            sample_aggregate_percentile: Some(convert::proto_percent(self.percentile)),
+            concurrency_limit_params: Some(ConcurrencyLimitCalculationParams {
+                max_concurrency_limit: Some(convert::wrap_u32(self.most)),
+                concurrency_update_interval: Some(convert::proto_duration(self.update)),
+                min_concurrency_limit: Some(convert::wrap_u32(self.floor)),
+            }),
+            min_rtt_calc_params: Some(MinimumRttCalculationParams {
+                interval: self.measure_every.map(convert::proto_duration),
+                fixed_value: self.fixed.map(convert::proto_duration),
+                request_count: Some(convert::wrap_u32(self.samples)),
+                jitter: Some(convert::proto_percent(self.jitter)),
+                min_concurrency: Some(convert::wrap_u32(self.least)),
+                buffer: Some(convert::proto_percent(self.buffer)),
+            }),
+        };
+        pba::AdaptiveConcurrency {
+            enabled: convert::proto_off(self.enabled, "adaptive_concurrency.enabled"),
+            concurrency_limit_exceeded_status: Some(proto_status(self.status)),
+            concurrency_controller_config: Some(C::GradientControllerConfig(gradient)),
+        }
     }
 }
 
@@ -221,12 +279,50 @@ impl AdmissionControl {
         Ok(Self {
             enabled: value.enabled.as_ref().is_none_or(|f| convert::runtime_flag(f, audit)),
             window: window.unwrap_or(Duration::from_secs(30)),
-            aggression: value.aggression.as_ref().map_or(1000, |a| (a.default_value.max(1.0) * 1000.0) as u32),
+            aggression: value.aggression.as_ref().map_or(1000, |a| convert::thousandths(a.default_value.max(1.0))),
             threshold: percent(&value.sr_threshold, 95).max(1),
             least_rate: value.rps_threshold.as_ref().map_or(0, |r| r.default_value),
             most_refused: percent(&value.max_rejection_probability, 80),
             good: if good.is_empty() { vec![(100, 500)] } else { good },
             good_grpc: if grpc.is_empty() { vec![0] } else { grpc },
         })
+    }
+}
+
+impl AdmissionControl {
+    pub(super) fn encode(&self) -> pb::admission_control::v3::AdmissionControl {
+        use pb::admission_control::v3 as pba;
+        use pba::admission_control::{EvaluationCriteria as E, SuccessCriteria};
+        let percent = |percent: u32, key: &str| core::RuntimePercent {
+            default_value: Some(convert::proto_percent(percent)),
+            runtime_key: format!("admission_control.{key}"),
+        };
+        let range = |(start, end): &(u16, u16)| envoy_types::pb::envoy::r#type::v3::Int32Range {
+            start: (*start).into(),
+            end: (*end).into(),
+        };
+        let criteria = SuccessCriteria {
+            http_criteria: Some(pba::admission_control::success_criteria::HttpCriteria {
+                http_success_status: self.good.iter().map(range).collect(),
+            }),
+            grpc_criteria: Some(pba::admission_control::success_criteria::GrpcCriteria {
+                grpc_success_status: self.good_grpc.clone(),
+            }),
+        };
+        pba::AdmissionControl {
+            enabled: convert::proto_off(self.enabled, "admission_control.enabled"),
+            evaluation_criteria: Some(E::SuccessCriteria(criteria)),
+            sampling_window: Some(convert::proto_duration(self.window)),
+            aggression: Some(core::RuntimeDouble {
+                default_value: f64::from(self.aggression) / 1000.0,
+                runtime_key: "admission_control.aggression".to_owned(),
+            }),
+            sr_threshold: Some(percent(self.threshold, "sr_threshold")),
+            rps_threshold: Some(core::RuntimeUInt32 {
+                default_value: self.least_rate,
+                runtime_key: "admission_control.rps_threshold".to_owned(),
+            }),
+            max_rejection_probability: Some(percent(self.most_refused, "max_rejection_probability")),
+        }
     }
 }

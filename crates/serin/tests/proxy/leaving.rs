@@ -90,6 +90,7 @@ fn admin_pages_answer_as_envoys_do() {
         ("/clusters?format=json", "\"cluster_statuses\""),
         ("/server_info", "\"state\": \"LIVE\""),
         ("/config_dump", "envoy.admin.v3.ClustersConfigDump"),
+        ("/config_dump?resource=static_route_configs", "\"virtual_hosts\""),
         ("/listeners", "main::127.0.0.1:"),
     ] {
         let (status, text) = proxy.page(path).unwrap();

@@ -77,7 +77,7 @@ impl Concurrency {
         let shortest = state.shortest.unwrap_or(sample);
         let limit = next_limit(config, self.limit.load(Relaxed), shortest, sample);
         self.limit.store(limit, Relaxed);
-        state.low = if limit <= config.least { state.low + 1 } else { 0 };
+        state.low = if limit <= config.floor { state.low + 1 } else { 0 };
         let due = state.measure_at.is_some_and(|at| now >= at) || state.low >= 5;
         if due && config.fixed.is_none() {
             state.measuring = true;
@@ -99,7 +99,8 @@ fn next_limit(config: &AdaptiveConcurrency, limit: u32, shortest: Duration, samp
     let gradient = (buffered / sample.as_secs_f64().max(f64::MIN_POSITIVE)).clamp(0.5, 2.0);
     let scaled = f64::from(limit) * gradient;
     let next = scaled + scaled.sqrt();
-    (next as u32).clamp(config.least.max(1), config.most.max(1))
+    let floor = config.floor.max(1);
+    (next as u32).clamp(floor, config.most.max(floor))
 }
 
 fn quantile(samples: &mut [Duration], percent: u32) -> Duration {
@@ -123,6 +124,7 @@ mod tests {
             samples: 10,
             jitter: 0,
             least: 3,
+            floor: 3,
             buffer: 25,
             status: 503,
         }
