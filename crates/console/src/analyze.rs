@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use serin_ingest::{Code, Diagnostic, Document, MAX_FILE_BYTES, Severity, check, parse, render_text, summary};
@@ -29,7 +28,7 @@ pub enum Output {
 /// Options of `serin analyze`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Exit code: 0 clean or warnings only, 1 errors, 2 cannot read or write.\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json\n  serin analyze ./mesh --rps 3"
+    after_help = "Exit code: 0 clean or warnings only, 1 errors, 2 something cannot be read or written (the rest is checked).\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json\n  serin analyze ./mesh --rps 3"
 )]
 pub struct AnalyzeOptions {
     /// Files and folders to check together; - is standard input
@@ -49,13 +48,15 @@ pub struct AnalyzeOptions {
 /// Runs the command.
 ///
 /// # Errors
-/// None so far: what cannot be read or written ends with exit code 2.
+/// None so far: what cannot be read or written is said and ends with exit code 2.
 pub fn analyze(options: &AnalyzeOptions) -> anyhow::Result<ExitCode> {
     let mut files = BTreeMap::new();
+    // What cannot be read is said, and the rest is checked all the same.
+    let mut unread = false;
     for path in &options.paths {
-        if let Err(error) = collect(path, &mut files) {
-            eprintln!("error: {error:#}");
-            return Ok(ExitCode::from(2));
+        for error in collect(path, &mut files) {
+            eprintln!("error: {error}");
+            unread = true;
         }
     }
     let examined = examine(&files, options.rps.map(|rps| (rps, options.error_rate)));
@@ -68,7 +69,7 @@ pub fn analyze(options: &AnalyzeOptions) -> anyhow::Result<ExitCode> {
         _ => {}
     }
     let failed = examined.findings.iter().any(|f| f.severity == Severity::Error);
-    Ok(ExitCode::from(u8::from(failed)))
+    Ok(if unread { ExitCode::from(2) } else { ExitCode::from(u8::from(failed)) })
 }
 
 fn show(
@@ -93,30 +94,36 @@ fn show(
     }
 }
 
-fn collect(path: &Path, files: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
+/// Adds the files of a path; yields what cannot be read.
+fn collect(path: &Path, files: &mut BTreeMap<String, String>) -> Vec<String> {
+    let shown = path.display().to_string();
     if path == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin()
-            .take(MAX_FILE_BYTES as u64 + 1)
-            .read_to_string(&mut text)
-            .context("cannot read standard input")?;
-        files.insert("<stdin>".to_owned(), text);
-        return Ok(());
+        return match std::io::stdin().take(MAX_FILE_BYTES as u64 + 1).read_to_string(&mut text) {
+            Ok(_) => {
+                files.insert("<stdin>".to_owned(), text);
+                Vec::new()
+            }
+            Err(error) => vec![format!("cannot read standard input: {error}")],
+        };
     }
-    let shown = path.display();
-    if path.is_dir() {
+    let found: Vec<(String, Result<String, String>)> = if path.is_dir() {
         let contents = serin_folders::read(&[path.to_path_buf()]);
-        if let Some((folder, reason)) = contents.unreadable.first_key_value() {
-            anyhow::bail!("cannot read {folder}: {reason}");
+        let unreadable = contents.unreadable.into_iter().map(|(folder, reason)| (folder, Err(reason)));
+        contents.files.into_iter().map(|(name, found)| (name, found.text)).chain(unreadable).collect()
+    } else {
+        vec![(shown, serin_folders::read_file(path).text)]
+    };
+    let mut unread = Vec::new();
+    for (name, text) in found {
+        match text {
+            Ok(text) => {
+                files.insert(name, text);
+            }
+            Err(reason) => unread.push(format!("cannot read {name}: {reason}")),
         }
-        for (name, found) in contents.files {
-            files.insert(name.clone(), found.text.map_err(|why| anyhow::anyhow!("cannot read {name}: {why}"))?);
-        }
-        return Ok(());
     }
-    let text = serin_folders::read_file(path).text.map_err(|why| anyhow::anyhow!("cannot read {shown}: {why}"))?;
-    files.insert(shown.to_string(), text);
-    Ok(())
+    unread
 }
 
 /// The outcome of checking the documents.
@@ -143,11 +150,27 @@ fn examine(files: &BTreeMap<String, String>, traffic: Option<(f64, f64)>) -> Exa
             findings.push(Diagnostic { severity: finding.severity.min(*severity), ..finding });
         }
     }
+    if documents.is_empty() && findings.is_empty() {
+        findings.push(nothing());
+    }
     if let Some(traffic) = traffic {
         findings.extend(documents.iter().flat_map(|d| blind(d, traffic)));
     }
     findings.sort_by(|a, b| (&a.file, a.at, a.code).cmp(&(&b.file, b.at, b.code)));
     Examined { findings, objects: documents.len() }
+}
+
+/// What is said where there is no document.
+fn nothing() -> Diagnostic {
+    Diagnostic {
+        code: Code::NoObjects,
+        severity: Severity::Warning,
+        file: Arc::from("analyze"),
+        at: serin_ingest::Position::default(),
+        path: String::new(),
+        message: "there is no document in what was named".to_owned(),
+        help: "documents are in files that end in .yaml, .yml or .json".to_owned(),
+    }
 }
 
 /// What a release cannot see at so many requests a second, of which so many per cent fail.

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
+#[path = "pilot/analyze.rs"]
+mod analyze;
 #[path = "pilot/files.rs"]
 mod files;
 #[path = "pilot/interface.rs"]
