@@ -41,6 +41,73 @@ struct Draw {
     covered: BTreeSet<String>,
 }
 
+/// Fields without which most messages are refused: they are always drawn.
+const NEEDED: [&str; 43] = [
+    "name",
+    "cluster_name",
+    "address",
+    "socket_address",
+    "endpoint",
+    "port_value",
+    "match",
+    "domains",
+    "regex",
+    "routes",
+    "virtual_hosts",
+    "action",
+    "route",
+    "prefix",
+    "cluster",
+    "typed_config",
+    "filters",
+    "http_filters",
+    "filter_chains",
+    "route_specifier",
+    "route_config",
+    "header_match_specifier",
+    "match_pattern",
+    "health_checker",
+    "timeout",
+    "interval",
+    "unhealthy_threshold",
+    "healthy_threshold",
+    "grpc_service",
+    "envoy_grpc",
+    "compressor_library",
+    "rule",
+    "identifier",
+    "any",
+    "cluster_specifier",
+    "header",
+    "key",
+    "pattern",
+    "string_match",
+    "start",
+    "end",
+    "provider",
+    "address_prefix",
+];
+
+/// Fields that are refused whatever they say.
+const NEVER: [&str; 16] = [
+    "cluster_type",
+    "config_discovery",
+    "connect_matcher",
+    "custom",
+    "custom_health_check",
+    "envoy_internal_address",
+    "filter_action",
+    "filter_state",
+    "host_rewrite",
+    "internal_address",
+    "inline_scoped_routes",
+    "named_port",
+    "non_forwarding_action",
+    "path_match_policy",
+    "pipe",
+    "scoped_routes",
+];
+
 /// Messages that may stand in an `Any` of a field.
 fn extensions(field: &FieldDescriptor) -> &'static [&'static str] {
     match (field.parent_message().full_name(), field.name()) {
@@ -118,72 +185,9 @@ impl Draw {
             // What no message that was taken had so far is drawn more often.
             let more = if self.covered.contains(&place) { 0.5 } else { 1.0 };
             let rate = more * f64::from(wanted) / (descriptor.fields().len() as f64).max(3.0);
-            let needed = matches!(
-                field.name(),
-                "name"
-                    | "cluster_name"
-                    | "address"
-                    | "socket_address"
-                    | "endpoint"
-                    | "port_value"
-                    | "match"
-                    | "domains"
-                    | "regex"
-                    | "routes"
-                    | "virtual_hosts"
-                    | "action"
-                    | "route"
-                    | "prefix"
-                    | "cluster"
-                    | "typed_config"
-                    | "filters"
-                    | "http_filters"
-                    | "filter_chains"
-                    | "route_specifier"
-                    | "route_config"
-                    | "header_match_specifier"
-                    | "match_pattern"
-                    | "health_checker"
-                    | "timeout"
-                    | "interval"
-                    | "unhealthy_threshold"
-                    | "healthy_threshold"
-                    | "grpc_service"
-                    | "envoy_grpc"
-                    | "compressor_library"
-                    | "rule"
-                    | "identifier"
-                    | "any"
-                    | "cluster_specifier"
-                    | "header"
-                    | "key"
-                    | "pattern"
-                    | "string_match"
-                    | "start"
-                    | "end"
-                    | "provider"
-                    | "address_prefix"
-            );
-            // Always refused.
-            let never = matches!(
-                field.name(),
-                "cluster_type"
-                    | "config_discovery"
-                    | "connect_matcher"
-                    | "custom"
-                    | "custom_health_check"
-                    | "envoy_internal_address"
-                    | "filter_action"
-                    | "filter_state"
-                    | "host_rewrite"
-                    | "internal_address"
-                    | "inline_scoped_routes"
-                    | "named_port"
-                    | "non_forwarding_action"
-                    | "path_match_policy"
-                    | "pipe"
-                    | "scoped_routes"
-            ) || descriptor.name() == "FilterChainMatch"
+            let needed = NEEDED.contains(&field.name());
+            let never = NEVER.contains(&field.name())
+                || descriptor.name() == "FilterChainMatch"
                 || field.name() == "metadata" && descriptor.full_name().starts_with("envoy.config.rbac.");
             if never || !needed && (depth > 14 || self.random.f64() > rate) {
                 continue;

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use prost::Message as _;
 
-use crate::cluster::{Cluster, Discovery};
+use crate::cluster::{Cluster, Discovery, Names};
 use crate::convert;
 use crate::listener::Listener;
 use crate::{Audit, Error, Path, Runtime};
@@ -240,7 +240,7 @@ fn service_addresses(
         Some(T::EnvoyGrpc(envoy)) => {
             let cluster = clusters.iter().find(|c| c.value.name == envoy.cluster_name);
             match cluster.map(|c| &c.value.discovery) {
-                Some(Discovery::Static(a) | Discovery::Dns(a, _)) => {
+                Some(Discovery::Static(a) | Discovery::Dns(Names { assignment: a, .. })) => {
                     Ok(a.endpoints.iter().map(|e| format!("{}:{}", bracket(&e.host), e.port)).collect())
                 }
                 _ => Err(path

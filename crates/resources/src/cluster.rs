@@ -4,6 +4,7 @@
 mod balancing;
 mod policy;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
@@ -124,8 +125,58 @@ pub enum Discovery {
     Eds(String),
     /// From the cluster itself.
     Static(LoadAssignment),
-    /// Names in the cluster, resolved again after this time.
-    Dns(LoadAssignment, Duration),
+    /// Names in the cluster, which are looked up.
+    Dns(Names),
+}
+
+/// Endpoints by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// The endpoints, whose hosts may be names.
+    pub assignment: LoadAssignment,
+    /// Time until they are looked up again.
+    pub refresh: Duration,
+    /// Which of their addresses are used.
+    pub family: LookupFamily,
+}
+
+impl Names {
+    /// Names with Envoy's settings.
+    #[must_use]
+    pub fn new(assignment: LoadAssignment) -> Self {
+        Self { assignment, refresh: DNS_REFRESH, family: LookupFamily::Auto }
+    }
+}
+
+/// Which addresses of a name are used (Envoy, `Cluster.DnsLookupFamily`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LookupFamily {
+    /// Those of IPv6, or those of IPv4 where it has none.
+    #[default]
+    Auto,
+    /// Those of IPv4.
+    V4Only,
+    /// Those of IPv6.
+    V6Only,
+    /// Those of IPv4, or those of IPv6 where it has none.
+    V4Preferred,
+    /// All.
+    All,
+}
+
+impl LookupFamily {
+    /// Keeps of a name's addresses those that are used.
+    pub fn choose(self, addresses: &mut Vec<SocketAddr>) {
+        let has = |v6: bool| addresses.iter().any(|a| a.is_ipv6() == v6);
+        let v6 = match self {
+            Self::All => return,
+            Self::V4Only => false,
+            Self::V6Only => true,
+            Self::Auto => has(true),
+            Self::V4Preferred => !has(false),
+        };
+        addresses.retain(|a| a.is_ipv6() == v6);
+    }
 }
 
 /// What is spoken to the upstream.
@@ -197,11 +248,11 @@ impl Cluster {
         audit!(value, pb::Cluster as pb::Cluster, audit, path;
             supported: name, eds_cluster_config, connect_timeout, lb_policy, load_assignment, max_requests_per_connection,
                 circuit_breakers, http2_protocol_options, typed_extension_protocol_options, dns_refresh_rate,
-                common_lb_config, transport_socket, cluster_discovery_type, lb_config, outlier_detection, lb_subset_config, health_checks,
+                dns_lookup_family, common_lb_config, transport_socket, cluster_discovery_type, lb_config, outlier_detection, lb_subset_config, health_checks,
                 metadata, load_balancing_policy;
             ignored: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes,
                 per_connection_buffer_high_watermark_timeout, http_protocol_options, dns_jitter, dns_failure_refresh_rate,
-                respect_dns_ttl, dns_lookup_family, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
+                respect_dns_ttl, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
                 typed_dns_resolver_config, wait_for_warm_on_init, cleanup_interval, protocol_selection,
                 upstream_connection_options, close_connections_on_host_health_failure, ignore_health_on_host_removal,
                 lrs_server, lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, preconnect_policy,
@@ -274,7 +325,7 @@ impl Cluster {
         let (kind, assignment) = match &self.discovery {
             Discovery::Eds(_) => (DiscoveryType::Eds, None),
             Discovery::Static(a) => (DiscoveryType::Static, Some(a.to_proto())),
-            Discovery::Dns(a, _) => (DiscoveryType::StrictDns, Some(a.to_proto())),
+            Discovery::Dns(names) => (DiscoveryType::StrictDns, Some(names.assignment.to_proto())),
         };
         let mut proto = pb::Cluster {
             name: self.name.clone(),
@@ -294,8 +345,12 @@ impl Cluster {
             }),
             connect_timeout: Some(convert::proto_duration(self.connect_timeout)),
             dns_refresh_rate: match &self.discovery {
-                Discovery::Dns(_, refresh) if *refresh != DNS_REFRESH => Some(convert::proto_duration(*refresh)),
+                Discovery::Dns(names) if names.refresh != DNS_REFRESH => Some(convert::proto_duration(names.refresh)),
                 _ => None,
+            },
+            dns_lookup_family: match &self.discovery {
+                Discovery::Dns(names) => names.family as i32,
+                _ => 0,
             },
             circuit_breakers: self.proto_breakers(),
             health_checks: self.health_check.iter().map(HealthCheck::encode).collect(),
@@ -413,7 +468,15 @@ fn discovery(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<
         }
         D::StrictDns | D::LogicalDns => {
             let refresh = convert::optional_duration(value.dns_refresh_rate.as_ref(), &path.field("dns_refresh_rate"))?;
-            Ok(Discovery::Dns(assignment, refresh.unwrap_or(DNS_REFRESH)))
+            let family = match value.dns_lookup_family {
+                0 => LookupFamily::Auto,
+                1 => LookupFamily::V4Only,
+                2 => LookupFamily::V6Only,
+                3 => LookupFamily::V4Preferred,
+                4 => LookupFamily::All,
+                _ => return Err(path.field("dns_lookup_family").error("is no known family")),
+            };
+            Ok(Discovery::Dns(Names { assignment, refresh: refresh.unwrap_or(DNS_REFRESH), family }))
         }
         D::OriginalDst | D::Eds => Err(path.field("type").error("ORIGINAL_DST is not supported")),
     }
@@ -495,4 +558,29 @@ fn breakers(value: &pb::Cluster, cluster: &mut Cluster, audit: &mut Audit, path:
     let own = breakers.per_host_thresholds.iter().find(|t| t.priority == 0);
     cluster.max_host_connections = own.and_then(|t| bounded(&t.max_connections, u32::MAX)).filter(|n| *n != u32::MAX);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_chooses_among_the_addresses_of_a_name() {
+        let addresses = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let (v4, v6) = (addresses(&["127.0.0.1:1"]), addresses(&["[::1]:1"]));
+        let both = [v4.clone(), v6.clone()].concat();
+        for (family, of_both, of_v4, of_v6) in [
+            (LookupFamily::Auto, &v6, &v4, &v6),
+            (LookupFamily::V4Only, &v4, &v4, &Vec::new()),
+            (LookupFamily::V6Only, &v6, &Vec::new(), &v6),
+            (LookupFamily::V4Preferred, &v4, &v4, &v6),
+            (LookupFamily::All, &both, &v4, &v6),
+        ] {
+            for (found, expected) in [(&both, of_both), (&v4, of_v4), (&v6, of_v6)] {
+                let mut chosen = found.clone();
+                family.choose(&mut chosen);
+                assert_eq!(&chosen, expected, "{family:?} of {found:?}");
+            }
+        }
+    }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serin_model::{
     Guarded, HashTable, Labels, MeshSnapshot, Port, Protocol, ProxyIdentity, Resolution, Service, TrafficPolicy,
 };
-use serin_resources::cluster::{Balancer, Breakers, Cluster, Discovery, Protocol as Wire, RetryBudget, SlowStart};
+use serin_resources::cluster::{
+    Balancer, Breakers, Cluster, Discovery, LookupFamily, Names, Protocol as Wire, RetryBudget, SlowStart,
+};
 use serin_resources::endpoint::{Endpoint, Health, LoadAssignment};
 use serin_resources::outlier::{Compared, Consecutive, OutlierDetection};
 
@@ -14,10 +16,12 @@ use crate::{ResourceSet, naming, policy as translated, release, scope};
 
 /// Adds the clusters towards these services, with their endpoints.
 pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, services: &[&Service], set: &mut ResourceSet) {
+    // A proxy reaches addresses of its own family (Istio: `dns_lookup_family` follows from the proxy's addresses).
+    let family = if proxy.ip.is_ipv4() { LookupFamily::V4Only } else { LookupFamily::V6Only };
     for service in services {
         let rules = scope::destination_rules(mesh, proxy, service);
         for port in service.ports.iter().filter(|p| p.protocol.is_http()) {
-            let upstream = Upstream { mesh, service, port };
+            let upstream = Upstream { mesh, service, port, family };
             let wide = rules.policy_of(port.number, None);
             upstream.push("", &Labels::new(), &wide, set);
             for subset in rules.subsets() {
@@ -37,12 +41,14 @@ struct Upstream<'a> {
     mesh: &'a MeshSnapshot,
     service: &'a Service,
     port: &'a Port,
+    /// Which addresses of names the proxy reaches.
+    family: LookupFamily,
 }
 
 impl Upstream<'_> {
     /// Adds the cluster of a subset; the empty name is all of it.
     fn push(&self, subset: &str, labels: &Labels, policy: &TrafficPolicy, set: &mut ResourceSet) {
-        let Self { mesh, service, port } = self;
+        let Self { mesh, service, port, .. } = self;
         let name = naming::outbound(port.number, subset, &service.host);
         let found: Vec<(&serin_model::Endpoint, u16)> = mesh.endpoints(&service.host, port, labels).collect();
         let open = |(endpoint, number): &&(&serin_model::Endpoint, u16)| self.closed_by(endpoint, *number).is_none();
@@ -68,7 +74,7 @@ impl Upstream<'_> {
         let assignment = LoadAssignment { cluster: name.clone(), endpoints, ..LoadAssignment::default() };
         let discovery = match service.resolution {
             Resolution::Static => Discovery::Eds(name.clone()),
-            Resolution::Dns => Discovery::Dns(assignment.clone(), Duration::from_secs(5)),
+            Resolution::Dns => Discovery::Dns(Names { family: self.family, ..Names::new(assignment.clone()) }),
         };
         if service.resolution == Resolution::Static {
             set.endpoints.push(assignment);

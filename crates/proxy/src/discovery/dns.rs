@@ -4,27 +4,27 @@ use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use serin_resources::LoadAssignment;
+use serin_resources::cluster::Names;
 
 use super::store::{SharedStore, Store};
 use crate::upstream::resolve;
 
 /// Runs for ever. Every cluster is looked up by a task of its own, so that a slow name delays no other.
 pub(crate) async fn watch(store: SharedStore) {
-    let mut due: HashMap<String, (LoadAssignment, Instant)> = HashMap::new();
+    let mut due: HashMap<String, (Names, Instant)> = HashMap::new();
     loop {
         let clusters = locked(&store, |s| s.dns_clusters());
-        due.retain(|name, _| clusters.iter().any(|(n, _, _)| n == name));
-        for (name, assignment, every) in clusters {
+        due.retain(|name, _| clusters.iter().any(|(n, _)| n == name));
+        for (name, names) in clusters {
             let now = Instant::now();
-            if due.get(&name).is_some_and(|(of, at)| *of == assignment && *at > now) {
+            if due.get(&name).is_some_and(|(of, at)| *of == names && *at > now) {
                 continue;
             }
-            due.insert(name.clone(), (assignment.clone(), now + every));
+            due.insert(name.clone(), (names.clone(), now + names.refresh));
             let store = store.clone();
             tokio::spawn(async move {
                 let before = locked(&store, |s| s.last_resolved(&name)).unwrap_or_default();
-                let found = resolve(&assignment, &before).await;
+                let found = resolve(&names, &before).await;
                 locked(&store, |s| s.resolved(&name, found));
             });
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serin_resources::bootstrap::Fixed;
-use serin_resources::cluster::{Cluster, Discovery};
+use serin_resources::cluster::{Cluster, Discovery, Names};
 use serin_resources::connection_manager::RouteSource;
 use serin_resources::endpoint::LoadAssignment;
 use serin_resources::{Audit, Listener, RouteConfiguration, Runtime, type_url};
@@ -292,11 +292,11 @@ impl Store {
     }
 
     /// Clusters whose endpoints are names, with those names and how often to look them up.
-    pub(crate) fn dns_clusters(&self) -> Vec<(String, LoadAssignment, Duration)> {
+    pub(crate) fn dns_clusters(&self) -> Vec<(String, Names)> {
         self.clusters
             .values()
             .filter_map(|held| match &held.value.discovery {
-                Discovery::Dns(assignment, every) => Some((held.value.name.clone(), assignment.clone(), *every)),
+                Discovery::Dns(names) => Some((held.value.name.clone(), names.clone())),
                 _ => None,
             })
             .collect()

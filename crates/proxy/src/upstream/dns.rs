@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serin_resources::cluster::Names;
 use serin_resources::endpoint::{Endpoint, LoadAssignment};
 
 /// Longest time that one look-up may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Replaces every name of an assignment by the addresses it has now; a name that cannot be resolved keeps those it had
+/// Replaces every name by the addresses it has now, those of the family that is asked for; a name that cannot be resolved keeps those it had
 /// in `before`.
-pub(crate) async fn resolve(assignment: &LoadAssignment, before: &LoadAssignment) -> LoadAssignment {
+pub(crate) async fn resolve(names: &Names, before: &LoadAssignment) -> LoadAssignment {
+    let assignment = &names.assignment;
     let mut endpoints = Vec::new();
     for endpoint in &assignment.endpoints {
         let hostname = if endpoint.hostname.is_empty() { &endpoint.host } else { &endpoint.hostname };
@@ -26,6 +28,14 @@ pub(crate) async fn resolve(assignment: &LoadAssignment, before: &LoadAssignment
                 continue;
             }
         };
+        names.family.choose(&mut found);
+        if found.is_empty() {
+            tracing::warn!(
+                cluster = assignment.cluster,
+                host = endpoint.host,
+                "has no address of the family that is asked for"
+            );
+        }
         found.sort();
         found.dedup();
         let named = |address: SocketAddr| Endpoint {
