@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serin_model::{
-    DestinationRule, Gateway, GatewayRef, Hostname, Object, ObjectKey, ObjectName, Service, TrafficPolicy,
+    Action, DestinationRule, Gateway, GatewayRef, Hostname, HttpRoute, Object, ObjectKey, ObjectName, Service,
+    TrafficPolicy, VirtualService,
 };
 
 use crate::cursor::{distance, is_slip};
@@ -33,6 +34,7 @@ pub fn check<'a>(documents: impl Iterator<Item = &'a Document> + Clone) -> Check
     ordered.sort_by_key(|d| (&d.provenance, &d.key.name.name, &d.key.name.namespace));
     let mut checked = Checked { diagnostics: shared_hosts(&ordered), ..Checked::default() };
     checked.diagnostics.extend(merged_rules(&ordered));
+    checked.diagnostics.extend(ports_at_gateways(&ordered));
     for document in documents {
         for reference in &document.references {
             for finding in index.look(reference) {
@@ -48,7 +50,7 @@ pub fn check<'a>(documents: impl Iterator<Item = &'a Document> + Clone) -> Check
 
 /// Hosts that two VirtualServices route inside the mesh, where only the older can; at a gateway their rules are joined.
 fn shared_hosts(ordered: &[&Document]) -> Vec<Diagnostic> {
-    let mut first: BTreeMap<&Hostname, &Document> = BTreeMap::new();
+    let mut known: BTreeMap<&Hostname, Vec<(&Document, &VirtualService)>> = BTreeMap::new();
     let mut findings = Vec::new();
     for document in ordered {
         let Object::VirtualService(rule) = document.object.as_ref() else { continue };
@@ -56,19 +58,99 @@ fn shared_hosts(ordered: &[&Document]) -> Vec<Diagnostic> {
             continue;
         }
         for host in &rule.hosts {
-            match first.get(host) {
-                None => {
-                    first.insert(host, document);
-                }
-                Some(other) => findings.push(beside(
+            let older = known.entry(host).or_default();
+            let hiding = older.iter().filter_map(|(other, older)| Some((other, hides(older, rule)?)));
+            let hiding = hiding.min_by_key(|(_, place)| place.len());
+            if let Some((other, place)) = hiding {
+                findings.push(beside(
                     document,
                     (Code::Duplicate, "spec.hosts"),
                     format!(
-                        "host '{host}' is routed by {} too, which is older, and only that one applies to it",
+                        "host '{host}' is routed by {} too, which is older, and only that one applies to it{place}",
                         other.key
                     ),
                     format!("it stands in {}:{}; put the rules into one VirtualService", other.file, other.at.line),
-                )),
+                ));
+            }
+            older.push((document, rule));
+        }
+    }
+    findings
+}
+
+/// Where the older of two rules for one host applies and not the younger, in words; `None` when they do not meet.
+fn hides(older: &VirtualService, younger: &VirtualService) -> Option<String> {
+    let (first, second) = (ports_of(older), ports_of(younger));
+    let on_ports = match (&first, &second) {
+        (Some(first), Some(second)) if first.is_disjoint(second) => return None,
+        (Some(first), _) => {
+            let list: Vec<String> = first.iter().map(ToString::to_string).collect();
+            format!(" on port {}", list.join(", "))
+        }
+        (None, _) => String::new(),
+    };
+    match (&older.export_to, &younger.export_to) {
+        (None, None) => Some(on_ports),
+        // A rule for certain namespaces goes before one for all, whichever is older.
+        (None, Some(_)) | (Some(_), None) => None,
+        (Some(first), Some(second)) => {
+            let common: Vec<&str> = first.iter().filter(|n| second.contains(n)).map(String::as_str).collect();
+            (!common.is_empty()).then(|| format!("{on_ports} in namespace {}", common.join(", ")))
+        }
+    }
+}
+
+/// The ports that a rule speaks of; `None` when it speaks of all.
+fn ports_of(rule: &VirtualService) -> Option<BTreeSet<u16>> {
+    let of_route = |route: &HttpRoute| -> Option<BTreeSet<u16>> {
+        let ports: Option<BTreeSet<u16>> = route.matches.iter().map(|m| m.port).collect();
+        ports.filter(|ports| !ports.is_empty())
+    };
+    let all: Option<Vec<BTreeSet<u16>>> = rule.http.iter().map(of_route).collect();
+    all.filter(|all| !all.is_empty()).map(|all| all.into_iter().flatten().collect())
+}
+
+/// Destinations of routes at a gateway that say no port and whose service has several, none of which is the gateway's: no cluster is
+/// meant then, and requests are answered 503 (Istio: `GetDestinationCluster`).
+fn ports_at_gateways(documents: &[&Document]) -> Vec<Diagnostic> {
+    let objects = || documents.iter().map(|d| d.object.as_ref());
+    let services: BTreeMap<&Hostname, &Service> = objects()
+        .filter_map(|o| if let Object::Services(list) = o { Some(list) } else { None })
+        .flatten()
+        .map(|s| (&s.host, s))
+        .collect();
+    let servers: BTreeMap<&ObjectName, BTreeSet<u16>> = objects()
+        .filter_map(|o| if let Object::Gateway(gateway) = o { Some(gateway) } else { None })
+        .map(|g| (&g.name, g.servers.iter().map(|s| s.port).collect()))
+        .collect();
+    let mut findings = Vec::new();
+    for document in documents {
+        let Object::VirtualService(rule) = document.object.as_ref() else { continue };
+        let in_matches = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.gateways.as_ref()).flatten();
+        let named = rule.gateways.iter().chain(in_matches);
+        let named = named.filter_map(|g| if let GatewayRef::Named(name) = g { Some(name) } else { None });
+        let ports: BTreeSet<u16> = named.filter_map(|name| servers.get(name)).flatten().copied().collect();
+        for (place, route) in rule.http.iter().enumerate() {
+            let Action::Forward { destinations, .. } = &route.action else { continue };
+            for (number, destination) in destinations.iter().enumerate().filter(|(_, d)| d.port.is_none()) {
+                let Some(service) = services.get(&destination.host).filter(|s| s.ports.len() > 1) else { continue };
+                let missing: Vec<String> =
+                    ports.iter().filter(|p| service.port(**p).is_none()).map(ToString::to_string).collect();
+                if missing.is_empty() {
+                    continue;
+                }
+                let known: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
+                findings.push(beside(
+                    document,
+                    (Code::UnknownPort, &format!("spec.http[{place}].route[{number}].destination")),
+                    format!(
+                        "the destination says no port, and '{}' has several: requests that come by port {} of a gateway are \
+                         answered 503",
+                        service.host,
+                        missing.join(", ")
+                    ),
+                    format!("say port.number, one of {}", known.join(", ")),
+                ));
             }
         }
     }

@@ -98,6 +98,11 @@ impl<'a> Cursor<'a> {
         Self { context, node, path: String::new() }
     }
 
+    /// A value in a text that stands at that path.
+    pub(crate) fn nested(context: &'a Context, node: &'a Node, path: &str) -> Self {
+        Self { context, node, path: path.to_owned() }
+    }
+
     pub(crate) fn at(&self) -> Position {
         self.node.at
     }
@@ -157,6 +162,22 @@ impl<'a> Cursor<'a> {
             Value::String(s) => Some(s),
             _ => None,
         }
+    }
+
+    /// The port, without a diagnostic when it is none.
+    pub(crate) fn peek_port(&self) -> Option<u16> {
+        match self.node.value {
+            Value::Int(number) => u16::try_from(number).ok().filter(|n| *n > 0),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.node.value, Value::List(_))
+    }
+
+    pub(crate) fn is_map(&self) -> bool {
+        matches!(self.node.value, Value::Map(_))
     }
 
     pub(crate) fn object(&self) -> Option<Object<'a>> {
@@ -267,7 +288,6 @@ impl<'a> Cursor<'a> {
         self.bounded(1, 65_535).and_then(|n| u16::try_from(n).ok())
     }
 
-    /// A Go-style duration such as `1h`, `1.5s`, `250ms`.
     /// A duration as Istio's validation takes it: at least 1 ms, in whole milliseconds.
     pub(crate) fn milliseconds(&self) -> Option<Duration> {
         let duration = self.duration()?;
@@ -288,6 +308,7 @@ impl<'a> Cursor<'a> {
         Some(text)
     }
 
+    /// A Go-style duration such as `1h`, `1.5s`, `250ms`.
     pub(crate) fn duration(&self) -> Option<Duration> {
         let text = self.text()?;
         let parsed = parse_duration(&text);
@@ -545,7 +566,13 @@ pub(crate) fn camel_case(written: &str) -> String {
 
 /// Whether two names are so near that one is probably a slip of the other.
 pub(crate) fn is_slip(a: &str, b: &str) -> bool {
-    distance(a, b) <= if b.len() < 5 { 1 } else { 2 }
+    distance(a, b) <= if b.len() < 5 { 1 } else { 2 } || is_swap(a, b)
+}
+
+/// Whether two neighbouring letters changed places.
+fn is_swap(a: &str, b: &str) -> bool {
+    let differing: Vec<(char, char)> = a.chars().zip(b.chars()).filter(|(x, y)| x != y).collect();
+    a.len() == b.len() && matches!(differing.as_slice(), [(p, q), (r, s)] if p == s && q == r)
 }
 
 /// Levenshtein distance, cut short for long names.

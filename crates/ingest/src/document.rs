@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serin_model::{Kind, Object, ObjectKey, ObjectName, Provenance};
+use serin_model::{Kind, Object, ObjectKey, ObjectName, Provenance, ROOT_NAMESPACE};
 
 use crate::cursor::{Context, Cursor, is_slip};
 use crate::diagnostic::{Code, Diagnostic, Severity};
@@ -55,6 +55,7 @@ pub fn parse(file: &str, text: &str) -> Parsed {
     if text.len() > MAX_FILE_BYTES {
         let message = format!("the file has {} bytes, more than {MAX_FILE_BYTES}", text.len());
         parsed.unreadable = true;
+        close_unreadable(&file, text, &mut parsed);
         parsed.diagnostics.push(whole_file(&file, Code::Unreadable, message, "split it into several files"));
         return parsed;
     }
@@ -66,6 +67,7 @@ pub fn parse(file: &str, text: &str) -> Parsed {
         }
         Err(error) => {
             parsed.unreadable = true;
+            close_unreadable(&file, text, &mut parsed);
             parsed.diagnostics.push(Diagnostic {
                 at: error.at,
                 ..whole_file(&file, Code::Syntax, error.message, "objects of this file stay as they were")
@@ -73,6 +75,57 @@ pub fn parse(file: &str, text: &str) -> Parsed {
         }
     }
     parsed
+}
+
+/// What an unreadable file may guard stays closed until it can be read: policies in its readable parts as they are, and of the other
+/// parts what their lines name.
+fn close_unreadable(file: &Arc<str>, text: &str, parsed: &mut Parsed) {
+    let mut line: u32 = 0;
+    for part in text.split_inclusive('\n').fold(vec![String::new()], |mut parts, line| {
+        if line.trim_end() == "---" {
+            parts.push(String::new());
+        }
+        if let Some(last) = parts.last_mut() {
+            last.push_str(line);
+        }
+        parts
+    }) {
+        let lines = u32::try_from(part.matches('\n').count()).unwrap_or(u32::MAX);
+        match node::parse_stream(&part) {
+            Ok(documents) if text.len() <= MAX_FILE_BYTES => {
+                let mut readable = Parsed::default();
+                for mut document in documents {
+                    document.shift(line);
+                    parse_document(file, &document, &mut readable);
+                }
+                let guards = readable.documents.into_iter().filter(|d| guard::guards(&d.object));
+                parsed.closing.extend(guards.chain(readable.closing));
+                let said = readable.diagnostics.into_iter().filter(|d| d.code == Code::NotEnforced);
+                parsed.diagnostics.extend(said);
+            }
+            _ => {
+                let at = Position { line: line + 1, column: 1 };
+                for (key, object, whom) in guard::named_in(&part, line + 1) {
+                    let message = format!(
+                        "the file cannot be read, and it holds a {}: requests to {whom} are refused (503) until it can be, unless an \
+                         earlier version of the file is in force",
+                        key.kind
+                    );
+                    let said = whole_file(file, Code::NotEnforced, message, "mend the file");
+                    parsed.diagnostics.push(Diagnostic { at, severity: Severity::Warning, ..said });
+                    parsed.closing.push(Document {
+                        key,
+                        object: Arc::new(object),
+                        references: Vec::new(),
+                        file: file.clone(),
+                        at,
+                        provenance: Provenance { created: None, file: file.clone(), number: 0 },
+                    });
+                }
+            }
+        }
+        line = line.saturating_add(lines);
+    }
 }
 
 fn whole_file(file: &Arc<str>, code: Code, message: String, help: &str) -> Diagnostic {
@@ -168,13 +221,7 @@ fn anonymous(cursor: &Cursor<'_>) -> Option<ObjectKey> {
     if !version.is_empty() && !version.contains("istio.io") {
         return None;
     }
-    let kind = match known_kind(version, kind) {
-        Some(kind) => kind,
-        None if version.starts_with("security.istio.io") => Kind::SecurityPolicy,
-        None => known_kind("security.istio.io/v1", kind)
-            .filter(|kind| *kind != Kind::SecurityPolicy)
-            .or_else(|| known_kind("networking.istio.io/v1", kind))?,
-    };
+    let kind = probable_kind(version, kind)?;
     let metadata = cursor.peek("metadata");
     let part = |name: &str| metadata.as_ref().and_then(|m| m.peek(name)).and_then(|c| c.peek_text());
     let namespace = part("namespace").unwrap_or("default").to_owned();
@@ -183,10 +230,26 @@ fn anonymous(cursor: &Cursor<'_>) -> Option<ObjectKey> {
     Some(ObjectKey { kind, name: ObjectName { namespace, name: name.trim_end().to_owned() } })
 }
 
+/// The kind that is probably meant where the version or the kind cannot be trusted.
+pub(crate) fn probable_kind(version: &str, kind: &str) -> Option<Kind> {
+    if !version.is_empty() && !version.contains("istio.io") {
+        return known_kind(version, kind);
+    }
+    let security = || known_kind("security.istio.io/v1", kind).filter(|kind| *kind != Kind::SecurityPolicy);
+    match known_kind(version, kind) {
+        Some(kind) => Some(kind),
+        None if version.starts_with("security.istio.io") => Some(Kind::SecurityPolicy),
+        None => security().or_else(|| known_kind("networking.istio.io/v1", kind)),
+    }
+}
+
 /// When an object was made, as the API server says it; what cannot be read is as if it were not said.
 fn created(cursor: &Cursor<'_>) -> Option<i64> {
-    let text = cursor.peek("metadata")?.peek("creationTimestamp")?.peek_text()?.to_owned();
-    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+    timestamp(&cursor.peek("metadata")?.peek("creationTimestamp")?)
+}
+
+fn timestamp(cursor: &Cursor<'_>) -> Option<i64> {
+    cursor.peek_text()?.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
 }
 
 fn read_object(context: &Context, cursor: &Cursor<'_>) -> (Option<ObjectKey>, Option<Object>) {
@@ -201,14 +264,16 @@ fn read_object(context: &Context, cursor: &Cursor<'_>) -> (Option<ObjectKey>, Op
         return (None, None);
     };
     let text = kind;
-    let Some(kind) = known_kind(&version, &text) else {
+    let kind =
+        known_kind(&version, &text).or_else(|| is_mesh_config(cursor, &version, &text).then_some(Kind::MeshConfig));
+    let Some(kind) = kind else {
         let message = format!("unknown kind '{text}' of '{version}'");
         let help = known_instead(&text);
         kind_cursor.report(Code::UnknownKind, unknown_severity(&version), message, help);
         root.skip_rest();
         return (None, None);
     };
-    if version.contains("istio.io") {
+    if version.contains("istio.io") || kind == Kind::MeshConfig {
         context.set_protobuf();
     }
     let Some(mut name) = root.required("metadata").and_then(|m| metadata(context, &m)) else {
@@ -222,10 +287,20 @@ fn read_object(context: &Context, cursor: &Cursor<'_>) -> (Option<ObjectKey>, Op
     root.skip(&["status"]);
     let object = match kind {
         Kind::EndpointSlice => kubernetes::endpoint_slice(cursor, &root, &key.name),
+        Kind::MeshConfig => {
+            root.skip(&["immutable"]);
+            root.required("data").and_then(|data| istio::mesh_config::read(&data))
+        }
         kind if guard::is_guard(kind) => Some(guard::read(&text, root.get("spec").as_ref(), &key.name, cursor)),
         _ => root.required("spec").and_then(|spec| read_spec(kind, &spec, &key.name)),
     };
     (Some(key), object)
+}
+
+/// Whether an object is the ConfigMap that Istio has its settings in.
+fn is_mesh_config(cursor: &Cursor<'_>, version: &str, kind: &str) -> bool {
+    let part = |name: &str| cursor.peek("metadata").and_then(|m| m.peek(name)).and_then(|c| c.peek_text());
+    version == "v1" && kind == "ConfigMap" && part("name") == Some("istio") && part("namespace") == Some(ROOT_NAMESPACE)
 }
 
 fn read_spec(kind: Kind, spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
@@ -322,6 +397,14 @@ fn metadata(context: &Context, cursor: &Cursor<'_>) -> Option<ObjectName> {
     context.set_namespace(&namespace);
     let name = object.required("name").and_then(|n| dns_name(&n));
     object.skip(&["labels", "annotations"]);
+    if let Some(created) = object.get("creationTimestamp").filter(|c| timestamp(c).is_none()) {
+        created.report(
+            Code::InvalidValue,
+            Severity::Warning,
+            "creationTimestamp is no time: the object is ordered as one that says none",
+            "write it as the API server does: 2026-11-30T09:00:00Z",
+        );
+    }
     object.skip_rest();
     Some(ObjectName { namespace, name: name? })
 }

@@ -11,8 +11,9 @@ use serin_model::{
     TrafficPolicy,
 };
 
-use crate::cursor::{Context, Cursor, Object as Fields};
+use crate::cursor::{Context, Cursor, Object as Fields, is_slip};
 use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::istio::destination_rule::exported;
 use crate::istio::{export_to, labels};
 
 /// Whether objects of that kind are policies that are not carried out.
@@ -95,7 +96,8 @@ fn say(guard: &Guard, at: &Cursor<'_>, tried: bool) {
             let of_port: Vec<String> =
                 ports.iter().filter(|(_, strict)| **strict).map(|(p, _)| p.to_string()).collect();
             if *strict == Some(true) {
-                refused(&whom, "503, because there is no mutual TLS");
+                let nearer = if guard.selector.is_empty() { ", where no nearer policy says otherwise" } else { "" };
+                refused(&whom, &format!("503, because there is no mutual TLS{nearer}"));
             } else if !of_port.is_empty() {
                 refused(&format!("port {} of {whom}", of_port.join(", ")), "503, because there is no mutual TLS");
             } else {
@@ -151,6 +153,12 @@ fn targets(fields: &Fields<'_>, name: &ObjectName) -> Targets {
     let mut services = Vec::new();
     for target in &all {
         let text = |field: &str| target.peek(field).and_then(|c| c.peek_text()).unwrap_or_default();
+        if let Some(other) = target.peek("namespace").filter(|n| n.peek_text() != Some(name.namespace.as_str())) {
+            // Istio refuses such a policy.
+            let help = "a policy stands in the namespace of what it is for; leave 'namespace' out";
+            other.invalid("a policy cannot be for an object of another namespace", help);
+            return Targets::None;
+        }
         match text("kind") {
             "Service" => {
                 let host = Hostname::resolve(text("name"), &name.namespace);
@@ -251,55 +259,82 @@ fn closed(key: &ObjectKey, document: &Cursor<'_>) -> Option<Object> {
         return None;
     }
     let spec = spec?;
-    let policy = spec.peek("trafficPolicy");
-    let mut guards = policy.as_ref().map(demands).unwrap_or_default();
     // A misspelt field may hold what the right one would.
     let known = ["host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"];
-    for (_, value) in spec.entries().iter().filter(|(name, _)| !known.contains(&name.as_str())) {
-        guards.extend(demands(value));
-    }
+    let others = spec.entries().into_iter().filter(|(name, _)| !known.contains(&name.as_str()));
+    let misplaced: Vec<&str> = others.flat_map(|(_, value)| demands_within(&value)).collect();
     let refusal = |guards: &[&str]| {
         let fields = guards.join(", ");
         (!guards.is_empty()).then(|| format!("DestinationRule {} has errors, and it says {fields}", key.name))
     };
-    let host = Hostname::resolve(spec.peek("host")?.peek_text()?.trim_end_matches('.'), &key.name.namespace).ok()?;
+    let closing = |policy: Option<Cursor<'_>>| {
+        let (own, by_port) = policy.as_ref().map(demands).unwrap_or_default();
+        let of_port = |(port, demands): (u16, Vec<&str>)| {
+            (port, TrafficPolicy { refused: refusal(&demands), ..TrafficPolicy::default() })
+        };
+        let refused = refusal(&own).or_else(|| refusal(&misplaced));
+        TrafficPolicy { refused, ports: by_port.into_iter().map(of_port).collect(), ..TrafficPolicy::default() }
+    };
+    let host = Hostname::resolve(host_of(&spec)?, &key.name.namespace).ok()?;
     let items = spec.peek("subsets").map(|s| s.list()).unwrap_or_default();
     let subsets: Vec<Subset> = items
         .iter()
         .filter_map(|s| {
             let name = s.peek("name")?.peek_text()?.to_owned();
             let labels = s.peek("labels").map(|l| labels(&l)).unwrap_or_default();
-            let own = s.peek("trafficPolicy").as_ref().map(demands).unwrap_or_default();
-            let refused = refusal(&own).or_else(|| refusal(&guards));
-            Some(Subset { name, labels, policy: TrafficPolicy { refused, ..TrafficPolicy::default() } })
+            Some(Subset { name, labels, policy: closing(s.peek("trafficPolicy")) })
         })
         .collect();
-    let refused = refusal(&guards);
-    if refused.is_none() && subsets.iter().all(|subset| subset.policy.refused.is_none()) {
-        return None;
-    }
+    let policy = closing(spec.peek("trafficPolicy"));
+    let whom = closed_words(&host, &policy, &subsets)?;
     document.report(
         Code::NotEnforced,
         Severity::Warning,
-        match &refused {
-            Some(_) => format!("the rule has errors: requests to {host} are refused (503) until it is mended"),
-            None => format!("the rule has errors: requests to subsets of {host} are refused (503) until it is mended"),
-        },
+        format!("the rule has errors: requests to {whom} are refused (503) where it applies, until it is mended"),
         "mend it, or take what it demands away",
     );
     Some(Object::DestinationRule(DestinationRule {
         name: key.name.clone(),
         host,
         workloads: spec.peek("workloadSelector").and_then(|s| s.peek("matchLabels")).map(|l| labels(&l)),
-        policy: Box::new(TrafficPolicy { refused, ..TrafficPolicy::default() }),
+        policy: Box::new(policy),
         subsets,
         export_to: export_to(spec.peek("exportTo")),
+        exported: exported(spec.peek("exportTo")),
     }))
 }
 
-/// What keeps requests safe in a traffic policy, also where it is misspelt. A rule that asks for plain text demands nothing.
-fn demands(policy: &Cursor<'_>) -> Vec<&'static str> {
-    let mut found = Vec::new();
+/// The host of a rule, also where its field is misspelt.
+fn host_of<'a>(spec: &Cursor<'a>) -> Option<&'a str> {
+    let near = || spec.entries().into_iter().find(|(name, _)| is_slip("host", name)).map(|(_, value)| value);
+    spec.peek("host").or_else(near)?.peek_text()
+}
+
+/// Whom a broken rule closes, in words; `None` when it is nobody.
+fn closed_words(host: &Hostname, policy: &TrafficPolicy, subsets: &[Subset]) -> Option<String> {
+    let ports = |policy: &TrafficPolicy| -> Vec<String> {
+        let closed = policy.ports.iter().filter(|(_, p)| p.refused.is_some());
+        closed.map(|(port, _)| port.to_string()).collect()
+    };
+    if policy.refused.is_some() {
+        return Some(host.to_string());
+    }
+    let mut parts = Vec::new();
+    if !ports(policy).is_empty() {
+        parts.push(format!("port {} of {host}", ports(policy).join(", ")));
+    }
+    let closed = subsets.iter().filter(|s| s.policy.refused.is_some() || !ports(&s.policy).is_empty());
+    let names: Vec<&str> = closed.map(|s| s.name.as_str()).collect();
+    if !names.is_empty() {
+        parts.push(format!("subset {} of {host}", names.join(", ")));
+    }
+    (!parts.is_empty()).then(|| parts.join(" and "))
+}
+
+/// What keeps requests safe in a traffic policy, also where it is misspelt, for all ports and by port. A rule that asks for plain text
+/// demands nothing.
+fn demands(policy: &Cursor<'_>) -> (Vec<&'static str>, BTreeMap<u16, Vec<&'static str>>) {
+    let (mut found, mut by_port) = (Vec::new(), BTreeMap::new());
     for (name, value) in policy.entries() {
         match name.as_str() {
             "tls" if value.peek("mode").and_then(|m| m.peek_text()) == Some("DISABLE") => {}
@@ -307,10 +342,120 @@ fn demands(policy: &Cursor<'_>) -> Vec<&'static str> {
             "proxyProtocol" => found.push("proxyProtocol"),
             "tunnel" => found.push("tunnel"),
             "outlierDetection" => found.push("outlierDetection"),
-            "portLevelSettings" => value.list().iter().for_each(|port| found.extend(demands(port))),
+            "portLevelSettings" => {
+                for item in value.list() {
+                    let (own, _) = demands(&item);
+                    let number = item.peek("port").and_then(|port| port.peek("number")).and_then(|n| n.peek_port());
+                    match number {
+                        Some(number) if !own.is_empty() => by_port.entry(number).or_insert_with(Vec::new).extend(own),
+                        // Of which port is not known: it may be any.
+                        _ => found.extend(own),
+                    }
+                }
+            }
             _ => {}
         }
     }
     found.dedup();
+    (found, by_port)
+}
+
+/// The same of a value whatever it is, and of all that it holds.
+fn demands_within(value: &Cursor<'_>) -> Vec<&'static str> {
+    if value.is_list() {
+        return value.list().iter().flat_map(demands_within).collect();
+    }
+    if !value.is_map() {
+        return Vec::new();
+    }
+    let (mut found, by_port) = demands(value);
+    found.extend(by_port.into_values().flatten());
+    found.extend(value.entries().iter().flat_map(|(_, inner)| demands_within(inner)));
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Whether an object refuses requests because of something that is not carried out.
+pub(crate) fn guards(object: &Object) -> bool {
+    let refuses = |policy: &TrafficPolicy| {
+        policy.not_carried_out().is_some() || policy.ports.iter().any(|(_, port)| port.not_carried_out().is_some())
+    };
+    match object {
+        Object::Guard(guard) => guard.demand != NOTHING && guard.demand != Demand::AllowAll,
+        Object::DestinationRule(rule) => refuses(&rule.policy) || rule.subsets.iter().any(|s| refuses(&s.policy)),
+        _ => false,
+    }
+}
+
+/// What the lines of a text that is no YAML name of policies, each with whom it closes: a policy its whole namespace, a
+/// DestinationRule with TLS and the like its host.
+pub(crate) fn named_in(text: &str, line: u32) -> Vec<(ObjectKey, Object, String)> {
+    let kinds = values(text, "kind");
+    let namespace = values(text, "namespace").first().map_or("default", |namespace| namespace).to_owned();
+    let mut found: Vec<(ObjectKey, Object, String)> = Vec::new();
+    let mut versions = values(text, "apiVersion");
+    if versions.is_empty() {
+        versions.push("");
+    }
+    for version in versions {
+        for kind in &kinds {
+            let Some(known) = crate::document::probable_kind(version, kind) else { continue };
+            let name = ObjectName { namespace: namespace.clone(), name: format!("(line {line}) {kind}") };
+            let key = ObjectKey { kind: known, name: name.clone() };
+            if found.iter().any(|(other, ..)| *other == key) {
+                continue;
+            }
+            if is_guard(known) {
+                let guard = Guard { kind: (*kind).to_owned(), name, selector: Labels::new(), demand: Demand::Unknown };
+                let whom = whom(&guard);
+                found.push((key, Object::Guard(guard), whom));
+            } else if known == Kind::DestinationRule {
+                found.extend(broken_rules(text, &key));
+            }
+        }
+    }
+    found
+}
+
+fn broken_rules(text: &str, key: &ObjectKey) -> Vec<(ObjectKey, Object, String)> {
+    let says = |field: &str| !values(text, field).is_empty();
+    let plain = values(text, "mode").iter().all(|mode| *mode == "DISABLE") && says("mode");
+    let closes = (says("tls") && !plain) || ["proxyProtocol", "tunnel", "outlierDetection"].into_iter().any(says);
+    if !closes {
+        return Vec::new();
+    }
+    let hosts = values(text, "host").into_iter().filter_map(|host| Hostname::resolve(host, &key.name.namespace).ok());
+    let rule = |(number, host): (usize, Hostname)| {
+        let name = ObjectName { name: format!("{}.{number}", key.name.name), ..key.name.clone() };
+        let refused = Some(format!("DestinationRule {name} cannot be read"));
+        let rule = DestinationRule {
+            name: name.clone(),
+            host: host.clone(),
+            workloads: None,
+            policy: Box::new(TrafficPolicy { refused, ..TrafficPolicy::default() }),
+            subsets: Vec::new(),
+            export_to: None,
+            exported: Vec::new(),
+        };
+        (ObjectKey { name, ..key.clone() }, Object::DestinationRule(rule), host.to_string())
+    };
+    hosts.enumerate().map(rule).collect()
+}
+
+/// The values that a field seems to have in a text that is no YAML; an empty one where something stands below it.
+fn values<'a>(text: &'a str, field: &str) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices(field) {
+        let before = text.get(..at).unwrap_or_default().chars().next_back();
+        let after = text.get(at + field.len()..).unwrap_or_default();
+        let after = after.strip_prefix(['"', '\'']).unwrap_or(after).trim_start_matches(' ');
+        let Some(value) = after.strip_prefix(':') else { continue };
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let end = value.find(['\n', ',', '}', '#', ']']).unwrap_or(value.len());
+        found.push(value.get(..end).unwrap_or_default().trim().trim_matches(['"', '\'']));
+    }
     found
 }

@@ -4,6 +4,7 @@ pub(crate) mod destination_rule;
 pub(crate) mod fault;
 pub(crate) mod gateway;
 pub(crate) mod http_match;
+pub(crate) mod mesh_config;
 pub(crate) mod service_entry;
 pub(crate) mod sidecar;
 pub(crate) mod virtual_service;

@@ -61,6 +61,21 @@ impl Value {
     }
 }
 
+impl Node {
+    /// Moves the places in it down by so many lines: it stands in a text inside another.
+    pub(crate) fn shift(&mut self, lines: u32) {
+        self.at.line = self.at.line.saturating_add(lines);
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.shift(lines)),
+            Value::Map(fields) => fields.iter_mut().for_each(|(key, value)| {
+                key.at.line = key.at.line.saturating_add(lines);
+                value.shift(lines);
+            }),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) => {}
+        }
+    }
+}
+
 /// Why text is no YAML, and where.
 pub(crate) struct SyntaxError {
     pub(crate) at: Position,
@@ -74,8 +89,9 @@ pub(crate) fn parse_stream(text: &str) -> Result<Vec<Node>, SyntaxError> {
         flow_nesting_limit: 32,
         max_aliases: 1_000,
         max_anchors: 1_000,
-        max_nodes: 1_000_000,
-        max_events: 2_000_000,
+        // Every node is a character at least; aliases that expand to more are no rules.
+        max_nodes: 10_000 + text.len(),
+        max_events: 20_000 + 2 * text.len(),
         max_documents: 50_000,
     };
     let options = serde_saphyr::options! {
@@ -100,6 +116,8 @@ fn in_words(message: &str) -> String {
             ("FlowNesting", "nested more than 32 deep"),
             ("Alias", "too many aliases"),
             ("Anchor", "aliases that expand to too much"),
+            ("Nodes", "aliases that expand to too much"),
+            ("Events", "aliases that expand to too much"),
             ("Documents", "more than 50,000 documents"),
         ];
         let found =

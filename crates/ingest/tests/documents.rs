@@ -99,3 +99,90 @@ fn what_has_no_readable_name_opens_nothing() {
         assert!(parse("f", &text).closing.is_empty(), "{text}");
     }
 }
+
+/// A host whose field is misspelt, TLS of one port, plain text: a broken rule closes what it demands, and no more.
+#[test]
+fn a_broken_rule_closes_what_it_demands() {
+    use serin_model::Object;
+    let rule = |spec: &str| {
+        format!("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a}}\nspec: {spec}\n")
+    };
+    let whom = |spec: &str| -> Vec<String> {
+        let parsed = parse("f", &rule(spec));
+        let Some(closing) = parsed.closing.first() else { return Vec::new() };
+        let Object::DestinationRule(rule) = closing.object.as_ref() else { panic!("{closing:?}") };
+        let closed = |policy: &serin_model::TrafficPolicy, of: &str| {
+            let all = policy.refused.iter().map(|_| of.to_owned());
+            let ports = policy.ports.iter().filter(|(_, p)| p.refused.is_some()).map(|(port, _)| format!("{of}{port}"));
+            all.chain(ports).collect::<Vec<_>>()
+        };
+        let subsets = rule.subsets.iter().flat_map(|s| closed(&s.policy, &format!("{}:", s.name)));
+        closed(&rule.policy, "").into_iter().chain(subsets).collect()
+    };
+    let tls = "tls: {mode: SIMPLE}";
+    for (spec, expected) in [
+        (format!("{{hots: a, trafficPolicy: {{{tls}}}}}"), vec![""]),
+        (format!("{{host: '*a.b', x: 1, trafficPolicy: {{{tls}}}}}"), vec![""]),
+        (
+            format!("{{host: a, x: 1, trafficPolicy: {{portLevelSettings: [{{port: {{number: 81}}, {tls}}}]}}}}"),
+            vec!["81"],
+        ),
+        (format!("{{host: a, trafficPolicy: {{portLevelSettings: [{{port: {{number: x}}, {tls}}}]}}}}"), vec![""]),
+        (format!("{{host: a, x: 1, subsets: [{{name: s, trafficPolicy: {{{tls}}}}}, {{name: t}}]}}"), vec!["s:"]),
+        (format!("{{host: a, subset: [{{name: s, trafficPolicy: {{{tls}}}}}]}}"), vec![""]),
+        (format!("{{host: a, trafficPolicies: {{loadBalancer: {{{tls}}}}}}}"), vec![""]),
+        ("{host: a, x: 1, trafficPolicy: {tls: {mode: DISABLE}}}".to_owned(), vec![]),
+        (format!("{{trafficPolicy: {{{tls}}}}}"), vec![]),
+    ] {
+        assert_eq!(whom(&spec), expected, "{spec}");
+    }
+}
+
+/// What the lines of a file name that is no YAML, and its readable parts.
+#[test]
+fn an_unreadable_file_closes_what_it_names() {
+    let closed = |text: &str| -> Vec<String> {
+        parse("f", text).closing.iter().map(|d| format!("{}@{}", d.key.kind, d.key.name.namespace)).collect()
+    };
+    for (text, expected) in [
+        (
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  namespace: shop\nspec: {a: [\n",
+            vec!["AuthorizationPolicy@shop"],
+        ),
+        (
+            "{\"apiVersion\": \"security.istio.io/v1beta1\", \"kind\": \"PeerAuthentication\", \"spec\": {",
+            vec!["PeerAuthentication@default"],
+        ),
+        (
+            "kind: DestinationRule\napiVersion: networking.istio.io/v1\nspec:\n  host: a\n  trafficPolicy:\n    tls:\n      mode: MUTUAL\n  : [",
+            vec!["DestinationRule@default"],
+        ),
+        (
+            "kind: DestinationRule\napiVersion: networking.istio.io/v1\nspec:\n  host: a\n  trafficPolicy:\n    tls:\n      mode: DISABLE\n  : [",
+            vec![],
+        ),
+        ("kind: DestinationRule\napiVersion: networking.istio.io/v1\nspec: {host: a, subsets: [", vec![]),
+        ("kind: Deployment\nspec: [", vec![]),
+        (
+            "spec: [\n---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {}\n",
+            vec!["AuthorizationPolicy@default"],
+        ),
+    ] {
+        assert_eq!(closed(text), expected, "{text}");
+    }
+    let parsed = parse("f", "kind: AuthorizationPolicy\nspec: [\n---\n- x\n---\nkind: AuthorizationPolicy\nspec: [\n");
+    let lines: Vec<u32> =
+        parsed.diagnostics.iter().filter(|d| d.message.contains("are refused")).map(|d| d.at.line).collect();
+    assert_eq!(lines, [1, 5]);
+}
+
+/// Aliases that expand to a great many nodes cost nothing before they are refused.
+#[test]
+fn aliases_that_expand_are_refused_early() {
+    let mut text = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for (name, before) in ["b", "c", "d", "e", "f", "g", "h"].iter().zip(["a", "b", "c", "d", "e", "f", "g"]) {
+        text.push_str(&format!("{name}: &{name} [{}]\n", vec![format!("*{before}"); 9].join(", ")));
+    }
+    let parsed = parse("f", &text);
+    assert!(parsed.unreadable && parsed.diagnostics[0].message.contains("beyond any set of rules"), "{parsed:?}");
+}

@@ -7,6 +7,7 @@
 
 mod gateway;
 mod guard;
+mod mesh_config;
 mod name;
 mod object;
 mod policy;
@@ -19,6 +20,7 @@ mod snapshot;
 
 pub use gateway::{Gateway, GatewayServer, HostFilter};
 pub use guard::{Demand, Guard, Guarded, ROOT_NAMESPACE, closed_by};
+pub use mesh_config::MeshConfig;
 pub use name::{DOMAIN, Hostname, InvalidHostname, Labels, ObjectName, selects};
 pub use object::{Kind, Object, ObjectKey, Provenance};
 pub use policy::{

@@ -16,26 +16,31 @@ pub fn selects(selector: &Labels, labels: &Labels) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// A DNS name, lower-case, possibly with a leading `*` label, or an IP address.
+/// A DNS name, lower-case and without a dot at its end, possibly with a `*` at its start, or an IP address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hostname(Arc<str>);
 
 /// Why a string is no host name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a host name: labels of letters, digits and '-', at most 253 characters, '*' only as first label")]
+#[error("'{0}' is not a host name: labels of letters, digits and '-', at most 253 characters, '*' only at the start")]
 pub struct InvalidHostname(String);
 
 impl Hostname {
-    /// Checks and lower-cases a name; `*` alone is one.
+    /// Checks and lower-cases a name; `*` alone is one. As in Istio's validation, a first label may begin with `*` (`*-v2.b.c`, `*v2.b.c`),
+    /// and a dot may end the name.
     ///
     /// # Errors
     /// [`InvalidHostname`] for anything that is not a DNS name, wildcard or IP address.
     pub fn parse(text: &str) -> Result<Self, InvalidHostname> {
         let invalid = || InvalidHostname(text.chars().take(80).collect());
         let lower = text.to_ascii_lowercase();
-        let rest = lower.strip_prefix("*.").unwrap_or(&lower);
-        let name = lower == "*" || (rest.len() <= 253 && rest.split('.').all(is_label));
-        if name || lower.parse::<std::net::IpAddr>().is_ok() { Ok(Self(lower.into())) } else { Err(invalid()) }
+        let whole = lower.strip_suffix('.').unwrap_or(&lower);
+        let (rest, wild) = whole.strip_prefix('*').map_or((whole, false), |rest| (rest, true));
+        let mut labels = rest.split('.');
+        let first = labels.next().unwrap_or_default();
+        let first = if wild { first.strip_prefix('-').unwrap_or(first) } else { first };
+        let name = rest.len() <= 253 && (is_label(first) || (wild && first.is_empty())) && labels.all(is_label);
+        if name || lower.parse::<std::net::IpAddr>().is_ok() { Ok(Self(whole.into())) } else { Err(invalid()) }
     }
 
     /// Parses a name as written in an object of `namespace`: a name without dots is a service there.
@@ -44,7 +49,7 @@ impl Hostname {
     /// As [`Hostname::parse`].
     pub fn resolve(text: &str, namespace: &str) -> Result<Self, InvalidHostname> {
         let host = Self::parse(text)?;
-        if host.0.contains('.') || host.0.contains('*') || host.0.contains(':') {
+        if text.contains('.') || host.0.contains('*') || host.0.contains(':') {
             return Ok(host);
         }
         Ok(Self(format!("{}.{namespace}.svc.{DOMAIN}", host.0).into()))
@@ -67,7 +72,7 @@ impl Hostname {
     pub fn covers(&self, other: &Self) -> bool {
         match self.0.strip_prefix('*') {
             Some("") => true,
-            Some(suffix) => other.0.ends_with(suffix) && other.0.len() > suffix.len(),
+            Some(suffix) => other.0.ends_with(suffix),
             None => self == other,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::gateway::Gateway;
 use crate::guard::Guard;
+use crate::mesh_config::MeshConfig;
 use crate::name::ObjectName;
 use crate::policy::DestinationRule;
 use crate::release::Release;
@@ -47,6 +48,8 @@ pub enum Kind {
     WasmPlugin,
     /// Another kind of `security.istio.io`, whose name has its kind in front.
     SecurityPolicy,
+    /// Istio's MeshConfig, which stands in the ConfigMap `istio` of the root namespace.
+    MeshConfig,
 }
 
 impl fmt::Display for Kind {
@@ -102,4 +105,6 @@ pub enum Object {
     Release(Box<Release>),
     /// A policy that is not carried out.
     Guard(Guard),
+    /// Settings of the whole mesh.
+    MeshConfig(Box<MeshConfig>),
 }

@@ -19,14 +19,17 @@ pub struct DestinationRule {
     pub subsets: Vec<Subset>,
     /// Namespaces that may see it; `None` is all.
     pub export_to: Option<Vec<String>>,
+    /// The same as the document says it, sorted; empty when it says nothing.
+    pub exported: Vec<String>,
 }
 
 impl DestinationRule {
-    /// Whether two rules of one namespace and host are one: they are for the same workloads and namespaces (Istio: `mergeDestinationRule`).
+    /// Whether two rules of one namespace and host are one: they are for the same workloads and say the same `exportTo`, to the letter:
+    /// none is not `["*"]` (Istio: `mergeDestinationRule`).
     #[must_use]
     pub fn merges_with(&self, other: &Self) -> bool {
         let same = self.name.namespace == other.name.namespace && self.host == other.host;
-        same && self.workloads == other.workloads && self.export_to == other.export_to
+        same && self.workloads == other.workloads && self.exported == other.exported
     }
 }
 

@@ -12,7 +12,7 @@ use crate::name::{Hostname, Labels, selects};
 use crate::object::{Object, ObjectKey, Provenance};
 use crate::policy::{DestinationRule, TrafficPolicy};
 use crate::release::{Overlay, Release};
-use crate::route::VirtualService;
+use crate::route::{Retries, VirtualService};
 use crate::service::{Endpoint, EndpointSlice, Port, Service, Workload};
 use crate::sidecar::Sidecar;
 
@@ -181,6 +181,16 @@ impl MeshSnapshot {
             Object::Gateway(g) => Some(g),
             _ => None,
         })
+    }
+
+    /// How requests are tried again where a rule says nothing of it, when the mesh's settings say so.
+    #[must_use]
+    pub fn default_retries(&self) -> Option<&Retries> {
+        let config = self.objects.iter().find_map(|o| match o.as_ref() {
+            Object::MeshConfig(config) => Some(config),
+            _ => None,
+        });
+        config?.default_retries.as_ref()
     }
 
     /// The Sidecars.

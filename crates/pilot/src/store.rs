@@ -361,7 +361,12 @@ fn read(name: &str, found: Found, before: Option<File>, good: &BTreeMap<ObjectKe
             retained.push(old);
         }
     }
-    let (closing, diagnostics) = (parsed.closing, parsed.diagnostics);
+    let (mut closing, mut diagnostics) = (parsed.closing, parsed.diagnostics);
+    if parsed.unreadable && !retained.is_empty() {
+        // Its objects are what they were.
+        closing.clear();
+        diagnostics.retain(|d| d.code != Code::NotEnforced);
+    }
     File { text, identity, doubtful: None, documents, retained, closing, diagnostics }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serin_model as model;
+use serin_model::{self as model, MeshSnapshot};
 use serin_resources::fault::{Abort, AbortStatus, Delay, Fault};
 use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue};
 use serin_resources::http_filter::Cors;
@@ -13,10 +13,10 @@ use serin_resources::route::{HashCookie, HashPolicy, HashSource};
 /// What Istio's pilot asks for when a rule says nothing: two more tries, only where the request cannot have been served.
 const DEFAULT_RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
 
-/// The retry policy of a rule; `None` switches retries off. `hashed` is whether a hash chooses the instance of the rule's only
+/// The retry policy of a rule, or the mesh's where it says none; `None` switches retries off. `hashed` is whether a hash chooses the instance of the rule's only
 /// destination: then another instance is not looked for unless the rule says so (Istio: `retry.ConvertPolicy`).
-pub(crate) fn retry(rule: Option<&model::Retries>, hashed: bool) -> Option<RetryPolicy> {
-    let Some(rule) = rule else {
+pub(crate) fn retry(mesh: &MeshSnapshot, rule: Option<&model::Retries>, hashed: bool) -> Option<RetryPolicy> {
+    let Some(rule) = rule.or(mesh.default_retries()) else {
         return Some(policy(DEFAULT_RETRY_ON, 2, !hashed));
     };
     if rule.attempts == 0 {

@@ -38,11 +38,16 @@ pub(crate) fn routes(rule: &VirtualService, place: &Place<'_>) -> Vec<Route> {
 }
 
 /// The route to a service that no rule speaks of.
-pub(crate) fn default_route(host: &serin_model::Hostname, port: u16, hash: Option<HashPolicy>) -> Route {
+pub(crate) fn default_route(
+    mesh: &serin_model::MeshSnapshot,
+    host: &serin_model::Hostname,
+    port: u16,
+    hash: Option<HashPolicy>,
+) -> Route {
     let forward = Forward {
         clusters: vec![WeightedCluster { name: naming::outbound(port, "", host), weight: 1, ..Default::default() }],
         // Another instance is looked for even where a hash chooses it, as Istio does for services without a rule.
-        retry: policy::retry(None, false),
+        retry: policy::retry(mesh, None, false),
         hash: hash.into_iter().collect(),
         cluster_not_found_status: 503,
         grpc_timeout: GrpcTimeout::within(Duration::ZERO),
@@ -122,7 +127,7 @@ fn action(http: &HttpRoute, place: &Place<'_>) -> route::Action {
                 clusters: reachable.map(|d| cluster(d, place)).collect(),
                 timeout: *timeout,
                 grpc_timeout: GrpcTimeout::within(*timeout),
-                retry: policy::retry(retries.as_ref(), single && !hashes.is_empty()),
+                retry: policy::retry(place.mesh, retries.as_ref(), single && !hashes.is_empty()),
                 path_rewrite: rewrite.as_ref().and_then(path_rewrite),
                 host_rewrite: authority.or_else(|| policy::authority(&http.headers.request)).map(HostRewrite::Literal),
                 cluster_not_found_status: 503,

@@ -19,8 +19,9 @@ fn lets_through(filter: &HostFilter, service: &Service) -> bool {
     namespace && (filter.host.covers(&service.host) || short)
 }
 
-/// The VirtualServices for a host, in the order in which sidecars ask them: exact hosts first, then the narrowest, then those for
-/// the own namespace alone, for it by name, and for all; then the oldest. The first that has a route here is obeyed, whole.
+/// The VirtualServices for a host, in the order in which sidecars ask them: those for the own namespace alone, for it by name, and for
+/// all; then the oldest. The first that has a route here is obeyed, whole. Only rules for the narrowest host are asked: a wildcard's do
+/// not step in where an exact host's have no route (Istio, `computeWildcardHostVirtualServiceIndex`).
 pub(crate) fn mesh_rules<'a>(
     mesh: &'a MeshSnapshot,
     proxy: &ProxyIdentity,
@@ -34,6 +35,8 @@ pub(crate) fn mesh_rules<'a>(
             Some(((narrowest, audience(rule, own)), rule))
         })
         .collect();
+    let narrowest = found.iter().map(|((breadth, _), _)| *breadth).min();
+    found.retain(|((breadth, _), _)| Some(*breadth) == narrowest);
     // Those of equal rank stay in order of creation.
     found.sort_by_key(|(rank, _)| *rank);
     found.into_iter().map(|(_, rule)| rule).collect()

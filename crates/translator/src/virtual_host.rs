@@ -63,7 +63,7 @@ pub(crate) fn service_host(
     let routes = rules.iter().map(|rule| route::routes(rule, &place)).find(|routes| !routes.is_empty());
     let routes = routes.unwrap_or_else(|| {
         let hash = policy::hash(&scope::destination_rules(mesh, proxy, service).policy_of(port, None));
-        release::without_rule(service, port, route::default_route(&service.host, port, hash), &place)
+        release::without_rule(service, port, route::default_route(mesh, &service.host, port, hash), &place)
     });
     VirtualHost { name: format!("{}:{port}", service.host), domains, routes, ..VirtualHost::default() }
 }

@@ -28,7 +28,7 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
         let selector = s.object()?;
         Some(selector.get("matchLabels").map(|l| labels(&l)).unwrap_or_default())
     });
-    let export_to = export_to(object.get("exportTo"));
+    let (exported, export_to) = (exported(object.get("exportTo")), export_to(object.get("exportTo")));
     let mut policy = policy;
     signed(&mut policy, name);
     subsets.iter_mut().for_each(|s| signed(&mut s.policy, name));
@@ -39,7 +39,16 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
         policy: Box::new(policy),
         subsets,
         export_to,
+        exported,
     }))
+}
+
+/// `exportTo` as it is written, sorted.
+pub(crate) fn exported(cursor: Option<Cursor<'_>>) -> Vec<String> {
+    let items = cursor.map(|list| list.list()).unwrap_or_default();
+    let mut texts: Vec<String> = items.iter().filter_map(|item| item.peek_text().map(str::to_owned)).collect();
+    texts.sort();
+    texts
 }
 
 /// Puts the rule's name to what it demands that is not carried out: those who are refused are told.
@@ -102,7 +111,7 @@ fn not_carried_out(cursor: &Cursor<'_>, what: &str, whom: &str) -> String {
     cursor.report(
         Code::NotEnforced,
         Severity::Warning,
-        format!("{what} is not carried out yet: requests to {whom} are refused (503) until it is"),
+        format!("{what} is not carried out yet: requests to {whom} are refused (503) where this applies, until it is"),
         "take the field away, or start the pilot with --allow-unenforced-policies to send requests without it",
     );
     format!("{what} is not carried out yet")
@@ -167,11 +176,8 @@ fn read_hash(cursor: &Cursor<'_>) -> Option<ConsistentHash> {
     let size = |name: &str, field: &str| object.get(name).and_then(|c| c.object()?.get(field)?.bounded(1, 8_388_608));
     let ring = object.get("minimumRingSize").and_then(|c| c.bounded(1, 8_388_608));
     let ring = size("ringHash", "minimumRingSize").or(ring).unwrap_or(1024);
-    let table = if object.has("maglev") {
-        HashTable::Maglev(size("maglev", "tableSize").unwrap_or(65_537).into())
-    } else {
-        HashTable::Ring(ring.into())
-    };
+    let table =
+        if object.has("maglev") { HashTable::Maglev(read_table_size(&object)) } else { HashTable::Ring(ring.into()) };
     let keys = ["httpHeaderName", "httpQueryParameterName", "httpCookie", "useSourceIp"];
     let given: Vec<&str> = keys.into_iter().filter(|key| object.has(key)).collect();
     if given.len() > 1 {
@@ -197,7 +203,16 @@ fn read_hash(cursor: &Cursor<'_>) -> Option<ConsistentHash> {
             ttl: cookie.get("ttl").and_then(|c| c.duration()),
             attributes: cookie.list("attributes").iter().filter_map(attribute).collect(),
         }
-    } else if object.get("useSourceIp").and_then(|c| c.boolean()) == Some(true) {
+    } else if let Some(by_address) = object.get("useSourceIp") {
+        if by_address.boolean() == Some(false) {
+            by_address.report(
+                Code::NoEffectYet,
+                Severity::Warning,
+                "'useSourceIp: false' names no key: requests are spread as if there were no hash, as in Istio",
+                "use httpHeaderName, httpCookie, httpQueryParameterName or useSourceIp: true",
+            );
+            return None;
+        }
         HashKey::SourceIp
     } else {
         let help = "use httpHeaderName, httpCookie, httpQueryParameterName or useSourceIp";
@@ -205,6 +220,20 @@ fn read_hash(cursor: &Cursor<'_>) -> Option<ConsistentHash> {
         return None;
     };
     Some(ConsistentHash { key, table })
+}
+
+/// The size of a Maglev table: a prime number up to 5,000,011 (Envoy, `MaglevLbConfig`).
+fn read_table_size(object: &Fields<'_>) -> u64 {
+    let given = object.get("maglev").and_then(|maglev| maglev.object()?.get("tableSize"));
+    let Some((at, size)) = given.and_then(|at| Some((at.clone(), at.integer()?))) else { return 65_537 };
+    let size = u64::try_from(size).unwrap_or_default();
+    let is_prime = |n: u64| n > 1 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
+    if size > 5_000_011 || !is_prime(size) {
+        let next = (2..=5_000_011).find(|n| *n >= size && is_prime(*n)).unwrap_or(5_000_011);
+        at.invalid("tableSize must be a prime number of at most 5000011", format!("the next one is {next}"));
+        return 65_537;
+    }
+    size
 }
 
 /// `{name, value}`, of a cookie.
@@ -224,7 +253,7 @@ fn read_warmup(cursor: &Cursor<'_>) -> Option<Warmup> {
             return Some(Warmup {
                 duration: warmup.required("duration")?.duration()?,
                 least_percent: warmup.get("minimumPercent").and_then(|c| c.bounded(0, 100)).unwrap_or(10),
-                aggression: (aggression.max(1.0) * 1000.0) as u32,
+                aggression: (aggression.max(1.0) * 1000.0).round() as u32,
             });
         }
         let duration = object.get("warmupDurationSecs")?.duration()?;

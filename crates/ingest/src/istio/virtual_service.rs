@@ -83,8 +83,13 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
 fn loops(hosts: &[Hostname], before: &[HttpRoute], route: &HttpRoute) -> bool {
     let Action::Redirect(redirect) = &route.action else { return false };
     let same_host = redirect.authority.as_ref().is_none_or(|authority| {
-        let name = authority.split(':').next().unwrap_or_default();
-        hosts.iter().any(|host| host.as_str().eq_ignore_ascii_case(name))
+        let name = authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
+        // A service of the mesh has shorter names too.
+        let is_short = |host: &Hostname| {
+            host.service_parts().is_some()
+                && host.as_str().strip_prefix(&name).is_some_and(|rest| rest.starts_with('.'))
+        };
+        hosts.iter().any(|host| host.as_str() == name || is_short(host))
     });
     let same_scheme = redirect.scheme.as_ref().is_none_or(|scheme| scheme.eq_ignore_ascii_case("http"));
     let same_port = matches!(redirect.port, None | Some(RedirectPort::OfRequest | RedirectPort::Number(80)));
@@ -310,9 +315,9 @@ fn destination(cursor: &Cursor<'_>) -> Option<Destination> {
     let weight = match weight {
         None => Some(0),
         Some((Some(number), at)) => match u32::try_from(number) {
-            Ok(weight) if weight <= 1_000_000_000 => Some(weight),
+            Ok(weight) if weight <= i32::MAX as u32 => Some(weight),
             _ => {
-                at.invalid(format!("a weight cannot be {number}"), "weights are relative and 0 to 1000000000");
+                at.invalid(format!("a weight cannot be {number}"), "weights are relative and 0 to 2147483647");
                 None
             }
         },
@@ -419,7 +424,8 @@ fn read_rewrite(cursor: &Cursor<'_>) -> Option<Rewrite> {
     })
 }
 
-fn read_retries(cursor: &Cursor<'_>) -> Option<Retries> {
+/// A retry policy.
+pub(crate) fn read_retries(cursor: &Cursor<'_>) -> Option<Retries> {
     let object = cursor.object()?;
     object.no_effect_yet(&["retryRemoteLocalities"]);
     let wrong = object.has("attempts");

@@ -32,12 +32,19 @@ impl World {
     }
 
     fn run(&self, documents: &str, arguments: &[&str]) -> Running {
-        let folder = Folder::new(&[("m.yaml", &format!("{documents}{}", sidecar(self.port)))]).unwrap();
+        self.run_beside(documents, &[], arguments)
+    }
+
+    /// With other files beside the documents.
+    fn run_beside(&self, documents: &str, others: &[(&str, &str)], arguments: &[&str]) -> Running {
+        let documents = format!("{documents}{}", sidecar(self.port));
+        let files: Vec<(&str, &str)> = others.iter().copied().chain([("m.yaml", documents.as_str())]).collect();
+        let folder = Folder::new(&files).unwrap();
         let pilot = Pilot::start(SERIN, &folder, arguments).unwrap();
         let proxy = pilot.proxy("sidecar", "client-1", &[("app", "client")]).unwrap();
         let address = proxy.listener(&format!("127.0.0.1_{}", self.port)).unwrap();
         pilot.wait_synced(1).unwrap();
-        Running { client: Client::new(address), proxy, pilot, _folder: folder }
+        Running { client: Client::new(address), proxy, pilot, folder }
     }
 }
 
@@ -45,7 +52,7 @@ struct Running {
     client: Client,
     proxy: Proxy,
     pilot: Pilot,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Running {
@@ -114,6 +121,51 @@ fn a_policy_that_is_not_carried_out_refuses() {
     for (host, path, answer) in [("secret", "/", "secret"), ("half", "/two", "v2"), ("bills", "/", "bills")] {
         assert_eq!(running.outcome(host, path), (200, answer.to_owned()));
     }
+}
+
+/// Files that cannot be read at a first start close what their lines name, and what stands in their readable parts; a rule with an error
+/// closes the port that it speaks of.
+#[test]
+fn a_file_that_cannot_be_read_opens_nothing() {
+    let world = World::new(&["a", "b", "c", "d"]);
+    let documents = ["a", "b", "c", "d"].map(|name| service(name, 80, &[(world.at(name), &format!("app: {name}"))]));
+    let broken_rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a\n  trafficPolicy:\n    tls: {mode: SIMPLE\n";
+    let two_parts = format!(
+        "{}---\nkind: VirtualService\nspec: [\n",
+        rule("DestinationRule", "b", "{host: b, trafficPolicy: {tls: {mode: SIMPLE}}}")
+    );
+    let other_port = rule(
+        "DestinationRule",
+        "c",
+        "{hots: c, trafficPolicy: {portLevelSettings: [{port: {number: 81}, tls: {mode: SIMPLE}}]}}",
+    );
+    let files = [("a.yaml", broken_rule), ("b.yaml", two_parts.as_str()), ("c.yaml", other_port.as_str())];
+    let mut running = world.run_beside(&documents.concat(), &files, &[]);
+    for (host, status) in [("a", 503), ("b", 503), ("c", 200), ("d", 200)] {
+        assert_eq!(running.outcome(host, "/").0, status, "{host}");
+    }
+    let said = running.pilot.json("/debug/diagnosticz").unwrap().to_string();
+    for part in [
+        "holds a DestinationRule: requests to a.default.svc.cluster.local are refused",
+        "requests to b.default.svc.cluster.local are refused",
+        "requests to port 81 of the host are refused",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // Once there was a sound version, that one is in force.
+    running.folder.save("a.yaml", &rule("DestinationRule", "a", "{host: a}")).unwrap();
+    wait_until(Duration::from_secs(10), || (running.outcome("a", "/").0 == 200).then_some(())).unwrap();
+    running.folder.save("a.yaml", broken_rule).unwrap();
+    wait_until(Duration::from_secs(10), || {
+        running.pilot.json("/debug/diagnosticz").unwrap().to_string().contains("stay as they were").then_some(())
+    })
+    .unwrap();
+    assert_eq!(running.outcome("a", "/").0, 200);
+    drop(running);
+    // Of a policy that cannot be read nobody knows whom it selects.
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {rules: [\n";
+    let mut running = world.run_beside(&documents.concat(), &[("p.yaml", policy)], &[]);
+    assert_eq!(running.outcome("d", "/").0, 503);
 }
 
 /// Half to a version that is balanced, half to one where a hash chooses: users stick within that one.
