@@ -49,10 +49,16 @@ pub fn of_request(forward: &Forward, head: &RequestHead, internal: bool, stream:
     Limits { answer: limited(answer), stream: limited(stream) }
 }
 
-/// A time as a `grpc-timeout`, in milliseconds.
+/// A time as a `grpc-timeout`: in milliseconds, or in the smallest unit in which it has eight digits (Envoy,
+/// `Grpc::Common::toGrpcTimeout`).
 #[must_use]
 pub fn to_grpc(limit: Duration) -> String {
-    format!("{}m", (limit.as_millis() as u64).clamp(1, 99_999_999))
+    const MOST: u128 = 99_999_999;
+    let milliseconds = limit.as_millis().max(1);
+    let units = [(1, 'm'), (1000, 'S'), (60_000, 'M'), (3_600_000, 'H')];
+    let fitting = units.iter().map(|(of, unit)| (milliseconds / of, *unit)).find(|(number, _)| *number <= MOST);
+    let (number, unit) = fitting.unwrap_or((MOST, 'H'));
+    format!("{number}{unit}")
 }
 
 /// A `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Timeout").
@@ -77,6 +83,14 @@ pub fn grpc(value: &[u8]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_grpc_timeouts_are_said_in_longer_units() {
+        for text in ["1m", "99999999m", "100000S", "99999999S", "99999999M", "99999999H"] {
+            assert_eq!(to_grpc(grpc(text.as_bytes()).unwrap()), text);
+        }
+        assert_eq!((to_grpc(Duration::ZERO).as_str(), to_grpc(Duration::MAX).as_str()), ("1m", "99999999H"));
+    }
 
     #[test]
     fn grpc_timeouts_have_at_most_eight_digits() {

@@ -444,6 +444,14 @@ pub(crate) fn read_retries(cursor: &Cursor<'_>) -> Option<Retries> {
             "clients inside the mesh name headers in x-envoy-retriable-header-names",
         );
     }
+    if let Some(at) = retry_on.as_ref().filter(|at| at.peek_text().is_some_and(|t| t.contains("http3-post"))) {
+        at.report(
+            Code::NoEffectYet,
+            Severity::Info,
+            "'http3-post-connect-failure' retries nothing: upstreams are not spoken to in HTTP/3",
+            "the other conditions are used",
+        );
+    }
     Some(Retries {
         attempts,
         per_try_timeout: per_try,
