@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use serin_ingest::{Code, Diagnostic, Document, MAX_FILE_BYTES, Severity, check, parse, render_text, summary};
 use serin_model::Object;
 
+use crate::pilot::Pilot;
 use crate::release::plan::blind_spots;
 
 /// How findings are shown.
@@ -28,12 +29,15 @@ pub enum Output {
 /// Options of `serin analyze`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Exit code: 0 clean or warnings only, 1 errors, 2 something cannot be read or written (the rest is checked).\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json\n  serin analyze ./mesh --rps 3"
+    after_help = "Exit code: 0 clean or warnings only, 1 errors, 2 something cannot be read or written (the rest is checked).\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json\n  serin analyze ./mesh --rps 3\n  serin analyze --pilot 127.0.0.1:15014"
 )]
 pub struct AnalyzeOptions {
     /// Files and folders to check together; - is standard input
-    #[arg(value_name = "PATH", required = true)]
+    #[arg(value_name = "PATH", required_unless_present = "pilot")]
     pub paths: Vec<PathBuf>,
+    /// Ask a running pilot instead what it found, and of which objects an older version is in force
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["paths", "rps"])]
+    pub pilot: Option<String>,
     /// How findings are shown
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
@@ -48,8 +52,11 @@ pub struct AnalyzeOptions {
 /// Runs the command.
 ///
 /// # Errors
-/// None so far: what cannot be read or written is said and ends with exit code 2.
+/// When the pilot that is asked does not answer. What cannot be read or written is said and ends with exit code 2.
 pub fn analyze(options: &AnalyzeOptions) -> anyhow::Result<ExitCode> {
+    if let Some(pilot) = &options.pilot {
+        return live(pilot, options.output);
+    }
     let mut files = BTreeMap::new();
     // What cannot be read is said, and the rest is checked all the same.
     let mut unread = false;
@@ -70,6 +77,41 @@ pub fn analyze(options: &AnalyzeOptions) -> anyhow::Result<ExitCode> {
     }
     let failed = examined.findings.iter().any(|f| f.severity == Severity::Error);
     Ok(if unread { ExitCode::from(2) } else { ExitCode::from(u8::from(failed)) })
+}
+
+/// What a running pilot found.
+fn live(pilot: &str, output: Output) -> anyhow::Result<ExitCode> {
+    let pilot = Pilot::new(pilot, None)?;
+    let (findings, objects) = (pilot.get("/debug/diagnosticz")?, pilot.get("/debug/configz")?);
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let (findings, objects) = (list(&findings), list(&objects));
+    let outdated: Vec<&Value> = objects.iter().filter(|o| o["outdatedSeconds"].is_u64()).collect();
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let mut out = std::io::stdout().lock();
+    match output {
+        Output::Json => {
+            let all = json!({"findings": findings, "outdated": outdated});
+            writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+        }
+        Output::Text => {
+            for finding in &findings {
+                let (severity, code, file) = (text(finding, "severity"), text(finding, "code"), text(finding, "file"));
+                let path = text(finding, "path");
+                let path = if path.is_empty() { path } else { format!("{path}: ") };
+                writeln!(out, "{severity}[{code}] {file}:{}: {path}{}", finding["line"], text(finding, "message"))?;
+            }
+            for object in &outdated {
+                let (kind, namespace, name) = (text(object, "kind"), text(object, "namespace"), text(object, "name"));
+                let age = object["outdatedSeconds"].as_u64().unwrap_or_default();
+                writeln!(out, "{kind} {namespace}/{name}: an older version is in force, for {age} s now")?;
+            }
+            let problems =
+                if findings.is_empty() { "no problems".to_owned() } else { format!("{} findings", findings.len()) };
+            writeln!(out, "{} objects in force, {problems}", objects.len())?;
+        }
+    }
+    let failed = findings.iter().any(|f| text(f, "severity") == "error");
+    Ok(ExitCode::from(u8::from(failed)))
 }
 
 fn show(

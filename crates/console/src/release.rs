@@ -200,7 +200,7 @@ impl Asker<'_> {
     fn list(&self, output: Output) -> anyhow::Result<ExitCode> {
         let all = self.pilot.get("/api/v1/releases")?;
         match output {
-            Output::Table => print(&show::table(all["items"].as_array().map(Vec::as_slice).unwrap_or_default()))?,
+            Output::Table => print(&show::table(&all))?,
             _ => print(&formatted(&all, output)?)?,
         }
         Ok(ExitCode::SUCCESS)

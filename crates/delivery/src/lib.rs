@@ -20,7 +20,7 @@ pub use change::changed;
 pub use evidence::{Applied, Arm, Class, Evidence, Verdict};
 pub use machine::{Command, Said, advance, command, may_begin};
 pub use queries::{Queried, Reading};
-pub use states::{Action, HookAt};
+pub use states::{Action, DOCUMENT_GONE, HookAt};
 pub use status::{Event, EventKind, Outcome, Phase, Status, Target, Versions, Weights};
 pub use traffic::overlay;
 pub use verdict::Judgement;

@@ -15,11 +15,11 @@ use crate::status::{Event, EventKind, Phase, Status};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Begin.
-    Start,
+    Start(String),
     /// Go no further.
     Pause(String),
     /// Go on.
-    Resume,
+    Resume(String),
     /// Consent to the step at hand.
     Approve(String),
     /// Go on to the next step, whatever the evidence; `all` goes to the end.
@@ -115,18 +115,18 @@ pub fn command(
             says(&mut run, because(who, "retries it", &why));
         }
         _ if phase.is_final() => return over(),
-        Command::Start => {
+        Command::Start(why) => {
             run.status.go = true;
-            says(&mut run, format!("{who} starts it"));
+            says(&mut run, because(who, "starts it", &why));
         }
         Command::Pause(why) => {
-            run.status.paused = Some(format!("{who}: {why}"));
+            run.status.paused = Some(if why.is_empty() { who.to_owned() } else { format!("{who}: {why}") });
             says(&mut run, because(who, "pauses it", &why));
         }
-        Command::Resume => {
+        Command::Resume(why) => {
             run.status.paused = None;
             run.status.failed_hook = None;
-            says(&mut run, format!("{who} resumes it"));
+            says(&mut run, because(who, "resumes it", &why));
         }
         Command::Approve(comment) => {
             if phase != Phase::AwaitingApproval {

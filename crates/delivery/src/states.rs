@@ -34,6 +34,9 @@ pub struct HookAt {
     pub since: Millis,
 }
 
+/// What pauses a release whose document is gone.
+pub const DOCUMENT_GONE: &str = "its document is gone: its traffic stays for a minute as it is";
+
 /// How long a version that gets traffic may be without a ready instance: instances are replaced, and known late.
 const DESERTED: Millis = 5_000;
 
@@ -46,7 +49,7 @@ const ABORT_PATIENCE: Millis = 5_000;
 /// What is in the way of going forward; `calendar` is the time by the clock on the wall, in UTC.
 pub(crate) fn obstacle(spec: &Release, status: &Status, calendar: Millis) -> Option<String> {
     if let Some(why) = &status.paused {
-        return Some(format!("paused by {why}"));
+        return Some(if why == DOCUMENT_GONE { format!("paused: {why}") } else { format!("paused by {why}") });
     }
     frozen(spec, calendar).map(|until| format!("it is a time of freeze until {until}"))
 }

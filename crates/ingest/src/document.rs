@@ -37,6 +37,8 @@ pub struct Parsed {
     pub documents: Vec<Document>,
     /// Keys of objects that are there but not sound.
     pub broken: Vec<ObjectKey>,
+    /// The first error of each of them.
+    pub faults: Vec<(ObjectKey, Diagnostic)>,
     /// What stands for unsound objects that guard something, as long as no sound version of them is known: they close it.
     pub closing: Vec<Document>,
     /// Whether something is there of which not even the name can be told.
@@ -196,6 +198,8 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
                 let is_said = own.iter().any(|d| d.code == Code::NotEnforced);
                 parsed.diagnostics.extend(said.into_iter().filter(|_| !is_said));
             }
+            let first = own.iter().find(|d| d.severity == Severity::Error).cloned();
+            parsed.faults.extend(first.map(|first| (key.clone(), first)));
             parsed.diagnostics.extend(own);
             parsed.broken.push(key);
         }

@@ -39,4 +39,4 @@ pub use route::{
 pub use service::{Endpoint, EndpointSlice, Port, Protocol, Resolution, Service, TargetPort, Workload};
 pub use share::Share;
 pub use sidecar::{EgressListener, IngressListener, ProxyIdentity, ProxyRole, Sidecar};
-pub use snapshot::{MeshSnapshot, Objects};
+pub use snapshot::{MeshSnapshot, Objects, Outdated};

@@ -29,6 +29,19 @@ pub struct MeshSnapshot {
     overlays: BTreeMap<Hostname, Overlay>,
     /// Policies that are not carried out are passed over, because somebody said so.
     unenforced: bool,
+    /// Objects of which an older version is in force.
+    outdated: Vec<Outdated>,
+}
+
+/// An object of which an older version is in force.
+#[derive(Debug, Clone)]
+pub struct Outdated {
+    /// Its identity.
+    pub key: ObjectKey,
+    /// What is in force.
+    pub object: Arc<Object>,
+    /// Why, and since when, in words.
+    pub why: String,
 }
 
 impl MeshSnapshot {
@@ -101,6 +114,19 @@ impl MeshSnapshot {
             Object::Guard(g) => Some(g),
             _ => None,
         })
+    }
+
+    /// The same mesh, which knows of which objects an older version is in force.
+    #[must_use]
+    pub fn with_outdated(mut self, outdated: Vec<Outdated>) -> Self {
+        self.outdated = outdated;
+        self
+    }
+
+    /// Objects of which an older version is in force.
+    #[must_use]
+    pub fn outdated(&self) -> &[Outdated] {
+        &self.outdated
     }
 
     /// The same mesh with what releases make of the routes to their hosts.

@@ -1,19 +1,21 @@
 //! Accepting connections so that nobody can exhaust the pilot: as many as there are descriptors for, less a reserve for files, and none
 //! that says nothing.
 //!
-//! A connection over the limit waits until another ends. One that has not sent a byte within [`FIRST_BYTE`], or none for [`IDLE`], is
-//! ended. An error of accepting is waited out: trying again at once would take a whole core.
+//! Over the limit, a new connection takes the place of a silent one ([`MakesRoom`]), or waits until another ends. One that has not sent
+//! a byte within [`FIRST_BYTE`], or none for [`IDLE`], is ended. An error of accepting is waited out: trying again at once would take a
+//! whole core.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, Sleep};
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
@@ -23,6 +25,12 @@ const FIRST_BYTE: Duration = Duration::from_secs(5);
 
 /// Longest silence. Servers ask their HTTP/2 clients for a sign of life more often than that.
 const IDLE: Duration = Duration::from_secs(75);
+
+/// Silence after which a connection may have to make room.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// The same for one that has said nothing at all: whoever asks for something does so at once.
+const MUTE: Duration = Duration::from_millis(50);
 
 /// How long is waited after accepting failed.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -42,35 +50,107 @@ pub(crate) fn share(numerator: u64, denominator: u64) -> usize {
 pub(crate) struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    held: Arc<Mutex<Vec<Held>>>,
     name: &'static str,
+    makes_room: MakesRoom,
     /// Whether it is known that accepting fails.
     fails: bool,
 }
 
+/// Which connections end when a new one finds no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MakesRoom {
+    /// The one that has been silent for longest, for [`QUIET`] at least.
+    LongestSilent,
+    /// The oldest of those that have said nothing at all: silence of others means nothing.
+    NeverSpoke,
+}
+
+/// A connection as the socket remembers it.
+struct Held {
+    /// Milliseconds after [`began`](Self::began) at which it was heard last; 0 is never.
+    heard: Arc<AtomicU64>,
+    began: Instant,
+    /// Ends it when it is dropped.
+    _ends: oneshot::Sender<()>,
+}
+
+impl Held {
+    fn silent_since(&self) -> Instant {
+        self.began + Duration::from_millis(self.heard.load(Relaxed))
+    }
+}
+
 impl Bounded {
     /// `name` is what the socket is for, in warnings.
-    pub(crate) fn new(listener: TcpListener, most: usize, name: &'static str) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(most)), name, fails: false }
+    pub(crate) fn new(listener: TcpListener, most: usize, name: &'static str, makes_room: MakesRoom) -> Self {
+        let places = Arc::new(Semaphore::new(most));
+        Self { listener, places, held: Arc::default(), name, makes_room, fails: false }
     }
 
     async fn next(&mut self) -> (Connection, SocketAddr) {
         loop {
-            let Ok(place) = self.places.clone().acquire_owned().await else { std::future::pending().await };
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     self.fails = false;
                     let _ = stream.set_nodelay(true);
-                    let silence = Box::pin(tokio::time::sleep(FIRST_BYTE));
-                    return (Connection { stream, silence, _place: place }, peer);
+                    let place = self.place().await;
+                    return (self.hold(stream, place), peer);
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.fails, true) {
                         tracing::warn!("cannot accept connections for {}: {error}; trying again", self.name);
                     }
+                    self.make_room();
                     tokio::time::sleep(AFTER_ERROR).await;
                 }
             }
         }
+    }
+
+    /// A place, for which another connection may have to end.
+    async fn place(&self) -> OwnedSemaphorePermit {
+        loop {
+            if let Ok(place) = self.places.clone().try_acquire_owned() {
+                return place;
+            }
+            self.make_room();
+            let freed = tokio::time::timeout(MUTE, self.places.clone().acquire_owned());
+            if let Ok(Ok(place)) = freed.await {
+                return place;
+            }
+        }
+    }
+
+    /// Ends a connection that may end.
+    fn make_room(&self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let may_end = |held: &&Held| {
+            let spoke = held.heard.load(Relaxed) > 0;
+            let silence = now.duration_since(held.silent_since());
+            match self.makes_room {
+                MakesRoom::LongestSilent if spoke => silence >= QUIET,
+                MakesRoom::NeverSpoke if spoke => false,
+                MakesRoom::LongestSilent | MakesRoom::NeverSpoke => silence >= MUTE,
+            }
+        };
+        let longest = held.iter().filter(may_end).map(Held::silent_since).min();
+        if let Some(place) = held.iter().position(|held| Some(held.silent_since()) == longest) {
+            held.swap_remove(place);
+        }
+    }
+
+    fn hold(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> Connection {
+        let (sender, ended) = oneshot::channel();
+        let heard = Arc::new(AtomicU64::new(0));
+        let began = Instant::now();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that ended by themselves are nobody's.
+        held.retain(|held| Arc::strong_count(&held.heard) > 1);
+        held.push(Held { heard: heard.clone(), began, _ends: sender });
+        let silence = Box::pin(tokio::time::sleep(FIRST_BYTE));
+        Connection { stream, silence, heard, began, ended, _place: place }
     }
 
     /// The connections as a stream.
@@ -106,6 +186,10 @@ impl axum::serve::Listener for Bounded {
 pub(crate) struct Connection {
     stream: TcpStream,
     silence: Pin<Box<Sleep>>,
+    heard: Arc<AtomicU64>,
+    began: Instant,
+    /// Resolves when another connection needs the place.
+    ended: oneshot::Receiver<()>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -117,8 +201,14 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(read) => {
-                self.silence.as_mut().reset(Instant::now() + IDLE);
+                let now = Instant::now();
+                self.silence.as_mut().reset(now + IDLE);
+                let after = now.duration_since(self.began).as_millis().max(1);
+                self.heard.store(u64::try_from(after).unwrap_or(u64::MAX), Relaxed);
                 Poll::Ready(read)
+            }
+            Poll::Pending if Pin::new(&mut self.ended).poll(context).is_ready() => {
+                Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
             }
             Poll::Pending => match self.silence.as_mut().poll(context) {
                 Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),

@@ -31,10 +31,13 @@ pub(crate) struct Admin {
 pub(crate) struct Names(Arc<Vec<String>>);
 
 impl Names {
-    /// Names of loopback, and those given. Addresses are always allowed: a browser that was given an address was not led here by a name.
-    pub(crate) fn new(given: &[String], _: std::net::SocketAddr) -> Self {
+    /// Names of loopback, that of this machine, and those given. Addresses are always allowed: a browser that was given an address was not
+    /// led here by a name.
+    pub(crate) fn new(given: &[String]) -> Self {
         let own = ["localhost", "localhost.localdomain", "ip6-localhost"].map(str::to_owned);
-        Self(Arc::new(own.into_iter().chain(given.iter().map(|name| name.to_ascii_lowercase())).collect()))
+        let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let all = own.into_iter().chain([machine]).chain(given.iter().cloned());
+        Self(Arc::new(all.map(|name| name.to_ascii_lowercase()).collect()))
     }
 
     fn allows(&self, host: &str) -> bool {

@@ -18,8 +18,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serin_delivery::{
-    Action, Command, Event, EventKind, Evidence, Outcome, Phase, Reading, Said, Status, advance, changed, command,
-    may_begin, overlay,
+    Action, Command, DOCUMENT_GONE, Event, EventKind, Evidence, Outcome, Phase, Reading, Said, Status, advance,
+    changed, command, may_begin, overlay,
 };
 use serin_model::{Hostname, Kind, MeshSnapshot, ObjectKey, ObjectName, Overlay, Release};
 use tokio::sync::Notify;
@@ -30,7 +30,7 @@ use crate::fleet::Fleet;
 use crate::loads::{Loads, News};
 use audit::{Audit, Whole};
 pub(crate) use document::{Ends, Refusal};
-use document::{GONE, appear, fingerprint, is_other};
+use document::{appear, fingerprint, is_other};
 use order::{Wait, arrived, in_force, is_contested, joint_rollback, replaces, running, waits_for};
 use state::StateFile;
 pub(crate) use state::StateLock;
@@ -68,6 +68,8 @@ pub(crate) struct Entry {
     vanished: Option<Instant>,
     /// Since when a newer version of its document is not taken, because it is broken or half-written; in milliseconds since 1970.
     pub(crate) outdated: Option<u64>,
+    /// What is wrong with its document.
+    pub(crate) fault: Option<String>,
 }
 
 impl Entry {
@@ -115,6 +117,8 @@ struct Inner {
     remembered: BTreeMap<ObjectName, Status>,
     /// How releases ended whose documents are gone.
     ended: BTreeMap<ObjectName, Status>,
+    /// What is wrong with the documents of releases.
+    faults: BTreeMap<ObjectName, String>,
     /// Whether all documents could be read the last time.
     whole: bool,
     /// What was reported of releases.
@@ -167,6 +171,7 @@ impl Releases {
             entries: BTreeMap::new(),
             remembered,
             ended: BTreeMap::new(),
+            faults: BTreeMap::new(),
             whole: false,
             tally: Tally::default(),
             away,
@@ -236,7 +241,7 @@ impl Releases {
                     status.spec = print;
                     inner.entries.insert(
                         name,
-                        Entry { spec, status, known: Evidence::default(), vanished: None, outdated: None },
+                        Entry { spec, status, known: Evidence::default(), vanished: None, outdated: None, fault: None },
                     );
                 }
             }
@@ -251,13 +256,24 @@ impl Releases {
         let _ = inner.save();
     }
 
-    /// Remembers of which releases an older document is in force.
-    pub(crate) fn outdate(&self, objects: &BTreeMap<ObjectKey, SystemTime>) {
-        for (name, entry) in &mut self.lock().entries {
+    /// Remembers of which releases an older document is in force, and what is wrong with documents.
+    pub(crate) fn outdate(&self, objects: &BTreeMap<ObjectKey, SystemTime>, faults: BTreeMap<ObjectName, String>) {
+        let mut inner = self.lock();
+        inner.faults = faults;
+        let Inner { entries, faults, .. } = &mut *inner;
+        for (name, entry) in entries {
+            entry.fault = faults.get(name).cloned();
             let since = objects.get(&ObjectKey { kind: Kind::Release, name: name.clone() });
             entry.outdated =
                 since.and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok()).map(|d| d.as_millis() as u64);
         }
+    }
+
+    /// Releases that are not known because their documents have errors: what is wrong with each.
+    pub(crate) fn refused(&self) -> BTreeMap<ObjectName, String> {
+        let inner = self.lock();
+        let unknown = inner.faults.iter().filter(|(name, _)| !inner.entries.contains_key(*name));
+        unknown.map(|(name, why)| (name.clone(), why.clone())).collect()
     }
 
     /// What releases make of the routes to their hosts; of several of one host the one that moved it last counts.
@@ -469,12 +485,12 @@ impl Inner {
     fn vanish(&mut self, name: &ObjectName) {
         let Some(entry) = self.entries.get_mut(name).filter(|e| e.vanished.is_none()) else { return };
         entry.vanished = Some(Instant::now());
-        if entry.status.paused.as_deref() != Some(GONE) {
-            entry.status.paused_before = entry.status.paused.replace(GONE.to_owned());
+        if entry.status.paused.as_deref() != Some(DOCUMENT_GONE) {
+            entry.status.paused_before = entry.status.paused.replace(DOCUMENT_GONE.to_owned());
         }
-        let event = entry.status.note(now(), EventKind::Action, GONE);
-        tracing::warn!("release {name}: {GONE}");
-        self.audit.write((now(), "the documents"), name, GONE, &serde_json::Value::Null);
+        let event = entry.status.note(now(), EventKind::Action, DOCUMENT_GONE);
+        tracing::warn!("release {name}: {DOCUMENT_GONE}");
+        self.audit.write((now(), "the documents"), name, DOCUMENT_GONE, &serde_json::Value::Null);
         self.happened(name, &[event]);
     }
 

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serin_ingest::{Severity, render_text, summary};
+use serin_model::Kind;
 use serin_resources::type_url;
 use serin_xds::load::{Clock, Collector};
 use serin_xds::server::Discovery;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::accept::{self, Bounded};
+use crate::accept::{self, Bounded, MakesRoom};
 use crate::admin::{self, Admin, Names};
 use crate::copies::Copies;
 use crate::fleet::Fleet;
@@ -70,12 +71,12 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     tracing::info!("serving proxies on {xds_address}, admin on {admin_address}");
     let loads = Arc::new(Loads::of(fleet.clone()));
     let admin = Admin { fleet: fleet.clone(), store: store.clone(), loads: loads.clone() };
-    let admin_socket = Bounded::new(admin_socket, accept::share(1, 4), "the admin interface");
-    let names = Names::new(&options.admin_name, admin_address);
+    let admin_socket = Bounded::new(admin_socket, accept::share(1, 4), "the admin interface", MakesRoom::LongestSilent);
+    let names = Names::new(&options.admin_name);
     tokio::spawn(admin::serve(admin_socket, admin, releases::routes(releases.clone(), tokens, loads.clone()), names));
     let delivers = tokio::spawn(deliver((store.clone(), fleet.clone(), loads.clone()), releases.clone()));
     tokio::spawn(watch(source, (store, copies), (fleet.clone(), releases)));
-    let xds = Bounded::new(xds, accept::share(3, 4), "proxies");
+    let xds = Bounded::new(xds, accept::share(3, 4), "proxies", MakesRoom::NeverSpoke);
     let server = tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
@@ -93,31 +94,43 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     }
 }
 
-/// Where the state of releases is kept: where somebody says, else beside the first folder of documents, else in the user's state
-/// directory. `none` keeps nothing.
+/// Where the state of releases is kept: where somebody says, else beside a folder of documents or in the user's state directory. State
+/// that is there goes first, whatever the order of the folders; new state belongs to the first folder. `none` keeps nothing.
 fn state_file(options: &PilotOptions) -> anyhow::Result<Option<PathBuf>> {
     match options.state.as_deref() {
         Some(path) if path == Path::new("none") => return Ok(None),
         Some(path) => return Ok(Some(path.to_path_buf())),
         None => {}
     }
-    let folder = options.config.first().context("--config is missing")?;
-    let folder = folder.canonicalize().with_context(|| format!("--config {}", folder.display()))?;
+    let mut places = Vec::new();
+    for folder in &options.config {
+        let folder = folder.canonicalize().with_context(|| format!("--config {}", folder.display()))?;
+        places.push(places_for(&folder).map(|place| place.map(|place| place.join("releases.json"))));
+    }
+    if let Some(known) = places.iter().flatten().flatten().find(|place| place.is_file()) {
+        return Ok(Some(known.clone()));
+    }
+    for place in places.into_iter().next().context("--config is missing")?.into_iter().flatten() {
+        let usable = |folder: &Path| std::fs::create_dir_all(folder).and_then(|()| try_file_in(folder)).is_ok();
+        if place.parent().is_some_and(usable) {
+            return Ok(Some(place));
+        }
+    }
+    let folders: Vec<String> = options.config.iter().map(|folder| folder.display().to_string()).collect();
+    anyhow::bail!(
+        "there is no place to keep the state of releases beside {}: say one with --state FILE, or --state none to do without",
+        folders.join(", ")
+    )
+}
+
+/// Folders for the state of a folder of documents: beside it, and in the user's state directory.
+fn places_for(folder: &Path) -> [Option<PathBuf>; 2] {
     let name = folder.file_name().map_or_else(|| "root".to_owned(), |n| n.to_string_lossy().into_owned());
     let beside = folder.parent().map(|parent| parent.join(format!(".{name}.serin")));
     let home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")));
     let escaped = folder.display().to_string().replace('/', "-");
-    let in_home = home.map(|home| home.join("serin").join(escaped.trim_start_matches('-')));
-    for place in [beside, in_home].into_iter().flatten() {
-        if std::fs::create_dir_all(&place).and_then(|()| try_file_in(&place)).is_ok() {
-            return Ok(Some(place.join("releases.json")));
-        }
-    }
-    anyhow::bail!(
-        "there is no place to keep the state of releases beside {}: say one with --state FILE, or --state none to do without",
-        folder.display()
-    )
+    [beside, home.map(|home| home.join("serin").join(escaped.trim_start_matches('-')))]
 }
 
 /// Whether files can be made in a folder.
@@ -192,6 +205,7 @@ fn refresh(
     // Documents that are away for now are not gone.
     let whole = objects > 0 && store.diagnostics().iter().all(|d| d.severity != Severity::Error);
     releases.sync(&snapshot, whole);
-    releases.outdate(store.outdated());
+    let faults = store.faults().filter(|(key, _)| key.kind == Kind::Release);
+    releases.outdate(store.outdated(), faults.map(|(key, why)| (key.name.clone(), why)).collect());
     fleet.publish(snapshot.with_overlays(releases.overlays()));
 }

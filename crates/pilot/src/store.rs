@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serin_ingest::{Code, Diagnostic, Document, Parsed, Position, Severity, check, parse};
-use serin_model::{DestinationRule, MeshSnapshot, Object, ObjectKey, Subset, TrafficPolicy};
+use serin_model::{DestinationRule, MeshSnapshot, Object, ObjectKey, Outdated, Subset, TrafficPolicy};
 
 use serin_folders::{Contents, Found};
 
@@ -23,6 +23,8 @@ struct File {
     /// What stands for what is broken in it and guards something, where no earlier version is known; policies close whatever was
     /// before.
     closing: Vec<Document>,
+    /// The first error of each object that is broken in it.
+    faults: Vec<(ObjectKey, Diagnostic)>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -157,12 +159,30 @@ impl Store {
     pub(crate) fn mesh(&self) -> MeshSnapshot {
         let placed = |d: &Document| (d.object.clone(), d.provenance.clone());
         let mesh = MeshSnapshot::build(self.good.iter().map(|(key, d)| (key.clone(), placed(d))).collect());
+        let outdated = self.outdated.iter().filter_map(|(key, since)| {
+            let object = self.good.get(key)?.object.clone();
+            let since = jiff::Timestamp::try_from(*since).map(|t| format!("{t:.0}")).unwrap_or_default();
+            let why = self.faults().find(|(broken, _)| *broken == key).map(|(_, why)| format!(" ({why})"));
+            let why = format!("an older version is in force since {since}{}", why.unwrap_or_default());
+            Some(Outdated { key: key.clone(), object, why })
+        });
+        let mesh = mesh.with_outdated(outdated.collect());
         if self.unenforced { mesh.without_enforcement() } else { mesh }
     }
 
     /// Objects of which an older version is in force, and since when a newer one is not taken.
     pub(crate) fn outdated(&self) -> &BTreeMap<ObjectKey, SystemTime> {
         &self.outdated
+    }
+
+    /// Objects that are broken, each with its first error and the place of it.
+    pub(crate) fn faults(&self) -> impl Iterator<Item = (&ObjectKey, String)> {
+        let said = |d: &Diagnostic| {
+            let file = d.file.rsplit('/').next().unwrap_or_default();
+            let at = if d.path.is_empty() { String::new() } else { format!("{}: ", d.path) };
+            format!("{file}:{}: {at}{}", d.at.line, d.message)
+        };
+        self.files.values().flat_map(|f| &f.faults).map(move |(key, diagnostic)| (key, said(diagnostic)))
     }
 
     /// The objects in force.
@@ -367,7 +387,8 @@ fn read(name: &str, found: Found, before: Option<File>, good: &BTreeMap<ObjectKe
         closing.clear();
         diagnostics.retain(|d| d.code != Code::NotEnforced);
     }
-    File { text, identity, doubtful: None, documents, retained, closing, diagnostics }
+    let faults = parsed.faults;
+    File { text, identity, doubtful: None, documents, retained, closing, faults, diagnostics }
 }
 
 fn unreadable(name: &str, reason: &str) -> Parsed {

@@ -277,7 +277,7 @@ impl Cluster {
         let value = older.as_ref().unwrap_or(value);
         let mut cluster = Self::new(value.name.clone(), discovery(value, audit, path)?);
         cluster.service = convert::service(value.metadata.as_ref());
-        cluster.refused = convert::refused(value.metadata.as_ref());
+        cluster.refused = convert::own(value.metadata.as_ref(), "refused");
         cluster.balancer = balancing::balancer(value, audit, path)?;
         if let Some((balancer, reported)) = chosen {
             (cluster.balancer, cluster.reported) = (balancer, reported);
@@ -329,7 +329,7 @@ impl Cluster {
         };
         let mut proto = pb::Cluster {
             name: self.name.clone(),
-            metadata: convert::proto_refused(self.refused.as_deref(), convert::proto_service(&self.service)),
+            metadata: convert::proto_own(convert::proto_service(&self.service), "refused", self.refused.as_deref()),
             cluster_discovery_type: Some(Type(kind as i32)),
             eds_cluster_config: match &self.discovery {
                 Discovery::Eds(service) => Some(pb::cluster::EdsClusterConfig {

@@ -66,16 +66,17 @@ pub(crate) fn proto_service(host: &str) -> Option<core::Metadata> {
 /// Where Serin says what only Serin's proxies understand.
 const SERIN: &str = "serin";
 
-/// Why requests to a cluster are refused, under `serin`.
-pub(crate) fn refused(value: Option<&core::Metadata>) -> Option<String> {
-    plain_fields(value?.filter_metadata.get(SERIN)?).remove("refused")
+/// A text under `serin`.
+pub(crate) fn own(value: Option<&core::Metadata>, key: &str) -> Option<String> {
+    plain_fields(value?.filter_metadata.get(SERIN)?).remove(key)
 }
 
-pub(crate) fn proto_refused(refused: Option<&str>, metadata: Option<core::Metadata>) -> Option<core::Metadata> {
-    let Some(refused) = refused else { return metadata };
+/// Adds a text under `serin`, if there is one.
+pub(crate) fn proto_own(metadata: Option<core::Metadata>, key: &str, text: Option<&str>) -> Option<core::Metadata> {
+    let Some(text) = text else { return metadata };
     let mut metadata = metadata.unwrap_or_default();
-    let value = wkt::Value { kind: Some(wkt::value::Kind::StringValue(refused.to_owned())) };
-    let fields = [("refused".to_owned(), value)].into();
+    let value = wkt::Value { kind: Some(wkt::value::Kind::StringValue(text.to_owned())) };
+    let fields = [(key.to_owned(), value)].into();
     metadata.filter_metadata.insert(SERIN.to_owned(), wkt::Struct { fields });
     Some(metadata)
 }

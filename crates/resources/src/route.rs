@@ -69,6 +69,9 @@ pub struct VirtualHost {
     pub include_attempt_count_in_response: bool,
     /// Copies of requests, for routes without any.
     pub mirrors: Vec<Mirror>,
+    /// Documents of which an older version is in force here, in words; empty when there is none. Serin's own, in the host's metadata under
+    /// `serin` as `outdated`; nothing but explanations rests on it.
+    pub outdated: String,
 }
 
 /// Which plain-text requests are redirected to https.

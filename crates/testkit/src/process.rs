@@ -41,6 +41,18 @@ impl Process {
         self.child.id()
     }
 
+    /// Processor time that it has used, in its own name and the system's.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
+        // After the name, which stands in parentheses: utime and stime are the 12th and 13th, in hundredths of a second.
+        let fields = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>());
+        let ticks = fields.iter().flat_map(|f| f.get(11..13)).flatten().filter_map(|t| t.parse::<u64>().ok());
+        Ok(Duration::from_millis(ticks.sum::<u64>() * 10))
+    }
+
     /// What it wrote to standard output so far.
     #[must_use]
     pub fn stdout(&self) -> Vec<String> {

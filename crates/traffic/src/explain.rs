@@ -11,6 +11,8 @@ use crate::router::{HostMatch, Mismatch, RouteTable};
 pub struct Explanation<'a> {
     /// The virtual host, and by which of its domains; `None` when none has the authority.
     pub host: Option<(&'a str, HostMatch)>,
+    /// Documents of which an older version is in force in the virtual host, in words.
+    pub outdated: &'a str,
     /// Every other virtual host, with the domains that do not fit.
     pub other_hosts: Vec<(&'a str, &'a [String])>,
     /// Routes in order, up to and with the one that matches; what kept each from it.
@@ -58,6 +60,7 @@ pub fn route<'a>(table: &'a RouteTable, head: &'a RequestHead, random: u64) -> E
     let others = table.hosts().iter().map(|h| (h.config.name.as_str(), h.config.domains.as_slice()));
     let mut explanation = Explanation {
         host: found.map(|(host, how)| (host.config.name.as_str(), how)),
+        outdated: found.map_or("", |(host, _)| host.config.outdated.as_str()),
         other_hosts: others.filter(|(other, _)| Some(*other) != name).collect(),
         routes: Vec::new(),
         outcome: Outcome::NotFound,

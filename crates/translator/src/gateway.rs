@@ -12,7 +12,7 @@ use serin_resources::listener::{Direction, Filter, Listener};
 use serin_resources::route::{RequireTls, Route, RouteConfiguration, VirtualHost};
 
 use crate::destination::Place;
-use crate::{ResourceSet, cluster, naming, route, scope, sidecar};
+use crate::{ResourceSet, cluster, naming, route, scope, sidecar, virtual_host};
 
 pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceSet {
     let mut set = ResourceSet::default();
@@ -83,7 +83,7 @@ fn virtual_hosts(
     port: u16,
     servers: &[(&Gateway, &GatewayServer)],
 ) -> Vec<VirtualHost> {
-    let mut hosts: BTreeMap<String, (Vec<Route>, bool)> = BTreeMap::new();
+    let mut hosts: BTreeMap<String, Bound<'_>> = BTreeMap::new();
     for (gateway, server) in servers {
         let reference = GatewayRef::Named(gateway.name.clone());
         let place = Place { mesh, proxy, port, gateway: &reference, any_port: true };
@@ -97,23 +97,26 @@ fn virtual_hosts(
             // A rule without a route here leaves its hosts as if it were not there.
             for host in bound.into_iter().filter(|_| !routes.is_empty()) {
                 let entry = hosts.entry(host.to_string()).or_default();
-                entry.0.extend(routes.iter().cloned());
-                entry.1 |= server.https_redirect;
+                entry.routes.extend(routes.iter().cloned());
+                entry.redirects |= server.https_redirect;
+                entry.rules.push(rule);
             }
         }
         for filter in server.hosts.iter().filter(|_| server.https_redirect) {
-            hosts.entry(filter.host.to_string()).or_default().1 = true;
+            hosts.entry(filter.host.to_string()).or_default().redirects = true;
         }
     }
     let mut list: Vec<VirtualHost> = hosts
         .into_iter()
-        .map(|(host, (mut routes, require_tls))| {
+        .map(|(host, Bound { mut routes, redirects, rules })| {
             routes.sort_by_key(|r| r.matches.is_catch_all());
+            let name = Hostname::parse(&host).ok();
             VirtualHost {
+                outdated: name.map(|name| virtual_host::outdated(mesh, &rules, &name)).unwrap_or_default(),
                 name: format!("{host}:{port}"),
                 domains: vec![host],
                 routes,
-                require_tls: if require_tls { RequireTls::All } else { RequireTls::No },
+                require_tls: if redirects { RequireTls::All } else { RequireTls::No },
                 ..VirtualHost::default()
             }
         })
@@ -123,6 +126,16 @@ fn virtual_hosts(
         list.push(VirtualHost { name: format!("blackhole:{port}"), domains, ..VirtualHost::default() });
     }
     list
+}
+
+/// What a host has at a gateway's port.
+#[derive(Default)]
+struct Bound<'a> {
+    routes: Vec<Route>,
+    /// Whether its server redirects to https.
+    redirects: bool,
+    /// The rules that its routes are from.
+    rules: Vec<&'a VirtualService>,
 }
 
 fn hosts_of(rule: &VirtualService, reference: &GatewayRef, gateway: &Gateway, server: &GatewayServer) -> Vec<Hostname> {

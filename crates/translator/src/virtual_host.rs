@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use serin_model::{GatewayRef, MeshSnapshot, ProxyIdentity, Service};
-use serin_resources::route::{Action, Respond, VirtualHost};
+use serin_model::{
+    Action, GatewayRef, Hostname, MeshSnapshot, Object, Outdated, ProxyIdentity, Service, VirtualService,
+};
+use serin_resources::route::{self as wire, Respond, VirtualHost};
 
 use crate::destination::Place;
 use crate::route;
@@ -60,12 +62,36 @@ pub(crate) fn service_host(
 ) -> VirtualHost {
     let place = Place { mesh, proxy, port, gateway: &GatewayRef::Mesh, any_port };
     let rules = scope::mesh_rules(mesh, proxy, &service.host);
+    let outdated = outdated(mesh, &rules, &service.host);
     let routes = rules.iter().map(|rule| route::routes(rule, &place)).find(|routes| !routes.is_empty());
     let routes = routes.unwrap_or_else(|| {
         let hash = policy::hash(&scope::destination_rules(mesh, proxy, service).policy_of(port, None));
         release::without_rule(service, port, route::default_route(mesh, &service.host, port, hash), &place)
     });
-    VirtualHost { name: format!("{}:{port}", service.host), domains, routes, ..VirtualHost::default() }
+    VirtualHost { name: format!("{}:{port}", service.host), domains, routes, outdated, ..VirtualHost::default() }
+}
+
+/// Which of the documents that requests to a host rest on are older than what stands in their files, in words; empty when none is.
+pub(crate) fn outdated(mesh: &MeshSnapshot, rules: &[&VirtualService], host: &Hostname) -> String {
+    if mesh.outdated().is_empty() {
+        return String::new();
+    }
+    let targets = rules.iter().flat_map(|rule| &rule.http).filter_map(|http| match &http.action {
+        Action::Forward { destinations, .. } => Some(destinations.iter().map(|d| &d.host)),
+        Action::Redirect(_) | Action::Respond(_) | Action::Refuse(_) => None,
+    });
+    let hosts: BTreeSet<&Hostname> = targets.flatten().chain([host]).collect();
+    let concerned = |of: &Hostname| hosts.iter().any(|host| of.covers(host));
+    let concerns = |outdated: &&Outdated| match outdated.object.as_ref() {
+        Object::VirtualService(rule) => rules.iter().any(|r| r.name == rule.name),
+        Object::DestinationRule(rule) => concerned(&rule.host),
+        Object::Release(release) => concerned(&release.host),
+        Object::Services(services) => services.iter().any(|service| concerned(&service.host)),
+        Object::Guard(_) | Object::MeshConfig(_) | Object::Workload(_) | Object::EndpointSlice(_) => true,
+        Object::Gateway(_) | Object::Sidecar(_) => false,
+    };
+    let said = mesh.outdated().iter().filter(concerns).map(|o| format!("{}: {}", o.key, o.why));
+    said.collect::<Vec<_>>().join("; ")
 }
 
 fn rules_without_service(mesh: &MeshSnapshot, proxy: &ProxyIdentity, taken: &mut BTreeSet<String>) -> Vec<VirtualHost> {
@@ -102,7 +128,7 @@ fn block_all() -> VirtualHost {
     VirtualHost {
         name: "block_all".to_owned(),
         domains: vec!["*".to_owned()],
-        routes: vec![route::plain("block_all", Action::Respond(respond))],
+        routes: vec![route::plain("block_all", wire::Action::Respond(respond))],
         ..VirtualHost::default()
     }
 }

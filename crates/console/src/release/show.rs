@@ -15,7 +15,12 @@ fn percent(value: &Value) -> String {
 }
 
 /// All of them, a line each.
-pub(super) fn table(items: &[Value]) -> String {
+pub(super) fn table(all: &Value) -> String {
+    let items = all["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let refused: String = all["refused"].as_array().into_iter().flatten().map(refused).collect();
+    if items.is_empty() && !refused.is_empty() {
+        return refused;
+    }
     if items.is_empty() {
         return "no releases: save a document of kind Release in the pilot's folder\n".to_owned();
     }
@@ -38,7 +43,13 @@ pub(super) fn table(items: &[Value]) -> String {
             word(status, "reason").chars().take(80).collect(),
         ]);
     }
-    columns(&rows)
+    columns(&rows) + &refused
+}
+
+/// A release that is not known because its document has errors.
+fn refused(item: &Value) -> String {
+    let (namespace, name) = (word(item, "namespace"), word(item, "name"));
+    format!("{namespace}/{name} is not in force: its document has an error, {}\n", word(item, "fault"))
 }
 
 /// Lines of the audit log: when, who, which release and what.
@@ -103,6 +114,7 @@ pub(super) fn phase(status: &Value) -> String {
         Err(_) => word(status, "phase").to_owned(),
     };
     match (&status["paused"], status["held"] == Value::Bool(true)) {
+        _ if matches!(word(status, "phase"), "promoted" | "rolledBack") => words,
         (Value::String(_), _) => format!("{words} (paused)"),
         (_, true) => format!("{words} (waits for a person)"),
         _ => words,
@@ -191,7 +203,8 @@ pub(super) fn tree(item: &Value, proxies: &Value, look: Look) -> String {
     if let Some(since) = item["outdated"].as_u64() {
         let now = item["now"].as_u64().unwrap_or(since);
         let age = now.saturating_sub(since) / 1000;
-        line("Document", format!("has errors: the version from before is in force, for {age}s now"));
+        let fault = item["fault"].as_str().map_or_else(String::new, |fault| format!(" ({fault})"));
+        line("Document", format!("has errors{fault}: the version from before is in force, for {age}s now"));
     }
     for note in status["notes"].as_array().into_iter().flatten() {
         line("Note", look.paint(note.as_str().unwrap_or_default(), YELLOW));

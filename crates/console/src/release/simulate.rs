@@ -81,7 +81,7 @@ pub(super) fn simulate(options: &SimulateOptions) -> anyhow::Result<ExitCode> {
             );
         }
         for event in events.iter().filter(|e| e.event != EventKind::Evidence && !e.reason.is_empty()) {
-            let phase = format!("{:?}", event.phase);
+            let phase = event.phase.words();
             let _ = writeln!(
                 out,
                 "{:>8}  {phase:<18} {:>6} %  {}",
@@ -95,7 +95,7 @@ pub(super) fn simulate(options: &SimulateOptions) -> anyhow::Result<ExitCode> {
         }
     }
     let candidate = &traffic.evidence.candidate;
-    let _ = writeln!(out, "\n{}  {:?} after {}", drawn(&weights), status.phase, time(now as f64 / 1000.0));
+    let _ = writeln!(out, "\n{}  {} after {}", drawn(&weights), status.phase.words(), time(now as f64 / 1000.0));
     let _ = writeln!(out, "{} requests reached the candidate, {} failed.", candidate.requests, candidate.failed);
     super::print(&out)?;
     Ok(match status.phase {

@@ -45,14 +45,7 @@ fn without_requests_nothing_moves_and_a_person_is_asked() {
     let events = world.run(&spec, &mut status, 2000);
     assert!(status.held && status.phase == Phase::Baking, "{:?}", status.phase);
     assert_eq!(events.last().unwrap().outcome, Some(crate::Outcome::Held));
-    command(
-        &spec,
-        &mut status,
-        &world.evidence,
-        Said::new("ann", Command::Promote { all: true, why: String::new() }),
-        world.now,
-    )
-    .unwrap();
+    world.says(&spec, &mut status, Command::Promote { all: true, why: String::new() }).unwrap();
     world.run(&spec, &mut status, 100);
     assert_eq!(status.phase, Phase::Promoted);
 }
@@ -192,14 +185,7 @@ fn a_hook_that_was_left_behind_answers_for_no_other() {
     let (mut status, mut world) = (Status::default(), World::new(11));
     world.run(&spec, &mut status, 2);
     assert_eq!(status.phase, Phase::Before);
-    command(
-        &spec,
-        &mut status,
-        &world.evidence,
-        Said::new("ann", Command::Promote { all: false, why: String::new() }),
-        world.now,
-    )
-    .unwrap();
+    world.says(&spec, &mut status, Command::Promote { all: false, why: String::new() }).unwrap();
     assert_eq!(status.phase, Phase::After);
     // Whichever it was, it was asked for at another time.
     for before in [true, false] {
@@ -377,14 +363,7 @@ fn what_a_person_says_goes_on_and_a_failed_hook_waits_for_somebody_to_go_back_to
     world.failing[1] = 0.5;
     world.run(&spec, &mut status, 300);
     assert!(status.held && matches!(status.verdict, crate::Verdict::Regression(_)), "{}", status.reason);
-    command(
-        &spec,
-        &mut status,
-        &world.evidence,
-        Said::new("ann", Command::Promote { all: false, why: String::new() }),
-        world.now,
-    )
-    .unwrap();
+    world.says(&spec, &mut status, Command::Promote { all: false, why: String::new() }).unwrap();
     world.tick(&spec, &mut status);
     assert_eq!((status.phase, status.step), (Phase::Before, 1), "{}", status.reason);
     world.hook = Some(Err("no".to_owned()));
@@ -403,7 +382,7 @@ fn an_abort_before_it_began_moves_nothing_where_nobody_is() {
     let (mut status, mut world) = (Status::of(&spec), World::new(19));
     world.evidence.stable_ready = 0;
     world.run(&spec, &mut status, 3);
-    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Abort(String::new())), world.now).unwrap();
+    world.says(&spec, &mut status, Command::Abort(String::new())).unwrap();
     assert_eq!((status.phase, overlay(&spec, &status)), (Phase::RolledBack, None));
 }
 
@@ -414,8 +393,7 @@ fn a_pause_holds_up_neither_the_judge_nor_the_clock() {
     while status.phase != Phase::WarmingUp {
         world.tick(&spec, &mut status);
     }
-    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Pause("a look".to_owned())), world.now)
-        .unwrap();
+    world.says(&spec, &mut status, Command::Pause("a look".to_owned())).unwrap();
     world.failing[1] = 0.5;
     world.run(&spec, &mut status, 60);
     assert_eq!(status.phase, Phase::RolledBack, "{}", status.reason);
@@ -425,8 +403,7 @@ fn a_pause_holds_up_neither_the_judge_nor_the_clock() {
     while status.phase != Phase::AwaitingApproval {
         world.tick(&spec, &mut status);
     }
-    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Pause("a look".to_owned())), world.now)
-        .unwrap();
+    world.says(&spec, &mut status, Command::Pause("a look".to_owned())).unwrap();
     world.run(&spec, &mut status, 300);
     assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "nobody approved in time"));
 
@@ -436,8 +413,7 @@ fn a_pause_holds_up_neither_the_judge_nor_the_clock() {
     while status.phase != Phase::Baking {
         world.tick(&spec, &mut status);
     }
-    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Pause("a look".to_owned())), world.now)
-        .unwrap();
+    world.says(&spec, &mut status, Command::Pause("a look".to_owned())).unwrap();
     world.run(&spec, &mut status, 300);
     assert_eq!(status.reason, "the time is up: no request reached the candidate");
 }
@@ -449,8 +425,7 @@ fn a_step_waits_for_every_proxy_but_the_way_back_does_not() {
     world.run(&spec, &mut status, 300);
     assert_eq!((status.phase, status.weights.applied), (Phase::Shifting, 0.0));
     assert!(status.reason.contains("slow"), "{}", status.reason);
-    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Abort("enough".to_owned())), world.now)
-        .unwrap();
+    world.says(&spec, &mut status, Command::Abort("enough".to_owned())).unwrap();
     assert_eq!(overlay(&spec, &status).unwrap().weight, Share::NONE, "at once");
     world.run(&spec, &mut status, 20);
     assert_eq!(status.phase, Phase::RolledBack);
@@ -477,10 +452,7 @@ fn consent_hooks_pauses_and_freezes() {
         }
     }
     assert_eq!(status.phase, Phase::AwaitingApproval, "{}", status.reason);
-    assert!(
-        command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Pause("lunch".to_owned())), world.now)
-            .is_ok()
-    );
+    assert!(world.says(&spec, &mut status, Command::Pause("lunch".to_owned())).is_ok());
     command(
         &spec,
         &mut status,
@@ -491,11 +463,11 @@ fn consent_hooks_pauses_and_freezes() {
     .unwrap();
     world.run(&spec, &mut status, 10);
     assert_eq!(status.phase, Phase::AwaitingApproval, "paused");
-    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Resume), world.now).unwrap();
+    world.says(&spec, &mut status, Command::Resume(String::new())).unwrap();
     world.run(&spec, &mut status, 200);
     assert_eq!(status.phase, Phase::Promoted);
-    assert!(command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Start), world.now).is_err());
-    command(&spec, &mut status, &world.evidence, Said::new("ann", Command::Undo("no".to_owned())), world.now).unwrap();
+    assert!(world.says(&spec, &mut status, Command::Start(String::new())).is_err());
+    world.says(&spec, &mut status, Command::Undo("no".to_owned())).unwrap();
     world.run(&spec, &mut status, 20);
     assert_eq!(status.phase, Phase::RolledBack);
 
@@ -549,10 +521,10 @@ fn whatever_people_do_weights_stay_in_the_plan_and_an_abort_always_works() {
         for _ in 0..rng.usize(1..400) {
             let says = match rng.u32(..40) {
                 0 => Some(Command::Pause("x".to_owned())),
-                1 => Some(Command::Resume),
+                1 => Some(Command::Resume(String::new())),
                 2 => Some(Command::Approve("x".to_owned())),
                 3 => Some(Command::Promote { all: false, why: String::new() }),
-                4 => Some(Command::Start),
+                4 => Some(Command::Start(String::new())),
                 5 => {
                     world.evidence.applied.done = rng.usize(..=3);
                     None

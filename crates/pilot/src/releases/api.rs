@@ -10,6 +10,7 @@ use axum::extract::{Path as Part, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use serin_delivery::{Command, Phase, Said, Status};
 use serin_model::{Labels, ObjectName, Release, Share, Step};
@@ -87,6 +88,18 @@ impl IntoResponse for Failure {
     }
 }
 
+/// The body of an action.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    /// Why, for the record.
+    comment: Option<String>,
+    /// Of promote: to the end, not only to the next step; it means nothing for other actions.
+    full: Option<bool>,
+    /// Of abort, promote and undo: although it sends traffic where no instance is ready, or in a freeze.
+    force: Option<bool>,
+}
+
 #[derive(Clone)]
 struct Api {
     releases: Arc<Releases>,
@@ -138,6 +151,7 @@ pub(crate) fn document(entry: &Entry) -> Value {
         "status": entry.status,
         "instances": {"stable": entry.known.stable_ready, "candidate": entry.known.candidate_ready},
         "outdated": entry.outdated,
+        "fault": entry.fault,
         "now": super::now(),
     })
 }
@@ -145,7 +159,9 @@ pub(crate) fn document(entry: &Entry) -> Value {
 async fn list(State(api): State<Api>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
     api.tokens.who(&headers, Role::Viewer)?;
     let items: Vec<Value> = api.releases.each(None).iter().map(document).collect();
-    Ok(Json(json!({"items": items})))
+    let refused = api.releases.refused().into_iter();
+    let refused = refused.map(|(name, why)| json!({"namespace": name.namespace, "name": name.name, "fault": why}));
+    Ok(Json(json!({"items": items, "refused": refused.collect::<Vec<_>>()})))
 }
 
 async fn one(
@@ -156,8 +172,13 @@ async fn one(
     api.tokens.who(&headers, Role::Viewer)?;
     let name = ObjectName { namespace, name };
     let entry = api.releases.each(Some(&name)).pop();
-    let missing = || Failure(StatusCode::NOT_FOUND, format!("there is no release {name}"));
-    Ok(Json(document(&entry.ok_or_else(missing)?)))
+    Ok(Json(document(&entry.ok_or_else(|| missing(&api, &name))?)))
+}
+
+/// There is no such release, perhaps because its document has errors.
+fn missing(api: &Api, name: &ObjectName) -> Failure {
+    let why = api.releases.refused().remove(name).map(|why| format!(": its document has an error, {why}"));
+    Failure(StatusCode::NOT_FOUND, format!("there is no release {name}{}", why.unwrap_or_default()))
 }
 
 async fn act(
@@ -168,24 +189,24 @@ async fn act(
 ) -> Result<Json<Value>, Failure> {
     from_here(&headers)?;
     let (who, role) = api.tokens.who(&headers, Role::Releaser)?;
-    let body: Value = serde_json::from_str(if body.is_empty() { "{}" } else { &body })
-        .map_err(|e| Failure(StatusCode::BAD_REQUEST, format!("the body is no JSON: {e}")))?;
-    let text = body["comment"].as_str().unwrap_or_default().to_owned();
+    let wish: Wish = serde_json::from_str(if body.is_empty() { "{}" } else { &body })
+        .map_err(|e| Failure(StatusCode::BAD_REQUEST, format!("the body is not as docs/openapi.yaml says: {e}")))?;
+    let text = wish.comment.unwrap_or_default();
     if text.chars().count() > COMMENT {
         let why = format!("a comment has at most {COMMENT} characters");
         return Err(Failure(StatusCode::BAD_REQUEST, why));
     }
     let name = ObjectName { namespace, name };
     let says = match action.as_str() {
-        "start" => Command::Start,
+        "start" => Command::Start(text),
         "pause" => Command::Pause(text),
-        "resume" => Command::Resume,
+        "resume" => Command::Resume(text),
         "approve" => {
             approves(&api, &name, role)?;
             Command::Approve(text)
         }
         "promote" => {
-            let all = body["full"] == json!(true);
+            let all = wish.full == Some(true);
             promotes(&api, &name, all, role)?;
             Command::Promote { all, why: text }
         }
@@ -195,9 +216,9 @@ async fn act(
         other => return Err(Failure(StatusCode::NOT_FOUND, format!("'{other}' is no action"))),
     };
     if api.releases.each(Some(&name)).is_empty() {
-        return Err(Failure(StatusCode::NOT_FOUND, format!("there is no release {name}")));
+        return Err(missing(&api, &name));
     }
-    let said = Said { who, command: says, force: body["force"] == json!(true) };
+    let said = Said { who, command: says, force: wish.force == Some(true) };
     let status: Status = api.releases.command(&name, said).map_err(|refusal| match refusal {
         Refusal::Senseless(why) => Failure(StatusCode::CONFLICT, why),
         Refusal::NotKept(why) => Failure(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serin_delivery::{Status, Versions};
+use serin_delivery::{DOCUMENT_GONE, Status, Versions};
 use serin_model::{ObjectName, Release};
 
 /// Why something that was said is not done, or not for certain.
@@ -21,12 +21,9 @@ pub(crate) struct Ends {
     pub(crate) rollbacks: BTreeMap<ObjectName, String>,
 }
 
-/// What stops a release whose document is gone.
-pub(super) const GONE: &str = "its document is gone: its traffic stays for a minute as it is";
-
 /// The document of a release is there: nothing waits for it.
 pub(super) fn appear(status: &mut Status) {
-    if status.paused.as_deref() == Some(GONE) {
+    if status.paused.as_deref() == Some(DOCUMENT_GONE) {
         status.paused = status.paused_before.take();
     }
 }

@@ -189,7 +189,7 @@ fn the_state_outlives_the_pilot_and_a_release_without_document_is_over() {
     // Its document is gone: for a moment the traffic stays, and it goes on when the document is there again.
     bench.releases.sync(&mesh(""), true);
     bench.releases.look(&bench.mesh, &bench.fleet, &bench.loads);
-    assert_eq!((bench.releases.overlays().len(), bench.entry("a").status.paused.as_deref()), (1, Some(GONE)));
+    assert_eq!((bench.releases.overlays().len(), bench.entry("a").status.paused.as_deref()), (1, Some(DOCUMENT_GONE)));
     bench.releases.sync(&bench.mesh, true);
     assert_eq!((bench.phase("a"), bench.entry("a").status.paused), (Phase::Promoted, None));
     bench.releases.sync(&mesh(""), true);

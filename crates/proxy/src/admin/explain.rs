@@ -84,6 +84,7 @@ fn describe(found: &Explanation<'_>, current: &Snapshot) -> Value {
     };
     json!({
         "virtual_host": found.host.map(|(name, by)| json!({"name": name, "by": how(by)})),
+        "outdated": Some(found.outdated).filter(|text| !text.is_empty()),
         "other_virtual_hosts": found.other_hosts.iter().map(|(n, d)| json!({"name": n, "domains": d})).collect::<Vec<_>>(),
         "routes": routes,
         "outcome": outcome,

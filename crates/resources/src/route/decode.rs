@@ -74,9 +74,9 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
     audit!(value, pb::VirtualHost as pb::VirtualHost, audit, path;
         supported: name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove,
             response_headers_to_add, response_headers_to_remove, typed_per_filter_config, retry_policy,
-            include_request_attempt_count, include_attempt_count_in_response, request_mirror_policies, hedge_policy;
+            include_request_attempt_count, include_attempt_count_in_response, request_mirror_policies, hedge_policy, metadata;
         ignored: virtual_clusters, rate_limits, include_is_timeout_retry_header,
-            per_request_buffer_limit_bytes, request_body_buffer_limit, metadata;
+            per_request_buffer_limit_bytes, request_body_buffer_limit;
         refused: matcher, cors, retry_policy_typed_config, route_specifiers);
     let routes_path = path.field("routes");
     let mut routes = Vec::with_capacity(value.routes.len());
@@ -101,6 +101,7 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
         filters: http_filter::decode_per_route(&value.typed_per_filter_config, audit, path)?,
         include_attempt_count: value.include_request_attempt_count,
         include_attempt_count_in_response: value.include_attempt_count_in_response,
+        outdated: convert::own(value.metadata.as_ref(), "outdated").unwrap_or_default(),
         mirrors: mirrors(&value.request_mirror_policies, audit, path)?,
     })
 }

@@ -60,6 +60,7 @@ fn virtual_host(host: &VirtualHost) -> pb::VirtualHost {
         include_attempt_count_in_response: host.include_attempt_count_in_response,
         request_mirror_policies: host.mirrors.iter().map(Mirror::encode).collect(),
         hedge_policy: host.hedge.then(|| hedge(true)),
+        metadata: convert::proto_own(None, "outdated", Some(host.outdated.as_str()).filter(|text| !text.is_empty())),
         ..Default::default()
     }
 }

@@ -149,3 +149,20 @@ fn odd_things_in_the_folder_hold_nobody_up() {
     folder.save("more.yaml", &rule("DestinationRule", "a", "{host: a}")).unwrap();
     wait_until(PATIENCE, || pilot.objects().contains(&"DestinationRule a".to_owned()).then_some(())).unwrap();
 }
+
+/// The order in which folders are named does not decide which state goes on.
+#[test]
+fn state_is_found_beside_any_of_the_folders() {
+    let folder = Folder::new(&[("m.yaml", include_str!("state/mesh.yaml"))]).unwrap();
+    let (first, second) = (folder.documents(), folder.beside("more"));
+    std::fs::create_dir(&second).unwrap();
+    let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let pilot = Pilot::on(SERIN, &first, &["--config", &path(&second)]).unwrap();
+    pilot.wait_for("going", |s| s["phase"] == "baking").unwrap();
+    assert_eq!(pilot.says("going", "abort", &serde_json::json!({})).unwrap().0, 200);
+    pilot.wait_for("going", |s| s["phase"] == "rolledBack").unwrap();
+    drop(pilot);
+    let pilot = Pilot::on(SERIN, &second, &["--config", &path(&first)]).unwrap();
+    assert_eq!(pilot.wait_for("going", |s| s.is_object()).unwrap()["phase"], "rolledBack");
+    assert!(!folder.beside(".more.serin").join("releases.json").exists());
+}

@@ -131,3 +131,105 @@ fn what_cannot_be_kept_is_not_confirmed() {
     .unwrap();
     assert_eq!(pilot.json("/api/v1/audit").unwrap()["whole"], true, "another pilot's attempt broke nothing");
 }
+
+/// A body that is not as it should be changes nothing: what is misspelt in it may be what matters.
+#[test]
+fn bodies_are_read_to_the_letter() {
+    let folder = folder();
+    let pilot = Pilot::start(SERIN, &folder, &[]).unwrap();
+    pilot.wait_for("going", |s| s["phase"] == "baking").unwrap();
+    for (action, body) in [
+        ("promote", json!({"coment": "why"})),
+        ("promote", json!({"comment": 5})),
+        ("promote", json!({"full": "true"})),
+        ("abort", json!({"force": "yes"})),
+        ("pause", json!([])),
+        ("pause", json!("why")),
+    ] {
+        let (status, answer) = pilot.says("going", action, &body).unwrap();
+        assert_eq!(status, 400, "{action} {body}: {answer}");
+    }
+    assert_eq!(pilot.status("going")["phase"], "baking");
+    for (action, comment) in [("pause", "lunch"), ("resume", "back from it"), ("start", "anyhow")] {
+        assert_eq!(pilot.says("going", action, &json!({"comment": comment})).unwrap().0, 200, "{action}");
+    }
+    let log = pilot.json("/api/v1/audit?last=50").unwrap()["last"].to_string();
+    for part in ["pauses it: lunch", "resumes it: back from it", "starts it: anyhow"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+}
+
+/// A document with an error is said wherever an answer depends on it: by the release, by a list of them, by the proxy that explains a
+/// request, by `analyze`.
+#[test]
+fn a_document_with_an_error_is_said_everywhere() {
+    let folder = folder();
+    folder.save("s.yaml", &super::sidecar(super::free_port())).unwrap();
+    let pilot = Pilot::start(SERIN, &folder, &[]).unwrap();
+    pilot.wait_for("going", |s| s["phase"] == "baking").unwrap();
+    let proxy = pilot.proxy("sidecar", "client-1", &[("app", "client")]).unwrap();
+    pilot.wait_synced(1).unwrap();
+    let text = include_str!("state/mesh.yaml");
+    let known = |name: &str| release(&pilot, &["get", name]);
+    let out = |output: &std::process::Output| {
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    folder.save("m.yaml", &text.replace("{name: going}\nspec: {", "{name: going}\nspec: {gaurd: 5m, ")).unwrap();
+    folder
+        .save("n.yaml", "apiVersion: serin.dev/v1alpha1\nkind: Release\nmetadata: {name: new}\nspec: {hots: x}\n")
+        .unwrap();
+    wait_until(Duration::from_secs(20), || out(&known("going")).contains("unknown field 'gaurd'").then_some(()))
+        .unwrap();
+    let said = out(&known("going"));
+    assert!(said.contains("has errors (m.yaml:") && said.contains("the version from before is in force"), "{said}");
+    let said = out(&known("new"));
+    assert!(said.contains("there is no release default/new: its document has an error, n.yaml:"), "{said}");
+    let said = out(&release(&pilot, &["list"]));
+    assert!(said.contains("default/new is not in force: its document has an error"), "{said}");
+    let live =
+        std::process::Command::new(SERIN).args(["analyze", "--pilot", &pilot.admin.to_string()]).output().unwrap();
+    assert_eq!(live.status.code(), Some(1));
+    let said = out(&live);
+    assert!(said.contains("Release default/going: an older version is in force, for"), "{said}");
+    if std::env::var_os("SERIN_TEST_ENVOY").is_some() {
+        return;
+    }
+    let host = pilot.json("/api/v1/releases/default/going").unwrap()["plan"]["host"].as_str().unwrap().to_owned();
+    let explained = || proxy.page(&format!("/explain?url=http://{host}/")).unwrap().1;
+    wait_until(Duration::from_secs(20), || explained().contains("unknown field 'gaurd'").then_some(()))
+        .unwrap_or_else(|_| panic!("{}", explained()));
+    folder.save("m.yaml", text).unwrap();
+    wait_until(Duration::from_secs(20), || explained().contains("\"outdated\": null").then_some(())).unwrap();
+}
+
+/// With few descriptors, connections that say nothing lock out neither people nor proxies, and the process is not busy.
+#[test]
+fn idle_connections_lock_nobody_out() {
+    let folder = folder();
+    folder.save("s.yaml", &super::sidecar(super::free_port())).unwrap();
+    let script = folder.beside("limited");
+    std::fs::write(&script, format!("#!/bin/sh\nulimit -n 64\nexec {SERIN} \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let pilot = Pilot::start(script.to_str().unwrap(), &folder, &[]).unwrap();
+    pilot.wait_for("going", |s| s["phase"] == "baking").unwrap();
+    let idle = |to: std::net::SocketAddr, first: &[u8]| -> Vec<std::net::TcpStream> {
+        let open = |_| {
+            let mut stream = std::net::TcpStream::connect(to).unwrap();
+            std::io::Write::write_all(&mut stream, first).unwrap();
+            stream
+        };
+        (0..104).map(open).collect()
+    };
+    for first in [b"".as_slice(), b"GET / HTTP/1.1\r\nhost: localhost\r\n"] {
+        let held = idle(pilot.admin, first);
+        let before = pilot.process.cpu().unwrap();
+        let answered = wait_until(Duration::from_secs(20), || pilot.json("/api/v1/releases").ok());
+        assert!(answered.is_ok(), "nobody is answered beside {} idle connections", held.len());
+        let used = pilot.process.cpu().unwrap() - before;
+        assert!(used < Duration::from_secs(3), "{used:?} of processor time");
+    }
+    let held = idle(pilot.xds, b"");
+    let proxy = pilot.proxy("sidecar", "client-1", &[("app", "client")]).unwrap();
+    assert!(pilot.wait_synced(1).is_ok(), "no proxy is served beside {} idle connections", held.len());
+    drop(proxy);
+}

@@ -45,6 +45,11 @@ pub(super) struct World {
 }
 
 impl World {
+    /// Ann says something of the release.
+    pub(super) fn says(&self, spec: &Release, status: &mut Status, what: Command) -> Result<Vec<Event>, String> {
+        command(spec, status, &self.evidence, Said::new("ann", what), self.now)
+    }
+
     pub(super) fn new(seed: u64) -> Self {
         let ready = Evidence {
             stable_ready: 2,
