@@ -96,6 +96,15 @@ enum Leaving {
     Final,
 }
 
+/// A request that was refused before anybody saw it.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its head, as far as that is understood; without a method when it is not.
+    pub head: RequestHead,
+    /// What it was answered; `None` when its stream was reset.
+    pub status: Option<u16>,
+}
+
 /// A request that nobody has taken yet.
 pub(crate) struct Arrived {
     pub(crate) stream: u32,
@@ -118,6 +127,7 @@ pub(crate) struct Connection {
     /// Streams that are not over.
     live: u32,
     arrived: VecDeque<Arrived>,
+    refused: VecDeque<Refused>,
     /// Bytes to be written.
     pub(crate) out: Vec<u8>,
     send_window: i64,
@@ -190,6 +200,7 @@ impl Connection {
             streams: Streams::default(),
             live: 0,
             arrived: VecDeque::new(),
+            refused: VecDeque::new(),
             out,
             send_window: FIRST_WINDOW,
             receive_window: FIRST_WINDOW + i64::from(more),
@@ -377,6 +388,11 @@ impl Connection {
     pub(crate) fn is_finished(&self) -> bool {
         let leaving = self.leaving == Leaving::Final || self.last_served.is_some();
         leaving && self.live == 0 && self.out.is_empty()
+    }
+
+    /// The next request that was refused here.
+    pub(crate) fn refused(&mut self) -> Option<Refused> {
+        self.refused.pop_front()
     }
 
     /// Ends everything: the socket is gone, or no use any more.

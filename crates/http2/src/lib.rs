@@ -22,7 +22,7 @@ mod message;
 mod session;
 mod stream;
 
-pub use connection::{Config, Role};
+pub use connection::{Config, Refused, Role};
 pub use error::{ConnectionError, Reason, StreamError};
 pub use message::{REQUEST_LIMIT, RESPONSE_LIMIT};
 pub use session::{Accepted, Session, StreamHandle};

@@ -65,6 +65,20 @@ pub(crate) fn request(list: &FieldList, head: &mut RequestHead) -> Result<(), Ma
     Ok(())
 }
 
+/// What can be told of a request that is refused, for a log: its target and the fields that are sound.
+pub(crate) fn outline(list: &FieldList, head: &mut RequestHead) {
+    let mut pseudo = Pseudo::default();
+    let regular: Vec<(&[u8], &[u8])> = list.iter().filter(|(name, value)| !pseudo.take(name, value)).collect();
+    let authority = pseudo.authority.filter(|a| is_host(a)).unwrap_or(b"-");
+    let Some(method) = pseudo.method.filter(|m| is_method(m)) else { return };
+    let Ok(target) = pseudo.target(method, authority) else { return };
+    head.start(method, target, Version::Http2);
+    head.fields.append(b"host", authority);
+    for (name, value) in regular.into_iter().take(MOST_FIELDS).filter(|(name, value)| check(name, value).is_ok()) {
+        head.fields.append(name, value);
+    }
+}
+
 impl<'a> Pseudo<'a> {
     /// Takes a pseudo-header field; false for any other, and for one that may not be.
     fn take(&mut self, name: &[u8], value: &'a [u8]) -> bool {

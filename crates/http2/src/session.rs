@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use serin_http1::{HeaderBlock, RequestHead, ResponseHead};
 
-use crate::connection::{Config, Connection, Role};
+use crate::connection::{Config, Connection, Refused, Role};
 use crate::error::{ConnectionError, Reason, StreamError};
 use crate::stream::Piece;
 
@@ -47,6 +47,12 @@ impl Session {
         let arrived = self.0.borrow_mut().accept()?;
         let stream = StreamHandle { session: self.clone(), id: arrived.stream };
         Some(Accepted { head: arrived.head, ended: arrived.ended, stream })
+    }
+
+    /// The next request that was refused before anybody saw it.
+    #[must_use]
+    pub fn refused(&self) -> Option<Refused> {
+        self.0.borrow_mut().refused()
     }
 
     /// Makes a request; `length` is its `content-length`. `None` when no more streams can be opened.

@@ -3,7 +3,7 @@
 use bytes::{Buf as _, BytesMut};
 use serin_http1::{RequestHead, ResponseHead};
 
-use super::{Arrived, Block, Connection, FAREWELL, LARGEST_OUTPUT, LARGEST_WINDOW, Leaving, Role};
+use super::{Arrived, Block, Connection, FAREWELL, LARGEST_OUTPUT, LARGEST_WINDOW, Leaving, Refused, Role};
 use crate::error::{ConnectionError, Reason, StreamError};
 use crate::frame::{self, HEAD, Head, LARGEST, frame, number, unpadded};
 use crate::hpack::{Undecodable, encode_status};
@@ -240,22 +240,32 @@ impl Connection {
             return self.fail_stream(id, Reason::REFUSED_STREAM, StreamError::Refused);
         }
         if !fits {
+            self.refuse(list, Some(431));
             return self.too_large(id, ends);
         }
         let mut head = RequestHead::default();
         if message::request(list, &mut head).is_err() {
+            self.refuse(list, None);
             return self.fail_stream(id, Reason::PROTOCOL_ERROR, StreamError::Malformed);
         }
         let mut stream = Stream::new(self.peer_window, self.first_window());
         stream.announced = announced(&head.fields);
         stream.remote_ended = ends;
         if ends && stream.announced.is_some_and(|n| n > 0) {
+            self.refuse(list, None);
             return self.fail_stream(id, Reason::PROTOCOL_ERROR, StreamError::Malformed);
         }
         self.streams.insert(id, stream);
         self.live += 1;
         self.arrived.push_back(Arrived { stream: id, head, ended: ends });
         Ok(())
+    }
+
+    /// Remembers a request that is refused, for whoever keeps a log. (A peer may cause few of them before its connection ends.)
+    fn refuse(&mut self, list: &crate::fields::FieldList, status: Option<u16>) {
+        let mut head = RequestHead::default();
+        message::outline(list, &mut head);
+        self.refused.push_back(Refused { head, status });
     }
 
     /// Answers a request whose fields are too many or too large with 431.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use serin_http1::framing::{self, Framing};
-use serin_http1::{ResponseHead, check_target};
-use serin_http2::{Accepted, Config, Reason, Role, Session};
+use serin_http1::{Error, ResponseHead, check_target};
+use serin_http2::{Accepted, Config, Reason, Refused, Role, Session};
 use serin_resources::connection_manager::Timeouts;
 use tokio::net::TcpStream;
 
@@ -58,6 +58,10 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
         };
         let accepted = match driven {
             Driven::Request(accepted) => accepted,
+            Driven::Refused(refused) => {
+                log(&context, &refused);
+                continue;
+            }
             Driven::Ended => return broken(&context, &driver),
         };
         let (context, stream) = (context.clone(), Stream::open(&activity));
@@ -66,6 +70,15 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
             serve_stream(context, accepted).await;
             drop(stream);
         }));
+    }
+}
+
+/// Logs a request that the codec has refused.
+fn log(context: &Rc<ConnectionContext>, Refused { head, status }: &Refused) {
+    let error = if status.is_some() { Error::HeadTooLarge } else { Error::Field };
+    let mut record = Record::refused(context, Timers::new().last(), head, Some(error));
+    if let Some(status) = status {
+        record.response(&ResponseHead::new(*status));
     }
 }
 
@@ -138,8 +151,12 @@ async fn leave(context: &ConnectionContext, activity: &Activity, idle: Duration)
 /// Serves one stream; a client that gives it up, or goes away, ends whatever is done for it.
 async fn serve_stream(context: Rc<ConnectionContext>, accepted: Accepted) {
     let Accepted { mut head, ended, stream } = accepted;
-    let Ok(framing) = framing::of_request(&mut head) else {
-        return stream.reset(Reason::PROTOCOL_ERROR);
+    let framing = match framing::of_request(&mut head) {
+        Ok(framing) => framing,
+        Err(error) => {
+            drop(Record::refused(&context, Timers::new().last(), &head, Some(error)));
+            return stream.reset(Reason::PROTOCOL_ERROR);
+        }
     };
     let expects = head.fields.contains("expect");
     if let Err(error) = check_target(&head).and_then(|()| expectation(&mut head)) {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use serin_http2::{Accepted, ConnectionError, Session};
+use serin_http2::{Accepted, ConnectionError, Refused, Session};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
@@ -24,6 +24,8 @@ const READS: usize = 4;
 pub(crate) enum Driven {
     /// A request.
     Request(Accepted),
+    /// A request that the session has refused.
+    Refused(Refused),
     /// The end: everything is done, or the connection is broken.
     Ended,
 }
@@ -87,8 +89,11 @@ impl Driver {
             let ended = self.poll_io(cx).is_ready();
             match self.session.accept() {
                 Some(accepted) => Poll::Ready(Driven::Request(accepted)),
-                None if ended => Poll::Ready(Driven::Ended),
-                None => Poll::Pending,
+                None => match self.session.refused() {
+                    Some(refused) => Poll::Ready(Driven::Refused(refused)),
+                    None if ended => Poll::Ready(Driven::Ended),
+                    None => Poll::Pending,
+                },
             }
         })
         .await

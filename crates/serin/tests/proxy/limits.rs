@@ -256,6 +256,23 @@ fn the_log_knows_refused_heads_and_quotes() {
     wait_until(PATIENCE, || line("\"GET\" \"a\\\" 200 \\\\ -\" 200 -\n")).unwrap();
     let log = wait_until(PATIENCE, || line("400 DPE\n").filter(|log| log.matches("400 DPE").count() == 2)).unwrap();
     assert!(log.contains("\"-\" \"-\" 400 DPE"), "{log}");
+    // What HTTP/2 itself refuses is logged too: a name with a capital, and more fields than there may be.
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        [&(payload.len() as u32).to_be_bytes()[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    // GET, http, /, and an authority.
+    let request = |more: &[u8]| [&[0x82, 0x86, 0x84, 0x01, 1, b'a'], more].concat();
+    let many = (0..200).flat_map(|_| [0x00, 1, b'x', 1, b'y']).collect::<Vec<u8>>();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let parts = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, &[]),
+        frame(1, 5, 1, &request(&[0x00, 3, b'B', b'a', b'd', 1, b'x'])),
+        frame(1, 5, 3, &request(&many)),
+    ];
+    stream.write_all(&parts.concat()).unwrap();
+    wait_until(PATIENCE, || line("\"GET\" \"-\" 0 DPE\n")).unwrap();
+    wait_until(PATIENCE, || line("\"GET\" \"-\" 431 DPE\n")).unwrap();
 }
 
 /// E3: a page of another site ends no proxy.
