@@ -218,3 +218,36 @@ fn message(alert: &Alert, release: &str, event: &Event) -> Value {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serin_delivery::Weights;
+
+    use super::*;
+
+    fn event(event: EventKind, phase: Phase, reason: &str) -> Event {
+        let (weights, reason) = (Weights::default(), reason.to_owned());
+        Event { at: 0, event, phase, step: 0, weights, reason, outcome: None }
+    }
+
+    /// People get one message of a transition: of all that happens in a look, the event that says most.
+    #[test]
+    fn of_one_look_one_event_is_told() {
+        let step = event(EventKind::Step, Phase::Shifting, "step 2");
+        let phase = |phase| event(EventKind::Phase, phase, "why");
+        let verdict = event(EventKind::Verdict, Phase::RollingBack, "7 of 9 failed");
+        let done = event(EventKind::Done, Phase::Promoted, "");
+        for (events, told) in [
+            (vec![], None),
+            (vec![phase(Phase::WarmingUp), phase(Phase::Baking)], None),
+            (vec![phase(Phase::After), step.clone(), phase(Phase::Shifting)], Some(1)),
+            (vec![phase(Phase::AwaitingApproval)], Some(0)),
+            (vec![event(EventKind::Phase, Phase::AwaitingApproval, "")], None),
+            (vec![verdict.clone(), phase(Phase::RollingBack)], Some(0)),
+            (vec![step.clone(), phase(Phase::Guarding), done.clone(), step], Some(2)),
+            (vec![event(EventKind::Evidence, Phase::Baking, "1 of 2")], None),
+        ] {
+            assert_eq!(chat(&events), told, "{events:?}");
+        }
+    }
+}

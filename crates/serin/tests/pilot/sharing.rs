@@ -141,3 +141,54 @@ fn prost_node(id: &str) -> Vec<u8> {
         |number: u8, text: &str| [&[number << 3 | 2, u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
     [field(1, id), field(6, "serin")].concat()
 }
+
+/// Failures of a candidate that are those of another release's candidate, which it calls, are said: a bad version behind takes no good
+/// one in front back in silence.
+#[test]
+fn failures_that_come_from_another_candidate_are_said() {
+    let (good, bad) = (answering("good"), Backend::answering("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").unwrap());
+    let ports = [free_port(), free_port()];
+    let listener = |app: &str, port: u16| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: {app}}}\nspec: {{workloadSelector: {{labels: \
+             {{app: {app}}}}}, egress: [{{port: {{number: {port}, protocol: HTTP_PROXY, name: out}}, bind: 127.0.0.1, captureMode: \
+             NONE, hosts: [\"*/*\"]}}]}}\n"
+        )
+    };
+    let both = [(good.address(), "version: v1"), (bad.address(), "version: v2")];
+    let patient = |host: &str| {
+        let limits = "analysis: {warmup: 1s, limits: {errorRate: 99%}}";
+        release(host, "{header: x-user}").replace("analysis: {warmup: 1s}", limits)
+    };
+    let documents = [
+        service("front", 80, &both),
+        service("cart", 80, &both),
+        patient("front"),
+        patient("cart"),
+        listener("client", ports[0]),
+        listener("front", ports[1]),
+    ];
+    let folder = Folder::new(&[("m.yaml", &documents.concat())]).unwrap();
+    let pilot = Pilot::start(SERIN, &folder, &[]).unwrap();
+    let client = pilot.proxy("sidecar", "client-1", &[("app", "client")]).unwrap();
+    let front = pilot.proxy("sidecar", "front-2", &[("app", "front"), ("version", "v2")]).unwrap();
+    for name in ["front", "cart"] {
+        pilot.wait_for(name, |s| s["phase"] == "baking").unwrap();
+    }
+    pilot.wait_synced(2).unwrap();
+    let at = |proxy: &serin_testkit::proxy::Proxy, port: u16| {
+        Client::new(proxy.listener(&format!("127.0.0.1_{port}")).unwrap())
+    };
+    let (mut asks_front, mut asks_cart) = (at(&client, ports[0]), at(&front, ports[1]));
+    for user in 0..200 {
+        let user = format!("user-{user}");
+        let _ = asks_front.get("/", &[("host", "front"), ("x-user", &user)]).unwrap();
+        let _ = asks_cart.get("/", &[("host", "cart"), ("x-user", &user)]).unwrap();
+    }
+    let said = pilot.wait_for("front", |s| {
+        s["notes"].to_string().contains("instances went to the candidate of release default/cart")
+    });
+    said.unwrap_or_else(|_| panic!("{}", pilot.status("front")));
+    let cart = pilot.status("cart")["notes"].to_string();
+    assert!(!cart.contains("default/front"), "what calls nobody names nobody: {cart}");
+}
