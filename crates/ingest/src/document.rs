@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serin_model::{Kind, Object, ObjectKey, ObjectName, Provenance, ROOT_NAMESPACE};
 
-use crate::cursor::{Context, Cursor, is_slip};
+use crate::cursor::{Context, Cursor};
 use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::kind::{known_instead, known_kind, probable_kind, unknown_severity};
 use crate::node::{self, Node, Position};
 use crate::reference::Reference;
 use crate::{guard, istio, kubernetes, release};
@@ -234,19 +235,6 @@ fn anonymous(cursor: &Cursor<'_>) -> Option<ObjectKey> {
     Some(ObjectKey { kind, name: ObjectName { namespace, name: name.trim_end().to_owned() } })
 }
 
-/// The kind that is probably meant where the version or the kind cannot be trusted.
-pub(crate) fn probable_kind(version: &str, kind: &str) -> Option<Kind> {
-    if !version.is_empty() && !version.contains("istio.io") {
-        return known_kind(version, kind);
-    }
-    let security = || known_kind("security.istio.io/v1", kind).filter(|kind| *kind != Kind::SecurityPolicy);
-    match known_kind(version, kind) {
-        Some(kind) => Some(kind),
-        None if version.starts_with("security.istio.io") => Some(Kind::SecurityPolicy),
-        None => security().or_else(|| known_kind("networking.istio.io/v1", kind)),
-    }
-}
-
 /// When an object was made, as the API server says it; what cannot be read is as if it were not said.
 fn created(cursor: &Cursor<'_>) -> Option<i64> {
     timestamp(&cursor.peek("metadata")?.peek("creationTimestamp")?)
@@ -319,68 +307,6 @@ fn read_spec(kind: Kind, spec: &Cursor<'_>, name: &ObjectName) -> Option<Object>
         Kind::Release => release::read(spec, name),
         _ => None,
     }
-}
-
-/// The kinds that are read, with their API versions.
-const KINDS: [(&str, &str); 14] = [
-    ("Release", "serin.dev/v1alpha1"),
-    ("VirtualService", ISTIO_NETWORKING),
-    ("DestinationRule", ISTIO_NETWORKING),
-    ("Gateway", ISTIO_NETWORKING),
-    ("ServiceEntry", ISTIO_NETWORKING),
-    ("WorkloadEntry", ISTIO_NETWORKING),
-    ("Sidecar", ISTIO_NETWORKING),
-    ("EnvoyFilter", "networking.istio.io/v1alpha3"),
-    ("PeerAuthentication", "security.istio.io/v1"),
-    ("RequestAuthentication", "security.istio.io/v1"),
-    ("AuthorizationPolicy", "security.istio.io/v1"),
-    ("BackendTLSPolicy", "gateway.networking.k8s.io/v1"),
-    ("Service", "v1"),
-    ("EndpointSlice", "discovery.k8s.io/v1"),
-];
-
-const ISTIO_NETWORKING: &str = "networking.istio.io/v1";
-
-/// What was probably meant by a kind that is not known.
-fn known_instead(kind: &str) -> String {
-    if let Some((name, version)) = KINDS.iter().find(|(known, _)| *known == kind) {
-        return format!("the {name} that is read here is that of {version}; this document is not used");
-    }
-    let near = |(known, _): &&(&str, &str)| is_slip(&known.to_ascii_lowercase(), &kind.to_ascii_lowercase());
-    match KINDS.iter().find(near) {
-        Some((known, _)) => format!("did you mean '{known}'? The document is not used"),
-        None => "the document is not used".to_owned(),
-    }
-}
-
-fn known_kind(version: &str, kind: &str) -> Option<Kind> {
-    let istio =
-        matches!(version, "networking.istio.io/v1" | "networking.istio.io/v1beta1" | "networking.istio.io/v1alpha3");
-    Some(match (version, kind) {
-        (_, "VirtualService") if istio => Kind::VirtualService,
-        (_, "DestinationRule") if istio => Kind::DestinationRule,
-        (_, "Gateway") if istio => Kind::Gateway,
-        (_, "ServiceEntry") if istio => Kind::ServiceEntry,
-        (_, "WorkloadEntry") if istio => Kind::WorkloadEntry,
-        (_, "Sidecar") if istio => Kind::Sidecar,
-        ("serin.dev/v1alpha1", "Release") => Kind::Release,
-        ("security.istio.io/v1" | "security.istio.io/v1beta1", "PeerAuthentication") => Kind::PeerAuthentication,
-        ("security.istio.io/v1" | "security.istio.io/v1beta1", "RequestAuthentication") => Kind::RequestAuthentication,
-        ("security.istio.io/v1" | "security.istio.io/v1beta1", "AuthorizationPolicy") => Kind::AuthorizationPolicy,
-        (version, _) if version.starts_with("security.istio.io/") => Kind::SecurityPolicy,
-        ("networking.istio.io/v1alpha3", "EnvoyFilter") => Kind::EnvoyFilter,
-        (version, "WasmPlugin") if version.starts_with("extensions.istio.io/") => Kind::WasmPlugin,
-        (version, "BackendTLSPolicy") if version.starts_with("gateway.networking.k8s.io/") => Kind::BackendTLSPolicy,
-        ("v1", "Service") => Kind::Service,
-        ("discovery.k8s.io/v1", "EndpointSlice") => Kind::EndpointSlice,
-        _ => return None,
-    })
-}
-
-/// Kubernetes objects that are none of ours stand beside rules in most folders; elsewhere an unknown kind is a mistake.
-fn unknown_severity(version: &str) -> Severity {
-    let foreign = ["v1", "apps/v1", "batch/v1", "autoscaling/v2", "policy/v1", "rbac.authorization.k8s.io/v1"];
-    if foreign.contains(&version) { Severity::Info } else { Severity::Error }
 }
 
 /// A name as Kubernetes allows it (RFC 1123 subdomain).

@@ -400,7 +400,7 @@ pub(crate) fn named_in(text: &str, line: u32) -> Vec<(ObjectKey, Object, String)
     }
     for version in versions {
         for kind in &kinds {
-            let Some(known) = crate::document::probable_kind(version, kind) else { continue };
+            let Some(known) = crate::kind::probable_kind(version, kind) else { continue };
             let name = ObjectName { namespace: namespace.clone(), name: format!("(line {line}) {kind}") };
             let key = ObjectKey { kind: known, name: name.clone() };
             if found.iter().any(|(other, ..)| *other == key) {

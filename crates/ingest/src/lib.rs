@@ -12,6 +12,7 @@ mod document;
 mod duration;
 mod guard;
 mod istio;
+mod kind;
 mod kubernetes;
 mod node;
 mod reference;

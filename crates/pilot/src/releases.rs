@@ -15,13 +15,13 @@ mod tally;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serin_delivery::{
     Action, Command, DOCUMENT_GONE, Event, EventKind, Evidence, Outcome, Phase, Reading, Said, Status, advance,
     changed, command, may_begin, overlay,
 };
-use serin_model::{Hostname, Kind, MeshSnapshot, ObjectKey, ObjectName, Overlay, Release};
+use serin_model::{Hostname, MeshSnapshot, ObjectName, Overlay, Release};
 use tokio::sync::Notify;
 
 pub(crate) use crate::clock::now;
@@ -254,26 +254,6 @@ impl Releases {
         }
         inner.whole = whole;
         let _ = inner.save();
-    }
-
-    /// Remembers of which releases an older document is in force, and what is wrong with documents.
-    pub(crate) fn outdate(&self, objects: &BTreeMap<ObjectKey, SystemTime>, faults: BTreeMap<ObjectName, String>) {
-        let mut inner = self.lock();
-        inner.faults = faults;
-        let Inner { entries, faults, .. } = &mut *inner;
-        for (name, entry) in entries {
-            entry.fault = faults.get(name).cloned();
-            let since = objects.get(&ObjectKey { kind: Kind::Release, name: name.clone() });
-            entry.outdated =
-                since.and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok()).map(|d| d.as_millis() as u64);
-        }
-    }
-
-    /// Releases that are not known because their documents have errors: what is wrong with each.
-    pub(crate) fn refused(&self) -> BTreeMap<ObjectName, String> {
-        let inner = self.lock();
-        let unknown = inner.faults.iter().filter(|(name, _)| !inner.entries.contains_key(*name));
-        unknown.map(|(name, why)| (name.clone(), why.clone())).collect()
     }
 
     /// What releases make of the routes to their hosts; of several of one host the one that moved it last counts.

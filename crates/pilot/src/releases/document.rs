@@ -1,9 +1,12 @@
 //! Documents of releases: what they ask for, and that they come and go; and how releases end.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serin_delivery::{DOCUMENT_GONE, Status, Versions};
-use serin_model::{ObjectName, Release};
+use serin_model::{Kind, ObjectKey, ObjectName, Release};
+
+use super::{Inner, Releases};
 
 /// Why something that was said is not done, or not for certain.
 #[derive(Debug)]
@@ -46,4 +49,26 @@ pub(super) fn is_other(status: &Status, spec: &Release, print: &str) -> bool {
     }
     // Which document an older pilot had is not known; other versions are another release for certain.
     status.versions != Versions::of(spec)
+}
+
+impl Releases {
+    /// Remembers of which releases an older document is in force, and what is wrong with documents.
+    pub(crate) fn outdate(&self, objects: &BTreeMap<ObjectKey, SystemTime>, faults: BTreeMap<ObjectName, String>) {
+        let mut inner = self.lock();
+        inner.faults = faults;
+        let Inner { entries, faults, .. } = &mut *inner;
+        for (name, entry) in entries {
+            entry.fault = faults.get(name).cloned();
+            let since = objects.get(&ObjectKey { kind: Kind::Release, name: name.clone() });
+            entry.outdated =
+                since.and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok()).map(|d| d.as_millis() as u64);
+        }
+    }
+
+    /// Releases that are not known because their documents have errors: what is wrong with each.
+    pub(crate) fn refused(&self) -> BTreeMap<ObjectName, String> {
+        let inner = self.lock();
+        let unknown = inner.faults.iter().filter(|(name, _)| !inner.entries.contains_key(*name));
+        unknown.map(|(name, why)| (name.clone(), why.clone())).collect()
+    }
 }
