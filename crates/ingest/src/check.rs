@@ -35,6 +35,7 @@ pub fn check<'a>(documents: impl Iterator<Item = &'a Document> + Clone) -> Check
     let mut checked = Checked { diagnostics: shared_hosts(&ordered), ..Checked::default() };
     checked.diagnostics.extend(merged_rules(&ordered));
     checked.diagnostics.extend(ports_at_gateways(&ordered));
+    checked.diagnostics.extend(ordered.iter().filter_map(|document| index.rule_of_nobody(document)));
     for document in documents {
         for reference in &document.references {
             for finding in index.look(reference) {
@@ -252,6 +253,18 @@ impl<'a> Index<'a> {
                 findings
             }
         }
+    }
+
+    /// A DestinationRule for a host that no service has: it does nothing.
+    fn rule_of_nobody(&self, document: &Document) -> Option<Diagnostic> {
+        let Object::DestinationRule(rule) = document.object.as_ref() else { return None };
+        let is_known = self.services.is_empty() || self.services.keys().any(|host| rule.host.covers(host));
+        (!is_known).then(|| {
+            let known: Vec<&str> = self.services.keys().map(|h| h.as_str()).collect();
+            let help = meant(rule.host.as_str(), &known).unwrap_or_else(|| shown("known are", &known));
+            let message = format!("there is no service '{}': the rule has no effect", rule.host);
+            beside(document, (Code::UnknownHost, "spec.host"), message, help)
+        })
     }
 
     /// Where no services are known, a DestinationRule for the host is taken as a sign that it exists.
