@@ -1,10 +1,10 @@
-//! Measures Serin's proxy beside others: the same job, the same core, the same load, one after the other in rounds.
+//! Compares Serin's proxy with other proxies: the same task, the same core and the same load, one after the other in rounds.
 //!
-//! It starts every contender anew for every measurement, pinned to one core, with the load generator and the backend on
-//! another, and charges a contender with the processor time that the kernel accounts to its threads. Machines drift, so
+//! It restarts every contender for every measurement, pinned to one core, with the load generator and the backend on
+//! another. The cost of a contender is the processor time that the kernel accounts to its threads. Machines drift, so
 //! only measurements of the same round are compared: figures are medians, ratios are medians of ratios by round.
 //!
-//! It deliberately knows no crate of the mesh: it measures the program that ships.
+//! It deliberately uses no crate of the mesh: it measures the shipped program.
 
 mod backend;
 mod calls;
@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "serin-bench", about = "Measures Serin's proxy beside others")]
+#[command(name = "serin-bench", about = "Compares Serin's proxy with other proxies")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -37,41 +37,41 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// CPU per request of the proxy and its peers, in interleaved rounds
+    /// Measure CPU time per request of the proxy and its peers, in interleaved rounds
     Proxy(ProxyOptions),
-    /// The pieces of a request alone: parsing, encoding, routes, choices
+    /// Measure the parts of a request separately: parsing, encoding, routing, load balancing
     Micro {
-        /// Only benches whose name contains this
+        /// Run only benchmarks whose name contains this text
         filter: Option<String>,
     },
-    /// Instructions of a request by function, counted by callgrind
+    /// Count the instructions of a request by function, with callgrind
     Profile(profile::ProfileOptions),
-    /// What a change of configuration does to the latency of requests
+    /// Measure how configuration changes affect the latency of requests
     Push(push::PushOptions),
-    /// The backend alone
+    /// Run only the backend
     #[command(hide = true)]
     Backend {
         #[arg(long)]
         listen: SocketAddr,
-        /// Speak HTTP/2
+        /// Use HTTP/2
         #[arg(long)]
         http2: bool,
-        /// Answer with that many gRPC messages
+        /// Number of gRPC messages in each response
         #[arg(long)]
         messages: Option<usize>,
     },
-    /// The floor alone: a proxy that reads and writes and looks at nothing
+    /// Run only the floor: a proxy that copies bytes and parses nothing
     #[command(hide = true)]
     Floor {
         #[arg(long)]
         listen: SocketAddr,
         #[arg(long)]
         upstream: SocketAddr,
-        /// Use no connection to the backend again
+        /// Do not reuse connections to the backend
         #[arg(long)]
         fresh: bool,
     },
-    /// The load at a fixed rate alone
+    /// Run only the load generator with a fixed rate
     #[command(hide = true)]
     Paced(load::paced::PacedOptions),
 }
@@ -79,25 +79,25 @@ enum Command {
 /// Options of `proxy`.
 #[derive(Debug, Clone, Args)]
 struct ProxyOptions {
-    /// Who is measured beside Serin: envoy, haproxy, nginx, traefik, caddy, floor
+    /// Proxies to compare with Serin: envoy, haproxy, nginx, traefik, caddy, floor
     #[arg(long, value_delimiter = ',', default_value = "envoy,haproxy,nginx,traefik,caddy,floor")]
     peers: Vec<String>,
-    /// Which cases, all when none is given
+    /// Cases to run; default: all
     #[arg(long = "case", value_name = "NAME", num_args = 1..)]
     cases: Vec<String>,
-    /// Rounds; every contender is measured once in each
+    /// Number of rounds; every contender is measured once in each round
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Seconds of each measurement, after one to warm up
+    /// Duration of each measurement in seconds, after one second of warm-up
     #[arg(long, default_value_t = 3)]
     seconds: u32,
-    /// Serin's program
+    /// Path of the serin binary
     #[arg(long, default_value = "target/dist/serin")]
     serin: PathBuf,
-    /// Folder where peers are looked for and installed that do not come with the system (Python packages)
+    /// Folder for peers that are not installed on the system; they are installed there as Python packages
     #[arg(long, default_value = "target/bench/peers")]
     installed: PathBuf,
-    /// Folder for proxy.json and proxy.md
+    /// Output folder for proxy.json and proxy.md
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
 }

@@ -16,16 +16,16 @@ use crate::rounds::{backend, free_port};
 /// Options of `profile`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ProfileOptions {
-    /// The case whose requests are made
+    /// Case whose requests are sent
     #[arg(long, default_value = "h1-small")]
     case: String,
-    /// Requests that are counted
+    /// Number of requests to count
     #[arg(long, default_value_t = 500)]
     requests: u32,
-    /// Functions that are listed
+    /// Number of functions to list
     #[arg(long, default_value_t = 40)]
     top: usize,
-    /// Serin's program; it needs line tables, which the dist profile has
+    /// Path of the serin binary; it needs line tables, which the dist profile has
     #[arg(long, default_value = "target/dist/serin")]
     serin: PathBuf,
 }

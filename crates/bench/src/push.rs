@@ -21,22 +21,22 @@ use crate::rounds::{CORE, OTHER, backend, free_port};
 /// Options of `push`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PushOptions {
-    /// Rounds; each measures with changes and without
+    /// Number of rounds; each round measures with and without changes
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Seconds of each measurement
+    /// Duration of each measurement in seconds
     #[arg(long, default_value_t = 3)]
     seconds: u32,
     /// Requests per second
     #[arg(long, default_value_t = 10_000)]
     rate: u32,
-    /// Routes that are replaced with every change
+    /// Number of routes that each change replaces
     #[arg(long, default_value_t = 100)]
     routes: usize,
-    /// Milliseconds from one change to the next
+    /// Interval between changes in milliseconds
     #[arg(long, default_value_t = 200)]
     every: u64,
-    /// Serin's program
+    /// Path of the serin binary
     #[arg(long, default_value = "target/dist/serin")]
     serin: PathBuf,
 }

@@ -1,7 +1,7 @@
-//! `serin analyze`: checks documents as the pilot would, without one.
+//! `serin analyze`: checks documents in the same way as the pilot, without a pilot.
 //!
-//! Documents are checked against everything that was named and against their own folder. A finding counts as the milder
-//! of the two, so that neither a folder of independent examples nor a mesh spread over folders is blamed wrongly.
+//! Documents are checked against all given paths and against their own folder. A finding gets the lower severity of the two,
+//! so that there are no false errors for a folder of independent examples, or for a mesh that is spread over several folders.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal as _, Read as _, Write as _};
@@ -17,34 +17,34 @@ use serin_model::Object;
 use crate::pilot::Pilot;
 use crate::release::plan::blind_spots;
 
-/// How findings are shown.
+/// Output format of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// With the source line and a caret.
+    /// Text with the source line and a caret.
     Text,
-    /// A list of objects.
+    /// A JSON list of objects.
     Json,
 }
 
 /// Options of `serin analyze`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Exit code: 0 clean or warnings only, 1 errors, 2 something cannot be read or written (the rest is checked).\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json\n  serin analyze ./mesh --rps 3\n  serin analyze --pilot 127.0.0.1:15014"
+    after_help = "Exit code: 0 no findings or only warnings, 1 errors, 2 something cannot be read or written (the rest is checked).\n\nExamples:\n  serin analyze ./mesh\n  serin analyze rules.yaml services.yaml -o json\n  serin analyze ./mesh --rps 3\n  serin analyze --pilot 127.0.0.1:15014"
 )]
 pub struct AnalyzeOptions {
-    /// Files and folders to check together; - is standard input
+    /// Files and folders to check together; - reads standard input
     #[arg(value_name = "PATH", required_unless_present = "pilot")]
     pub paths: Vec<PathBuf>,
-    /// Ask a running pilot instead what it found, and of which objects an older version is in force
+    /// Show the findings of a running pilot instead, and the objects of which an older version is active
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["paths", "rps"])]
     pub pilot: Option<String>,
-    /// How findings are shown
+    /// Output format
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
-    /// Requests a second: warns of releases that cannot see a doubling of failures at so few
+    /// Requests per second: warn about releases that cannot detect a doubling of failures at this rate
     #[arg(long, value_name = "NUMBER")]
     pub rps: Option<f64>,
-    /// Share of them that fail today, in per cent
+    /// Percentage of requests that fail at present
     #[arg(long, value_name = "PERCENT", default_value_t = 0.1, requires = "rps")]
     pub error_rate: f64,
 }

@@ -1,4 +1,4 @@
-//! `serin bootstrap`: what a data plane that is not Serin's needs to find the pilot.
+//! `serin bootstrap`: the bootstrap that a data plane other than Serin's needs to connect to the pilot.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -8,12 +8,12 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use serin_xds::bootstrap::{Client, envoy, grpc};
 
-/// Whose bootstrap.
+/// The data plane that uses the bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Peer {
-    /// Envoy, for its option -c
+    /// Envoy (pass the file with -c)
     Envoy,
-    /// A gRPC client, for its variable GRPC_XDS_BOOTSTRAP
+    /// A gRPC client (name the file in GRPC_XDS_BOOTSTRAP)
     Grpc,
 }
 
@@ -23,10 +23,10 @@ pub enum Peer {
     serin bootstrap envoy --xds 127.0.0.1:15010 --workload web-1 --labels app=web,version=v1 > envoy.json\n  \
     serin bootstrap grpc --xds 127.0.0.1:15010 --workload shop-1 > grpc.json; GRPC_XDS_BOOTSTRAP=grpc.json ./shop")]
 pub struct BootstrapOptions {
-    /// Whose bootstrap
+    /// Data plane that uses the bootstrap
     #[arg(value_enum)]
     pub peer: Peer,
-    /// Address of the pilot
+    /// xDS address of the pilot
     #[arg(long, value_name = "IP:PORT")]
     pub xds: SocketAddr,
     /// Name of the workload
@@ -38,13 +38,13 @@ pub struct BootstrapOptions {
     /// Labels of the workload
     #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = label)]
     pub labels: Vec<(String, String)>,
-    /// An Envoy at an entrance: it takes listeners from Gateways instead of Sidecars
+    /// Bootstrap for an Envoy that runs as a gateway: it takes listeners from Gateways instead of Sidecars
     #[arg(long)]
     pub gateway: bool,
-    /// Address of the workload, as it appears in the node id
+    /// IP address of the workload, as it appears in the node id
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub ip: IpAddr,
-    /// Address of Envoy's admin page
+    /// Listen address of Envoy's admin interface
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
     pub admin: SocketAddr,
 }

@@ -1,4 +1,4 @@
-//! `serin release`: looking at releases and moving them.
+//! `serin release`: shows and controls releases.
 
 mod import;
 pub(crate) mod plan;
@@ -24,10 +24,10 @@ use crate::pilot::{NotFound, Pilot, Unreachable};
 pub struct ReleaseOptions {
     #[command(subcommand)]
     command: Command,
-    /// The pilot's admin address
+    /// Admin address of the pilot
     #[arg(long, global = true, env = "SERIN_PILOT", value_name = "HOST:PORT", default_value = "127.0.0.1:15014")]
     pilot: String,
-    /// Who asks, where the pilot wants to know
+    /// Token for the API, if the pilot requires one (--tokens)
     #[arg(long, global = true, env = "SERIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Namespace of the release
@@ -37,74 +37,77 @@ pub struct ReleaseOptions {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Command {
-    /// All releases
+    /// List all releases
     List(OutputOptions),
-    /// One release with its status
+    /// Show one release with its status
     Get(NamedOutput),
-    /// One release, drawn anew while it moves
+    /// Show one release and update the output while it changes
     Watch(Named),
-    /// How a release ends: 0 promoted, 1 rolled back, 2 cannot say, 3 still under way
+    /// Exit with the outcome of a release: 0 promoted, 1 rolled back or aborted, 2 undecided, 3 still in progress
     Status(StatusOptions),
-    /// Begin a release that waits for it
+    /// Start a release that has start: manual
     Start(Said),
-    /// Go no further for now
+    /// Pause a release: do not go to the next step
     Pause(Said),
-    /// Go on
+    /// Resume a paused release
     Resume(Said),
-    /// Consent to the step at hand
+    /// Approve the current step
     Approve(Said),
-    /// Go on to the next step, whatever the evidence
+    /// Go to the next step, regardless of the evidence
     Promote(PromoteOptions),
-    /// Back to the stable version, at once
+    /// Send all traffic back to the stable version, immediately
     Abort(ForcedOptions),
-    /// Back to the stable version after a promotion
+    /// Send all traffic back to the stable version, also after a promotion
     Undo(ForcedOptions),
-    /// Begin anew a release that was aborted or rolled back
+    /// Restart a release that was aborted or rolled back
     Retry(Said),
-    /// Check releases in files: what they can see, and how long it takes
+    /// Check releases in files: what regressions they can detect, and how long they take
     Lint(plan::LintOptions),
-    /// Play a release with made-up traffic
+    /// Simulate a release with generated or recorded traffic
     Simulate(simulate::SimulateOptions),
-    /// The audit log: who did what, and whether it is whole
+    /// Show the audit log (who did what) and verify that it is complete
     Audit(AuditOptions),
-    /// Turn a Flagger Canary or an Argo Rollout into a Release
+    /// Convert a Flagger Canary or an Argo Rollout to a Release
     Import(ImportOptions),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// For people.
+    /// Text for people.
     Table,
-    /// For programs.
+    /// JSON for programs.
     Json,
-    /// The same as YAML.
+    /// The same data as YAML.
     Yaml,
 }
 
 #[derive(Debug, Clone, Args)]
 struct OutputOptions {
-    /// How it is shown
+    /// Output format
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
 }
 
 #[derive(Debug, Clone, Args)]
 struct NamedOutput {
+    /// Name of the release
     name: String,
-    /// How it is shown
+    /// Output format
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
 }
 
 #[derive(Debug, Clone, Args)]
 struct Named {
+    /// Name of the release
     name: String,
 }
 
 #[derive(Debug, Clone, Args)]
 struct Said {
+    /// Name of the release
     name: String,
-    /// Why, for the record
+    /// Reason, written to the audit log
     #[arg(short = 'm', long, default_value = "")]
     comment: String,
 }
@@ -113,7 +116,7 @@ struct Said {
 struct ForcedOptions {
     #[command(flatten)]
     said: Said,
-    /// Do it although it sends traffic where no instance is ready
+    /// Do it even if this sends traffic to a version without ready instances
     #[arg(long)]
     force: bool,
 }
@@ -122,31 +125,32 @@ struct ForcedOptions {
 struct PromoteOptions {
     #[command(flatten)]
     said: Said,
-    /// To the end, not only to the next step
+    /// Go to the end, not only to the next step
     #[arg(long)]
     full: bool,
-    /// Do it although no instance of the candidate is ready, or in a freeze
+    /// Do it even if no instance of the candidate is ready, or during a freeze
     #[arg(long)]
     force: bool,
 }
 
 #[derive(Debug, Clone, Args)]
 struct StatusOptions {
+    /// Name of the release
     name: String,
-    /// Wait until it has ended, and for a release that is not there yet
+    /// Wait until the release has ended; also wait for a release that does not exist yet
     #[arg(long)]
     wait: bool,
-    /// Wait at most so long
+    /// Maximum time to wait
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = serin_ingest::duration)]
     timeout: Duration,
 }
 
 #[derive(Debug, Clone, Args)]
 struct AuditOptions {
-    /// Only say whether the chain of hashes is whole from its beginning
+    /// Only verify the chain of hashes from its beginning, and print no entries
     #[arg(long)]
     verify: bool,
-    /// So many entries, the last ones
+    /// Number of entries to print, counted from the end
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     last: usize,
 }

@@ -1,4 +1,4 @@
-//! The applications. Each knows only its own proxy, to which it sends every request under the service's name.
+//! The applications. Each knows only its own proxy. It sends every request to that proxy, with the name of the service.
 
 mod details;
 mod page;
@@ -29,37 +29,37 @@ pub enum Service {
     Productpage,
     /// Facts about the book.
     Details,
-    /// What people think.
+    /// Reviews of the book.
     Reviews,
-    /// Stars.
+    /// Ratings in stars.
     Ratings,
 }
 
 /// Options of one application.
 #[derive(Debug, Clone, Args)]
 pub struct AppOptions {
-    /// Which service
+    /// Service to run
     #[arg(long)]
     service: Service,
-    /// Its version
+    /// Version of the service
     #[arg(long, default_value = "v1")]
     version: String,
-    /// Its instance name
+    /// Name of the instance
     #[arg(long)]
     name: String,
-    /// Where it listens
+    /// Listen address
     #[arg(long)]
     listen: SocketAddr,
-    /// Share of requests that it fails
+    /// Share of requests that fail, from 0 to 1
     #[arg(long, default_value_t = 0.0)]
     fail: f64,
-    /// Time that it waits before it answers
+    /// Delay before each response
     #[arg(long, value_parser = serin_ingest::duration, default_value = "0s")]
     delay: Duration,
-    /// Its own proxy's outbound listener
+    /// Address of the outbound listener of its proxy
     #[arg(long, required_unless_present = "direct")]
     mesh: Option<SocketAddr>,
-    /// Without a proxy: addresses of the services it calls, SERVICE=HOST:PORT
+    /// Without a proxy: addresses of the services that it calls, SERVICE=HOST:PORT
     #[arg(long, value_delimiter = ',')]
     direct: Vec<String>,
 }

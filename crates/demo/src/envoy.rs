@@ -1,5 +1,5 @@
-//! Real Envoy as the demo's proxy. Envoy ends at once on SIGTERM, so, as Istio's agent does, a parent tells it to
-//! leave gracefully first.
+//! Real Envoy as the proxy of the demo. Envoy exits immediately on SIGTERM. Therefore a parent process first tells it to drain,
+//! as Istio's agent does.
 
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
@@ -16,16 +16,16 @@ use crate::client::Client;
 /// Options of the hidden command.
 #[derive(Debug, Clone, Args)]
 pub struct EnvoyOptions {
-    /// The Envoy binary
+    /// Envoy binary
     #[arg(long)]
     envoy: PathBuf,
-    /// Its bootstrap
+    /// Bootstrap file
     #[arg(long)]
     config: PathBuf,
-    /// Its admin interface
+    /// Address of the admin interface
     #[arg(long)]
     admin: SocketAddr,
-    /// Become Envoy instead of watching over it
+    /// Replace this process with Envoy, instead of supervising Envoy
     #[arg(long)]
     become_envoy: bool,
 }

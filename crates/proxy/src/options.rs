@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-/// Which variant of the discovery protocol to speak.
+/// Variant of the xDS protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum XdsMode {
-    /// Only changes travel.
+    /// Incremental: only changes are sent.
     Delta,
-    /// State of the world.
+    /// State of the world: all resources of a type are sent.
     Sotw,
 }
 
@@ -22,7 +22,7 @@ pub enum XdsMode {
     serin proxy --xds 127.0.0.1:15010 --workload entry --gateway --labels istio=ingressgateway\n  \
     serin proxy --bootstrap envoy.yaml")]
 pub struct ProxyOptions {
-    /// Address of the control plane, HOST:PORT; several are tried in turn
+    /// Address of the control plane; several addresses are tried in turn
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -31,7 +31,7 @@ pub struct ProxyOptions {
         conflicts_with = "bootstrap"
     )]
     pub xds: Vec<String>,
-    /// Name of the workload beside this proxy
+    /// Name of the workload that this proxy serves
     #[arg(long, value_name = "NAME", required_unless_present = "bootstrap")]
     pub workload: Option<String>,
     /// Namespace of the workload
@@ -40,37 +40,37 @@ pub struct ProxyOptions {
     /// Labels of the workload
     #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = label)]
     pub labels: Vec<(String, String)>,
-    /// Run at an entrance: take listeners from Gateways instead of Sidecars
+    /// Run as a gateway: take listeners from Gateways instead of Sidecars
     #[arg(long)]
     pub gateway: bool,
-    /// Address of the workload, as it appears in the node id
+    /// IP address of the workload, as it appears in the node id
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub ip: IpAddr,
-    /// Envoy bootstrap file (YAML or JSON) to run instead
+    /// Envoy bootstrap file (YAML or JSON) to use instead of --xds and --workload
     #[arg(long, value_name = "FILE")]
     pub bootstrap: Option<PathBuf>,
-    /// Worker threads; default is one for each core
+    /// Number of worker threads; default: one per core
     #[arg(long, value_name = "N")]
     pub concurrency: Option<usize>,
-    /// Address of the admin interface; default 127.0.0.1:15000, or the bootstrap's
+    /// Listen address of the admin interface; default: 127.0.0.1:15000, or the address in the bootstrap
     #[arg(long, value_name = "HOST:PORT")]
     pub admin: Option<SocketAddr>,
     /// Write the address of the admin interface to this file (useful with port 0)
     #[arg(long, value_name = "FILE")]
     pub admin_address_path: Option<PathBuf>,
-    /// Mebibytes of answers that may wait in memory for clients that do not read; beyond, requests are refused
+    /// Memory limit in MiB for responses that wait for clients that do not read; at the limit, requests are rejected
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_buffered: u32,
-    /// Variant of the discovery protocol
+    /// Variant of the xDS protocol
     #[arg(long, value_enum, default_value = "delta")]
     pub xds_mode: XdsMode,
     /// Log every request in Envoy's default format to this file ("/dev/stdout" for standard output)
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<String>,
-    /// Time to serve on after SIGTERM while clients are asked to leave
+    /// How long to continue to serve after SIGTERM, while clients are asked to close their connections
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub drain_time: Duration,
-    /// End when the process that started this one ends
+    /// Stop when the parent process ends
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,
 }

@@ -1,4 +1,4 @@
-//! One binary, one subcommand for each role. No logic here: it reads the command line and hands over.
+//! One binary with one subcommand for each role. No logic here: it parses the command line and calls the crate of the role.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Serin: a service mesh made for canary releases.
+/// Serin: a service mesh for canary releases.
 #[derive(Parser)]
 #[command(name = "serin", version, about, arg_required_else_help = true)]
 struct Cli {
@@ -19,22 +19,22 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Stand up Bookinfo behind Serin proxies on this machine
+    /// Run Bookinfo with Serin as the mesh on this machine
     Demo(serin_demo::DemoOptions),
-    /// Run the control plane on a folder of documents
+    /// Run the control plane on folders of documents
     Pilot(serin_pilot::PilotOptions),
-    /// Run the data plane beside a workload or at an entrance
+    /// Run the data plane next to a workload or as a gateway
     Proxy(serin_proxy::ProxyOptions),
     /// Check documents without a pilot
     Analyze(serin_console::AnalyzeOptions),
-    /// Print a bootstrap for a data plane that is not Serin's
+    /// Print a bootstrap for Envoy or a gRPC client
     Bootstrap(serin_console::BootstrapOptions),
-    /// Look at releases and move them
+    /// Show and control releases
     Release(serin_console::ReleaseOptions),
     /// Run one of Bookinfo's applications
     #[command(hide = true)]
     DemoApp(serin_demo::AppOptions),
-    /// Run Envoy as the demo's proxy, leaving gracefully when told to
+    /// Run Envoy as a proxy of the demo, and drain it on SIGTERM
     #[command(hide = true)]
     DemoEnvoy(serin_demo::EnvoyOptions),
 }

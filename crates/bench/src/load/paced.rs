@@ -22,7 +22,7 @@ pub(crate) struct PacedOptions {
     address: SocketAddr,
     #[arg(long)]
     path: String,
-    /// Header fields, NAME: VALUE
+    /// Header field, NAME: VALUE; may be repeated
     #[arg(long = "field")]
     fields: Vec<String>,
     #[arg(long)]

@@ -15,10 +15,10 @@ pub(super) struct LintOptions {
     /// Files with Release documents
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Requests a second that the service has
+    /// Requests per second to the service
     #[arg(long, default_value_t = 10.0)]
     rps: f64,
-    /// Share of them that fail today, in per cent
+    /// Percentage of requests that fail at present
     #[arg(long, default_value_t = 0.1)]
     error_rate: f64,
 }

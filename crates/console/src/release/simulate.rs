@@ -23,23 +23,23 @@ pub(super) struct SimulateOptions {
     /// File with a Release document
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Recorded traffic instead of made-up: CSV with the columns second, requests, failed, and candidate_requests and
-    /// candidate_failed when the candidate was there
+    /// Use recorded traffic instead of generated traffic: CSV with the columns second, requests and failed, and with
+    /// candidate_requests and candidate_failed if there was a candidate
     #[arg(long, value_name = "FILE", conflicts_with_all = ["rps", "error_rate", "candidate_error_rate", "slower"])]
     traffic: Option<PathBuf>,
-    /// Requests a second that the service has
+    /// Requests per second to the service
     #[arg(long, default_value_t = 50.0)]
     rps: f64,
-    /// Share of the stable version's requests that fail, in per cent
+    /// Percentage of the stable version's requests that fail
     #[arg(long, default_value_t = 0.1)]
     error_rate: f64,
-    /// Share of the candidate's requests that fail, in per cent; default is the same
+    /// Percentage of the candidate's requests that fail; default: the same as --error-rate
     #[arg(long)]
     candidate_error_rate: Option<f64>,
-    /// How much slower the candidate's requests are
+    /// Factor by which the candidate's requests are slower
     #[arg(long, default_value_t = 1.0)]
     slower: f64,
-    /// Another one is another traffic
+    /// Seed of the random numbers; another seed generates other traffic
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

@@ -8,10 +8,10 @@ use clap::{Args, ValueEnum};
 
 use super::release::{self, Scenario};
 
-/// Which program runs as every proxy.
+/// Program that runs as every proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DataPlane {
-    /// Serin's own.
+    /// Serin's own proxy.
     Serin,
     /// Real Envoy.
     Envoy,
@@ -23,34 +23,34 @@ pub enum DataPlane {
     after_help = "Examples:\n  serin demo\n  serin demo --config ./rules --free-ports --json\n  serin demo --release bad --keep\n  serin demo --scratch\n  serin demo --data-plane envoy --envoy /usr/local/bin/envoy"
 )]
 pub struct DemoOptions {
-    /// Folder of rules to use and watch; default is examples/bookinfo, or a copy of it when that is not here
+    /// Folder of rules to use and watch; default: examples/bookinfo, or a built-in copy if that folder does not exist
     #[arg(long, value_name = "DIR")]
     pub config: Option<PathBuf>,
     /// Program that runs as every proxy
     #[arg(long, value_enum, default_value = "serin")]
     pub data_plane: DataPlane,
-    /// The Envoy binary for --data-plane envoy
+    /// Envoy binary for --data-plane envoy
     #[arg(long, value_name = "PATH", default_value = "envoy")]
     pub envoy: PathBuf,
     /// Services that run without a proxy
     #[arg(long, value_name = "SERVICE,...", value_delimiter = ',')]
     pub without_proxy: Vec<String>,
-    /// Take free ports for everything
+    /// Use free ports for everything, instead of fixed ports
     #[arg(long)]
     pub free_ports: bool,
-    /// End after this time
+    /// Stop after this time
     #[arg(long = "for", value_name = "DURATION", value_parser = serin_ingest::duration)]
     pub duration: Option<Duration>,
-    /// Play a release of reviews v3 under load, then end: 0 when it ends as it should
+    /// Run a release of reviews v3 under load, then stop; the exit code is 0 if it ended as expected
     #[arg(long, value_enum, conflicts_with = "config")]
     pub release: Option<Scenario>,
-    /// Stay up after the release has ended, until Ctrl-C
+    /// Keep running after the release has ended, until Ctrl-C
     #[arg(long, requires = "release")]
     pub keep: bool,
-    /// Copy examples/bookinfo to a temporary folder, and use and watch that
+    /// Copy examples/bookinfo to a temporary folder, and use and watch the copy
     #[arg(long, conflicts_with = "config")]
     pub scratch: bool,
-    /// Print one JSON line when everything is ready
+    /// Print one JSON line when everything is ready, and one for each event of a release
     #[arg(long)]
     pub json: bool,
 }

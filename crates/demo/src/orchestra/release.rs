@@ -14,18 +14,18 @@ use super::plan::{Instance, Plan};
 use super::ready::Places;
 use crate::client::Client;
 
-/// What becomes of the new version.
+/// How the new version behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// It is as good as the old one, and gets everything.
+    /// The new version is as good as the old one and gets all traffic.
     Good,
-    /// It fails, and goes back.
+    /// The new version fails requests and is rolled back.
     Bad,
-    /// It is slow, and goes back.
+    /// The new version is slow and is rolled back.
     Slow,
-    /// One of its ten instances fails, and it goes back.
+    /// One of the ten instances of the new version fails, and the version is rolled back.
     Flaky,
-    /// Hardly anybody comes, and a person must decide.
+    /// There are too few requests for a verdict, and a person must decide.
     LowTraffic,
 }
 
