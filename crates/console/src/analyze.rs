@@ -149,9 +149,9 @@ fn collect(path: &Path, files: &mut BTreeMap<String, String>) -> Vec<String> {
             Err(error) => vec![format!("cannot read standard input: {error}")],
         };
     }
-    let found: Vec<(String, Result<String, String>)> = if path.is_dir() {
+    let found: Vec<(String, Result<String, serin_folders::Unread>)> = if path.is_dir() {
         let contents = serin_folders::read(&[path.to_path_buf()]);
-        let unreadable = contents.unreadable.into_iter().map(|(folder, reason)| (folder, Err(reason)));
+        let unreadable = contents.unreadable.into_iter().map(|(folder, reason)| (folder, Err(reason.into())));
         contents.files.into_iter().map(|(name, found)| (name, found.text)).chain(unreadable).collect()
     } else {
         vec![(shown, serin_folders::read_file(path).text)]

@@ -194,7 +194,21 @@ impl Run<'_> {
                 .map(|proxy| format!("{proxy} is connected and has never confirmed anything: it is not waited for")),
         );
         notes.extend(self.status.judgement.mixed(&self.spec.analysis));
+        notes.extend(self.without_stable());
         notes
+    }
+
+    /// What becomes of requests to a stable version without instances, while it gets some.
+    fn without_stable(&self) -> Option<String> {
+        let begun = !matches!(self.status.phase, Phase::Pending | Phase::Promoted);
+        let share = 100.0 - self.status.weights.applied;
+        (begun && self.evidence.stable_ready == 0 && share > 0.0).then(|| {
+            format!(
+                "no instance of the stable version is ready: its {share:.4} % of requests fail; 'promote --full' gives them to the \
+                 candidate"
+            )
+            .replace(".0000 %", " %")
+        })
     }
 
     /// Takes traffic from versions without instances, where the stable version has some.
@@ -460,7 +474,13 @@ impl Run<'_> {
             return false;
         }
         self.status.weights.applied = self.status.weights.configured;
-        self.note(EventKind::Applied, &format!("all {} proxies have confirmed", self.evidence.applied.of));
+        self.note(
+            EventKind::Applied,
+            &match self.evidence.applied.of {
+                1 => "the one proxy has confirmed".to_owned(),
+                of => format!("all {of} proxies have confirmed"),
+            },
+        );
         self.status.judgement.reshare();
         self.status.weights.observed = None;
         self.enter(then, "");

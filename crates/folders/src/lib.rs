@@ -25,9 +25,30 @@ pub struct Contents {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// What stands in it, or why it cannot be read.
-    pub text: Result<String, String>,
+    pub text: Result<String, Unread>,
     /// Tells whether the file was replaced, in one step, or written over.
     pub identity: (u64, u64),
+}
+
+/// Why a file cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// The reason.
+    pub why: String,
+    /// What can be made out of what stands in it all the same, as text; empty when nothing can.
+    pub glimpse: String,
+}
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self { why, glimpse: String::new() }
+    }
 }
 
 /// Reads every document file in these folders.
@@ -118,24 +139,43 @@ pub fn read_file(path: &Path) -> Found {
     Found { text: opened.and_then(|(file, _)| read_bounded(file)), identity }
 }
 
-fn open(path: &Path) -> Result<(std::fs::File, (u64, u64)), String> {
+fn open(path: &Path) -> Result<(std::fs::File, (u64, u64)), Unread> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| e.to_string())?);
     let metadata = file.metadata().map_err(|e| e.to_string())?;
     if !metadata.is_file() {
-        return Err("it is no regular file".to_owned());
-    }
-    if metadata.len() > MAX_FILE_BYTES as u64 {
-        return Err(too_large(metadata.len()));
+        return Err("it is no regular file".to_owned().into());
     }
     Ok((file, (metadata.dev(), metadata.ino())))
 }
 
-fn read_bounded(file: std::fs::File) -> Result<String, String> {
-    let mut text = String::new();
-    file.take(MAX_FILE_BYTES as u64 + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
-    if text.len() > MAX_FILE_BYTES { Err(too_large(text.len() as u64)) } else { Ok(text) }
+fn read_bounded(file: std::fs::File) -> Result<String, Unread> {
+    let size = file.metadata().map(|m| m.len()).unwrap_or_default();
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() > MAX_FILE_BYTES {
+        bytes.truncate(MAX_FILE_BYTES);
+        return Err(Unread { why: too_large(size.max(bytes.len() as u64)), glimpse: glimpse(&bytes) });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let glimpse = glimpse(error.as_bytes());
+        Unread { why: format!("it is not UTF-8: {}", error.utf8_error()), glimpse }
+    })
+}
+
+/// Bytes that are no UTF-8 as text: UTF-16 where they begin so, else with a mark for each that cannot be told.
+fn glimpse(bytes: &[u8]) -> String {
+    let pairs = |read: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> =
+            bytes.chunks_exact(2).filter_map(|pair| Some(read([*pair.first()?, *pair.get(1)?]))).collect();
+        String::from_utf16_lossy(&units).trim_start_matches('\u{feff}').to_owned()
+    };
+    match bytes {
+        [0xff, 0xfe, ..] => pairs(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => pairs(u16::from_be_bytes),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 fn too_large(size: u64) -> String {
@@ -165,7 +205,7 @@ mod tests {
         }
         std::os::unix::fs::symlink("within", at("again")).unwrap();
         let contents = read(&[root.path().to_path_buf()]);
-        let found: BTreeMap<String, Result<String, String>> = contents
+        let found: BTreeMap<String, Result<String, Unread>> = contents
             .files
             .into_iter()
             .map(|(name, found)| {
@@ -175,11 +215,23 @@ mod tests {
         let names: Vec<&str> = found.keys().map(String::as_str).collect();
         // The folder that two names lead to is read by the first.
         assert_eq!(names, ["again/more.json", "dangling.yaml", "good.yaml", "large.yaml", "pipe.yaml", "zero.yaml"]);
-        assert_eq!(found["good.yaml"].as_deref(), Ok("a: 1\n"));
-        assert!(found["pipe.yaml"].as_ref().is_err_and(|e| e.contains("no regular file")));
-        assert!(found["zero.yaml"].as_ref().is_err_and(|e| e.contains("no regular file")));
-        assert!(found["large.yaml"].as_ref().is_err_and(|e| e.contains("split it")));
+        assert_eq!(found["good.yaml"].as_ref().unwrap(), "a: 1\n");
+        assert!(found["pipe.yaml"].as_ref().is_err_and(|e| e.why.contains("no regular file")));
+        assert!(found["zero.yaml"].as_ref().is_err_and(|e| e.why.contains("no regular file")));
+        assert!(found["large.yaml"].as_ref().is_err_and(|e| e.why.contains("split it")));
         assert!(contents.unreadable.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_utf8_is_made_out_as_far_as_it_can_be() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a.yaml");
+        let utf16: Vec<u8> = "\u{feff}kind: A\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (bytes, expected) in [(b"kind: \xe9\n".to_vec(), "kind: \u{fffd}\n"), (utf16, "kind: A\n")] {
+            std::fs::write(&path, bytes).unwrap();
+            let unread = read_file(&path).text.unwrap_err();
+            assert!(unread.why.contains("not UTF-8") && unread.glimpse == expected, "{unread:?}");
+        }
     }
 
     #[test]

@@ -166,11 +166,11 @@ fn merged_rules(ordered: &[&Document]) -> Vec<Diagnostic> {
     for document in ordered {
         let Object::DestinationRule(rule) = document.object.as_ref() else { continue };
         let merged = found.entry((&rule.name.namespace, &rule.host)).or_default();
-        let Some((first, _)) = merged.iter().find(|(_, r)| r.merges_with(rule)).copied() else {
+        let Some((first, _)) = merged.iter().find(|(_, r)| r.takes_in(rule)).copied() else {
             merged.push((document, rule));
             continue;
         };
-        let all = merged.iter().filter(|(_, r)| r.merges_with(rule));
+        let all = merged.iter().filter(|(_, r)| r.takes_in(rule));
         let known: Vec<&str> = all.clone().flat_map(|(_, r)| &r.subsets).map(|s| s.name.as_str()).collect();
         let (twice, added): (Vec<&str>, Vec<&str>) =
             rule.subsets.iter().map(|s| s.name.as_str()).partition(|name| known.contains(name));

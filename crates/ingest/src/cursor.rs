@@ -396,6 +396,20 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Fields that nobody asked for are passed over, with a warning each.
+    pub(crate) fn rest_is_ignored(&self) {
+        let asked = self.asked.borrow().clone();
+        for (key, node) in self.fields.iter().filter(|(key, _)| !asked.iter().any(|a| self.context.means(&key.name, a)))
+        {
+            let cursor = Cursor { context: self.context, node, path: self.child(&key.name) };
+            let near = asked.iter().find(|name| is_slip(name, &key.name));
+            let help = near.map(|name| format!("did you mean '{name}'?")).unwrap_or_default();
+            let message = format!("unknown field '{}' has no effect", key.name);
+            cursor.report(Code::UnknownField, Severity::Warning, message, help);
+        }
+        self.skip_rest();
+    }
+
     /// Everything in here is somebody else's business.
     pub(crate) fn skip_rest(&self) {
         let mut asked = self.asked.borrow_mut();

@@ -8,6 +8,7 @@ use crate::cursor::{Context, Cursor};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::kind::{known_instead, known_kind, probable_kind, unknown_severity};
 use crate::node::{self, Node, Position};
+use crate::outline::{self, Entry};
 use crate::reference::Reference;
 use crate::{guard, istio, kubernetes, release};
 
@@ -57,8 +58,7 @@ pub fn parse(file: &str, text: &str) -> Parsed {
     let mut parsed = Parsed::default();
     if text.len() > MAX_FILE_BYTES {
         let message = format!("the file has {} bytes, more than {MAX_FILE_BYTES}", text.len());
-        parsed.unreadable = true;
-        close_unreadable(&file, text, &mut parsed);
+        parsed = close_unreadable(&file, text);
         parsed.diagnostics.push(whole_file(&file, Code::Unreadable, message, "split it into several files"));
         return parsed;
     }
@@ -69,11 +69,10 @@ pub fn parse(file: &str, text: &str) -> Parsed {
             }
         }
         Err(error) => {
-            parsed.unreadable = true;
-            close_unreadable(&file, text, &mut parsed);
+            parsed = close_unreadable(&file, text);
             parsed.diagnostics.push(Diagnostic {
                 at: error.at,
-                ..whole_file(&file, Code::Syntax, error.message, "objects of this file stay as they were")
+                ..whole_file(&file, Code::Syntax, error.message, "objects that it had stay as they were")
             });
         }
     }
@@ -82,52 +81,57 @@ pub fn parse(file: &str, text: &str) -> Parsed {
 
 /// What an unreadable file may guard stays closed until it can be read: policies in its readable parts as they are, and of the other
 /// parts what their lines name.
-fn close_unreadable(file: &Arc<str>, text: &str, parsed: &mut Parsed) {
-    let mut line: u32 = 0;
-    for part in text.split_inclusive('\n').fold(vec![String::new()], |mut parts, line| {
-        if line.trim_end() == "---" {
-            parts.push(String::new());
-        }
-        if let Some(last) = parts.last_mut() {
-            last.push_str(line);
-        }
-        parts
-    }) {
-        let lines = u32::try_from(part.matches('\n').count()).unwrap_or(u32::MAX);
+#[must_use]
+pub fn close_unreadable(file: &str, text: &str) -> Parsed {
+    let file: Arc<str> = file.into();
+    let mut parsed = Parsed { unreadable: true, ..Parsed::default() };
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let outlines = outline::documents(text);
+    let ends = outlines.iter().skip(1).map(|(line, _)| *line as usize - 1).chain([lines.len()]);
+    for ((line, entries), end) in outlines.iter().zip(ends) {
+        let part: String = lines.get(*line as usize..end).unwrap_or_default().concat();
         match node::parse_stream(&part) {
             Ok(documents) if text.len() <= MAX_FILE_BYTES => {
                 let mut readable = Parsed::default();
                 for mut document in documents {
-                    document.shift(line);
-                    parse_document(file, &document, &mut readable);
+                    document.shift(*line);
+                    parse_document(&file, &document, &mut readable);
                 }
                 let guards = readable.documents.into_iter().filter(|d| guard::guards(&d.object));
                 parsed.closing.extend(guards.chain(readable.closing));
-                let said = readable.diagnostics.into_iter().filter(|d| d.code == Code::NotEnforced);
-                parsed.diagnostics.extend(said);
+                parsed.diagnostics.extend(readable.diagnostics.into_iter().filter(|d| d.code == Code::NotEnforced));
             }
-            _ => {
-                let at = Position { line: line + 1, column: 1 };
-                for (key, object, whom) in guard::named_in(&part, line + 1) {
-                    let message = format!(
-                        "the file cannot be read, and it holds a {}: requests to {whom} are refused (503) until it can be, unless an \
-                         earlier version of the file is in force",
-                        key.kind
-                    );
-                    let said = whole_file(file, Code::NotEnforced, message, "mend the file");
-                    parsed.diagnostics.push(Diagnostic { at, severity: Severity::Warning, ..said });
-                    parsed.closing.push(Document {
-                        key,
-                        object: Arc::new(object),
-                        references: Vec::new(),
-                        file: file.clone(),
-                        at,
-                        provenance: Provenance { created: None, file: file.clone(), number: 0 },
-                    });
-                }
-            }
+            _ => close_outlined(&file, line + 1, entries, &mut parsed),
         }
-        line = line.saturating_add(lines);
+    }
+    parsed
+}
+
+/// The same of a part of which there is only an outline.
+fn close_outlined(file: &Arc<str>, line: u32, entries: &[Entry], parsed: &mut Parsed) {
+    let at = Position { line, column: 1 };
+    for (key, object, whom) in guard::named_in(entries, &format!("{file}:{line}")) {
+        let kind = key.kind;
+        let message = match &object {
+            Some(_) => format!(
+                "the file cannot be read, and it holds a {kind}: requests to {whom} are refused (503) until it can be, unless an \
+                 earlier version of the file is in force"
+            ),
+            None => format!(
+                "the file cannot be read, and it holds a {kind} of which the host cannot be told: nothing is done for it, and requests \
+                 go out without it"
+            ),
+        };
+        let said = whole_file(file, Code::NotEnforced, message, "mend the file");
+        parsed.diagnostics.push(Diagnostic { at, severity: Severity::Warning, ..said });
+        parsed.closing.extend(object.map(|object| Document {
+            key,
+            object: Arc::new(object),
+            references: Vec::new(),
+            file: file.clone(),
+            at,
+            provenance: Provenance { created: None, file: file.clone(), number: 0 },
+        }));
     }
 }
 
@@ -144,25 +148,27 @@ fn whole_file(file: &Arc<str>, code: Code, message: String, help: &str) -> Diagn
 }
 
 fn parse_document(file: &Arc<str>, node: &Node, parsed: &mut Parsed) {
+    if let Some(items) = list_items(node) {
+        // Lists may stand in lists; their nesting is bounded where the text is parsed.
+        return items.iter().for_each(|item| parse_document(file, item, parsed));
+    }
     let context = Context::new(file.clone());
     let cursor = Cursor::root(&context, node);
-    if cursor.is_null() {
-        return;
+    if !cursor.is_null() {
+        parse_one(file, &cursor, parsed);
     }
-    let items = list_items(&cursor);
-    if let Some(items) = items {
-        for item in items {
-            parse_one(file, &item, parsed);
-        }
-        return;
-    }
-    parse_one(file, &cursor, parsed);
 }
 
-/// The items of a Kubernetes `List`.
-fn list_items<'a>(cursor: &Cursor<'a>) -> Option<Vec<Cursor<'a>>> {
-    let is_list = cursor.peek("kind").and_then(|kind| kind.peek_text()) == Some("List");
-    is_list.then(|| cursor.peek("items").map(|items| items.list()).unwrap_or_default())
+/// The items of a Kubernetes list: of a `List`, or of one kind (`ServiceList`), whose items need not say it again.
+fn list_items(node: &Node) -> Option<Vec<Node>> {
+    let kind = node.text("kind").filter(|kind| kind.ends_with("List"))?;
+    let items = node.items("items")?;
+    let of = kind.strip_suffix("List").filter(|of| !of.is_empty());
+    let typed = |item: &Node| match of {
+        Some(of) => item.with("kind", of).with("apiVersion", node.text("apiVersion").unwrap_or_default()),
+        None => item.clone(),
+    };
+    Some(items.iter().map(typed).collect())
 }
 
 fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
@@ -205,7 +211,7 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
             parsed.broken.push(key);
         }
         (None, _) => {
-            let closing = anonymous(&cursor).filter(|_| failed).and_then(|key| {
+            let closing = anonymous(file, &cursor).filter(|_| failed).and_then(|key| {
                 let (object, said) = guard::closing(file, &key, &cursor)?;
                 Some((document(key, object, Vec::new()), said))
             });
@@ -220,18 +226,15 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
 }
 
 /// The key of an object whose version, kind or name cannot be read, where it may guard something: that must not open it.
-fn anonymous(cursor: &Cursor<'_>) -> Option<ObjectKey> {
+fn anonymous(file: &str, cursor: &Cursor<'_>) -> Option<ObjectKey> {
     let text = |name: &str| cursor.peek(name).and_then(|c| c.peek_text());
     let (version, kind) = (text("apiVersion").unwrap_or_default(), text("kind").unwrap_or_default());
-    if !version.is_empty() && !version.contains("istio.io") {
-        return None;
-    }
-    let kind = probable_kind(version, kind)?;
+    let kind = probable_kind(version, kind).filter(|kind| guard::may_close(*kind))?;
     let metadata = cursor.peek("metadata");
     let part = |name: &str| metadata.as_ref().and_then(|m| m.peek(name)).and_then(|c| c.peek_text());
     let namespace = part("namespace").unwrap_or("default").to_owned();
     // No object that can be read has such a name.
-    let name = format!("(line {}) {}", cursor.at().line, part("name").unwrap_or_default());
+    let name = format!("({file}:{}) {}", cursor.at().line, part("name").unwrap_or_default());
     Some(ObjectKey { kind, name: ObjectName { namespace, name: name.trim_end().to_owned() } })
 }
 

@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use serin_model::{
     Demand, DestinationRule, Guard, Hostname, Kind, Labels, Object, ObjectKey, ObjectName, ROOT_NAMESPACE, Subset,
-    TrafficPolicy,
+    Target, TrafficPolicy,
 };
 
 use crate::cursor::{Context, Cursor, Object as Fields, is_slip};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::istio::destination_rule::exported;
 use crate::istio::{export_to, labels};
+use crate::kind::probable_kind;
+use crate::outline::Entry;
 
 /// Whether objects of that kind are policies that are not carried out.
 pub(crate) fn is_guard(kind: Kind) -> bool {
@@ -37,7 +39,7 @@ const NOTHING: Demand = Demand::MutualTls { strict: None, ports: BTreeMap::new()
 /// Reads a policy and says what becomes of what it guards. There is always one: what cannot be read closes more, not less.
 pub(crate) fn read(kind: &str, spec: Option<&Cursor<'_>>, name: &ObjectName, document: &Cursor<'_>) -> Object {
     let fields = spec.and_then(|s| s.object());
-    let mut selector = fields.as_ref().map(selected).unwrap_or_default();
+    let selector = fields.as_ref().map(selected).unwrap_or_default();
     let targets = fields.as_ref().map(|f| targets(f, name)).unwrap_or_default();
     let tried = annotation(document, "istio.io/dry-run").is_some_and(|text| text == "true");
     let demand = match (kind, &fields) {
@@ -58,15 +60,15 @@ pub(crate) fn read(kind: &str, spec: Option<&Cursor<'_>>, name: &ObjectName, doc
         }
     }
     let mut demand = demand;
+    let mut gateways = Vec::new();
     match targets {
         Targets::None => {}
-        Targets::Services(hosts) if demand != NOTHING => demand = Demand::Services(hosts),
+        Targets::Services(services) if demand != NOTHING => demand = Demand::Services(services),
         Targets::Services(_) => {}
-        Targets::Gateway(gateway) => {
-            selector.insert("gateway.networking.k8s.io/gateway-name".to_owned(), gateway);
-        }
+        Targets::Gateways(names) => gateways = names,
+        Targets::Waypoints => demand = NOTHING,
     }
-    let guard = Guard { kind: kind.to_owned(), name: name.clone(), selector, demand };
+    let guard = Guard { kind: kind.to_owned(), name: name.clone(), selector, gateways, demand };
     say(&guard, spec.unwrap_or(document), tried);
     Object::Guard(guard)
 }
@@ -88,8 +90,8 @@ fn say(guard: &Guard, at: &Cursor<'_>, tried: bool) {
     match &guard.demand {
         Demand::Unknown => refused(&whom, "503, because nobody evaluates the policy"),
         Demand::Allow => refused(&whom, "503, because nobody knows which requests it allows"),
-        Demand::Services(hosts) => {
-            let names: Vec<&str> = hosts.iter().map(Hostname::as_str).collect();
+        Demand::Services(services) => {
+            let names: Vec<String> = services.iter().map(ToString::to_string).collect();
             refused(&names.join(", "), "503, because nobody evaluates the policy");
         }
         Demand::MutualTls { strict, ports } => {
@@ -118,6 +120,9 @@ fn say(guard: &Guard, at: &Cursor<'_>, tried: bool) {
 fn whom(guard: &Guard) -> String {
     let labels: Vec<String> = guard.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let namespace = &guard.name.namespace;
+    if !guard.gateways.is_empty() {
+        return format!("gateway {} in namespace {namespace}", guard.gateways.join(", "));
+    }
     match (labels.is_empty(), namespace.as_str()) {
         (true, ROOT_NAMESPACE) => "every workload of the mesh".to_owned(),
         (true, _) => format!("every workload of namespace {namespace}"),
@@ -142,15 +147,17 @@ enum Targets {
     #[default]
     None,
     /// Services, which proxies in front of them would guard.
-    Services(Vec<Hostname>),
-    /// A gateway, by its name.
-    Gateway(String),
+    Services(Vec<Target>),
+    /// Gateways, by their names.
+    Gateways(Vec<String>),
+    /// Waypoint proxies, of which there are none here.
+    Waypoints,
 }
 
 fn targets(fields: &Fields<'_>, name: &ObjectName) -> Targets {
     let list = fields.get("targetRefs").map(|l| l.list()).unwrap_or_default();
     let all: Vec<Cursor<'_>> = fields.get("targetRef").into_iter().chain(list).collect();
-    let mut services = Vec::new();
+    let (mut services, mut gateways, mut waypoints) = (Vec::new(), Vec::new(), 0);
     for target in &all {
         let text = |field: &str| target.peek(field).and_then(|c| c.peek_text()).unwrap_or_default();
         if let Some(other) = target.peek("namespace").filter(|n| n.peek_text() != Some(name.namespace.as_str())) {
@@ -160,16 +167,24 @@ fn targets(fields: &Fields<'_>, name: &ObjectName) -> Targets {
             return Targets::None;
         }
         match text("kind") {
-            "Service" => {
-                let host = Hostname::resolve(text("name"), &name.namespace);
-                services.extend(host.ok());
+            "Service" => services.extend(Hostname::resolve(text("name"), &name.namespace).ok().map(Target::Host)),
+            "ServiceEntry" => {
+                let name = ObjectName { namespace: name.namespace.clone(), name: text("name").to_owned() };
+                services.push(Target::ServiceEntry(name));
             }
-            "Gateway" if all.len() == 1 => return Targets::Gateway(text("name").to_owned()),
+            "Gateway" => gateways.push(text("name").to_owned()),
+            "GatewayClass" => waypoints += 1,
             // What it names is not known: it selects all that it could.
             _ => return Targets::None,
         }
     }
-    if services.is_empty() { Targets::None } else { Targets::Services(services) }
+    match (services.is_empty(), gateways.is_empty()) {
+        (true, true) if waypoints > 0 && waypoints == all.len() => Targets::Waypoints,
+        (false, true) => Targets::Services(services),
+        (true, false) => Targets::Gateways(gateways),
+        // Both at once: all that it could select.
+        _ => Targets::None,
+    }
 }
 
 fn authorization(fields: &Fields<'_>) -> Demand {
@@ -214,13 +229,69 @@ fn mutual_tls(fields: &Fields<'_>) -> Demand {
     Demand::MutualTls { strict: fields.get("mtls").and_then(strict), ports: by_port }
 }
 
-/// HTTP and network filters of Envoy that keep requests out.
-const GUARDING: [&str; 9] =
-    ["rbac", "jwt_authn", "ext_authz", "oauth2", "basic_auth", "api_key_auth", "csrf", "ratelimit", "lua"];
+/// Filters of Envoy that keep nobody out and nothing safe.
+const HARMLESS: [&str; 24] = [
+    "adaptive_concurrency",
+    "admission_control",
+    "alpn",
+    "bandwidth_limit",
+    "buffer",
+    "cdn_loop",
+    "compressor",
+    "cors",
+    "decompressor",
+    "fault",
+    "grpc_http1_bridge",
+    "grpc_json_transcoder",
+    "grpc_stats",
+    "grpc_web",
+    "header_mutation",
+    "header_to_metadata",
+    "health_check",
+    "http_connection_manager",
+    "http_inspector",
+    "on_demand",
+    "router",
+    "stateful_session",
+    "tap",
+    "tcp_proxy",
+];
+
+/// Words of patches that keep requests out, or safe on their way.
+const GUARDING: [&str; 20] = [
+    "rbac",
+    "jwt_authn",
+    "ext_authz",
+    "ext_proc",
+    "oauth2",
+    "basic_auth",
+    "api_key_auth",
+    "credential_injector",
+    "csrf",
+    "ratelimit",
+    "rate_limit",
+    "lua",
+    "wasm",
+    "golang",
+    "dynamic_modules",
+    "transport_socket",
+    "tls_context",
+    "certificate",
+    "require_tls",
+    "proxy_protocol",
+];
 
 fn envoy_filter(fields: &Fields<'_>) -> Demand {
     let patches = fields.get("configPatches").map(|p| p.json()).unwrap_or_default();
-    if GUARDING.iter().any(|name| patches.contains(name)) { Demand::Unknown } else { NOTHING }
+    let guards = GUARDING.iter().any(|word| patches.contains(word));
+    // A filter that nobody here knows may guard something.
+    let unknown = patches.match_indices("envoy.filters.").any(|(at, _)| {
+        let rest = patches.get(at..).unwrap_or_default();
+        let name = rest.splitn(4, '.').nth(3).unwrap_or_default();
+        let name = name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+        !HARMLESS.contains(&name)
+    });
+    if guards || unknown { Demand::Unknown } else { NOTHING }
 }
 
 fn plugin(fields: &Fields<'_>) -> Demand {
@@ -246,68 +317,161 @@ pub(crate) fn closing(file: &Arc<str>, key: &ObjectKey, document: &Cursor<'_>) -
 }
 
 fn closed(key: &ObjectKey, document: &Cursor<'_>) -> Option<Object> {
-    let spec = document.peek("spec");
     if is_guard(key.kind) {
-        let kind =
-            document.peek("kind").and_then(|kind| kind.peek_text()).unwrap_or("a policy without a kind").to_owned();
-        let Object::Guard(guard) = read(&kind, spec.as_ref(), &key.name, document) else { return None };
-        // What is wrong with it may be what it demands.
-        let demand = if guard.demand == NOTHING { Demand::Unknown } else { guard.demand };
-        return Some(Object::Guard(Guard { demand, ..guard }));
+        return closed_guard(key, document);
     }
     if key.kind != Kind::DestinationRule {
         return None;
     }
-    let spec = spec?;
-    // A misspelt field may hold what the right one would.
-    let known = ["host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"];
-    let others = spec.entries().into_iter().filter(|(name, _)| !known.contains(&name.as_str()));
-    let misplaced: Vec<&str> = others.flat_map(|(_, value)| demands_within(&value)).collect();
+    // Where there is no map under `spec`, its fields may stand anywhere.
+    let spec = document.peek("spec").filter(Cursor::is_map).unwrap_or_else(|| document.clone());
     let refusal = |guards: &[&str]| {
         let fields = guards.join(", ");
         (!guards.is_empty()).then(|| format!("DestinationRule {} has errors, and it says {fields}", key.name))
     };
-    let closing = |policy: Option<Cursor<'_>>| {
-        let (own, by_port) = policy.as_ref().map(demands).unwrap_or_default();
-        let of_port = |(port, demands): (u16, Vec<&str>)| {
-            (port, TrafficPolicy { refused: refusal(&demands), ..TrafficPolicy::default() })
-        };
-        let refused = refusal(&own).or_else(|| refusal(&misplaced));
-        TrafficPolicy { refused, ports: by_port.into_iter().map(of_port).collect(), ..TrafficPolicy::default() }
+    let mut found = Demands::default();
+    let mut subsets: Vec<Subset> = Vec::new();
+    for (name, value) in spec.entries() {
+        match name.as_str() {
+            "trafficPolicy" if value.is_map() => found.add(demands(&value)),
+            "subsets" if value.is_list() => {
+                for item in value.list() {
+                    let text = item.peek("name").and_then(|name| name.peek_text());
+                    let Some(text) = text.filter(|_| item.is_map()) else {
+                        // Of which subset is not known: it may be any.
+                        found.everywhere.extend(demands_within(&item));
+                        continue;
+                    };
+                    let mut own = Demands::default();
+                    for (name, value) in item.entries() {
+                        match name.as_str() {
+                            "trafficPolicy" if value.is_map() => own.add(demands(&value)),
+                            "labels" | "name" => {}
+                            _ => own.everywhere.extend(demands_in(&name, &value)),
+                        }
+                    }
+                    let labels = item.peek("labels").filter(Cursor::is_map).map(|l| labels(&l)).unwrap_or_default();
+                    subsets.push(Subset { name: text.to_owned(), labels, policy: own.policy(&refusal) });
+                }
+            }
+            "host" | "exportTo" | "workloadSelector" | "metadata" | "kind" | "apiVersion" => {}
+            _ => found.everywhere.extend(demands_in(&name, &value)),
+        }
+    }
+    let policy = found.policy(&refusal);
+    let nobody = Hostname::parse("*").ok()?;
+    closed_words(&nobody, &policy, &subsets)?;
+    let Some(host) = host_of(document, &key.name.namespace) else {
+        document.report(
+            Code::NotEnforced,
+            Severity::Warning,
+            "the rule has errors, and it is not known which host it is for: nothing is done for it, and requests go out without it",
+            "write spec.host",
+        );
+        return None;
     };
-    let host = Hostname::resolve(host_of(&spec)?, &key.name.namespace).ok()?;
-    let items = spec.peek("subsets").map(|s| s.list()).unwrap_or_default();
-    let subsets: Vec<Subset> = items
-        .iter()
-        .filter_map(|s| {
-            let name = s.peek("name")?.peek_text()?.to_owned();
-            let labels = s.peek("labels").map(|l| labels(&l)).unwrap_or_default();
-            Some(Subset { name, labels, policy: closing(s.peek("trafficPolicy")) })
-        })
-        .collect();
-    let policy = closing(spec.peek("trafficPolicy"));
     let whom = closed_words(&host, &policy, &subsets)?;
+    if policy.refused.is_some() {
+        subsets.iter_mut().for_each(|subset| subset.policy.refused.clone_from(&policy.refused));
+    }
     document.report(
         Code::NotEnforced,
         Severity::Warning,
         format!("the rule has errors: requests to {whom} are refused (503) where it applies, until it is mended"),
         "mend it, or take what it demands away",
     );
+    let is_list_of_texts = |list: &Cursor<'_>| list.is_list() && list.list().iter().all(|i| i.peek_text().is_some());
+    let selector = spec.peek("workloadSelector").filter(Cursor::is_map).and_then(|s| s.peek("matchLabels"));
     Some(Object::DestinationRule(DestinationRule {
         name: key.name.clone(),
         host,
-        workloads: spec.peek("workloadSelector").and_then(|s| s.peek("matchLabels")).map(|l| labels(&l)),
+        workloads: selector.filter(Cursor::is_map).map(|l| labels(&l)),
         policy: Box::new(policy),
         subsets,
-        export_to: export_to(spec.peek("exportTo")),
-        exported: exported(spec.peek("exportTo")),
+        // One that cannot be read is for everybody.
+        export_to: export_to(spec.peek("exportTo").filter(is_list_of_texts)),
+        exported: exported(spec.peek("exportTo").filter(is_list_of_texts)),
     }))
 }
 
-/// The host of a rule, also where its field is misspelt.
-fn host_of<'a>(spec: &Cursor<'a>) -> Option<&'a str> {
-    let near = || spec.entries().into_iter().find(|(name, _)| is_slip("host", name)).map(|(_, value)| value);
-    spec.peek("host").or_else(near)?.peek_text()
+/// What stands for a policy with errors: it closes what it may select, and opens nothing.
+fn closed_guard(key: &ObjectKey, document: &Cursor<'_>) -> Option<Object> {
+    let spec = document.peek("spec").filter(Cursor::is_map);
+    let kind = document.peek("kind").and_then(|kind| kind.peek_text()).unwrap_or("a policy without a kind");
+    let Object::Guard(guard) = read(kind, spec.as_ref(), &key.name, document) else { return None };
+    let text = spec.as_ref().map(Cursor::json).unwrap_or_default();
+    let is_audit = spec.as_ref().and_then(|s| s.peek("action")).and_then(|a| a.peek_text()) == Some("AUDIT");
+    let demand = match guard.demand {
+        _ if is_audit => NOTHING,
+        // What allows all, or takes mutual TLS off, is not believed of a policy with errors.
+        Demand::AllowAll => NOTHING,
+        Demand::MutualTls { .. } if key.kind == Kind::PeerAuthentication => {
+            let told = |mode: &str| text.matches(&format!("\"{mode}\"")).count();
+            let sound = told("DISABLE") + told("PERMISSIVE") + told("UNSET") == text.matches("mode").count();
+            if sound && told("STRICT") == 0 && text.contains("mode") { NOTHING } else { Demand::Unknown }
+        }
+        demand if demand == NOTHING => Demand::Unknown,
+        demand => demand,
+    };
+    Some(Object::Guard(Guard { demand, ..guard }))
+}
+
+/// What a traffic policy demands: of all ports, and by port.
+#[derive(Default)]
+struct Demands {
+    everywhere: Vec<&'static str>,
+    by_port: BTreeMap<u16, Vec<&'static str>>,
+}
+
+impl Demands {
+    fn add(&mut self, other: Self) {
+        self.everywhere.extend(other.everywhere);
+        for (port, demands) in other.by_port {
+            self.by_port.entry(port).or_default().extend(demands);
+        }
+    }
+
+    fn policy(mut self, refusal: &impl Fn(&[&str]) -> Option<String>) -> TrafficPolicy {
+        self.everywhere.sort_unstable();
+        self.everywhere.dedup();
+        let of_port = |(port, demands): (u16, Vec<&str>)| {
+            (port, TrafficPolicy { refused: refusal(&demands), ..TrafficPolicy::default() })
+        };
+        TrafficPolicy {
+            refused: refusal(&self.everywhere),
+            ports: self.by_port.into_iter().map(of_port).collect(),
+            ..TrafficPolicy::default()
+        }
+    }
+}
+
+/// The host of a rule, also where its field is misspelt, misplaced or holds more than a name.
+fn host_of(document: &Cursor<'_>, namespace: &str) -> Option<Hostname> {
+    let text = |value: &Cursor<'_>| {
+        let first = if value.is_list() { value.list().into_iter().next()? } else { value.clone() };
+        host_in(first.peek_text()?, namespace)
+    };
+    let in_map = |map: &Cursor<'_>| {
+        let entries = map.entries();
+        let exact = entries.iter().find(|(name, _)| name == "host").and_then(|(_, value)| text(value));
+        exact.or_else(|| entries.iter().filter(|(name, _)| is_slip("host", name)).find_map(|(_, value)| text(value)))
+    };
+    let below = document.entries().into_iter().filter(|(name, _)| name != "metadata").map(|(_, value)| value);
+    let candidates = std::iter::once(document.clone()).chain(below);
+    candidates
+        .flat_map(|c| if c.is_list() { c.list() } else { vec![c] })
+        .filter(Cursor::is_map)
+        .find_map(|map| in_map(&map))
+}
+
+/// The host in a text that may be a URL, or have a port or spaces.
+fn host_in(text: &str, namespace: &str) -> Option<Hostname> {
+    let text = text.trim();
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let bare = bare.split('/').next().unwrap_or(bare);
+    let bare =
+        bare.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(bare, |(h, _)| h);
+    Hostname::resolve(bare, namespace).ok()
 }
 
 /// Whom a broken rule closes, in words; `None` when it is nobody.
@@ -331,36 +495,39 @@ fn closed_words(host: &Hostname, policy: &TrafficPolicy, subsets: &[Subset]) -> 
     (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
-/// What keeps requests safe in a traffic policy, also where it is misspelt, for all ports and by port. A rule that asks for plain text
-/// demands nothing.
-fn demands(policy: &Cursor<'_>) -> (Vec<&'static str>, BTreeMap<u16, Vec<&'static str>>) {
-    let (mut found, mut by_port) = (Vec::new(), BTreeMap::new());
+/// What keeps requests safe in a traffic policy, at whatever depth and however it is spelt. What stands where it should at a port is of
+/// that port; a rule that asks for plain text demands nothing.
+fn demands(policy: &Cursor<'_>) -> Demands {
+    let mut found = Demands::default();
     for (name, value) in policy.entries() {
-        match name.as_str() {
-            "tls" if value.peek("mode").and_then(|m| m.peek_text()) == Some("DISABLE") => {}
-            "tls" | "tlss" | "tl" | "TLS" | "tLs" | "tsl" => found.push("tls"),
-            "proxyProtocol" => found.push("proxyProtocol"),
-            "tunnel" => found.push("tunnel"),
-            "outlierDetection" => found.push("outlierDetection"),
-            "portLevelSettings" => {
-                for item in value.list() {
-                    let (own, _) = demands(&item);
-                    let number = item.peek("port").and_then(|port| port.peek("number")).and_then(|n| n.peek_port());
-                    match number {
-                        Some(number) if !own.is_empty() => by_port.entry(number).or_insert_with(Vec::new).extend(own),
-                        // Of which port is not known: it may be any.
-                        _ => found.extend(own),
-                    }
-                }
+        if name != "portLevelSettings" || !value.is_list() {
+            found.everywhere.extend(demands_in(&name, &value));
+            continue;
+        }
+        for item in value.list() {
+            let own = demands_within(&item);
+            let port = item.peek("port").filter(Cursor::is_map).and_then(|port| port.peek("number"));
+            match port.and_then(|number| number.peek_port()) {
+                Some(number) if !own.is_empty() => found.by_port.entry(number).or_default().extend(own),
+                // Of which port is not known: it may be any.
+                _ => found.everywhere.extend(own),
             }
-            _ => {}
         }
     }
-    found.dedup();
-    (found, by_port)
+    found
 }
 
-/// The same of a value whatever it is, and of all that it holds.
+/// What a field demands by its name, and by what stands in it.
+fn demands_in(name: &str, value: &Cursor<'_>) -> Vec<&'static str> {
+    match demand_of(name) {
+        Some("tls") if value.is_map() && value.peek("mode").and_then(|m| m.peek_text()) == Some("DISABLE") => {
+            Vec::new()
+        }
+        Some(what) => vec![what],
+        None => demands_within(value),
+    }
+}
+
 fn demands_within(value: &Cursor<'_>) -> Vec<&'static str> {
     if value.is_list() {
         return value.list().iter().flat_map(demands_within).collect();
@@ -368,12 +535,24 @@ fn demands_within(value: &Cursor<'_>) -> Vec<&'static str> {
     if !value.is_map() {
         return Vec::new();
     }
-    let (mut found, by_port) = demands(value);
-    found.extend(by_port.into_values().flatten());
-    found.extend(value.entries().iter().flat_map(|(_, inner)| demands_within(inner)));
-    found.sort_unstable();
-    found.dedup();
-    found
+    value.entries().iter().flat_map(|(name, inner)| demands_in(name, inner)).collect()
+}
+
+/// What a field of that name demands of requests, perhaps misspelt.
+fn demand_of(name: &str) -> Option<&'static str> {
+    let plain = name.trim().to_ascii_lowercase();
+    match name {
+        _ if plain.contains("tls") || plain == "tsl" || plain == "tl" => Some("tls"),
+        _ if is_slip("proxyProtocol", name) => Some("proxyProtocol"),
+        _ if is_slip("tunnel", name) => Some("tunnel"),
+        _ if is_slip("outlierDetection", name) => Some("outlierDetection"),
+        _ => None,
+    }
+}
+
+/// Whether an object of that kind may have to close something though it has errors.
+pub(crate) fn may_close(kind: Kind) -> bool {
+    is_guard(kind) || kind == Kind::DestinationRule
 }
 
 /// Whether an object refuses requests because of something that is not carried out.
@@ -388,44 +567,51 @@ pub(crate) fn guards(object: &Object) -> bool {
     }
 }
 
-/// What the lines of a text that is no YAML name of policies, each with whom it closes: a policy its whole namespace, a
-/// DestinationRule with TLS and the like its host.
-pub(crate) fn named_in(text: &str, line: u32) -> Vec<(ObjectKey, Object, String)> {
-    let kinds = values(text, "kind");
-    let namespace = values(text, "namespace").first().map_or("default", |namespace| namespace).to_owned();
-    let mut found: Vec<(ObjectKey, Object, String)> = Vec::new();
-    let mut versions = values(text, "apiVersion");
-    if versions.is_empty() {
-        versions.push("");
-    }
-    for version in versions {
-        for kind in &kinds {
-            let Some(known) = crate::kind::probable_kind(version, kind) else { continue };
-            let name = ObjectName { namespace: namespace.clone(), name: format!("(line {line}) {kind}") };
-            let key = ObjectKey { kind: known, name: name.clone() };
-            if found.iter().any(|(other, ..)| *other == key) {
-                continue;
-            }
-            if is_guard(known) {
-                let guard = Guard { kind: (*kind).to_owned(), name, selector: Labels::new(), demand: Demand::Unknown };
-                let whom = whom(&guard);
-                found.push((key, Object::Guard(guard), whom));
-            } else if known == Kind::DestinationRule {
-                found.extend(broken_rules(text, &key));
-            }
+/// What the outline of a text that is no YAML names of policies, each with whom it closes: a policy its whole namespace, a
+/// DestinationRule with TLS and the like its host; nobody where that cannot be told.
+pub(crate) fn named_in(entries: &[Entry], place: &str) -> Vec<(ObjectKey, Option<Object>, String)> {
+    let is_top = |entry: &Entry| entry.around.iter().all(|(_, key)| key.is_empty() || key == "items");
+    let mut found = Vec::new();
+    for kind in entries.iter().filter(|e| e.key == "kind" && !e.value.is_empty() && is_top(e)) {
+        let map = kind.within();
+        let beside = |key: &str| entries.iter().find(|e| e.key == key && e.within() == map);
+        let version = beside("apiVersion").map_or("", |e| e.value.as_str());
+        let Some(known) = probable_kind(version, &kind.value) else { continue };
+        let metadata = beside("metadata").map(|e| e.below);
+        let namespace = entries.iter().find(|e| e.key == "namespace" && Some(e.within()) == metadata);
+        let namespace = namespace.map_or("default", |e| e.value.as_str()).to_owned();
+        let name = ObjectName { namespace, name: format!("({place}) {}.{map}", kind.value) };
+        let key = ObjectKey { kind: known, name: name.clone() };
+        if is_guard(known) {
+            let (demand, selector) = (Demand::Unknown, Labels::new());
+            let guard = Guard { kind: kind.value.clone(), name, selector, gateways: Vec::new(), demand };
+            let whom = whom(&guard);
+            found.push((key, Some(Object::Guard(guard)), whom));
+        } else if known == Kind::DestinationRule {
+            let own: Vec<&Entry> = entries.iter().filter(|e| e.is_below(map)).collect();
+            found.extend(broken_rules(&own, &key));
         }
     }
     found
 }
 
-fn broken_rules(text: &str, key: &ObjectKey) -> Vec<(ObjectKey, Object, String)> {
-    let says = |field: &str| !values(text, field).is_empty();
-    let plain = values(text, "mode").iter().all(|mode| *mode == "DISABLE") && says("mode");
-    let closes = (says("tls") && !plain) || ["proxyProtocol", "tunnel", "outlierDetection"].into_iter().any(says);
-    if !closes {
+fn broken_rules(entries: &[&Entry], key: &ObjectKey) -> Vec<(ObjectKey, Option<Object>, String)> {
+    let modes = |below: usize| entries.iter().filter(move |e| e.key == "mode" && e.within() == below);
+    let is_plain = |tls: &Entry| modes(tls.below).any(|mode| mode.value == "DISABLE");
+    let demands = |e: &&&Entry| demand_of(&e.key).is_some_and(|what| what != "tls" || !is_plain(e));
+    if !entries.iter().any(|e| demands(&e)) {
         return Vec::new();
     }
-    let hosts = values(text, "host").into_iter().filter_map(|host| Hostname::resolve(host, &key.name.namespace).ok());
+    let is_host = |key: &str| key == "host" || is_slip("host", key);
+    let of_host = |e: &&&Entry| {
+        !e.value.is_empty()
+            && (is_host(&e.key) || e.key.is_empty() && e.around.last().is_some_and(|(_, key)| is_host(key)))
+    };
+    let hosts: Vec<Hostname> =
+        entries.iter().filter(of_host).filter_map(|e| host_in(&e.value, &key.name.namespace)).collect();
+    if hosts.is_empty() {
+        return vec![(key.clone(), None, String::new())];
+    }
     let rule = |(number, host): (usize, Hostname)| {
         let name = ObjectName { name: format!("{}.{number}", key.name.name), ..key.name.clone() };
         let refused = Some(format!("DestinationRule {name} cannot be read"));
@@ -438,24 +624,7 @@ fn broken_rules(text: &str, key: &ObjectKey) -> Vec<(ObjectKey, Object, String)>
             export_to: None,
             exported: Vec::new(),
         };
-        (ObjectKey { name, ..key.clone() }, Object::DestinationRule(rule), host.to_string())
+        (ObjectKey { name, ..key.clone() }, Some(Object::DestinationRule(rule)), host.to_string())
     };
-    hosts.enumerate().map(rule).collect()
-}
-
-/// The values that a field seems to have in a text that is no YAML; an empty one where something stands below it.
-fn values<'a>(text: &'a str, field: &str) -> Vec<&'a str> {
-    let mut found = Vec::new();
-    for (at, _) in text.match_indices(field) {
-        let before = text.get(..at).unwrap_or_default().chars().next_back();
-        let after = text.get(at + field.len()..).unwrap_or_default();
-        let after = after.strip_prefix(['"', '\'']).unwrap_or(after).trim_start_matches(' ');
-        let Some(value) = after.strip_prefix(':') else { continue };
-        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
-            continue;
-        }
-        let end = value.find(['\n', ',', '}', '#', ']']).unwrap_or(value.len());
-        found.push(value.get(..end).unwrap_or_default().trim().trim_matches(['"', '\'']));
-    }
-    found
+    hosts.into_iter().enumerate().map(rule).collect()
 }

@@ -2,7 +2,7 @@
 
 use serin_model::Kind;
 
-use crate::cursor::is_slip;
+use crate::cursor::{distance, is_slip};
 use crate::diagnostic::Severity;
 
 /// The kinds that are read, with their API versions.
@@ -64,15 +64,36 @@ pub(crate) fn known_kind(version: &str, kind: &str) -> Option<Kind> {
 
 /// The kind that is probably meant where the version or the kind cannot be trusted.
 pub(crate) fn probable_kind(version: &str, kind: &str) -> Option<Kind> {
-    if !version.is_empty() && !version.contains("istio.io") {
-        return known_kind(version, kind);
+    if let Some(kind) = known_kind(version, kind) {
+        return Some(kind);
+    }
+    let group = version.split('/').next().unwrap_or_default();
+    let near = |known: &str| distance(known, group) <= 3;
+    if !version.is_empty()
+        && !version.contains("istio.io")
+        && !near("security.istio.io")
+        && !near("networking.istio.io")
+    {
+        return None;
     }
     let security = || known_kind("security.istio.io/v1", kind).filter(|kind| *kind != Kind::SecurityPolicy);
     match known_kind(version, kind) {
         Some(kind) => Some(kind),
         None if version.starts_with("security.istio.io") => Some(Kind::SecurityPolicy),
-        None => security().or_else(|| known_kind("networking.istio.io/v1", kind)),
+        None => security().or_else(|| known_kind("networking.istio.io/v1", kind)).or_else(|| misspelt(kind)),
     }
+}
+
+/// A kind that may have to close something, misspelt.
+fn misspelt(kind: &str) -> Option<Kind> {
+    let kinds = [
+        ("authorizationpolicy", Kind::AuthorizationPolicy),
+        ("peerauthentication", Kind::PeerAuthentication),
+        ("requestauthentication", Kind::RequestAuthentication),
+        ("destinationrule", Kind::DestinationRule),
+    ];
+    let lower = kind.to_ascii_lowercase();
+    kinds.into_iter().find(|(name, _)| is_slip(name, &lower)).map(|(_, kind)| kind)
 }
 
 /// Kubernetes objects that are none of ours stand beside rules in most folders; elsewhere an unknown kind is a mistake.

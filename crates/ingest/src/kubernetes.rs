@@ -258,6 +258,8 @@ fn slice_endpoint(
                 labels: labels.clone(),
                 locality: if zone.is_empty() { String::new() } else { format!("/{zone}") },
                 ready,
+                // Pods have labels that slices do not tell.
+                is_partly_known: true,
                 ..Endpoint::named(address)
             });
         }

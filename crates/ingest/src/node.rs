@@ -62,6 +62,40 @@ impl Value {
 }
 
 impl Node {
+    fn field(&self, name: &str) -> Option<&Self> {
+        let Value::Map(fields) = &self.value else { return None };
+        fields.iter().find(|(key, _)| key.name == name).map(|(_, value)| value)
+    }
+
+    /// A field that is a text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        match &self.field(name)?.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The items of a field that is a list, or null.
+    pub(crate) fn items(&self, name: &str) -> Option<&[Self]> {
+        match &self.field(name)?.value {
+            Value::List(items) => Some(items),
+            Value::Null => Some(&[]),
+            _ => None,
+        }
+    }
+
+    /// The same map with a field, unless it has it.
+    pub(crate) fn with(&self, name: &str, text: &str) -> Self {
+        let mut map = self.clone();
+        if let Value::Map(fields) = &mut map.value
+            && self.field(name).is_none()
+        {
+            let value = Self { at: self.at, value: Value::String(text.to_owned()) };
+            fields.push((Key { at: self.at, name: name.to_owned() }, value));
+        }
+        map
+    }
+
     /// Moves the places in it down by so many lines: it stands in a text inside another.
     pub(crate) fn shift(&mut self, lines: u32) {
         self.at.line = self.at.line.saturating_add(lines);

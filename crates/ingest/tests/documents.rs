@@ -132,6 +132,17 @@ fn a_broken_rule_closes_what_it_demands() {
         (format!("{{host: a, subset: [{{name: s, trafficPolicy: {{{tls}}}}}]}}"), vec![""]),
         (format!("{{host: a, trafficPolicies: {{loadBalancer: {{{tls}}}}}}}"), vec![""]),
         ("{host: a, x: 1, trafficPolicy: {tls: {mode: DISABLE}}}".to_owned(), vec![]),
+        (format!("{{host: a, trafficPolicy: {{connectionPool: {{tcp: {{}}, {tls}}}}}}}"), vec![""]),
+        (format!("{{host: a, trafficPolicy: {{portLevelSetting: [{{port: {{number: 81}}, {tls}}}]}}}}"), vec![""]),
+        (format!("{{host: a, trafficPolicy: {{portLevelSettings: {{port: {{number: 81}}, {tls}}}}}}}"), vec![""]),
+        (format!("{{host: a, trafficPolicy: [{{{tls}}}]}}"), vec![""]),
+        ("{host: a, trafficPolicy: {tlsSettings: {mode: SIMPLE}}}".to_owned(), vec![""]),
+        (format!("{{host: a, subsets: [{{name: s, trafficPolcy: {{{tls}}}}}]}}"), vec!["s:"]),
+        (format!("[{{host: a, trafficPolicy: {{{tls}}}}}]"), vec![""]),
+        (format!("{{hosts: [a], trafficPolicy: {{{tls}}}}}"), vec![""]),
+        (format!("{{host: [a], trafficPolicy: {{{tls}}}}}"), vec![""]),
+        (format!("{{host: 'http://a:80', trafficPolicy: {{{tls}}}}}"), vec![""]),
+        (format!("{{host: a, exportTo: '*', trafficPolicy: {{{tls}}}}}"), vec![""]),
         (format!("{{trafficPolicy: {{{tls}}}}}"), vec![]),
     ] {
         assert_eq!(whom(&spec), expected, "{spec}");
@@ -163,6 +174,28 @@ fn an_unreadable_file_closes_what_it_names() {
         ),
         ("kind: DestinationRule\napiVersion: networking.istio.io/v1\nspec: {host: a, subsets: [", vec![]),
         ("kind: Deployment\nspec: [", vec![]),
+        // Comments and texts name nothing, and what stands beside a document is not of it.
+        (
+            "# kind: AuthorizationPolicy\nkind: VirtualService\nmetadata: {annotations: {note: \"kind: PeerAuthentication\"}}\nspec: [",
+            vec![],
+        ),
+        (
+            "kind: ConfigMap\nmetadata: {namespace: elsewhere}\n--- # policy\nkind: AuthorizationPolicy\nmetadata:\n  labels: {namespace: blue}\n  namespace: shop\nspec: [",
+            vec!["AuthorizationPolicy@shop"],
+        ),
+        (
+            "{\"kind\": \"List\", \"items\": [{\"kind\": \"Service\", \"metadata\": {\"namespace\": \"x\"}}, {\"kind\": \"AuthorizationPolicy\", \"metadata\": {\"namespace\": \"shop\"}},]",
+            vec!["AuthorizationPolicy@shop"],
+        ),
+        (
+            "apiVersion: networking.istio.io/v1\nkind: !!str DestinationRule\nspec:\n  host:\n    a\n  trafficPolicy: {tls: {mode: SIMPLE}",
+            vec!["DestinationRule@default"],
+        ),
+        (
+            "kind: DestinationRule\nspec:\n  host: &h a\n  trafficPolicy: {tls: {mode: SIMPLE}",
+            vec!["DestinationRule@default"],
+        ),
+        ("kind: DestinationRule\nspec:\n  host: {{ .Values.host }}\n  trafficPolicy: {tls: {mode: SIMPLE}}", vec![]),
         (
             "spec: [\n---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {}\n",
             vec!["AuthorizationPolicy@default"],
@@ -173,7 +206,7 @@ fn an_unreadable_file_closes_what_it_names() {
     let parsed = parse("f", "kind: AuthorizationPolicy\nspec: [\n---\n- x\n---\nkind: AuthorizationPolicy\nspec: [\n");
     let lines: Vec<u32> =
         parsed.diagnostics.iter().filter(|d| d.message.contains("are refused")).map(|d| d.at.line).collect();
-    assert_eq!(lines, [1, 5]);
+    assert_eq!(lines, [1, 6]);
 }
 
 /// Aliases that expand to a great many nodes cost nothing before they are refused.
@@ -185,4 +218,50 @@ fn aliases_that_expand_are_refused_early() {
     }
     let parsed = parse("f", &text);
     assert!(parsed.unreadable && parsed.diagnostics[0].message.contains("beyond any set of rules"), "{parsed:?}");
+}
+
+/// A policy with errors closes what it may select, and opens nothing that others close.
+#[test]
+fn a_broken_policy_opens_nothing() {
+    use serin_model::{Demand, Object};
+    let demand = |kind: &str, spec: &str| -> Option<Demand> {
+        let text = format!("apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {spec}\n");
+        let parsed = parse("f", &text);
+        match parsed.closing.first()?.object.as_ref() {
+            Object::Guard(guard) => Some(guard.demand.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let nothing = Some(Demand::MutualTls { strict: None, ports: std::collections::BTreeMap::new() });
+    let unknown = Some(Demand::Unknown);
+    for (kind, spec, expected) in [
+        ("AuthorizationPolicy", "{rules: [{}], slector: {matchLabels: {app: a}}}", &nothing),
+        ("AuthorizationPolicy", "{action: DENY, rulez: [{}]}", &unknown),
+        ("AuthorizationPolicy", "{action: AUDIT, x: 1}", &nothing),
+        ("PeerAuthentication", "{mtls: {mode: DISABLE}, selctor: {}}", &nothing),
+        ("PeerAuthentication", "{mtls: {mode: PERMISSIVE}, portLevelMtls: {http: {mode: STRICT}}}", &unknown),
+        ("PeerAuthentication", "{portLevelMtls: {\"8080\": {mod: STRICT}}}", &unknown),
+        ("PeerAuthentication", "{mlts: {mode: STRICT}}", &unknown),
+        ("RequestAuthentication", "{jwtRulez: [{issuer: x}]}", &unknown),
+    ] {
+        assert_eq!(&demand(kind, spec), expected, "{kind} {spec}");
+    }
+    // A group that is misspelt, and a list of one kind.
+    for text in [
+        "apiVersion: security.istio/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {}\n",
+        "apiVersion: security.istio.oi/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {}\n",
+    ] {
+        assert_eq!(parse("f", text).closing.len(), 1, "{text}");
+    }
+    assert!(
+        parse(
+            "f",
+            "apiVersion: policy.linkerd.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {}\n"
+        )
+        .closing
+        .is_empty()
+    );
+    let list = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nitems: [{metadata: {name: a, namespace: shop}, spec: {}}]\n";
+    let parsed = parse("f", list);
+    assert_eq!(parsed.documents.first().map(|d| d.key.name.namespace.as_str()), Some("shop"), "{parsed:?}");
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::name::{Hostname, Labels, ObjectName, selects};
+use crate::name::{Hostname, Labels, ObjectName};
 
 /// Where policies without a selector are for the whole mesh (Istio's default root namespace).
 pub const ROOT_NAMESPACE: &str = "istio-system";
@@ -19,6 +19,8 @@ pub struct Guard {
     pub name: ObjectName,
     /// Labels of the workloads it selects; empty is its whole namespace, or the mesh in [`ROOT_NAMESPACE`].
     pub selector: Labels,
+    /// Gateways it is for instead, by name; empty is whoever the selector selects.
+    pub gateways: Vec<String>,
     /// What it demands.
     pub demand: Demand,
 }
@@ -39,8 +41,26 @@ pub enum Demand {
         /// By port.
         ports: BTreeMap<u16, bool>,
     },
-    /// TLS towards these services.
-    Services(Vec<Hostname>),
+    /// TLS towards these services, or something that proxies in front of them would evaluate.
+    Services(Vec<Target>),
+}
+
+/// A service that a policy names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// By its host.
+    Host(Hostname),
+    /// All that this ServiceEntry declares.
+    ServiceEntry(ObjectName),
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host(host) => host.fmt(f),
+            Self::ServiceEntry(name) => write!(f, "the hosts of ServiceEntry {name}"),
+        }
+    }
 }
 
 /// A workload, or a proxy beside it.
@@ -54,20 +74,30 @@ pub struct Guarded<'a> {
     pub port: Option<u16>,
     /// Whether it is a gateway, which PeerAuthentication does not concern.
     pub is_gateway: bool,
+    /// Whether it may have more labels than are known: then it may be selected by those too.
+    pub is_partly_known: bool,
+    /// Where policies without a selector are for the whole mesh.
+    pub root: &'a str,
 }
 
 impl Guard {
     fn selects(&self, guarded: &Guarded<'_>) -> bool {
-        let here = self.name.namespace == ROOT_NAMESPACE || self.name.namespace == guarded.namespace;
-        here && selects(&self.selector, guarded.labels)
+        let here = self.name.namespace == guarded.root || self.name.namespace == guarded.namespace;
+        let fits = |(key, value): (&String, &String)| match guarded.labels.get(key) {
+            Some(label) => label == value,
+            None => guarded.is_partly_known,
+        };
+        let gateway = guarded.labels.get("gateway.networking.k8s.io/gateway-name");
+        let named = self.gateways.is_empty() || gateway.is_some_and(|name| self.gateways.contains(name));
+        here && named && self.selector.iter().all(fits)
     }
 
     /// How near it is to what it selects: workload, namespace, mesh.
-    fn reach(&self) -> u8 {
-        match (self.selector.is_empty(), self.name.namespace.as_str()) {
-            (false, _) => 0,
-            (true, ROOT_NAMESPACE) => 2,
-            (true, _) => 1,
+    fn reach(&self, root: &str) -> u8 {
+        match self.selector.is_empty() {
+            false => 0,
+            true if self.name.namespace == root => 2,
+            true => 1,
         }
     }
 }
@@ -90,21 +120,22 @@ pub fn closed_by<'a>(guards: impl Iterator<Item = &'a Guard> + Clone, guarded: &
     if let Some(allow) = allows.filter(|_| !all) {
         return Some(allow);
     }
-    (!guarded.is_gateway).then(|| mutual_tls(concerning, guarded.port)).flatten()
+    (!guarded.is_gateway).then(|| mutual_tls(concerning, guarded)).flatten()
 }
 
 /// The nearest policy that says something of mutual TLS decides, the oldest of equally near ones, and a port's own word goes first.
-fn mutual_tls<'a>(concerning: impl Iterator<Item = &'a Guard>, port: Option<u16>) -> Option<&'a Guard> {
+fn mutual_tls<'a>(concerning: impl Iterator<Item = &'a Guard>, guarded: &Guarded<'_>) -> Option<&'a Guard> {
     let said = |guard: &'a Guard| match &guard.demand {
         Demand::MutualTls { strict, ports } => {
-            let of_port = port.and_then(|port| ports.get(&port).copied()).filter(|_| !guard.selector.is_empty());
+            let of_port =
+                guarded.port.and_then(|port| ports.get(&port).copied()).filter(|_| !guard.selector.is_empty());
             of_port.or(*strict).map(|strict| (guard, strict))
         }
         _ => None,
     };
     let mut found: Vec<(&Guard, bool)> = concerning.filter_map(said).collect();
     // The order among equals stays that of creation.
-    found.sort_by_key(|(guard, _)| guard.reach());
+    found.sort_by_key(|(guard, _)| guard.reach(guarded.root));
     found.first().filter(|(_, strict)| *strict).map(|(guard, _)| *guard)
 }
 
@@ -117,6 +148,7 @@ mod tests {
             kind: "Policy".to_owned(),
             name: ObjectName { namespace: namespace.to_owned(), name: "p".to_owned() },
             selector: labels(selector),
+            gateways: Vec::new(),
             demand,
         }
     }
@@ -131,7 +163,18 @@ mod tests {
 
     fn is_closed(guards: &[Guard], port: u16, is_gateway: bool) -> bool {
         let labels = labels(&[("app", "a"), ("version", "v1")]);
-        closed_by(guards.iter(), &Guarded { namespace: "ns", labels: &labels, port: Some(port), is_gateway }).is_some()
+        closed_by(
+            guards.iter(),
+            &Guarded {
+                namespace: "ns",
+                labels: &labels,
+                port: Some(port),
+                is_gateway,
+                is_partly_known: false,
+                root: ROOT_NAMESPACE,
+            },
+        )
+        .is_some()
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod sidecar;
 mod snapshot;
 
 pub use gateway::{Gateway, GatewayServer, HostFilter};
-pub use guard::{Demand, Guard, Guarded, ROOT_NAMESPACE, closed_by};
+pub use guard::{Demand, Guard, Guarded, ROOT_NAMESPACE, Target, closed_by};
 pub use mesh_config::MeshConfig;
 pub use name::{DOMAIN, Hostname, InvalidHostname, Labels, ObjectName, selects};
 pub use object::{Kind, Object, ObjectKey, Provenance};

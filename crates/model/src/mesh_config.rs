@@ -7,4 +7,6 @@ use crate::route::Retries;
 pub struct MeshConfig {
     /// How requests are tried again where a rule says nothing of it (`defaultHttpRetryPolicy`).
     pub default_retries: Option<Retries>,
+    /// Where policies without a selector are for the whole mesh (`rootNamespace`).
+    pub root_namespace: Option<String>,
 }

@@ -24,12 +24,14 @@ pub struct DestinationRule {
 }
 
 impl DestinationRule {
-    /// Whether two rules of one namespace and host are one: they are for the same workloads and say the same `exportTo`, to the letter:
-    /// none is not `["*"]` (Istio: `mergeDestinationRule`).
+    /// Whether a younger rule is made part of this one: it is of the same namespace and host, for the same workloads, and says the same
+    /// `exportTo`, to the letter (none is not `["*"]`), or more than this one does (Istio: `mergeDestinationRule`).
     #[must_use]
-    pub fn merges_with(&self, other: &Self) -> bool {
-        let same = self.name.namespace == other.name.namespace && self.host == other.host;
-        same && self.workloads == other.workloads && self.exported == other.exported
+    pub fn takes_in(&self, younger: &Self) -> bool {
+        let same = self.name.namespace == younger.name.namespace && self.host == younger.host;
+        let has_all = self.exported.iter().all(|namespace| younger.exported.contains(namespace));
+        let more = !self.exported.is_empty() && has_all;
+        same && self.workloads == younger.workloads && (self.exported == younger.exported || more)
     }
 }
 

@@ -121,6 +121,8 @@ pub struct Endpoint {
     pub locality: String,
     /// Whether it says it is ready.
     pub ready: bool,
+    /// Whether its workload may have more labels than these: slices of Kubernetes do not tell them.
+    pub is_partly_known: bool,
 }
 
 impl Endpoint {
@@ -134,6 +136,7 @@ impl Endpoint {
             weight: 1,
             locality: String::new(),
             ready: true,
+            is_partly_known: false,
         }
     }
 

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::gateway::Gateway;
-use crate::guard::{Demand, Guard, Guarded, closed_by};
+use crate::guard::{Demand, Guard, Guarded, ROOT_NAMESPACE, Target, closed_by};
+use crate::mesh_config::MeshConfig;
 use crate::name::{Hostname, Labels, selects};
-use crate::object::{Object, ObjectKey, Provenance};
+use crate::object::{Kind, Object, ObjectKey, Provenance};
 use crate::policy::{DestinationRule, TrafficPolicy};
 use crate::release::{Overlay, Release};
 use crate::route::{Retries, VirtualService};
@@ -24,6 +25,8 @@ pub type Objects = BTreeMap<ObjectKey, (Arc<Object>, Provenance)>;
 pub struct MeshSnapshot {
     /// In order of creation: the oldest first, those of one time by file or by name.
     objects: Vec<Arc<Object>>,
+    /// Their names, in the same order.
+    names: Vec<ObjectKey>,
     services: BTreeMap<Hostname, (usize, usize)>,
     endpoints: BTreeMap<Hostname, Vec<Endpoint>>,
     overlays: BTreeMap<Hostname, Overlay>,
@@ -73,7 +76,8 @@ impl MeshSnapshot {
                 endpoints.insert(service.host.clone(), instances.of(service));
             }
         }
-        Self { objects, services, endpoints, ..Self::default() }
+        let names = ordered.into_iter().map(|(key, ..)| key).collect();
+        Self { objects, names, services, endpoints, ..Self::default() }
     }
 
     /// The same mesh with policies that are not carried out passed over instead of closing what they guard.
@@ -92,7 +96,14 @@ impl MeshSnapshot {
     /// The policy that is for a service as a whole and because of which requests to it are refused.
     #[must_use]
     pub fn closes_service(&self, host: &Hostname) -> Option<String> {
-        let closes = |guard: &&Guard| matches!(&guard.demand, Demand::Services(hosts) if hosts.contains(host));
+        let declared = self.services.get(host).and_then(|(place, _)| self.names.get(*place));
+        let is_it = |target: &Target| match target {
+            Target::Host(named) => named == host,
+            Target::ServiceEntry(name) => {
+                declared.is_some_and(|key| key.kind == Kind::ServiceEntry && key.name == *name)
+            }
+        };
+        let closes = |guard: &&Guard| matches!(&guard.demand, Demand::Services(targets) if targets.iter().any(is_it));
         self.guards().find(closes).filter(|_| !self.unenforced).map(ToString::to_string)
     }
 
@@ -212,11 +223,20 @@ impl MeshSnapshot {
     /// How requests are tried again where a rule says nothing of it, when the mesh's settings say so.
     #[must_use]
     pub fn default_retries(&self) -> Option<&Retries> {
-        let config = self.objects.iter().find_map(|o| match o.as_ref() {
-            Object::MeshConfig(config) => Some(config),
+        self.config()?.default_retries.as_ref()
+    }
+
+    /// Where policies without a selector, and DestinationRules for everybody, stand.
+    #[must_use]
+    pub fn root_namespace(&self) -> &str {
+        self.config().and_then(|config| config.root_namespace.as_deref()).unwrap_or(ROOT_NAMESPACE)
+    }
+
+    fn config(&self) -> Option<&MeshConfig> {
+        self.objects.iter().find_map(|o| match o.as_ref() {
+            Object::MeshConfig(config) => Some(config.as_ref()),
             _ => None,
-        });
-        config?.default_retries.as_ref()
+        })
     }
 
     /// The Sidecars.
@@ -267,7 +287,14 @@ impl<'a> Instances<'a> {
         }
         if let Some((name, namespace)) = service.host.service_parts() {
             let slices = self.slices.get(&(namespace, name)).into_iter().flatten();
-            endpoints.extend(slices.flat_map(|slice| slice.endpoints.iter().cloned()));
+            let mut found: Vec<Endpoint> = slices.flat_map(|slice| slice.endpoints.iter().cloned()).collect();
+            // Whatever else its labels are, it has those by which the service finds it.
+            for (key, value) in service.selector.iter().flatten() {
+                for endpoint in found.iter_mut().filter(|e| !e.labels.contains_key(key)) {
+                    endpoint.labels.insert(key.clone(), value.clone());
+                }
+            }
+            endpoints.extend(found);
         }
         if service.publishes_unready {
             endpoints.iter_mut().for_each(|e| e.ready = true);

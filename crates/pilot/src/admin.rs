@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
+use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, Request, State as Extract};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -54,6 +55,7 @@ impl Names {
 async fn guard(Extract(names): Extract<Names>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
     let host = host.or_else(|| request.uri().authority().map(axum::http::uri::Authority::as_str));
+    let asks_api = request.uri().path().starts_with("/api/");
     let mut response = match host {
         // What programs ask for by any name of this machine says nothing that a page of another site may not know.
         _ if matches!(request.uri().path(), "/metrics" | "/ready") && request.method() == Method::GET => {
@@ -65,9 +67,20 @@ async fn guard(Extract(names): Extract<Names>, request: Request, next: Next) -> 
             let text = format!(
                 "this interface is not called '{shown}': use its address, or start the pilot with --admin-name\n"
             );
-            (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+            if asks_api {
+                (StatusCode::MISDIRECTED_REQUEST, Json(json!({"error": text.trim_end()}))).into_response()
+            } else {
+                (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+            }
         }
     };
+    let is_empty = response.body().size_hint().exact() == Some(0);
+    if asks_api && is_empty && response.status().is_client_error() {
+        // What no handler was for.
+        let status = response.status();
+        let words = status.canonical_reason().unwrap_or("refused").to_ascii_lowercase();
+        response = (status, Json(json!({"error": words}))).into_response();
+    }
     let fields = response.headers_mut();
     for (name, value) in [
         ("x-content-type-options", "nosniff"),

@@ -376,7 +376,8 @@ impl Inner {
         if status.phase == Phase::Pending && before == Phase::RolledBack {
             self.tally.forget(name);
         }
-        let text = events.first().map(|e| e.reason.clone()).unwrap_or_default();
+        let text = events.first().map(|e| e.reason.clone()).filter(|text| !text.is_empty());
+        let text = text.unwrap_or_else(|| "a hook has ended".to_owned());
         let value =
             serde_json::json!({"before": before, "after": status.phase, "target": status.target, "force": force});
         self.audit.write((now(), &who), name, &text, &value);
@@ -443,7 +444,9 @@ impl Inner {
                 "evidence": after.judgement.steps.last(),
                 "lnEvidence": after.judgement.ln_evidence,
             });
-            self.audit.write((event.at, "serin"), name, &event.reason, &value);
+            let words = || format!("{} now", event.phase.words());
+            let text = Some(event.reason.clone()).filter(|text| !text.is_empty()).unwrap_or_else(words);
+            self.audit.write((event.at, "serin"), name, &text, &value);
         }
     }
 

@@ -5,18 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use serin_ingest::{Code, Diagnostic, Document, Parsed, Position, Severity, check, parse};
+use serin_ingest::{Code, Diagnostic, Document, Parsed, Position, Severity, check, close_unreadable, parse};
 use serin_model::{DestinationRule, MeshSnapshot, Object, ObjectKey, Outdated, Subset, TrafficPolicy};
 
-use serin_folders::{Contents, Found};
+use serin_folders::{Contents, Found, Unread};
 
 /// What is known of one file.
 struct File {
-    text: Result<String, String>,
+    text: Result<String, Unread>,
     /// Tells whether it was replaced or written over.
     identity: (u64, u64),
     /// What it became and may not stay: objects are missing, as they are while somebody writes it.
-    doubtful: Option<(Instant, Result<String, String>)>,
+    doubtful: Option<(Instant, Result<String, Unread>)>,
     documents: Vec<Document>,
     /// Earlier versions of what is broken in it now; a sound version anywhere comes before them.
     retained: Vec<Document>,
@@ -194,7 +194,8 @@ impl Store {
         let mut diagnostics: Vec<Diagnostic> = self.files.values().flat_map(|f| f.diagnostics.clone()).collect();
         let doubtful = self.files.iter().filter(|(_, f)| f.doubtful.is_some());
         diagnostics.extend(doubtful.map(|(name, _)| half_written(name, self.grace)));
-        diagnostics.extend(self.unreadable.iter().flat_map(|(folder, reason)| unreadable(folder, reason).diagnostics));
+        diagnostics
+            .extend(self.unreadable.iter().flat_map(|(folder, reason)| unreadable(folder, reason, "").diagnostics));
         let mut candidates: BTreeMap<ObjectKey, Document> = BTreeMap::new();
         // What may be gone gives way to what is there: objects move from file to file.
         let (certain, doubtful): (Vec<&File>, Vec<&File>) = self.files.values().partition(|f| f.doubtful.is_none());
@@ -369,7 +370,7 @@ fn read(name: &str, found: Found, before: Option<File>, good: &BTreeMap<ObjectKe
     let Found { text, identity } = found;
     let parsed = match &text {
         Ok(text) => parse(name, text),
-        Err(reason) => unreadable(name, reason),
+        Err(Unread { why, glimpse }) => unreadable(name, why, glimpse),
     };
     let documents = parsed.documents;
     let earlier = before.map(|f| f.documents.into_iter().chain(f.retained).collect::<Vec<_>>()).unwrap_or_default();
@@ -391,7 +392,7 @@ fn read(name: &str, found: Found, before: Option<File>, good: &BTreeMap<ObjectKe
     File { text, identity, doubtful: None, documents, retained, closing, faults, diagnostics }
 }
 
-fn unreadable(name: &str, reason: &str) -> Parsed {
+fn unreadable(name: &str, reason: &str, glimpse: &str) -> Parsed {
     let diagnostic = Diagnostic {
         code: Code::Unreadable,
         severity: Severity::Error,
@@ -399,9 +400,11 @@ fn unreadable(name: &str, reason: &str) -> Parsed {
         at: Position::default(),
         path: String::new(),
         message: format!("cannot be read: {reason}"),
-        help: "objects of this file stay as they were".to_owned(),
+        help: "objects that it had stay as they were".to_owned(),
     };
-    Parsed { diagnostics: vec![diagnostic], unreadable: true, ..Parsed::default() }
+    let mut parsed = close_unreadable(name, glimpse);
+    parsed.diagnostics.push(diagnostic);
+    parsed
 }
 
 fn duplicate(document: &Document, first: &Document) -> Diagnostic {

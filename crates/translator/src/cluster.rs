@@ -90,7 +90,8 @@ impl Upstream<'_> {
             return None;
         }
         let (namespace, labels) = (self.service.namespace.as_str(), &endpoint.labels);
-        let guarded = Guarded { namespace, labels, port: Some(port), is_gateway: false };
+        let (is_partly_known, root) = (endpoint.is_partly_known, self.mesh.root_namespace());
+        let guarded = Guarded { namespace, labels, port: Some(port), is_gateway: false, is_partly_known, root };
         self.mesh.closed_by(&guarded).map(ToString::to_string)
     }
 }

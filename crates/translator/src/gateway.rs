@@ -31,7 +31,8 @@ pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceS
         }
         let name = naming::gateway_routes(port);
         let (namespace, labels) = (proxy.name.namespace.as_str(), &proxy.labels);
-        let guarded = Guarded { namespace, labels, port: Some(address.port()), is_gateway: true };
+        let (port_behind, root) = (Some(address.port()), mesh.root_namespace());
+        let guarded = Guarded { namespace, labels, port: port_behind, is_gateway: true, is_partly_known: false, root };
         let virtual_hosts = match mesh.closed_by(&guarded) {
             Some(guard) => vec![route::refuse_all(&guard.to_string())],
             None => virtual_hosts(mesh, proxy, port, &servers),

@@ -1,8 +1,8 @@
 //! What one proxy sees: services, and the rules that apply to them.
 
 use serin_model::{
-    DestinationRule, GatewayRef, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, ROOT_NAMESPACE, Service, Subset,
-    TrafficPolicy, VirtualService, selects,
+    DestinationRule, GatewayRef, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, Service, Subset, TrafficPolicy,
+    VirtualService, selects,
 };
 
 /// The services that a list of host filters lets through.
@@ -125,16 +125,26 @@ pub(crate) fn destination_rules<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentit
         let here = |r: &&DestinationRule| r.workloads.is_none() || namespace == own;
         let rules: Vec<&DestinationRule> = rules.filter(here).collect();
         let narrowest = rules.iter().map(|r| breadth(&r.host)).min()?;
-        let visible = rules.into_iter().filter(|r| breadth(&r.host) == narrowest && seen(r, own));
-        let rules: Vec<&DestinationRule> = visible.collect();
-        (!rules.is_empty()).then_some(rules)
+        let rules: Vec<&DestinationRule> = rules.into_iter().filter(|r| breadth(&r.host) == narrowest).collect();
+        rules.iter().any(|r| seen(r, own)).then_some(rules)
     };
-    let places = [own, service.namespace.as_str(), ROOT_NAMESPACE];
+    let places = [own, service.namespace.as_str(), mesh.root_namespace()];
     let Some(rules) = places.into_iter().find_map(covering) else { return Rules::default() };
-    let for_us = |r: &&&DestinationRule| r.workloads.as_ref().is_some_and(|w| selects(w, &proxy.labels));
-    let chosen = rules.iter().find(for_us).or_else(|| rules.iter().rfind(|r| r.workloads.is_none()));
-    let Some(chosen) = chosen.copied() else { return Rules::default() };
-    Rules { rules: rules.into_iter().filter(|r| r.merges_with(chosen)).collect() }
+    // Each group is one rule: the oldest, and those that were made part of it.
+    let mut groups: Vec<Vec<&DestinationRule>> = Vec::new();
+    for rule in rules {
+        match groups.iter_mut().find(|group| group.first().is_some_and(|first| first.takes_in(rule))) {
+            Some(group) => group.push(rule),
+            None => groups.push(vec![rule]),
+        }
+    }
+    // What was made part of a rule is seen where that rule is.
+    groups.retain(|group| group.first().is_some_and(|first| seen(first, own)));
+    let first = |group: &Vec<&DestinationRule>| group.first().and_then(|rule| rule.workloads.clone());
+    let for_us =
+        |group: &Vec<&DestinationRule>| first(group).is_some_and(|workloads| selects(&workloads, &proxy.labels));
+    let chosen = groups.iter().position(for_us).or_else(|| groups.iter().rposition(|group| first(group).is_none()));
+    Rules { rules: chosen.map(|place| groups.swap_remove(place)).unwrap_or_default() }
 }
 
 /// How wide a host is: exact ones first, then the longest.

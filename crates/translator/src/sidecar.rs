@@ -97,7 +97,15 @@ fn inbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &IngressListene
     };
     let (namespace, labels) = (proxy.name.namespace.as_str(), &proxy.labels);
     let port = Some(listener.application.port());
-    let closed = mesh.closed_by(&Guarded { namespace, labels, port, is_gateway: false }).map(ToString::to_string);
+    let closed = mesh.closed_by(&Guarded {
+        namespace,
+        labels,
+        port,
+        is_gateway: false,
+        is_partly_known: false,
+        root: mesh.root_namespace(),
+    });
+    let closed = closed.map(ToString::to_string);
     let refused = listener.refused.clone().filter(|_| mesh.is_enforced());
     let host = closed.or(refused).map_or(own, |because| route::refuse_all(&because));
     let routes = RouteConfiguration { name: cluster, virtual_hosts: vec![host], ..RouteConfiguration::default() };

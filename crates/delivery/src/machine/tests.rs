@@ -326,6 +326,9 @@ fn the_way_back_needs_somebody_there() {
         world.tick(&spec, &mut status);
     }
     world.evidence.stable_ready = 0;
+    world.run(&spec, &mut status, 1);
+    let note = "no instance of the stable version is ready: its 80 % of requests fail";
+    assert!(status.notes.iter().any(|n| n.starts_with(note)), "{:?}", status.notes);
     world.failing[1] = 0.5;
     world.run(&spec, &mut status, 60);
     assert_eq!(overlay(&spec, &status).unwrap().weight.percent(), 20.0, "{}", status.reason);

@@ -33,7 +33,12 @@ pub(crate) fn read(cursor: &Cursor<'_>) -> Option<HttpMatch> {
         headers: lower_keys(many("headers")),
         without_headers: lower_keys(many("withoutHeaders")),
         query: many("queryParams"),
-        port: object.get("port").and_then(|c| c.port()),
+        // 0 is any, as in Istio.
+        port: object
+            .get("port")
+            .and_then(|c| c.bounded(0, 65_535))
+            .and_then(|n| u16::try_from(n).ok())
+            .filter(|n| *n > 0),
         source_labels: object.get("sourceLabels").map(|c| labels(&c)).unwrap_or_default(),
         source_namespace: object.get("sourceNamespace").and_then(|c| c.text()),
         gateways,

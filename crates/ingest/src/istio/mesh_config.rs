@@ -20,7 +20,8 @@ pub(crate) fn read(data: &Cursor<'_>) -> Option<Object> {
     match node::parse_stream(&text) {
         Ok(documents) => {
             let mut config = MeshConfig::default();
-            for mut document in documents {
+            // Istio reads the first document, and no more.
+            if let Some(mut document) = documents.into_iter().next() {
                 document.shift(line);
                 config = settings(&Cursor::nested(mesh.context, &document, mesh.path())).unwrap_or(config);
             }
@@ -45,11 +46,13 @@ fn settings(cursor: &Cursor<'_>) -> Option<MeshConfig> {
         }
         read_retries(&policy)
     });
-    Some(MeshConfig { default_retries: retries })
+    let root_namespace = object.get("rootNamespace").and_then(|name| name.text());
+    object.rest_is_ignored();
+    Some(MeshConfig { default_retries: retries, root_namespace })
 }
 
 /// Fields that are not carried out.
-const OTHERS: [&str; 54] = [
+const OTHERS: [&str; 53] = [
     "proxyListenPort",
     "proxyInboundListenPort",
     "proxyHttpPort",
@@ -77,7 +80,6 @@ const OTHERS: [&str; 54] = [
     "defaultVirtualServiceExportTo",
     "defaultDestinationRuleExportTo",
     "defaultTrafficPolicy",
-    "rootNamespace",
     "localityLbSetting",
     "dnsRefreshRate",
     "h2UpgradePolicy",

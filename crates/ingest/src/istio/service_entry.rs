@@ -159,5 +159,5 @@ pub(crate) fn read_endpoint(cursor: &Cursor<'_>) -> Option<Endpoint> {
     let locality = object.get("locality").and_then(|c| c.text()).unwrap_or_default();
     let weight = object.get("weight").and_then(|c| c.bounded(0, i32::MAX as u32)).unwrap_or(1).max(1);
     let address = object.required("address")?.text()?;
-    Some(Endpoint { address, ports, labels, weight, locality, ready: true })
+    Some(Endpoint { ports, labels, weight, locality, ..Endpoint::named(address) })
 }

@@ -521,12 +521,14 @@ fn read_redirect(cursor: &Cursor<'_>) -> Option<Redirect> {
             u16::try_from(code).ok()?
         }
     };
-    let full = object.get("uri").and_then(|c| c.line()).map(PathRedirect::Full);
-    let prefix = object.get("prefixRewrite").and_then(|c| c.line()).map(PathRedirect::Prefix);
+    // What is empty stays as the request has it.
+    let line = |name: &str| object.get(name).and_then(|c| c.line()).filter(|text| !text.is_empty());
+    let full = line("uri").map(PathRedirect::Full);
+    let prefix = line("prefixRewrite").map(PathRedirect::Prefix);
     Some(Redirect {
         path: full.or(prefix),
-        authority: object.get("authority").and_then(|c| c.line()),
-        scheme: object.get("scheme").and_then(|c| c.line()),
+        authority: line("authority"),
+        scheme: line("scheme"),
         port: redirect_port(&object),
         status,
     })

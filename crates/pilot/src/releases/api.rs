@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use axum::Router;
+use axum::extract::rejection::StringRejection;
 use axum::extract::{Path as Part, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
@@ -185,13 +186,14 @@ async fn act(
     State(api): State<Api>,
     Part((namespace, name, action)): Part<(String, String, String)>,
     headers: HeaderMap,
-    body: String,
+    body: Result<String, StringRejection>,
 ) -> Result<Json<Value>, Failure> {
     from_here(&headers)?;
+    let body = body.map_err(|why| Failure(why.status(), why.body_text()))?;
     let (who, role) = api.tokens.who(&headers, Role::Releaser)?;
     let wish: Wish = serde_json::from_str(if body.is_empty() { "{}" } else { &body })
         .map_err(|e| Failure(StatusCode::BAD_REQUEST, format!("the body is not as docs/openapi.yaml says: {e}")))?;
-    let text = wish.comment.unwrap_or_default();
+    let text = plain(&wish.comment.unwrap_or_default());
     if text.chars().count() > COMMENT {
         let why = format!("a comment has at most {COMMENT} characters");
         return Err(Failure(StatusCode::BAD_REQUEST, why));
@@ -227,6 +229,19 @@ async fn act(
         ),
     })?;
     Ok(Json(json!({"status": status})))
+}
+
+/// A text on one line, without what would move a terminal's cursor or turn its text around.
+fn plain(text: &str) -> String {
+    let is_odd =
+        |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
+    text.chars().map(|c| if is_odd(c) { ' ' } else { c }).collect()
+}
+
+/// A number of a query; the default where it is not given.
+fn number<T: std::str::FromStr + Default>(query: &BTreeMap<String, String>, name: &str) -> Result<T, Failure> {
+    let wrong = || Failure(StatusCode::BAD_REQUEST, format!("{name} must be a number that is not negative"));
+    query.get(name).map_or(Ok(T::default()), |text| text.parse().map_err(|_| wrong()))
 }
 
 /// A page of another site that is open in somebody's browser moves no release.
@@ -269,7 +284,7 @@ async fn events(
     headers: HeaderMap,
 ) -> Result<Json<Value>, Failure> {
     api.tokens.who(&headers, Role::Viewer)?;
-    let after = query.get("after").and_then(|a| a.parse().ok()).unwrap_or(0);
+    let after = number(&query, "after")?;
     let list = api.releases.events(after).into_iter().map(
         |h| json!({"number": h.number, "namespace": h.release.namespace, "release": h.release.name, "event": h.event}),
     );
@@ -287,7 +302,7 @@ async fn audit(
     headers: HeaderMap,
 ) -> Result<Json<Value>, Failure> {
     api.tokens.who(&headers, Role::Viewer)?;
-    let last = query.get("last").and_then(|n| n.parse().ok()).unwrap_or(0);
+    let last = number(&query, "last")?;
     let releases = api.releases.clone();
     // A long log takes its time.
     let audited = tokio::task::spawn_blocking(move || releases.audited(last)).await;

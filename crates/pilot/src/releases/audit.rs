@@ -47,7 +47,13 @@ impl Audit {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             read => read.with_context(|| format!("cannot read {}", path.display()))?,
         };
-        // A line that the end of a process cut off is cut off here too.
+        // A line that the end of a process cut off is cut off here too; where only its end of line is missing, nothing is.
+        let mut bytes = bytes;
+        let last = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+        if bytes.get(last..).is_some_and(|line| !line.is_empty() && serde_json::from_slice::<Value>(line).is_ok()) {
+            bytes.push(b'\n');
+            std::fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
         if let Some(line) = bytes.get(..whole).and_then(|t| t.trim_ascii_end().rsplit(|b| *b == b'\n').next())
             && whole > 0
@@ -63,6 +69,9 @@ impl Audit {
         audit.length = whole as u64;
         audit.file = Some(file);
         audit.missing = audit.compare();
+        if let Err(why) = audit.log().verify(0) {
+            tracing::error!("the audit log {} is not whole: {why}", path.display());
+        }
         Ok(audit)
     }
 

@@ -7,7 +7,7 @@ use axum::extract::{Query, State as Extract};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
-use serin_http1::{RequestHead, Version};
+use serin_http1::{RequestHead, Version, check_target};
 use serin_traffic::explain::{self, Explanation, Outcome};
 use serin_traffic::router::{HostMatch, Mismatch};
 
@@ -32,14 +32,18 @@ fn answer(current: &Snapshot, asked: &HashMap<String, String>) -> Result<Value, 
     let (_, table) = listener.ok_or_else(|| format!("say listener=NAME; there are: {}", names()))?;
     let url = asked.get("url").ok_or("say url=http://AUTHORITY/PATH")?;
     let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let mut head = RequestHead::default();
     let method = asked.get("method").map_or("GET", String::as_str);
-    head.start(method.as_bytes(), if path.is_empty() { b"/" } else { path.as_bytes() }, Version::Http11);
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    head.start(method.as_bytes(), path.as_bytes(), Version::Http11);
     head.fields.append(b"host", authority.as_bytes());
     for field in asked.get("header").map(String::as_str).unwrap_or_default().split('|').filter(|f| !f.is_empty()) {
         let (name, value) = field.split_once(':').ok_or_else(|| format!("'{field}' is no name:value"))?;
         head.fields.append(name.trim().as_bytes(), value.trim().as_bytes());
+    }
+    if let Err(error) = check_target(&head) {
+        return Ok(json!({"outcome": {"status": error.status(), "why": error.to_string()}}));
     }
     let draw = asked.get("draw").map_or(Ok(0.5), |d| d.parse::<f64>());
     let draw = draw.ok().filter(|d| (0.0..=1.0).contains(d)).ok_or("draw is a number from 0 to 1")?;
@@ -76,7 +80,8 @@ fn describe(found: &Explanation<'_>, current: &Snapshot) -> Value {
                 .iter()
                 .enumerate()
                 .map(|(n, (name, percent))| {
-                    json!({"cluster": name, "percent": percent, "drawn": n == *drawn, "endpoints": endpoints(name, current)})
+                    json!({"cluster": name, "percent": percent, "drawn": n == *drawn, "endpoints": endpoints(name, current),
+                        "refused_by": current.clusters.get(*name).and_then(|c| c.config.refused.as_deref())})
                 })
                 .collect();
             json!({"clusters": clusters})

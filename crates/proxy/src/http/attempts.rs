@@ -319,7 +319,12 @@ pub(super) fn nobody(cluster: &ClusterRuntime, worker: usize) -> LocalReply {
     };
     cluster.state.stats.add(worker, metric::cluster::RQ_REFUSED, 1);
     let details = format!("refused_by_policy{{{policy}}}");
-    let text = format!("serin: requests to {} are refused: {policy}", cluster.config.name);
+    let name = &cluster.config.name;
+    // The name of a cluster that stands for a refusal alone says nothing but why.
+    let text = match name.starts_with("refused|") {
+        true => format!("serin: requests are refused: {policy}"),
+        false => format!("serin: requests to {name} are refused: {policy}"),
+    };
     LocalReply { details: Some(details), ..LocalReply::new(503, text, "UH") }
 }
 

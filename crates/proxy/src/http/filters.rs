@@ -14,6 +14,7 @@ use serin_traffic::filter::{
     self, Admission, Bucket, Caller, Concurrency, Filter, Link, Overrides, Preflight, RbacGate,
 };
 use serin_traffic::header_edit::{self, Facts};
+use serin_traffic::router::is_grpc;
 use serin_traffic::split::drawn;
 use tokio::time::Instant;
 
@@ -127,7 +128,7 @@ impl<'a> Passage<'_, 'a> {
             match filter {
                 Filter::Fault(config) => {
                     if let Some((injection, active)) = self.fault(config, head) {
-                        Box::pin(self.inject(injection, body)).await?;
+                        Box::pin(self.inject(injection, is_grpc(head), body)).await?;
                         if injection.rate.is_some() {
                             self.record.count(counter::RATES_INJECTED);
                             duties.owe().rate = injection.rate;
@@ -179,7 +180,7 @@ impl<'a> Passage<'_, 'a> {
         Some((injection, active?))
     }
 
-    async fn inject(&self, injection: Injection, body: &mut RequestBody<'_>) -> Result<(), Stop> {
+    async fn inject(&self, injection: Injection, is_grpc: bool, body: &mut RequestBody<'_>) -> Result<(), Stop> {
         if let Some(delay) = injection.delay {
             self.record.count(counter::DELAYS_INJECTED);
             tokio::select! {
@@ -192,7 +193,9 @@ impl<'a> Passage<'_, 'a> {
         self.record.count(counter::ABORTS_INJECTED);
         Err(Some(match status {
             AbortStatus::Http(code) => LocalReply::new(code, "fault filter abort", "FI"),
-            AbortStatus::Grpc(code) => LocalReply::new(200, "fault filter abort", "FI").into_grpc(code),
+            // Who speaks no gRPC gets the words alone (Envoy: `sendLocalReply`).
+            AbortStatus::Grpc(code) if is_grpc => LocalReply::new(200, "fault filter abort", "FI").into_grpc(code),
+            AbortStatus::Grpc(_) => LocalReply::new(200, "fault filter abort", "FI"),
         }))
     }
 

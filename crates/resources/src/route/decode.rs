@@ -338,12 +338,13 @@ fn redirect(value: &pb::RedirectAction, audit: &mut Audit, path: &Path<'_>) -> R
     }
     let scheme = match &value.scheme_rewrite_specifier {
         Some(S::HttpsRedirect(true)) => Some("https".to_owned()),
-        Some(S::SchemeRedirect(scheme)) => Some(scheme.clone()),
+        Some(S::SchemeRedirect(scheme)) => Some(scheme.clone()).filter(|s| !s.is_empty()),
         Some(S::HttpsRedirect(false)) | None => None,
     };
     let new_path = match &value.path_rewrite_specifier {
-        Some(P::PathRedirect(p)) => Some(RedirectPath::Full(p.clone())),
-        Some(P::PrefixRewrite(p)) => Some(RedirectPath::Prefix(p.clone())),
+        // An empty one leaves the path as it is, as in Envoy.
+        Some(P::PathRedirect(p)) => (!p.is_empty()).then(|| RedirectPath::Full(p.clone())),
+        Some(P::PrefixRewrite(p)) => (!p.is_empty()).then(|| RedirectPath::Prefix(p.clone())),
         Some(P::RegexRewrite(r)) => Some(RedirectPath::Regex(RegexRewrite::decode(r, &path.field("regex_rewrite"))?)),
         Some(P::PathRewrite(_)) => return Err(Audit::refuse(path, "path_rewrite")),
         None => None,

@@ -166,6 +166,23 @@ fn a_file_that_cannot_be_read_opens_nothing() {
     let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {rules: [\n";
     let mut running = world.run_beside(&documents.concat(), &[("p.yaml", policy)], &[]);
     assert_eq!(running.outcome("d", "/").0, 503);
+    drop(running);
+    // Two files with the same mistake close both hosts, and so does one that is no UTF-8.
+    let for_host = |host: &str| broken_rule.replace("host: a", &format!("host: {host}"));
+    let files = [("a.yaml", for_host("a")), ("b.yaml", for_host("b")), ("c.yaml", String::new())];
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let folder = Folder::new(&files).unwrap();
+    let mut bytes = rule("DestinationRule", "c", "{host: c, trafficPolicy: {tls: {mode: SIMPLE}}}").into_bytes();
+    bytes.extend(b"# caf\xe9\n");
+    std::fs::write(folder.documents().join("c.yaml"), bytes).unwrap();
+    folder.save("m.yaml", &format!("{}{}", documents.concat(), sidecar(world.port))).unwrap();
+    let pilot = Pilot::start(SERIN, &folder, &[]).unwrap();
+    let proxy = pilot.proxy("sidecar", "client-1", &[("app", "client")]).unwrap();
+    let mut client = Client::new(proxy.listener(&format!("127.0.0.1_{}", world.port)).unwrap());
+    pilot.wait_synced(1).unwrap();
+    for (host, status) in [("a", 503), ("b", 503), ("c", 503), ("d", 200)] {
+        assert_eq!(client.get("/", &[("host", host)]).unwrap().status, status, "{host}");
+    }
 }
 
 /// Half to a version that is balanced, half to one where a hash chooses: users stick within that one.
