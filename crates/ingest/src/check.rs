@@ -11,11 +11,11 @@ use serin_model::{
     TrafficPolicy, VirtualService,
 };
 
-use crate::cursor::{distance, is_slip};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::document::Document;
 use crate::node::Position;
 use crate::reference::Reference;
+use crate::spelling::{distance, is_slip};
 
 /// What a check found.
 #[derive(Debug, Default)]

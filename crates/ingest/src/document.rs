@@ -10,7 +10,7 @@ use crate::kind::{known_instead, known_kind, probable_kind, unknown_severity};
 use crate::node::{self, Node, Position};
 use crate::outline::{self, Entry};
 use crate::reference::Reference;
-use crate::{guard, istio, kubernetes, release};
+use crate::{closing, guard, istio, kubernetes, release};
 
 /// Largest file that is read: beyond any set of rules, and small enough to parse in a moment.
 pub const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
@@ -97,7 +97,7 @@ pub fn close_unreadable(file: &str, text: &str) -> Parsed {
                     document.shift(*line);
                     parse_document(&file, &document, &mut readable);
                 }
-                let guards = readable.documents.into_iter().filter(|d| guard::guards(&d.object));
+                let guards = readable.documents.into_iter().filter(|d| closing::guards(&d.object));
                 parsed.closing.extend(guards.chain(readable.closing));
                 parsed.diagnostics.extend(readable.diagnostics.into_iter().filter(|d| d.code == Code::NotEnforced));
             }
@@ -110,7 +110,7 @@ pub fn close_unreadable(file: &str, text: &str) -> Parsed {
 /// The same of a part of which there is only an outline.
 fn close_outlined(file: &Arc<str>, line: u32, entries: &[Entry], parsed: &mut Parsed) {
     let at = Position { line, column: 1 };
-    for (key, object, whom) in guard::named_in(entries, &format!("{file}:{line}")) {
+    for (key, object, whom) in closing::named_in(entries, &format!("{file}:{line}")) {
         let kind = key.kind;
         let message = match &object {
             Some(_) => format!(
@@ -197,7 +197,7 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
             parsed.documents.push(document(key, object, references));
         }
         (Some(key), _) => {
-            let closing = guard::closing(file, &key, &cursor);
+            let closing = closing::closing(file, &key, &cursor);
             let own = context.finish().0;
             if let Some((object, said)) = closing {
                 parsed.closing.push(document(key.clone(), object, Vec::new()));
@@ -212,7 +212,7 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
         }
         (None, _) => {
             let closing = anonymous(file, &cursor).filter(|_| failed).and_then(|key| {
-                let (object, said) = guard::closing(file, &key, &cursor)?;
+                let (object, said) = closing::closing(file, &key, &cursor)?;
                 Some((document(key, object, Vec::new()), said))
             });
             parsed.diagnostics.extend(context.finish().0);
@@ -229,7 +229,7 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
 fn anonymous(file: &str, cursor: &Cursor<'_>) -> Option<ObjectKey> {
     let text = |name: &str| cursor.peek(name).and_then(|c| c.peek_text());
     let (version, kind) = (text("apiVersion").unwrap_or_default(), text("kind").unwrap_or_default());
-    let kind = probable_kind(version, kind).filter(|kind| guard::may_close(*kind))?;
+    let kind = probable_kind(version, kind).filter(|kind| closing::may_close(*kind))?;
     let metadata = cursor.peek("metadata");
     let part = |name: &str| metadata.as_ref().and_then(|m| m.peek(name)).and_then(|c| c.peek_text());
     let namespace = part("namespace").unwrap_or("default").to_owned();

@@ -2,8 +2,8 @@
 
 use serin_model::Kind;
 
-use crate::cursor::{distance, is_slip};
 use crate::diagnostic::Severity;
+use crate::spelling::{distance, is_slip};
 
 /// The kinds that are read, with their API versions.
 const KINDS: [(&str, &str); 14] = [

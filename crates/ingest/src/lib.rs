@@ -6,6 +6,7 @@
 //! It deliberately reads no files and has no clock: text comes in, values and diagnostics go out.
 
 mod check;
+mod closing;
 mod cursor;
 mod diagnostic;
 mod document;
@@ -19,6 +20,7 @@ mod outline;
 mod reference;
 mod release;
 mod render;
+mod spelling;
 
 pub use check::{Checked, check};
 pub use cursor::{Context, Cursor};
