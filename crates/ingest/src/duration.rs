@@ -12,6 +12,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).or_else(seconds).ok_or_else(wrong)
 }
 
+/// Seconds that a duration lasts less than: what fits Go's, and so Istio's and Envoy's, 64 bits of nanoseconds.
+const LONGEST: f64 = 9_223_372_036.0;
+
 /// Go's `time.ParseDuration` without signs.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
@@ -36,5 +39,6 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         total += value * seconds;
         rest = rest.get(unit_end..)?;
     }
-    (!text.is_empty() && total.is_finite() && total < 1e10).then(|| Duration::from_nanos((total * 1e9).round() as u64))
+    (!text.is_empty() && total.is_finite() && total < LONGEST)
+        .then(|| Duration::from_nanos((total * 1e9).round() as u64))
 }

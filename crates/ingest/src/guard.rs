@@ -183,7 +183,10 @@ fn targets(fields: &Fields<'_>, name: &ObjectName) -> Targets {
 fn authorization(fields: &Fields<'_>) -> Demand {
     fields.skip(&["provider"]);
     let rules = fields.list("rules");
-    let is_empty = |rule: &Cursor<'_>| rule.entries().is_empty();
+    for rule in rules.iter().filter(|rule| !rule.is_map()) {
+        rule.invalid("a rule is a map", "write {} for one that every request fits");
+    }
+    let is_empty = |rule: &Cursor<'_>| rule.is_map() && rule.entries().is_empty();
     match fields.get("action").map_or(Some("ALLOW".to_owned()), |a| a.text()).as_deref() {
         Some("ALLOW") if rules.iter().any(is_empty) => Demand::AllowAll,
         Some("ALLOW") => Demand::Allow,

@@ -10,6 +10,7 @@ use serin_model::{
 use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
 use crate::istio::fault::GRPC_STATUS;
+use crate::istio::virtual_service::header_name;
 use crate::istio::{host, http_match, labels};
 use crate::reference::Reference;
 
@@ -105,7 +106,8 @@ fn stickiness(cursor: &Cursor<'_>) -> Option<HashKey> {
     let object = cursor.object()?;
     let cookie = object.get("cookie").and_then(|c| {
         let cookie = c.object()?;
-        let name = cookie.required("name")?.text()?;
+        let name = cookie.required("name")?;
+        let name = header_name(&name.text()?, &name).and(name.text())?;
         Some(HashKey::Cookie {
             name,
             path: "/".to_owned(),
@@ -113,8 +115,12 @@ fn stickiness(cursor: &Cursor<'_>) -> Option<HashKey> {
             attributes: Vec::new(),
         })
     });
-    let header = object.get("header").and_then(|h| h.text()).map(|name| HashKey::Header(name.to_ascii_lowercase()));
-    let query = object.get("query").and_then(|q| q.text()).map(HashKey::Query);
+    let header = object.get("header").and_then(|h| header_name(&h.text()?, &h)).map(HashKey::Header);
+    let query = object.get("query").and_then(|q| q.line().map(|name| (name, q)));
+    if let Some((_, at)) = query.as_ref().filter(|(name, _)| name.is_empty()) {
+        at.invalid("the name of a query parameter is empty", "");
+    }
+    let query = query.map(|(name, _)| HashKey::Query(name));
     let address = object.get("sourceIp").and_then(|s| s.boolean()).filter(|on| *on).map(|_| HashKey::SourceIp);
     let keys: Vec<HashKey> = [header, cookie, query, address].into_iter().flatten().collect();
     match keys.as_slice() {

@@ -236,6 +236,8 @@ fn a_broken_policy_opens_nothing() {
     let unknown = Some(Demand::Unknown);
     for (kind, spec, expected) in [
         ("AuthorizationPolicy", "{rules: [{}], slector: {matchLabels: {app: a}}}", &nothing),
+        ("AuthorizationPolicy", "{rules: [null]}", &Some(Demand::Allow)),
+        ("AuthorizationPolicy", "{rules: [[]]}", &Some(Demand::Allow)),
         ("AuthorizationPolicy", "{action: DENY, rulez: [{}]}", &unknown),
         ("AuthorizationPolicy", "{action: AUDIT, x: 1}", &nothing),
         ("PeerAuthentication", "{mtls: {mode: DISABLE}, selctor: {}}", &nothing),
@@ -264,4 +266,58 @@ fn a_broken_policy_opens_nothing() {
     let list = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nitems: [{metadata: {name: a, namespace: shop}, spec: {}}]\n";
     let parsed = parse("f", list);
     assert_eq!(parsed.documents.first().map(|d| d.key.name.namespace.as_str()), Some("shop"), "{parsed:?}");
+}
+
+/// What proxies would reject is an error of its document: otherwise it would hold up what other documents say.
+#[test]
+fn what_proxies_reject_is_an_error() {
+    let rule = |kind: &str, spec: &str| {
+        let version = if kind == "Release" { "serin.dev/v1alpha1" } else { "networking.istio.io/v1" };
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\nspec: {spec}\n")
+    };
+    let route = "route: [{destination: {host: a}}]";
+    let uri = |pattern: &str| format!("{{hosts: [a], http: [{{match: [{{uri: {{regex: '{pattern}'}}}}], {route}}}]}}");
+    let long =
+        format!("{{hosts: [a], http: [{{headers: {{response: {{add: {{x: {}}}}}}}, {route}}}]}}", "y".repeat(20_000));
+    let many: Vec<String> = (0..1200).map(|n| format!("x{n}: y")).collect();
+    let many = format!("{{hosts: [a], http: [{{headers: {{request: {{add: {{{}}}}}}}, {route}}}]}}", many.join(", "));
+    let large = format!(
+        "{{hosts: [a], http: [{{directResponse: {{status: 200, body: {{string: {}}}}}}}]}}",
+        "z".repeat(2_000_000)
+    );
+    let release =
+        |more: &str| format!("{{host: a, stable: {{labels: {{v: a}}}}, candidate: {{labels: {{v: b}}}}, {more}}}");
+    let entry = |host: &str| format!("{{hosts: ['{host}'], resolution: STATIC, ports: [{{number: 80, name: http}}]}}");
+    for (kind, spec) in [
+        ("VirtualService", uri("/a**")),
+        ("VirtualService", uri("a*+")),
+        ("VirtualService", uri(r"/\u0061")),
+        ("VirtualService", uri("")),
+        (
+            "VirtualService",
+            format!("{{hosts: [a], http: [{{match: [{{headers: {{'x y': {{exact: a}}}}}}], {route}}}]}}"),
+        ),
+        ("VirtualService", long),
+        ("VirtualService", many),
+        ("VirtualService", large),
+        ("DestinationRule", "{host: a, trafficPolicy: {connectionPool: {http: {idleTimeout: 2700000h}}}}".to_owned()),
+        ("ServiceEntry", entry("*")),
+        ("ServiceEntry", entry("*.")),
+        ("Release", release("steps: [{match: [{uri: {regex: 'a**'}}]}]")),
+        ("Release", release("stickiness: {header: 'x y'}, steps: [{weight: 5%}]")),
+        ("Release", release("stickiness: {query: ''}, steps: [{weight: 5%}]")),
+        ("Release", release("stickiness: {cookie: {name: 'a b;c'}}, steps: [{weight: 5%}]")),
+    ] {
+        let parsed = parse("f", &rule(kind, &spec));
+        assert!(
+            parsed.documents.is_empty() && parsed.broken.len() == 1,
+            "{kind} {}",
+            spec.chars().take(90).collect::<String>()
+        );
+    }
+    let sound = release("stickiness: {header: x-user}, steps: [{weight: 5%, bake: 1m}]");
+    let parsed = parse("f", &rule("Release", &sound));
+    assert_eq!(parsed.documents.len(), 1, "{:?}", parsed.diagnostics);
+    let any_port = format!("{{hosts: [a], http: [{{match: [{{port: 0}}], {route}}}]}}");
+    assert_eq!(parse("f", &rule("VirtualService", &any_port)).documents.len(), 1);
 }

@@ -39,7 +39,9 @@ impl Hostname {
         let mut labels = rest.split('.');
         let first = labels.next().unwrap_or_default();
         let first = if wild { first.strip_prefix('-').unwrap_or(first) } else { first };
-        let name = rest.len() <= 253 && (is_label(first) || (wild && first.is_empty())) && labels.all(is_label);
+        let is_all = !rest.is_empty() || lower == "*";
+        let name =
+            is_all && rest.len() <= 253 && (is_label(first) || (wild && first.is_empty())) && labels.all(is_label);
         if name || lower.parse::<std::net::IpAddr>().is_ok() { Ok(Self(whole.into())) } else { Err(invalid()) }
     }
 

@@ -8,7 +8,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -31,6 +31,9 @@ const QUIET: Duration = Duration::from_millis(250);
 
 /// The same for one that has said nothing at all: whoever asks for something does so at once.
 const MUTE: Duration = Duration::from_millis(50);
+
+/// How long a connection of a proxy may take until it asks for something, when others wait for its place.
+const GREETING: Duration = Duration::from_secs(2);
 
 /// How long is waited after accepting failed.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -55,15 +58,18 @@ pub(crate) struct Bounded {
     makes_room: MakesRoom,
     /// Whether it is known that accepting fails.
     fails: bool,
+    /// Whether it was said that there is no place.
+    is_full: AtomicBool,
 }
 
 /// Which connections end when a new one finds no place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) enum MakesRoom {
     /// The one that has been silent for longest, for [`QUIET`] at least.
     LongestSilent,
-    /// The oldest of those that have said nothing at all: silence of others means nothing.
-    NeverSpoke,
+    /// The one that has been silent for longest of those that have said nothing at all, or are older than [`GREETING`] and not served:
+    /// silence of one that is served means nothing.
+    Unserved(Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>),
 }
 
 /// A connection as the socket remembers it.
@@ -71,6 +77,7 @@ struct Held {
     /// Milliseconds after [`began`](Self::began) at which it was heard last; 0 is never.
     heard: Arc<AtomicU64>,
     began: Instant,
+    peer: SocketAddr,
     /// Ends it when it is dropped.
     _ends: oneshot::Sender<()>,
 }
@@ -85,7 +92,7 @@ impl Bounded {
     /// `name` is what the socket is for, in warnings.
     pub(crate) fn new(listener: TcpListener, most: usize, name: &'static str, makes_room: MakesRoom) -> Self {
         let places = Arc::new(Semaphore::new(most));
-        Self { listener, places, held: Arc::default(), name, makes_room, fails: false }
+        Self { listener, places, held: Arc::default(), name, makes_room, fails: false, is_full: AtomicBool::new(false) }
     }
 
     async fn next(&mut self) -> (Connection, SocketAddr) {
@@ -95,7 +102,7 @@ impl Bounded {
                     self.fails = false;
                     let _ = stream.set_nodelay(true);
                     let place = self.place().await;
-                    return (self.hold(stream, place), peer);
+                    return (self.hold(stream, peer, place), peer);
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.fails, true) {
@@ -112,7 +119,13 @@ impl Bounded {
     async fn place(&self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(place) = self.places.clone().try_acquire_owned() {
+                if self.places.available_permits() > 0 {
+                    self.is_full.store(false, Relaxed);
+                }
                 return place;
+            }
+            if !self.is_full.swap(true, Relaxed) {
+                tracing::warn!("there are as many connections for {} as may be: silent ones make room", self.name);
             }
             self.make_room();
             let freed = tokio::time::timeout(MUTE, self.places.clone().acquire_owned());
@@ -129,10 +142,10 @@ impl Bounded {
         let may_end = |held: &&Held| {
             let spoke = held.heard.load(Relaxed) > 0;
             let silence = now.duration_since(held.silent_since());
-            match self.makes_room {
-                MakesRoom::LongestSilent if spoke => silence >= QUIET,
-                MakesRoom::NeverSpoke if spoke => false,
-                MakesRoom::LongestSilent | MakesRoom::NeverSpoke => silence >= MUTE,
+            match &self.makes_room {
+                _ if !spoke => silence >= MUTE,
+                MakesRoom::LongestSilent => silence >= QUIET,
+                MakesRoom::Unserved(is_served) => now.duration_since(held.began) >= GREETING && !is_served(held.peer),
             }
         };
         let longest = held.iter().filter(may_end).map(Held::silent_since).min();
@@ -141,14 +154,14 @@ impl Bounded {
         }
     }
 
-    fn hold(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> Connection {
+    fn hold(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Connection {
         let (sender, ended) = oneshot::channel();
         let heard = Arc::new(AtomicU64::new(0));
         let began = Instant::now();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that ended by themselves are nobody's.
         held.retain(|held| Arc::strong_count(&held.heard) > 1);
-        held.push(Held { heard: heard.clone(), began, _ends: sender });
+        held.push(Held { heard: heard.clone(), began, peer, _ends: sender });
         let silence = Box::pin(tokio::time::sleep(FIRST_BYTE));
         Connection { stream, silence, heard, began, ended, _place: place }
     }

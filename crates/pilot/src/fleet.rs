@@ -100,6 +100,11 @@ impl Fleet {
         applied
     }
 
+    /// Whether a proxy takes its configuration over the connection from `peer`.
+    pub(crate) fn serves(&self, peer: &str) -> bool {
+        self.lock().clients.values().any(|client| client.peer == peer)
+    }
+
     /// Whether the proxy of that node id takes its configuration over the connection from `peer`.
     pub(crate) fn is_connected(&self, node_id: &str, peer: &str) -> bool {
         self.lock().clients.values().any(|client| client.node_id == node_id && client.peer == peer)
@@ -203,6 +208,18 @@ fn mended(routes: &RouteConfiguration) -> RouteConfiguration {
         let alone = RouteConfiguration { virtual_hosts: vec![host], ..RouteConfiguration::default() };
         sound(type_url::ROUTE, &alone.encode())
     };
+    let mut taken = HashSet::new();
+    for host in &mut mended.virtual_hosts {
+        let name = host.name.clone();
+        host.domains.retain(|domain| {
+            let is_new = taken.insert(domain.to_ascii_lowercase());
+            if !is_new {
+                tracing::error!("domain '{domain}' of {name} is another host's already, and leads there");
+            }
+            is_new
+        });
+    }
+    mended.virtual_hosts.retain(|host| !host.domains.is_empty());
     for host in &mut mended.virtual_hosts {
         if alone(host.clone()).is_ok() {
             continue;

@@ -76,7 +76,9 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     tokio::spawn(admin::serve(admin_socket, admin, releases::routes(releases.clone(), tokens, loads.clone()), names));
     let delivers = tokio::spawn(deliver((store.clone(), fleet.clone(), loads.clone()), releases.clone()));
     tokio::spawn(watch(source, (store, copies), (fleet.clone(), releases)));
-    let xds = Bounded::new(xds, accept::share(3, 4), "proxies", MakesRoom::NeverSpoke);
+    let served = fleet.clone();
+    let is_served = move |peer: SocketAddr| served.serves(&peer.to_string());
+    let xds = Bounded::new(xds, accept::share(3, 4), "proxies", MakesRoom::Unserved(Arc::new(is_served)));
     let server = tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))

@@ -163,12 +163,12 @@ pub(crate) fn proto_body_format(format: &Format, kind: &str) -> core::Substituti
     }
 }
 
-/// Protobuf's longest duration, in seconds.
-const LONGEST: u64 = 315_576_000_000;
+/// The longest duration that fits 64 bits of nanoseconds, in seconds: Envoy refuses longer ones.
+const LONGEST: u64 = 9_223_372_036;
 
 pub(crate) fn duration(value: &wkt::Duration, path: &Path<'_>) -> Result<Duration, Error> {
     match (u64::try_from(value.seconds), u32::try_from(value.nanos)) {
-        (Ok(seconds), Ok(_)) if seconds > LONGEST => Err(path.error("must not be longer than 10,000 years")),
+        (Ok(seconds), Ok(_)) if seconds > LONGEST => Err(path.error("must not be longer than 292 years")),
         (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Ok(Duration::new(seconds, nanos)),
         _ => Err(path.error("must not be negative")),
     }

@@ -60,6 +60,10 @@ impl HeaderEdits {
     }
 
     pub(crate) fn decode(add: &[core::HeaderValueOption], remove: &[String], path: &Path<'_>) -> Result<Self, Error> {
+        // Envoy's validation rules.
+        if add.len() > 1000 {
+            return Err(path.error("more than 1000 headers"));
+        }
         let add =
             add.iter().enumerate().map(|(i, option)| decode_value(option, &path.index(i))).collect::<Result<_, _>>()?;
         let remove: Vec<String> = remove.iter().map(|n| n.to_ascii_lowercase()).collect();
@@ -113,6 +117,9 @@ fn decode_value(option: &core::HeaderValueOption, path: &Path<'_>) -> Result<Hea
             .map_err(|_| path.field("header").field("raw_value").error("is not UTF-8"))?
     };
     let value_path = path.field("header");
+    if raw.len() > 16_384 {
+        return Err(value_path.field("value").error("more than 16384 bytes"));
+    }
     let value = Format::compile(&raw).map_err(|e| value_path.field("value").error(e.to_string()))?;
     let action = match (option.append.as_ref(), A::try_from(option.append_action)) {
         (Some(append), _) if append.value => AppendAction::Append,

@@ -138,6 +138,9 @@ impl StringMatcher {
 
 /// Checks that a pattern compiles, here and in RE2, so that a bad one is refused where its path is known.
 pub(crate) fn regex(value: &pbm::RegexMatcher, path: &Path<'_>) -> Result<String, Error> {
+    if value.regex.is_empty() {
+        return Err(path.field("regex").error("must not be empty"));
+    }
     regex::Regex::new(&value.regex).map_err(|e| path.field("regex").error(format!("does not compile: {e}")))?;
     re2::check(&value.regex).map_err(|e| path.field("regex").error(e))?;
     Ok(value.regex.clone())

@@ -23,6 +23,9 @@ pub fn check(pattern: &str) -> Result<(), String> {
 fn visit(ast: &Ast, pattern: &str) -> Result<u64, String> {
     match ast {
         Ast::Repetition(repetition) => {
+            if matches!(*repetition.ast, Ast::Repetition(_)) {
+                return Err("RE2 has no repetition of a repetition".to_owned());
+            }
             let operator = pattern.get(repetition.op.span.start.offset..repetition.op.span.end.offset);
             if operator.is_some_and(|o| o.starts_with("{,")) {
                 return Err("'{,n}' is literal text in RE2".to_owned());
@@ -40,6 +43,7 @@ fn visit(ast: &Ast, pattern: &str) -> Result<u64, String> {
             }
             visit(&group.ast, pattern)
         }
+        Ast::Literal(literal) => check_literal(literal).map(|()| 1),
         Ast::Flags(flags) => check_flags(&flags.flags).map(|()| 1),
         Ast::Alternation(list) => most(&list.asts, pattern),
         Ast::Concat(list) => most(&list.asts, pattern),
@@ -86,8 +90,19 @@ fn check_class(class: &ClassSet) -> Result<(), String> {
     }
 }
 
+fn check_literal(literal: &ast::Literal) -> Result<(), String> {
+    use ast::{HexLiteralKind as H, LiteralKind as L};
+    match literal.kind {
+        L::HexFixed(H::UnicodeShort | H::UnicodeLong) | L::HexBrace(H::UnicodeShort | H::UnicodeLong) => {
+            Err("RE2 has no \\u and \\U".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_item(item: &ClassSetItem) -> Result<(), String> {
     match item {
+        ClassSetItem::Literal(literal) => check_literal(literal),
         ClassSetItem::Bracketed(_) => Err("RE2 has no classes inside classes".to_owned()),
         _ => Ok(()),
     }
@@ -101,7 +116,21 @@ mod tests {
         {
             assert_eq!(super::check(pattern), Ok(()), "{pattern}");
         }
-        for pattern in ["(?x)a", "(?u)a", "[a&&b]", "[a[b]]", "a{1001}", "(a{50}){30}", r"\<a", "(?R)$"] {
+        for pattern in [
+            "a**",
+            "a*+",
+            "a{2}{3}",
+            r"\u0061",
+            r"[\u0061]",
+            "(?x)a",
+            "(?u)a",
+            "[a&&b]",
+            "[a[b]]",
+            "a{1001}",
+            "(a{50}){30}",
+            r"\<a",
+            "(?R)$",
+        ] {
             assert!(super::check(pattern).is_err(), "{pattern}");
         }
     }

@@ -3,7 +3,7 @@
 use serin_model::{HttpMatch, StringMatch};
 
 use super::{gateway_ref, labels};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Object};
 use crate::diagnostic::Code;
 use crate::reference::Reference;
 
@@ -30,8 +30,8 @@ pub(crate) fn read(cursor: &Cursor<'_>) -> Option<HttpMatch> {
         scheme: one("scheme"),
         method: one("method"),
         authority: one("authority"),
-        headers: lower_keys(many("headers")),
-        without_headers: lower_keys(many("withoutHeaders")),
+        headers: header_keys(&object, "headers"),
+        without_headers: header_keys(&object, "withoutHeaders"),
         query: many("queryParams"),
         // 0 is any, as in Istio.
         port: object
@@ -52,8 +52,17 @@ pub(crate) fn refer_gateway(cursor: &Cursor<'_>, reference: &serin_model::Gatewa
     }
 }
 
-fn lower_keys(list: Vec<(String, StringMatch)>) -> Vec<(String, StringMatch)> {
-    list.into_iter().map(|(name, m)| (name.to_ascii_lowercase(), m)).collect()
+/// Predicates on headers; their names in lower case.
+fn header_keys(object: &Object<'_>, field: &str) -> Vec<(String, StringMatch)> {
+    let Some(cursor) = object.get(field) else { return Vec::new() };
+    let is_name = |name: &str| {
+        let token = name.strip_prefix(':').unwrap_or(name);
+        !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    for (name, value) in cursor.entries().iter().filter(|(name, _)| !name.is_empty() && !is_name(name)) {
+        value.invalid(format!("'{name}' is no header name"), "a name has letters, digits and '-'");
+    }
+    string_matches(&cursor).into_iter().map(|(name, m)| (name.to_ascii_lowercase(), m)).collect()
 }
 
 fn string_matches(cursor: &Cursor<'_>) -> Vec<(String, StringMatch)> {
@@ -100,6 +109,11 @@ pub(crate) fn check_regex(cursor: &Cursor<'_>) -> Option<String> {
     let text = cursor.text()?;
     if text.len() > 1024 {
         cursor.invalid("a regular expression may have at most 1024 characters", "");
+        return None;
+    }
+    if text.is_empty() {
+        cursor
+            .invalid("a regular expression cannot be empty", "use exact or prefix with an empty text, or leave it out");
         return None;
     }
     if let Some(why) = foreign(&text) {
@@ -151,15 +165,26 @@ fn repetitions(pattern: &str) -> Option<u64> {
 
 /// What RE2 refuses or reads otherwise: flags but `i`, `m`, `s` and `U`, and set operations in classes.
 fn foreign(pattern: &str) -> Option<&'static str> {
-    use regex_syntax::ast::{Ast, ClassSet, ClassSetItem, Flag, Flags, FlagsItemKind, GroupKind, parse::Parser};
+    use regex_syntax::ast::{
+        Ast, ClassSet, ClassSetItem, Flag, Flags, FlagsItemKind, GroupKind, Literal, parse::Parser,
+    };
     fn flags(flags: &Flags) -> Option<&'static str> {
         let known = |kind: &FlagsItemKind| {
             !matches!(kind, FlagsItemKind::Flag(Flag::IgnoreWhitespace | Flag::Unicode | Flag::CRLF))
         };
         (!flags.items.iter().all(|item| known(&item.kind))).then_some("it knows no flags x, u and R")
     }
+    fn unicode(literal: &Literal) -> Option<&'static str> {
+        use regex_syntax::ast::{HexLiteralKind as H, LiteralKind as L};
+        let is_foreign = matches!(
+            literal.kind,
+            L::HexFixed(H::UnicodeShort | H::UnicodeLong) | L::HexBrace(H::UnicodeShort | H::UnicodeLong)
+        );
+        is_foreign.then_some("it knows no \\u and \\U: write \\x{…}")
+    }
     fn class(set: &ClassSet) -> Option<&'static str> {
         match set {
+            ClassSet::Item(ClassSetItem::Literal(literal)) => unicode(literal),
             ClassSet::BinaryOp(_) => Some("'&&', '--' and '~~' in a class are plain characters there: escape them"),
             ClassSet::Item(ClassSetItem::Bracketed(_)) => {
                 Some("a '[' in a class is a plain character there: escape it")
@@ -177,7 +202,11 @@ fn foreign(pattern: &str) -> Option<&'static str> {
                 let own = if let GroupKind::NonCapturing(set) = &group.kind { flags(set) } else { None };
                 own.or_else(|| of(&group.ast))
             }
+            Ast::Repetition(repetition) if matches!(*repetition.ast, Ast::Repetition(_)) => {
+                Some("a repetition of a repetition, such as 'a**', needs parentheses")
+            }
             Ast::Repetition(repetition) => of(&repetition.ast),
+            Ast::Literal(literal) => unicode(literal),
             Ast::Alternation(list) => list.asts.iter().find_map(of),
             Ast::Concat(list) => list.asts.iter().find_map(of),
             Ast::ClassBracketed(bracketed) => class(&bracketed.kind),

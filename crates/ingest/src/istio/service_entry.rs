@@ -25,6 +25,10 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let mut services = Vec::new();
     for item in object.required_list("hosts")? {
         let Some(host) = host(&item) else { continue };
+        if host.as_str() == "*" {
+            item.invalid("a ServiceEntry cannot be for every host", "name a domain, such as '*.example.com'");
+            continue;
+        }
         for port in ports.iter().filter(|p| !p.protocol.is_http()) {
             no_route(&item, port.number, &host);
         }

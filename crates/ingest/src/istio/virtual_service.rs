@@ -363,6 +363,10 @@ fn operations(cursor: &Cursor<'_>) -> HeaderOperations {
     let Some(object) = cursor.object() else { return HeaderOperations::default() };
     let pairs = |name: &str| -> Vec<(String, String)> {
         let Some(map) = object.get(name) else { return Vec::new() };
+        if map.entries().len() > MOST_HEADERS {
+            map.invalid(format!("there are more than {MOST_HEADERS} headers"), "proxies refuse that many");
+            return Vec::new();
+        }
         let mut list: Vec<_> = map.entries().into_iter().filter_map(|(k, v)| header_edit(&k, &v)).collect();
         list.sort();
         list
@@ -385,12 +389,23 @@ fn removed(item: &Cursor<'_>) -> Option<String> {
     header_name(&name, item)
 }
 
+/// Bytes of a header's value at most, and headers of one kind of edit (Envoy, `HeaderValue` and `RouteAction`).
+const LONGEST_VALUE: usize = 16_384;
+const MOST_HEADERS: usize = 1000;
+
+/// Bytes of a direct response at most (Istio's validation).
+const LARGEST_BODY: usize = 1024 * 1024;
+
 /// A header to be set or added, checked as proxies will check it.
 fn header_edit(name: &str, value: &Cursor<'_>) -> Option<(String, String)> {
     let name = header_name(name, value)?;
     let text = value.text()?;
     if text.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) {
         value.invalid(format!("the value of header '{name}' has a control character"), "");
+        return None;
+    }
+    if text.len() > LONGEST_VALUE {
+        value.invalid(format!("the value of header '{name}' has more than {LONGEST_VALUE} bytes"), "proxies refuse it");
         return None;
     }
     Some((name, text))
@@ -563,6 +578,9 @@ fn read_respond(cursor: &Cursor<'_>) -> Option<Respond> {
         }
         decoded.ok().or(text)
     });
+    if body.as_ref().is_some_and(|body| body.len() > LARGEST_BODY) {
+        object.error(Code::InvalidValue, format!("body: more than {LARGEST_BODY} bytes"), "");
+    }
     let status = object.required("status")?.bounded(200, 599)?;
     Some(Respond { status: u16::try_from(status).ok()?, body: body.unwrap_or_default() })
 }
