@@ -114,13 +114,15 @@ fn one_waits_for_the_only_connection_and_others_are_refused() {
         waiting.extend(ask(address, 1));
         assert!(waiting.len() < 20, "nobody waits");
     }
+    // On a slow machine the one that waits shows late, and one that was sent meanwhile was refused.
+    let early = proxy.stat("cluster.a.upstream_rq_pending_overflow");
     let refused = ask(address, 5);
-    let overflow = || (proxy.stat("cluster.a.upstream_rq_pending_overflow") == 5).then_some(());
+    let overflow = || (proxy.stat("cluster.a.upstream_rq_pending_overflow") == early + 5).then_some(());
     wait_until(Duration::from_secs(10), overflow).unwrap();
     assert_eq!(statuses(refused), (0, 5));
     holding.open.store(true, Relaxed);
     assert_eq!(statuses(first), (1, 0));
-    let count = waiting.len();
-    assert_eq!(statuses(waiting), (count, 0), "whoever waited was served");
+    let (count, early) = (waiting.len(), early as usize);
+    assert_eq!(statuses(waiting), (count - early, early), "whoever waited was served");
     assert_eq!(proxy.stat("cluster.a.upstream_rq_pending_active"), 0);
 }
