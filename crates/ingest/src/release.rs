@@ -10,7 +10,7 @@ use serin_model::{
 use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
 use crate::istio::fault::GRPC_STATUS;
-use crate::istio::virtual_service::header_name;
+use crate::istio::virtual_service::{cookie_name, header_name};
 use crate::istio::{host, http_match, labels};
 use crate::reference::Reference;
 
@@ -107,7 +107,7 @@ fn stickiness(cursor: &Cursor<'_>) -> Option<HashKey> {
     let cookie = object.get("cookie").and_then(|c| {
         let cookie = c.object()?;
         let name = cookie.required("name")?;
-        let name = header_name(&name.text()?, &name).and(name.text())?;
+        let name = cookie_name(&name)?;
         Some(HashKey::Cookie {
             name,
             path: "/".to_owned(),

@@ -5,7 +5,7 @@ use serin_model::{
     OutlierDetection, RetryBudget, Subset, Tls, TrafficPolicy, Warmup,
 };
 
-use super::virtual_service::header_name;
+use super::virtual_service::{cookie_name, header_name};
 use super::{export_to, host, labels};
 use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
@@ -198,7 +198,7 @@ fn read_hash(cursor: &Cursor<'_>) -> Option<ConsistentHash> {
     } else if let Some(cookie) = object.get("httpCookie") {
         let cookie = cookie.object()?;
         HashKey::Cookie {
-            name: cookie.required("name").and_then(|name| header_name(&name.text()?, &name).and(name.text()))?,
+            name: cookie.required("name").and_then(|name| cookie_name(&name))?,
             path: cookie.get("path").and_then(|c| c.line()).unwrap_or_default(),
             ttl: cookie.get("ttl").and_then(|c| c.duration()),
             attributes: cookie.list("attributes").iter().filter_map(attribute).collect(),

@@ -424,6 +424,16 @@ pub(crate) fn header_name(name: &str, at: &Cursor<'_>) -> Option<String> {
     Some(name.to_ascii_lowercase())
 }
 
+/// A cookie's name: more than RFC 6265 §4.1.1 calls a token, because browsers and proxies take more; nothing that ends the name.
+pub(crate) fn cookie_name(at: &Cursor<'_>) -> Option<String> {
+    let name = at.text()?;
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && !b"=;,\"\\".contains(&b)) {
+        at.invalid(format!("'{name}' is no cookie name"), "a name has letters, digits and '-'");
+        return None;
+    }
+    Some(name)
+}
+
 fn read_rewrite(cursor: &Cursor<'_>) -> Option<Rewrite> {
     let object = cursor.object()?;
     let regex = object.get("uriRegexRewrite").and_then(|c| {
