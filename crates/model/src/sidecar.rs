@@ -70,6 +70,14 @@ pub struct ProxyIdentity {
 }
 
 impl ProxyIdentity {
+    /// What it has in common with all proxies that get the same configuration: everything but its name and what its address does not
+    /// decide.
+    #[must_use]
+    pub fn class(&self) -> Self {
+        let name = ObjectName { name: String::new(), ..self.name.clone() };
+        Self { name, ip: self.default_bind(), ..self.clone() }
+    }
+
     /// Where listeners are bound that do not say where: everywhere, but for a proxy that lives on loopback only there.
     #[must_use]
     pub fn default_bind(&self) -> IpAddr {

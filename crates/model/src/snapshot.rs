@@ -29,6 +29,12 @@ pub struct MeshSnapshot {
     names: Vec<ObjectKey>,
     services: BTreeMap<Hostname, (usize, usize)>,
     endpoints: BTreeMap<Hostname, Vec<Endpoint>>,
+    /// Where the rules for a host stand.
+    virtual_services: ByHost,
+    destination_rules: ByHost,
+    /// Policies that are not carried out, the mesh's settings, gateways and sidecars: few, and asked for often.
+    guards: Vec<usize>,
+    config: Option<usize>,
     overlays: BTreeMap<Hostname, Overlay>,
     /// Policies that are not carried out are passed over, because somebody said so.
     unenforced: bool,
@@ -76,8 +82,18 @@ impl MeshSnapshot {
                 endpoints.insert(service.host.clone(), instances.of(service));
             }
         }
+        let mut found = Self::default();
+        for (place, object) in objects.iter().enumerate() {
+            match object.as_ref() {
+                Object::VirtualService(rule) => rule.hosts.iter().for_each(|h| found.virtual_services.add(h, place)),
+                Object::DestinationRule(rule) => found.destination_rules.add(&rule.host, place),
+                Object::Guard(_) => found.guards.push(place),
+                Object::MeshConfig(_) => found.config = found.config.or(Some(place)),
+                _ => {}
+            }
+        }
         let names = ordered.into_iter().map(|(key, ..)| key).collect();
-        Self { objects, names, services, endpoints, ..Self::default() }
+        Self { objects, names, services, endpoints, ..found }
     }
 
     /// The same mesh with policies that are not carried out passed over instead of closing what they guard.
@@ -121,7 +137,7 @@ impl MeshSnapshot {
 
     /// The policies that are not carried out.
     pub fn guards(&self) -> impl Iterator<Item = &Guard> + Clone {
-        self.objects.iter().filter_map(|o| match o.as_ref() {
+        self.guards.iter().filter_map(|place| match self.objects.get(*place)?.as_ref() {
             Object::Guard(g) => Some(g),
             _ => None,
         })
@@ -204,6 +220,31 @@ impl MeshSnapshot {
         })
     }
 
+    /// The VirtualServices one of whose hosts covers this one, the oldest first.
+    pub fn virtual_services_for(&self, host: &Hostname) -> impl Iterator<Item = &VirtualService> {
+        self.virtual_services.covering(host).into_iter().filter_map(|place| match self.objects.get(place)?.as_ref() {
+            Object::VirtualService(rule) => Some(rule),
+            _ => None,
+        })
+    }
+
+    /// The DestinationRules whose host covers this one, the oldest first.
+    pub fn destination_rules_for(&self, host: &Hostname) -> impl Iterator<Item = &DestinationRule> {
+        self.destination_rules.covering(host).into_iter().filter_map(|place| match self.objects.get(place)?.as_ref() {
+            Object::DestinationRule(rule) => Some(rule),
+            _ => None,
+        })
+    }
+
+    /// Whether there is a service that this host covers.
+    #[must_use]
+    pub fn has_service(&self, host: &Hostname) -> bool {
+        match host.is_wildcard() {
+            false => self.services.contains_key(host),
+            true => self.services.keys().any(|service| host.covers(service)),
+        }
+    }
+
     /// The DestinationRules.
     pub fn destination_rules(&self) -> impl Iterator<Item = &DestinationRule> {
         self.objects.iter().filter_map(|o| match o.as_ref() {
@@ -233,10 +274,10 @@ impl MeshSnapshot {
     }
 
     fn config(&self) -> Option<&MeshConfig> {
-        self.objects.iter().find_map(|o| match o.as_ref() {
+        match self.objects.get(self.config?)?.as_ref() {
             Object::MeshConfig(config) => Some(config.as_ref()),
             _ => None,
-        })
+        }
     }
 
     /// The Sidecars.
@@ -245,6 +286,34 @@ impl MeshSnapshot {
             Object::Sidecar(s) => Some(s),
             _ => None,
         })
+    }
+}
+
+/// Places of objects by the hosts that they are for.
+#[derive(Debug, Default)]
+struct ByHost {
+    exact: HashMap<Hostname, Vec<usize>>,
+    /// Wildcards, in the order of their places.
+    wide: Vec<(Hostname, usize)>,
+}
+
+impl ByHost {
+    fn add(&mut self, host: &Hostname, place: usize) {
+        if host.is_wildcard() {
+            self.wide.push((host.clone(), place));
+        } else {
+            self.exact.entry(host.clone()).or_default().push(place);
+        }
+    }
+
+    /// The places of objects for hosts that cover this one, in their order, each once.
+    fn covering(&self, host: &Hostname) -> Vec<usize> {
+        let exact = self.exact.get(host).map(Vec::as_slice).unwrap_or_default();
+        let wide = self.wide.iter().filter(|(wide, _)| wide.covers(host)).map(|(_, place)| *place);
+        let mut places: Vec<usize> = exact.iter().copied().chain(wide).collect();
+        places.sort_unstable();
+        places.dedup();
+        places
     }
 }
 

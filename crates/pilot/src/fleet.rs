@@ -162,8 +162,9 @@ impl Control for Fleet {
         let Some(client) = state.clients.remove(&stream) else { return };
         tracing::info!("{} disconnected", client.identity.name);
         // What nobody has any more is not kept: names come and go.
-        if state.clients.values().all(|other| other.identity != client.identity) {
-            state.translated.remove(&client.identity);
+        let class = client.identity.class();
+        if state.clients.values().all(|other| other.identity.class() != class) {
+            state.translated.remove(&class);
         }
     }
 }
@@ -174,6 +175,8 @@ fn resources_for(
     before: &HashMap<ProxyIdentity, Arc<ResourceMap>>,
     translated: &mut HashMap<ProxyIdentity, Arc<ResourceMap>>,
 ) -> Arc<ResourceMap> {
+    // Replicas get the same: what is made for one is made for all of its class.
+    let identity = &identity.class();
     if let Some(map) = translated.get(identity) {
         return map.clone();
     }
@@ -255,15 +258,22 @@ fn mended(routes: &RouteConfiguration) -> RouteConfiguration {
 
 fn encode(set: &ResourceSet, old: Option<&ResourceMap>) -> ResourceMap {
     let mut map = ResourceMap::default();
-    let mut put = |type_url: &str, name: &str, body: Vec<u8>| {
-        let version = format!("{:016x}", xxh64(&body, 0));
+    let same = |type_url: &str, name: &str, body: &[u8]| {
         let before = old.and_then(|o| o.of_type(type_url)).and_then(|t| t.get(name));
-        let resource = match before {
-            Some(same) if same.version == version => same.clone(),
-            before => match (sound(type_url, &body), before) {
-                (Ok(()), _) => Arc::new(Resource { name: name.to_owned(), version, body: body.into() }),
-                (Err(error), before) => {
+        // What has not changed was looked at when it was new.
+        before.filter(|before| before.body == body).cloned()
+    };
+    let mut put = |type_url: &str, name: &str, body: Vec<u8>| {
+        let resource = match same(type_url, name, &body) {
+            Some(same) => same,
+            None => match sound(type_url, &body) {
+                Ok(()) => {
+                    let version = format!("{:016x}", xxh64(&body, 0));
+                    Arc::new(Resource { name: name.to_owned(), version, body: body.into() })
+                }
+                Err(error) => {
                     tracing::error!("what became of {name} would be rejected, it stays as it was: {error}");
+                    let before = old.and_then(|o| o.of_type(type_url)).and_then(|t| t.get(name));
                     let Some(before) = before else { return };
                     before.clone()
                 }
@@ -274,7 +284,8 @@ fn encode(set: &ResourceSet, old: Option<&ResourceMap>) -> ResourceMap {
     let mut refused = HashSet::new();
     for cluster in &set.clusters {
         let body = cluster.encode();
-        match sound(type_url::CLUSTER, &body) {
+        let known = same(type_url::CLUSTER, &cluster.name, &body).is_some();
+        match if known { Ok(()) } else { sound(type_url::CLUSTER, &body) } {
             Ok(()) => put(type_url::CLUSTER, &cluster.name, body),
             Err(error) => {
                 tracing::error!(
@@ -302,7 +313,8 @@ fn encode(set: &ResourceSet, old: Option<&ResourceMap>) -> ResourceMap {
     }
     for routes in &set.routes {
         let body = routes.encode();
-        match sound(type_url::ROUTE, &body) {
+        let known = same(type_url::ROUTE, &routes.name, &body).is_some();
+        match if known { Ok(()) } else { sound(type_url::ROUTE, &body) } {
             Ok(()) => put(type_url::ROUTE, &routes.name, body),
             Err(_) => put(type_url::ROUTE, &routes.name, mended(routes).encode()),
         }

@@ -15,7 +15,7 @@ const EVERY: Duration = Duration::from_millis(500);
 
 /// Who sent requests where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Way {
+pub(crate) struct LoadKey {
     /// The reporting proxy's node id.
     pub(crate) node: String,
     pub(crate) cluster: String,
@@ -51,10 +51,10 @@ pub(crate) struct Loads {
 #[derive(Debug, Default)]
 struct Inner {
     /// What is shown.
-    sums: BTreeMap<Way, Sum>,
+    sums: BTreeMap<LoadKey, Sum>,
     /// What proxies that tell times another way had counted when they told last, by node and cluster.
     clocks: BTreeMap<String, BTreeMap<String, Told>>,
-    news: News,
+    news: LoadDelta,
     /// Reports that nobody knows to be of the proxy that they name.
     refused: u64,
 }
@@ -68,9 +68,9 @@ struct Told {
 
 /// What came since somebody asked last.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct LoadDelta {
     /// Requests, by the way they took.
-    pub(crate) requests: BTreeMap<Way, Arm>,
+    pub(crate) requests: BTreeMap<LoadKey, Arm>,
     /// Times that were told another way, by cluster.
     pub(crate) times: BTreeMap<String, Arm>,
 }
@@ -114,12 +114,12 @@ impl Loads {
     }
 
     /// What came since this was asked last.
-    pub(crate) fn take(&self) -> News {
+    pub(crate) fn take(&self) -> LoadDelta {
         std::mem::take(&mut self.lock().news)
     }
 
     /// Looks at every sum.
-    pub(crate) fn each<T>(&self, mut look: impl FnMut(&Way, &Sum) -> T) -> Vec<T> {
+    pub(crate) fn each<T>(&self, mut look: impl FnMut(&LoadKey, &Sum) -> T) -> Vec<T> {
         self.lock().sums.iter().map(|(way, sum)| look(way, sum)).collect()
     }
 }
@@ -217,7 +217,7 @@ impl Collect for Loads {
         }
         for load in loads {
             for part in &load.parts {
-                let way = Way {
+                let way = LoadKey {
                     node: node.id.clone(),
                     cluster: load.cluster.clone(),
                     endpoint: part.address,

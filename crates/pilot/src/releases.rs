@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 pub(crate) use crate::clock::now;
 use crate::clock::{Jumps, calendar};
 use crate::fleet::Fleet;
-use crate::loads::{Loads, News};
+use crate::loads::{LoadDelta, Loads};
 use audit::{Audit, Whole};
 pub(crate) use document::{Ends, Refusal};
 use document::{appear, fingerprint, is_other};
@@ -37,7 +37,7 @@ pub(crate) use state::StateLock;
 use tally::{Caller, Tally, ready};
 
 pub(crate) use api::{BODY, Tokens, routes};
-pub(crate) use outside::Outside;
+pub(crate) use outside::EffectRunner;
 
 /// How often releases are looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(200);
@@ -134,7 +134,7 @@ struct Inner {
     /// How releases ended, how often, and why they went back last.
     ends: Ends,
     /// What people said, for those who are told.
-    pending: Vec<Due>,
+    pending: Vec<PendingEffects>,
     /// How long a release whose document is gone holds its traffic.
     holds: Duration,
     /// Whether the last attempt to keep the state failed.
@@ -143,7 +143,7 @@ struct Inner {
 }
 
 /// What is to be done outside after a look.
-pub(crate) struct Due {
+pub(crate) struct PendingEffects {
     pub(crate) release: Release,
     pub(crate) actions: Vec<Action>,
     pub(crate) events: Vec<Event>,
@@ -271,7 +271,7 @@ impl Releases {
     }
 
     /// Looks at every release.
-    pub(crate) fn look(&self, mesh: &MeshSnapshot, fleet: &Fleet, loads: &Loads) -> Vec<Due> {
+    pub(crate) fn look(&self, mesh: &MeshSnapshot, fleet: &Fleet, loads: &Loads) -> Vec<PendingEffects> {
         let mut inner = self.lock();
         if inner.whole && self.began.elapsed() > ARRIVAL {
             inner.forget();
@@ -307,7 +307,7 @@ impl Releases {
                 inner.happened(&name, &events);
             }
             if !events.is_empty() || !actions.is_empty() {
-                due.push(Due { release: entry.spec, actions, events });
+                due.push(PendingEffects { release: entry.spec, actions, events });
             }
         }
         inner.trains(mesh);
@@ -382,7 +382,7 @@ impl Inner {
             serde_json::json!({"before": before, "after": status.phase, "target": status.target, "force": force});
         self.audit.write((now(), &who), name, &text, &value);
         self.happened(name, &events);
-        self.pending.push(Due { release, actions: Vec::new(), events });
+        self.pending.push(PendingEffects { release, actions: Vec::new(), events });
         Ok(status)
     }
 
@@ -525,7 +525,7 @@ impl Inner {
     }
 
     /// Takes in what proxies reported.
-    fn take_in(&mut self, news: &News, mesh: &MeshSnapshot, fleet: &Fleet) {
+    fn take_in(&mut self, news: &LoadDelta, mesh: &MeshSnapshot, fleet: &Fleet) {
         self.tally.learn(self.entries.values().map(|e| &e.spec), mesh);
         let callers: HashMap<String, Caller> = fleet
             .each(|_, client| {

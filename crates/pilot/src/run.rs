@@ -21,7 +21,7 @@ use crate::copies::Copies;
 use crate::fleet::Fleet;
 use crate::loads::Loads;
 use crate::options::PilotOptions;
-use crate::releases::{self, Outside, Releases, StateLock, Tokens};
+use crate::releases::{self, EffectRunner, Releases, StateLock, Tokens};
 use crate::source::Source;
 use crate::store::{Built, Store};
 
@@ -168,7 +168,7 @@ async fn watch(
 
 /// Moves releases on for ever.
 async fn deliver((store, fleet, loads): (Arc<Mutex<Store>>, Arc<Fleet>, Arc<Loads>), releases: Arc<Releases>) {
-    let outside = Outside::new();
+    let outside = EffectRunner::new();
     let mut published = releases.overlays();
     let mut publish = || {
         let overlays = releases.overlays();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use serin_resources::health_check::HealthCheck;
-use serin_traffic::health::{Check, Known};
+use serin_traffic::health::{Check, HealthHistory};
 use tokio::task::AbortHandle;
 
 use crate::discovery::SharedStore;
@@ -83,7 +83,7 @@ fn patients(store: &crate::discovery::Store) -> HashMap<u64, Patient> {
 async fn attend(store: SharedStore, patient: Patient) {
     let Patient { cluster, state, host, address, config } = &patient;
     tokio::time::sleep(config.initial_jitter.mul_f64(fastrand::f64())).await;
-    let mut known = Known::default();
+    let mut known = HealthHistory::default();
     loop {
         state.stats.add(0, counter::HC_ATTEMPT, 1);
         let check = tokio::time::timeout(config.timeout, probe::run(&config.probe, cluster, *address)).await;
@@ -102,7 +102,7 @@ async fn attend(store: SharedStore, patient: Patient) {
         if changed || (config.log_failures && counted == counter::HC_FAILURE) {
             log(&patient, check, known, first);
         }
-        if host.standing.checked(known.healthy, known.degraded) || first {
+        if host.health.checked(known.healthy, known.degraded) || first {
             if changed {
                 tracing::info!(cluster, %address, healthy = known.healthy, "health check");
             }
@@ -115,7 +115,7 @@ async fn attend(store: SharedStore, patient: Patient) {
 }
 
 /// Writes an event, as Envoy does.
-fn log(patient: &Patient, check: Check, known: Known, first: bool) {
+fn log(patient: &Patient, check: Check, known: HealthHistory, first: bool) {
     let Some(path) = &patient.config.event_log else { return };
     let kind = match patient.config.probe {
         serin_resources::health_check::Probe::Http(_) => "HTTP",

@@ -11,7 +11,7 @@ use serin_xds::load::{Load, Measure, Named, Part};
 
 use crate::discovery::SharedStore;
 use crate::metric;
-use crate::runtime::{Choice, ClusterRuntime};
+use crate::runtime::{ClusterEndpoint, ClusterRuntime};
 use crate::state::State;
 
 /// What was told of an endpoint.
@@ -92,7 +92,7 @@ fn service(cluster: &ClusterRuntime) -> String {
 }
 
 /// What is new of an endpoint; `None` when nothing is.
-fn part(member: &Choice, told: &mut Told) -> Option<Part> {
+fn part(member: &ClusterEndpoint, told: &mut Told) -> Option<Part> {
     let stats = &member.host.stats;
     let new = |index: usize, told: &mut u64| {
         let now = stats.get(index);

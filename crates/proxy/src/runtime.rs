@@ -1,5 +1,6 @@
-//! Live state that outlives configuration: endpoints and clusters keep their counts when a push changes everything else.
+//! EndpointLoad state that outlives configuration: endpoints and clusters keep their counts when a push changes everything else.
 
+use serin_traffic::grpc::GrpcStatus;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -12,7 +13,7 @@ use serin_resources::orca::OrcaReport;
 use serin_resources::outlier::OutlierDetection;
 use serin_telemetry::istio::Tally;
 use serin_telemetry::{Counters, Histogram};
-use serin_traffic::balance::{self, Balance, Live, Member, Wish, Zones};
+use serin_traffic::balance::{self, Balance, EndpointLoad, LbContext, Member, Zones};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::outlier::{self, Bucket, Cause, Rows, Verdict};
 use serin_traffic::{explain, hash};
@@ -30,7 +31,7 @@ pub(crate) struct Host {
     pub(crate) id: u64,
     pub(crate) address: SocketAddr,
     pub(crate) stats: Counters,
-    pub(crate) standing: Standing,
+    pub(crate) health: EndpointHealth,
     /// Made when somebody wants to know.
     first_attempts: OnceLock<FirstAttempts>,
     /// What it reports of its load, where that counts.
@@ -68,12 +69,12 @@ pub(crate) struct FirstAttempts {
 impl Host {
     pub(crate) fn new(address: SocketAddr, workers: usize) -> Self {
         let stats = Counters::new(metric::host::NAMES, workers);
-        let standing = Standing { since: Mutex::new(Some(Instant::now())), ..Standing::default() };
+        let health = EndpointHealth { since: Mutex::new(Some(Instant::now())), ..EndpointHealth::default() };
         Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             address,
             stats,
-            standing,
+            health,
             first_attempts: OnceLock::new(),
             reports: OnceLock::new(),
             workers,
@@ -139,16 +140,16 @@ impl FirstAttempts {
 
 /// What is said of an answer to a first attempt: nothing of 2xx, the gRPC status of a call that did not end well, else the status; 0
 /// for none.
-pub(crate) fn answer_key(status: u16, grpc: Option<u32>) -> Option<u32> {
+pub(crate) fn answer_key(status: u16, grpc: Option<GrpcStatus>) -> Option<u32> {
     match grpc {
-        Some(code) if code > 0 && (200..300).contains(&status) => Some(1000 + code.min(16)),
+        Some(grpc) if grpc != GrpcStatus::OK && (200..300).contains(&status) => Some(1000 + grpc.code().min(16)),
         _ => (!(200..300).contains(&status)).then_some(u32::from(status)),
     }
 }
 
 /// What is held against a host.
 #[derive(Debug, Default)]
-pub(crate) struct Standing {
+pub(crate) struct EndpointHealth {
     /// Since when it is fit for requests.
     since: Mutex<Option<Instant>>,
     /// Whether it is checked, and was at least once.
@@ -162,12 +163,12 @@ pub(crate) struct Standing {
     marked: AtomicBool,
     rows: Mutex<Rows>,
     ejected: AtomicBool,
-    pub(crate) record: Mutex<Record>,
+    pub(crate) ejection: Mutex<EjectionState>,
 }
 
 /// What only the main thread looks at.
 #[derive(Debug, Default)]
-pub(crate) struct Record {
+pub(crate) struct EjectionState {
     /// When its ejection ends.
     pub(crate) until: Option<Instant>,
     /// Ejections less the intervals without one.
@@ -176,7 +177,7 @@ pub(crate) struct Record {
     pub(crate) before: Bucket,
 }
 
-impl Standing {
+impl EndpointHealth {
     pub(crate) fn is_ejected(&self) -> bool {
         self.ejected.load(Relaxed)
     }
@@ -256,23 +257,23 @@ pub(crate) struct Suspect {
 
 /// A host with what configuration says of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Choice {
+pub(crate) struct ClusterEndpoint {
     pub(crate) host: Arc<Host>,
     pub(crate) endpoint: Endpoint,
     /// Requests to it, in a mesh.
     pub(crate) tally: Option<Arc<Tally>>,
 }
 
-impl Choice {
+impl ClusterEndpoint {
     /// Whether it gets requests.
-    pub(crate) fn standing(&self) -> balance::Standing {
-        let host = &self.host.standing;
+    pub(crate) fn health_state(&self) -> balance::HealthState {
+        let host = &self.host.health;
         if !self.endpoint.health.is_usable() || host.is_ejected() || host.is_unfit() {
-            balance::Standing::Bad
+            balance::HealthState::Bad
         } else if self.endpoint.health == Health::Degraded || host.is_degraded() {
-            balance::Standing::Degraded
+            balance::HealthState::Degraded
         } else {
-            balance::Standing::Healthy
+            balance::HealthState::Healthy
         }
     }
 
@@ -289,7 +290,7 @@ impl Choice {
             priority: endpoint.priority,
             locality: endpoint.locality.clone(),
             locality_weight: endpoint.locality_weight.unwrap_or(0),
-            standing: self.standing(),
+            health: self.health_state(),
             metadata: endpoint.metadata.clone(),
         }
     }
@@ -388,7 +389,7 @@ pub(crate) struct ClusterRuntime {
     /// The pattern of every hash policy of its own that has one.
     pub(crate) hash_patterns: Vec<Option<regex::bytes::Regex>>,
     /// Every endpoint.
-    pub(crate) members: Vec<Choice>,
+    pub(crate) members: Vec<ClusterEndpoint>,
     /// Requests that found no endpoint, in a mesh.
     pub(crate) tally: Option<Arc<Tally>>,
     balance: Balance,
@@ -396,7 +397,7 @@ pub(crate) struct ClusterRuntime {
     balance_id: AtomicU64,
 }
 
-impl Live for ClusterRuntime {
+impl EndpointLoad for ClusterRuntime {
     fn active(&self, member: usize) -> u64 {
         self.members.get(member).map_or(0, |m| m.host.stats.get(metric::host::RQ_ACTIVE))
     }
@@ -407,7 +408,7 @@ impl Live for ClusterRuntime {
 
     fn share(&self, member: usize) -> f64 {
         match (&self.config.slow_start, self.members.get(member)) {
-            (Some(slow), Some(member)) => slow.share(member.host.standing.fit_for()),
+            (Some(slow), Some(member)) => slow.share(member.host.health.fit_for()),
             _ => 1.0,
         }
     }
@@ -422,7 +423,7 @@ impl ClusterRuntime {
     pub(crate) fn new(
         config: Cluster,
         state: Arc<ClusterState>,
-        (members, overprovisioning): (Vec<Choice>, u32),
+        (members, overprovisioning): (Vec<ClusterEndpoint>, u32),
         (tally, zones): (Option<Arc<Tally>>, &Zones),
     ) -> Self {
         let list: Vec<Member> = members.iter().map(|m| m.member(config.hash_hostnames)).collect();
@@ -436,7 +437,7 @@ impl ClusterRuntime {
     pub(crate) fn pick(
         &self,
         state: &mut balance::State,
-        (wish, live): (&Wish<'_>, &impl Live),
+        (wish, live): (&LbContext<'_>, &impl EndpointLoad),
         random: &mut impl FnMut() -> u64,
     ) -> Option<usize> {
         self.balance.pick(self.balance_id.load(Relaxed), state, (wish, live), random)
@@ -455,7 +456,7 @@ impl ClusterRuntime {
     }
 
     /// Why an endpoint gets no requests; `None` when it does.
-    pub(crate) fn left_out(&self, member: &Choice) -> Option<&'static str> {
+    pub(crate) fn left_out(&self, member: &ClusterEndpoint) -> Option<&'static str> {
         explain::left_out(&member.member(self.config.hash_hostnames), self.balance.priorities())
     }
 
@@ -490,13 +491,13 @@ impl ClusterRuntime {
     }
 
     pub(crate) fn healthy(&self) -> usize {
-        self.members.iter().filter(|m| m.standing() != balance::Standing::Bad).count()
+        self.members.iter().filter(|m| m.health_state() != balance::HealthState::Bad).count()
     }
 
     /// Takes note of how a try ended, for outlier detection.
     pub(crate) fn note(&self, host: &Host, outcome: Outcome) {
         let (Some(config), Some(verdict)) = (&self.config.outlier, outlier::verdict(outcome)) else { return };
-        if let Some(cause) = host.standing.note(config, verdict) {
+        if let Some(cause) = host.health.note(config, verdict) {
             let suspect = Suspect { cluster: self.config.name.clone(), host: host.id, cause };
             // The main thread is there as long as requests are.
             let _ = self.state.suspects.send(suspect);

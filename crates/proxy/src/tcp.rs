@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 use serin_resources::tcp_proxy::TcpProxy;
-use serin_traffic::balance::Wish;
+use serin_traffic::balance::LbContext;
 use serin_traffic::outcome::Outcome;
 use serin_traffic::split::Split;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -57,7 +57,7 @@ async fn reach(worker: &Rc<Worker>, cluster: &LocalCluster, attempts: u32) -> Op
     for _ in 0..attempts {
         let choice = {
             let mut state = cluster.balancer.borrow_mut();
-            cluster.pick(&mut state, (&Wish::default(), cluster), &mut || worker.random())
+            cluster.pick(&mut state, (&LbContext::default(), cluster), &mut || worker.random())
         };
         let Some(local) = choice.and_then(|c| cluster.hosts.get(c)) else {
             cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use envoy_types::pb::google::protobuf as wkt;
 
-use crate::substitution::{Format, Record};
+use crate::substitution::{Format, FormatContext};
 use crate::{Error, Path};
 
 /// A value of the dictionary; keys in their order.
@@ -54,7 +54,7 @@ impl JsonNode {
     }
 
     /// Appends what it gives for a record.
-    pub fn write(&self, record: &dyn Record, out: &mut String) {
+    pub fn write(&self, record: &dyn FormatContext, out: &mut String) {
         match self {
             Self::Object(fields) => {
                 out.push('{');
@@ -97,7 +97,7 @@ fn node(value: &wkt::Value, path: &Path<'_>) -> Result<JsonNode, Error> {
     })
 }
 
-fn write_format(format: &Format, record: &dyn Record, out: &mut String) {
+fn write_format(format: &Format, record: &dyn FormatContext, out: &mut String) {
     /// Cannot come out of any command.
     const MISSING: &str = "\0";
     let mut text = String::new();

@@ -9,7 +9,7 @@ const DEFAULT_LOG: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL
     \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
 
 /// What a format can speak of.
-pub trait Record {
+pub trait FormatContext {
     /// The value of a command, such as `RESPONSE_CODE`.
     fn command(&self, name: &str, argument: Option<&str>) -> Option<String>;
     /// A request header or pseudo-header.
@@ -175,16 +175,16 @@ impl Format {
 
     /// Appends a line of a text log. What clients and backends say is escaped, so that none of it ends a quotation or a line:
     /// `"` and `\` get a `\`, control characters stand as `\xNN`. (Envoy writes them as they are.)
-    pub fn write_line(&self, record: &dyn Record, missing: &str, out: &mut String) {
+    pub fn write_line(&self, record: &dyn FormatContext, missing: &str, out: &mut String) {
         self.write_with(record, missing, out, escaped);
     }
 
     /// Appends what it gives for a record; `missing` stands for what the record does not know.
-    pub fn write(&self, record: &dyn Record, missing: &str, out: &mut String) {
+    pub fn write(&self, record: &dyn FormatContext, missing: &str, out: &mut String) {
         self.write_with(record, missing, out, |value, out| out.push_str(value));
     }
 
-    fn write_with(&self, record: &dyn Record, missing: &str, out: &mut String, push: fn(&str, &mut String)) {
+    fn write_with(&self, record: &dyn FormatContext, missing: &str, out: &mut String, push: fn(&str, &mut String)) {
         for part in &self.parts {
             let value = match part {
                 Part::Literal(text) => {
@@ -293,7 +293,7 @@ mod tests {
 
     struct Fixed;
 
-    impl Record for Fixed {
+    impl FormatContext for Fixed {
         fn command(&self, name: &str, _: Option<&str>) -> Option<String> {
             (name == "RESPONSE_CODE").then(|| "200".to_owned())
         }

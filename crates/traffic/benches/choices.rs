@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serin_resources::cluster::{Balancer, Cluster, Discovery};
 use serin_resources::endpoint::LoadAssignment;
-use serin_traffic::balance::{Balance, Live, Member, Standing, State, Wish, Zones};
+use serin_traffic::balance::{Balance, EndpointLoad, HealthState, LbContext, Member, State, Zones};
 use serin_traffic::split::Split;
 
 fn main() {
@@ -13,7 +13,7 @@ fn main() {
 
 struct Busy;
 
-impl Live for Busy {
+impl EndpointLoad for Busy {
     fn active(&self, member: usize) -> u64 {
         member as u64 % 3
     }
@@ -45,7 +45,7 @@ fn balance(bencher: divan::Bencher<'_, '_>, balancer: Balancer, endpoints: usize
         priority: 0,
         locality: String::new(),
         locality_weight: 0,
-        standing: Standing::Healthy,
+        health: HealthState::Healthy,
         metadata: BTreeMap::new(),
     };
     let all = Balance::new(&cluster, 140, &(0..endpoints).map(member).collect::<Vec<_>>(), &Zones::default());
@@ -53,7 +53,7 @@ fn balance(bencher: divan::Bencher<'_, '_>, balancer: Balancer, endpoints: usize
     let mut hash = 0u64;
     bencher.bench_local(|| {
         hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let wish = Wish { hash: Some(hash), ..Wish::default() };
+        let wish = LbContext { hash: Some(hash), ..LbContext::default() };
         all.pick(1, &mut state, (&wish, &Busy), &mut || random.u64(..))
     });
 }

@@ -27,7 +27,7 @@ pub use zone::Zones;
 
 /// Whether an endpoint gets requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum HealthState {
     /// It does.
     Healthy,
     /// Only when too few others do.
@@ -50,13 +50,13 @@ pub struct Member {
     /// The weight of all that are there.
     pub locality_weight: u32,
     /// Whether it gets requests.
-    pub standing: Standing,
+    pub health: HealthState,
     /// What subsets select by.
     pub metadata: BTreeMap<String, String>,
 }
 
 /// What changes from request to request about an endpoint, asked by its number.
-pub trait Live {
+pub trait EndpointLoad {
     /// Requests in flight.
     fn active(&self, member: usize) -> u64;
     /// Requests in flight of the whole cluster.
@@ -75,7 +75,7 @@ pub trait Live {
 
 /// What a request brings to the choice.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wish<'a> {
+pub struct LbContext<'a> {
     /// Its hash.
     pub hash: Option<u64>,
     /// Which host selection this is for the same try, from 0: others are avoided by asking again.
@@ -164,20 +164,20 @@ impl Balance {
         let highest = selected.iter().filter_map(|i| members.get(*i)).map(|m| m.priority).max();
         let mut availability = Vec::new();
         for priority in 0..highest.map_or(0, |h| h + 1) {
-            let count = |standing| {
-                let of = |m: &&Member| m.priority == priority && m.standing == standing;
+            let count = |health| {
+                let of = |m: &&Member| m.priority == priority && m.health == health;
                 selected.iter().filter_map(|i| members.get(*i)).filter(of).count()
             };
-            let (healthy, degraded) = (count(Standing::Healthy), count(Standing::Degraded));
+            let (healthy, degraded) = (count(HealthState::Healthy), count(HealthState::Degraded));
             availability
-                .push(Availability::new((healthy, degraded, healthy + degraded + count(Standing::Bad)), factor));
+                .push(Availability::new((healthy, degraded, healthy + degraded + count(HealthState::Bad)), factor));
         }
         let loads = loads(&availability, cluster.panic_threshold);
         let mut first = 0;
         let mut tiers = Vec::new();
         for (priority, panic) in (0..).zip(&loads.panic) {
-            let fits = |wanted: Standing| {
-                let fit = move |m: &&Member| m.priority == priority && (*panic || m.standing == wanted);
+            let fits = |wanted: HealthState| {
+                let fit = move |m: &&Member| m.priority == priority && (*panic || m.health == wanted);
                 let numbered = selected.iter().filter_map(|i| members.get(*i).map(|m| (*i, m)));
                 numbered.filter(|(_, m)| fit(m)).collect::<Vec<_>>()
             };
@@ -187,7 +187,7 @@ impl Balance {
                 first += tier.groups.len();
                 tier
             };
-            tiers.push(Tiers { good: tier(fits(Standing::Healthy)), degraded: tier(fits(Standing::Degraded)) });
+            tiers.push(Tiers { good: tier(fits(HealthState::Healthy)), degraded: tier(fits(HealthState::Degraded)) });
         }
         Self {
             balancer: cluster.balancer,
@@ -206,12 +206,12 @@ impl Balance {
         &self,
         id: u64,
         state: &mut State,
-        (wish, live): (&Wish<'_>, &impl Live),
+        (wish, live): (&LbContext<'_>, &impl EndpointLoad),
         random: &mut impl FnMut() -> u64,
     ) -> Option<usize> {
         if let Some(subsets) = &self.subsets {
             let (balance, number) = subsets.select(wish.metadata)?;
-            let plain = Wish { metadata: None, ..*wish };
+            let plain = LbContext { metadata: None, ..*wish };
             return balance.pick(id, Subsets::state(state, id, number), (&plain, live), random);
         }
         if state.of != id {
@@ -235,7 +235,7 @@ impl Balance {
         matches!(self.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. })
     }
 
-    fn tier(&self, wish: &Wish<'_>, point: u64, random: &mut impl FnMut() -> u64) -> Option<&Tier> {
+    fn tier(&self, wish: &LbContext<'_>, point: u64, random: &mut impl FnMut() -> u64) -> Option<&Tier> {
         if self.tiers.len() == 1 && self.loads.healthy == [100] {
             return self.tiers.first().map(|t| &t.good);
         }
@@ -262,7 +262,7 @@ impl Balance {
         rest.iter().any(Availability::is_there).then_some(loads)
     }
 
-    fn hashed(&self, table: &Table, hash: u64, attempt: u32, live: &impl Live) -> Option<usize> {
+    fn hashed(&self, table: &Table, hash: u64, attempt: u32, live: &impl EndpointLoad) -> Option<usize> {
         let (first, shares) = match table {
             Table::Ring(ring) => (ring.at(hash, attempt)?, ring.shares()),
             Table::Maglev(maglev) => (maglev.at(hash, attempt)?, maglev.shares()),
@@ -399,7 +399,7 @@ impl Group {
         &self,
         (balancer, slow): (Balancer, bool),
         state: &mut GroupState,
-        live: &impl Live,
+        live: &impl EndpointLoad,
         random: &mut impl FnMut() -> u64,
     ) -> Option<usize> {
         let count = self.members.len();
@@ -429,18 +429,18 @@ impl Group {
         self.members.get(place).copied()
     }
 
-    fn weight(&self, place: usize, live: &impl Live) -> f64 {
+    fn weight(&self, place: usize, live: &impl EndpointLoad) -> f64 {
         let own = || f64::from(self.weights.get(place).copied().unwrap_or(1));
         let reported = self.members.get(place).and_then(|m| live.reported(*m));
         reported.unwrap_or_else(own) * self.members.get(place).map_or(1.0, |m| live.share(*m))
     }
 
-    fn busy(&self, place: usize, live: &impl Live) -> f64 {
+    fn busy(&self, place: usize, live: &impl EndpointLoad) -> f64 {
         self.members.get(place).map_or(0.0, |m| live.active(*m) as f64)
     }
 
     /// The least busy of a few ("power of two choices", Mitzenmacher 1996), ties to the first.
-    fn least(&self, choices: u32, live: &impl Live, random: &mut impl FnMut() -> u64) -> usize {
+    fn least(&self, choices: u32, live: &impl EndpointLoad, random: &mut impl FnMut() -> u64) -> usize {
         let mut draw = || below(random(), self.members.len() as u64) as usize;
         let active = |place: usize| self.members.get(place).map_or(u64::MAX, |m| live.active(*m));
         let mut best = draw();
@@ -454,7 +454,7 @@ impl Group {
     }
 
     /// The one of two that would answer sooner.
-    fn quickest(&self, live: &impl Live, random: &mut impl FnMut() -> u64) -> usize {
+    fn quickest(&self, live: &impl EndpointLoad, random: &mut impl FnMut() -> u64) -> usize {
         let count = self.members.len() as u64;
         let first = below(random(), count) as usize;
         let second = (first + 1 + below(random(), count - 1) as usize) % self.members.len();

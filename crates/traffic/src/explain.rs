@@ -3,7 +3,7 @@
 use serin_http1::RequestHead;
 use serin_resources::route::Action;
 
-use crate::balance::{Loads, Member, Standing};
+use crate::balance::{HealthState, Loads, Member};
 use crate::router::{HostMatch, Mismatch, RouteTable};
 
 /// What was found for a request.
@@ -97,11 +97,11 @@ pub fn route<'a>(table: &'a RouteTable, head: &'a RequestHead, random: u64) -> E
 pub fn left_out(member: &Member, loads: &Loads) -> Option<&'static str> {
     let of = |list: &[u32]| list.get(member.priority as usize).copied().unwrap_or(0);
     let panics = loads.panic.get(member.priority as usize).copied().unwrap_or(false);
-    match member.standing {
+    match member.health {
         _ if panics && of(&loads.healthy) > 0 => None,
-        Standing::Bad => Some("it is not well"),
-        Standing::Healthy if of(&loads.healthy) == 0 => Some("its priority has no share of the load"),
-        Standing::Degraded if of(&loads.degraded) == 0 => Some("it is degraded, and enough others are well"),
-        Standing::Healthy | Standing::Degraded => None,
+        HealthState::Bad => Some("it is not well"),
+        HealthState::Healthy if of(&loads.healthy) == 0 => Some("its priority has no share of the load"),
+        HealthState::Degraded if of(&loads.degraded) == 0 => Some("it is degraded, and enough others are well"),
+        HealthState::Healthy | HealthState::Degraded => None,
     }
 }

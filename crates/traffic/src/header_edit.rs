@@ -5,25 +5,25 @@ use std::borrow::Cow;
 
 use serin_http1::{HeaderBlock, RequestHead, ResponseHead};
 use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue};
-use serin_resources::substitution::Record;
+use serin_resources::substitution::FormatContext;
 
 /// What a formatted value can speak of besides the heads.
-pub trait Facts {
+pub trait CommandSource {
     /// The value of a command, such as `UPSTREAM_CLUSTER`.
     fn command(&self, name: &str, argument: Option<&str>) -> Option<String>;
 }
 
 /// Heads and facts together, as formats ask for them.
-pub struct Known<'a> {
+pub struct HeaderContext<'a> {
     /// The request.
     pub request: &'a RequestHead,
     /// The answer, once there is one.
     pub response: Option<&'a ResponseHead>,
     /// The rest.
-    pub facts: &'a dyn Facts,
+    pub facts: &'a dyn CommandSource,
 }
 
-impl Record for Known<'_> {
+impl FormatContext for HeaderContext<'_> {
     fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
         self.facts.command(name, argument)
     }
@@ -50,33 +50,33 @@ impl Record for Known<'_> {
 }
 
 /// Applies one level of edits to a request.
-pub fn to_request(edits: &HeaderEdits, head: &mut RequestHead, facts: &dyn Facts) {
+pub fn to_request(edits: &HeaderEdits, head: &mut RequestHead, facts: &dyn CommandSource) {
     if edits.is_empty() {
         return;
     }
     edits.remove.iter().for_each(|name| _ = head.fields.remove(name));
-    let puts = worked_out(edits, &head.fields, &Known { request: head, response: None, facts });
+    let puts = worked_out(edits, &head.fields, &HeaderContext { request: head, response: None, facts });
     put(&puts, &mut head.fields);
 }
 
 /// Applies one level of edits to an answer.
-pub fn to_response(edits: &HeaderEdits, head: &mut ResponseHead, request: &RequestHead, facts: &dyn Facts) {
+pub fn to_response(edits: &HeaderEdits, head: &mut ResponseHead, request: &RequestHead, facts: &dyn CommandSource) {
     if edits.is_empty() {
         return;
     }
     edits.remove.iter().for_each(|name| _ = head.fields.remove(name));
-    let puts = worked_out(edits, &head.fields, &Known { request, response: Some(head), facts });
+    let puts = worked_out(edits, &head.fields, &HeaderContext { request, response: Some(head), facts });
     put(&puts, &mut head.fields);
 }
 
 /// What is to be put, and whether it overwrites.
 type Put<'a> = (&'a str, Cow<'a, str>, bool);
 
-fn worked_out<'a>(edits: &'a HeaderEdits, fields: &HeaderBlock, known: &Known<'_>) -> Vec<Put<'a>> {
+fn worked_out<'a>(edits: &'a HeaderEdits, fields: &HeaderBlock, known: &HeaderContext<'_>) -> Vec<Put<'a>> {
     edits.add.iter().filter_map(|edit| one(edit, fields, known)).collect()
 }
 
-fn one<'a>(edit: &'a HeaderValue, fields: &HeaderBlock, known: &Known<'_>) -> Option<Put<'a>> {
+fn one<'a>(edit: &'a HeaderValue, fields: &HeaderBlock, known: &HeaderContext<'_>) -> Option<Put<'a>> {
     let value = match edit.value.as_literal() {
         Some(text) => Cow::Borrowed(text),
         None => {

@@ -20,7 +20,7 @@ pub enum Check {
 
 /// What is known of an endpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct HealthHistory {
     /// Whether it was ever checked.
     pub checked: bool,
     /// Whether it is well.
@@ -30,7 +30,7 @@ pub struct Known {
     row: u32,
 }
 
-impl Known {
+impl HealthHistory {
     /// Takes a check in; the flag says whether that made it well or ill. The first check decides at once, and so does a
     /// clear answer that it is not well.
     #[must_use]
@@ -101,7 +101,7 @@ mod tests {
     }
 
     fn run(checks: &[Check]) -> Vec<bool> {
-        let mut known = Known::default();
+        let mut known = HealthHistory::default();
         checks
             .iter()
             .map(|check| {
@@ -124,9 +124,9 @@ mod tests {
 
     #[test]
     fn waits_depend_on_what_happened() {
-        let well = Known { checked: true, healthy: true, ..Known::default() };
-        let ill = Known { checked: true, ..Known::default() };
-        let seconds = |known: Known, happened| known.wait(&config(), happened, 0).as_secs();
+        let well = HealthHistory { checked: true, healthy: true, ..HealthHistory::default() };
+        let ill = HealthHistory { checked: true, ..HealthHistory::default() };
+        let seconds = |known: HealthHistory, happened| known.wait(&config(), happened, 0).as_secs();
         assert_eq!((seconds(well, (false, true)), seconds(well, (true, true))), (10, 3));
         assert_eq!((seconds(ill, (false, true)), seconds(ill, (true, true))), (5, 2));
         assert_eq!((seconds(well, (false, false)), seconds(ill, (false, false))), (90, 60));

@@ -1,5 +1,8 @@
 //! How one try ended.
 
+use crate::grpc::GrpcStatus;
+use crate::response_flag::ResponseFlag;
+
 /// The end of one try, as far as retries and statistics care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -8,7 +11,7 @@ pub enum Outcome {
         /// Its status.
         status: u16,
         /// Its gRPC status, when the head has one.
-        grpc: Option<u32>,
+        grpc: Option<GrpcStatus>,
     },
     /// No connection could be made.
     ConnectFailure,
@@ -41,15 +44,15 @@ impl Outcome {
 
     /// Envoy's response flag for access logs.
     #[must_use]
-    pub fn flag(self) -> &'static str {
+    pub fn flag(self) -> ResponseFlag {
         match self {
-            Self::Response { .. } => "-",
-            Self::ConnectFailure => "UF",
-            Self::Reset { refused: true, .. } => "UR",
-            Self::Reset { .. } => "UC",
-            Self::Timeout => "UT",
-            Self::Protocol => "UPE",
-            Self::Overflow => "UO",
+            Self::Response { .. } => ResponseFlag::None,
+            Self::ConnectFailure => ResponseFlag::UpstreamConnectionFailure,
+            Self::Reset { refused: true, .. } => ResponseFlag::UpstreamRemoteReset,
+            Self::Reset { .. } => ResponseFlag::UpstreamConnectionTermination,
+            Self::Timeout => ResponseFlag::UpstreamRequestTimeout,
+            Self::Protocol => ResponseFlag::UpstreamProtocolError,
+            Self::Overflow => ResponseFlag::UpstreamOverflow,
         }
     }
 

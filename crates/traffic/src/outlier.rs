@@ -28,31 +28,13 @@ pub enum Verdict {
 #[must_use]
 pub fn verdict(outcome: Outcome) -> Option<Verdict> {
     let status = match outcome {
-        Outcome::Response { status: 200, grpc: Some(code) } => status_of_grpc(code),
+        Outcome::Response { status: 200, grpc: Some(grpc) } => grpc.http_status(),
         Outcome::Response { status, .. } => status,
         Outcome::ConnectFailure | Outcome::Reset { .. } | Outcome::Timeout => return Some(Verdict::Unreachable),
         Outcome::Overflow => return None,
         Outcome::Protocol => 502,
     };
     Some(if status < 500 { Verdict::Good } else { Verdict::Error { gateway: matches!(status, 502..=504) } })
-}
-
-/// The status that stands for a gRPC code (Envoy: `Grpc::Utility::grpcToHttpStatus`).
-fn status_of_grpc(code: u32) -> u16 {
-    match code {
-        0 => 200,
-        1 => 499,
-        3 | 9 | 11 => 400,
-        4 => 504,
-        5 => 404,
-        6 | 10 => 409,
-        7 => 403,
-        8 => 429,
-        12 => 501,
-        14 => 503,
-        16 => 401,
-        _ => 500,
-    }
 }
 
 /// Why an endpoint is suspected.
@@ -196,6 +178,8 @@ pub fn ejection_time(config: &OutlierDetection, times: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use crate::grpc::GrpcStatus;
+
     use super::*;
 
     fn after(config: &OutlierDetection, verdicts: &[Verdict]) -> Vec<Option<Cause>> {
@@ -241,8 +225,8 @@ mod tests {
         assert_eq!(answer(404, None), Some(Verdict::Good));
         assert_eq!(answer(500, None), Some(ERROR));
         assert_eq!(answer(503, None), Some(Verdict::Error { gateway: true }));
-        assert_eq!(answer(200, Some(14)), Some(Verdict::Error { gateway: true }));
-        assert_eq!(answer(200, Some(5)), Some(Verdict::Good));
+        assert_eq!(answer(200, Some(GrpcStatus::UNAVAILABLE)), Some(Verdict::Error { gateway: true }));
+        assert_eq!(answer(200, Some(GrpcStatus::new(5))), Some(Verdict::Good));
         assert_eq!(verdict(Outcome::Timeout), Some(Verdict::Unreachable));
         assert_eq!(verdict(Outcome::Protocol), Some(Verdict::Error { gateway: true }));
     }

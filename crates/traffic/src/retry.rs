@@ -23,7 +23,7 @@ pub fn wanted(policy: &RetryPolicy, outcome: Outcome, head: Option<&ResponseHead
                 || (on.gateway_error && matches!(status, 502..=504))
                 || (on.retriable_4xx && status == 409)
                 || (on.retriable_status_codes && policy.status_codes.contains(&status))
-                || grpc.is_some_and(|code| code < 32 && on.grpc & (1 << code) != 0)
+                || grpc.is_some_and(|status| status.code() < 32 && on.grpc & (1 << status.code()) != 0)
         }
         Outcome::ConnectFailure => {
             on.connect_failure || on.reset || on.reset_before_request || on.server_error || on.gateway_error
@@ -113,6 +113,8 @@ fn fraction(random: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use crate::grpc::GrpcStatus;
+
     use super::*;
 
     fn policy(list: &str) -> RetryPolicy {
@@ -138,8 +140,8 @@ mod tests {
             ("refused-stream", Outcome::Reset { sent: true, refused: true }, true),
             ("retriable-status-codes", answer(429), true),
             ("retriable-4xx", answer(409), true),
-            ("unavailable", Outcome::Response { status: 200, grpc: Some(14) }, true),
-            ("unavailable", Outcome::Response { status: 200, grpc: Some(13) }, false),
+            ("unavailable", Outcome::Response { status: 200, grpc: Some(GrpcStatus::UNAVAILABLE) }, true),
+            ("unavailable", Outcome::Response { status: 200, grpc: Some(GrpcStatus::INTERNAL) }, false),
             ("connect-failure", Outcome::Timeout, false),
             ("5xx", Outcome::Timeout, true),
         ] {

@@ -9,7 +9,7 @@ use serin_resources::cluster::{
     Balancer, Cluster, Discovery, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector, ZoneAware,
 };
 use serin_resources::endpoint::LoadAssignment;
-use serin_traffic::balance::{Balance, Live, Member, Standing, State, Wish, Zones};
+use serin_traffic::balance::{Balance, EndpointLoad, HealthState, LbContext, Member, State, Zones};
 
 /// Requests in flight, and shares of those that start slowly, by endpoint.
 #[derive(Default)]
@@ -21,7 +21,7 @@ struct Now {
     seconds: Vec<f64>,
 }
 
-impl Live for Now {
+impl EndpointLoad for Now {
     fn active(&self, member: usize) -> u64 {
         self.active.borrow().get(member).copied().unwrap_or(0)
     }
@@ -54,7 +54,7 @@ fn member(number: usize, weight: u32) -> Member {
         priority: 0,
         locality: String::new(),
         locality_weight: 0,
-        standing: Standing::Healthy,
+        health: HealthState::Healthy,
         metadata: BTreeMap::new(),
     }
 }
@@ -69,7 +69,7 @@ fn counts(cluster: &Cluster, members: &[Member], now: &Now, picks: usize) -> Vec
     let (mut state, mut rng) = (State::default(), fastrand::Rng::with_seed(7));
     let mut counts = vec![0; members.len()];
     for _ in 0..picks {
-        let picked = balance.pick(1, &mut state, (&Wish::default(), now), &mut || rng.u64(..)).unwrap();
+        let picked = balance.pick(1, &mut state, (&LbContext::default(), now), &mut || rng.u64(..)).unwrap();
         counts[picked] += 1;
     }
     counts
@@ -99,7 +99,7 @@ fn shares_hold_across_ten_thousand_rebuilds() {
     let mut light = 0u32;
     for push in 0..10_000 {
         for _ in 0..3 {
-            let picked = balance.pick(push + 1, &mut state, (&Wish::default(), &now), &mut || rng.u64(..));
+            let picked = balance.pick(push + 1, &mut state, (&LbContext::default(), &now), &mut || rng.u64(..));
             light += u32::from(picked == Some(1));
         }
     }
@@ -140,7 +140,7 @@ fn hashes_choose_and_stay() {
         let fewer: Vec<Member> = all.iter().take(9).cloned().collect();
         let without = Balance::new(&cluster(balancer), 140, &fewer, &Zones::default());
         let pick = |balance: &Balance, hash| {
-            let wish = Wish { hash: Some(hash), ..Wish::default() };
+            let wish = LbContext { hash: Some(hash), ..LbContext::default() };
             balance.pick(1, &mut State::default(), (&wish, &Now::default()), &mut || 0).unwrap()
         };
         let mut rng = fastrand::Rng::with_seed(3);
@@ -162,7 +162,7 @@ fn hashed_load_is_bounded() {
     let balance = Balance::new(&cluster, 140, &members(&[1; 5]), &Zones::default());
     let now = Now { active: RefCell::new(vec![0; 5]), ..Now::default() };
     for _ in 0..100 {
-        let wish = Wish { hash: Some(42), ..Wish::default() };
+        let wish = LbContext { hash: Some(42), ..LbContext::default() };
         let picked = balance.pick(1, &mut State::default(), (&wish, &now), &mut || 0).unwrap();
         now.active.borrow_mut()[picked] += 1;
     }
@@ -177,17 +177,17 @@ fn priorities_localities_and_panic() {
     for m in &mut list[3..] {
         m.priority = 1;
     }
-    list[0].standing = Standing::Bad;
-    list[1].standing = Standing::Bad;
+    list[0].health = HealthState::Bad;
+    list[1].health = HealthState::Bad;
     // One of three is 46 % with over-provisioning.
     near(&counts(&cluster(Balancer::RoundRobin), &list, &now, 30_000), &[0, 0, 13_800, 5_400, 5_400, 5_400], 600);
     for m in &mut list {
-        m.standing = Standing::Bad;
+        m.health = HealthState::Bad;
     }
     near(&counts(&cluster(Balancer::Random), &list, &now, 6_000), &[1_000; 6], 200);
     let calm = Cluster { panic_threshold: 0, ..cluster(Balancer::Random) };
     let nobody = Balance::new(&calm, 140, &list, &Zones::default());
-    assert_eq!(nobody.pick(1, &mut State::default(), (&Wish::default(), &now), &mut || 0), None);
+    assert_eq!(nobody.pick(1, &mut State::default(), (&LbContext::default(), &now), &mut || 0), None);
     let mut places = members(&[1, 1, 1, 1]);
     for (m, (locality, weight)) in places.iter_mut().zip([("x", 1), ("y", 2), ("y", 2), ("z", 0)]) {
         m.locality = locality.to_owned();
@@ -223,7 +223,7 @@ fn subsets_by_metadata() {
         let metadata: BTreeMap<String, String> =
             wanted.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let (mut state, mut rng) = (State::default(), fastrand::Rng::with_seed(9));
-        let wish = Wish { metadata: Some(&metadata), ..Wish::default() };
+        let wish = LbContext { metadata: Some(&metadata), ..LbContext::default() };
         let mut found: Vec<usize> = (0..20)
             .filter_map(|_| balance.pick(1, &mut state, (&wish, &Now::default()), &mut || rng.u64(..)))
             .collect();

@@ -10,8 +10,8 @@ use serin_resources::endpoint::LoadAssignment;
 use serin_resources::health_check::{HealthCheck, Probe};
 use serin_resources::outlier::{Consecutive, OutlierDetection};
 use serin_resources::retry::{RetryOn, RetryPolicy};
-use serin_traffic::balance::{Balance, Live, Member, Standing, State, Wish, Zones};
-use serin_traffic::health::{Check, Known};
+use serin_traffic::balance::{Balance, EndpointLoad, HealthState, LbContext, Member, State, Zones};
+use serin_traffic::health::{Check, HealthHistory};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::outlier::{self, Rows};
 use serin_traffic::retry;
@@ -23,7 +23,7 @@ const STEPS: usize = 400;
 #[derive(Default)]
 struct Host {
     failing: bool,
-    known: Known,
+    known: HealthHistory,
     rows: Rows,
     ejected_until: Option<Duration>,
     ejections: u32,
@@ -39,7 +39,7 @@ struct World {
     balancer: Balancer,
 }
 
-impl Live for World {
+impl EndpointLoad for World {
     fn active(&self, member: usize) -> u64 {
         self.active.borrow().get(member).copied().unwrap_or(0)
     }
@@ -119,32 +119,32 @@ impl World {
         }
     }
 
-    fn standing(&self, host: &Host) -> Standing {
+    fn health_state(&self, host: &Host) -> HealthState {
         let well = host.known.healthy && host.ejected_until.is_none();
-        if well { Standing::Healthy } else { Standing::Bad }
+        if well { HealthState::Healthy } else { HealthState::Bad }
     }
 
-    fn balance(&self) -> (Balance, Vec<Standing>) {
+    fn balance(&self) -> (Balance, Vec<HealthState>) {
         let cluster = Cluster {
             balancer: self.balancer,
             panic_threshold: 0,
             ..Cluster::new("c", Discovery::Static(LoadAssignment::default()))
         };
-        let standings: Vec<Standing> = self.hosts.iter().map(|h| self.standing(h)).collect();
-        let members: Vec<Member> = standings
+        let states: Vec<HealthState> = self.hosts.iter().map(|h| self.health_state(h)).collect();
+        let members: Vec<Member> = states
             .iter()
             .enumerate()
-            .map(|(n, standing)| Member {
+            .map(|(n, health)| Member {
                 key: format!("10.0.0.{n}:80"),
                 weight: n as u32 % 3 + 1,
                 priority: n as u32 % 2,
                 locality: String::new(),
                 locality_weight: 0,
-                standing: *standing,
+                health: *health,
                 metadata: BTreeMap::new(),
             })
             .collect();
-        (Balance::new(&cluster, 140, &members, &Zones::default()), standings)
+        (Balance::new(&cluster, 140, &members, &Zones::default()), states)
     }
 
     /// A request from its admission to its last try.
@@ -154,19 +154,19 @@ impl World {
             return;
         }
         self.requests += 1;
-        let (balance, standings) = self.balance();
+        let (balance, states) = self.balance();
         let mut tries = 0;
         loop {
             let hash = self.rng.u64(..);
             let mut rng = self.rng.clone();
-            let wish = Wish { hash: Some(hash), ..Wish::default() };
+            let wish = LbContext { hash: Some(hash), ..LbContext::default() };
             let picked = balance.pick(id, state, (&wish, &*self), &mut || rng.u64(..));
             self.rng = rng;
             let Some(host) = picked else {
-                assert!(standings.iter().all(|s| *s == Standing::Bad), "nobody was chosen though somebody is well");
+                assert!(states.iter().all(|s| *s == HealthState::Bad), "nobody was chosen though somebody is well");
                 break;
             };
-            assert_eq!(standings[host], Standing::Healthy, "without panic only the well are chosen");
+            assert_eq!(states[host], HealthState::Healthy, "without panic only the well are chosen");
             tries += 1;
             assert!(tries <= policy.attempts + 1, "no more tries than the policy has");
             let outcome = if self.hosts[host].failing {

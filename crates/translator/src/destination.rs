@@ -6,7 +6,7 @@ use serin_resources::route::WeightedCluster;
 use crate::{naming, policy};
 
 /// Where routes will be used, which decides which of them are.
-pub(crate) struct Place<'a> {
+pub(crate) struct RouteScope<'a> {
     pub(crate) mesh: &'a MeshSnapshot,
     pub(crate) proxy: &'a ProxyIdentity,
     /// Port that callers used.
@@ -19,7 +19,7 @@ pub(crate) struct Place<'a> {
 }
 
 /// Whether a cohort can come this way: what is known of callers when routes are made.
-pub(crate) fn reaches_here(cohort: &HttpMatch, place: &Place<'_>) -> bool {
+pub(crate) fn reaches_here(cohort: &HttpMatch, place: &RouteScope<'_>) -> bool {
     let namespace = cohort.source_namespace.as_ref().is_none_or(|n| *n == place.proxy.name.namespace);
     cohort.port.is_none_or(|p| p == place.port) && namespace && selects(&cohort.source_labels, &place.proxy.labels)
 }
@@ -27,7 +27,7 @@ pub(crate) fn reaches_here(cohort: &HttpMatch, place: &Place<'_>) -> bool {
 /// The cluster of a subset of a destination, with its part of the requests.
 pub(crate) fn cluster_of(
     destination: &Destination,
-    place: &Place<'_>,
+    place: &RouteScope<'_>,
     subset: Option<&str>,
     weight: u32,
 ) -> WeightedCluster {
@@ -45,7 +45,7 @@ pub(crate) fn cluster_of(
 
 /// The port a destination means: its own, or that by which the request came; where all ports are reached, a service's only one.
 /// A port that the service does not have leads to no cluster, and is answered 503 (Istio: `GetDestinationCluster`).
-pub(crate) fn port_of(destination: &Destination, place: &Place<'_>) -> u16 {
+pub(crate) fn port_of(destination: &Destination, place: &RouteScope<'_>) -> u16 {
     let only = || match place.mesh.service(&destination.host)?.ports.as_slice() {
         [only] if place.any_port => Some(only.number),
         _ => None,

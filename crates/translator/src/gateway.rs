@@ -11,7 +11,7 @@ use serin_resources::connection_manager::RouteSource;
 use serin_resources::listener::{Direction, Filter, Listener};
 use serin_resources::route::{RequireTls, Route, RouteConfiguration, VirtualHost};
 
-use crate::destination::Place;
+use crate::destination::RouteScope;
 use crate::{ResourceSet, cluster, naming, route, scope, sidecar, virtual_host};
 
 pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceSet {
@@ -87,7 +87,7 @@ fn virtual_hosts(
     let mut hosts: BTreeMap<String, Bound<'_>> = BTreeMap::new();
     for (gateway, server) in servers {
         let reference = GatewayRef::Named(gateway.name.clone());
-        let place = Place { mesh, proxy, port, gateway: &reference, any_port: true };
+        let place = RouteScope { mesh, proxy, port, gateway: &reference, any_port: true };
         let own = &proxy.name.namespace;
         let mut rules: Vec<&VirtualService> =
             mesh.virtual_services().filter(|r| scope::visible(r.export_to.as_deref(), own)).collect();

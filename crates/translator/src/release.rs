@@ -13,7 +13,7 @@ use serin_resources::route::{
     WeightedCluster,
 };
 
-use crate::destination::{self, Place};
+use crate::destination::{self, RouteScope};
 use crate::matches::route_match;
 use crate::scope::{self, Rules};
 
@@ -105,14 +105,14 @@ pub(crate) fn subsets(mesh: &MeshSnapshot, proxy: &ProxyIdentity, service: &Serv
     made
 }
 
-fn concerned<'a>(destination: &Destination, place: &Place<'a>) -> Option<Concerned<'a>> {
+fn concerned<'a>(destination: &Destination, place: &RouteScope<'a>) -> Option<Concerned<'a>> {
     let service = place.mesh.service(&destination.host)?;
     let rules = scope::destination_rules(place.mesh, place.proxy, service);
     versions(place.mesh, &rules, service, destination.subset.as_deref())
 }
 
 /// The route with what releases make of it: cohorts first, then the split.
-pub(crate) fn applied(mut route: Route, destinations: &[Destination], place: &Place<'_>) -> Vec<Route> {
+pub(crate) fn applied(mut route: Route, destinations: &[Destination], place: &RouteScope<'_>) -> Vec<Route> {
     let Action::Forward(forward) = &route.action else { return vec![route] };
     let parts: Vec<(&Destination, Option<Concerned<'_>>)> =
         destinations.iter().map(|d| (d, concerned(d, place))).collect();
@@ -150,7 +150,7 @@ pub(crate) fn applied(mut route: Route, destinations: &[Destination], place: &Pl
 fn split(
     forward: &Forward,
     parts: &[(&Destination, Option<Concerned<'_>>)],
-    place: &Place<'_>,
+    place: &RouteScope<'_>,
     ahead: bool,
 ) -> Forward {
     let single = parts.len() == 1;
@@ -281,7 +281,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// The routes to a service that no rule speaks of.
-pub(crate) fn without_rule(service: &Service, port: u16, route: Route, place: &Place<'_>) -> Vec<Route> {
+pub(crate) fn without_rule(service: &Service, port: u16, route: Route, place: &RouteScope<'_>) -> Vec<Route> {
     let destination = Destination {
         host: service.host.clone(),
         subset: None,

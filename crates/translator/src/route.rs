@@ -13,12 +13,12 @@ use serin_resources::route::{
 
 use std::time::Duration;
 
-use crate::destination::{self, Place};
+use crate::destination::{self, RouteScope};
 use crate::matches::route_match;
 use crate::{naming, policy, release, scope};
 
 /// The routes of a rule in this place; nothing follows a route that matches everything.
-pub(crate) fn routes(rule: &VirtualService, place: &Place<'_>) -> Vec<Route> {
+pub(crate) fn routes(rule: &VirtualService, place: &RouteScope<'_>) -> Vec<Route> {
     let mut routes = Vec::new();
     for http in &rule.http {
         if http.matches.is_empty() {
@@ -69,7 +69,7 @@ pub(crate) fn plain(name: &str, action: route::Action) -> Route {
 }
 
 /// Whether a match can hold at all here: gateway, port and source are known when routes are made.
-fn reaches(condition: &HttpMatch, rule: &VirtualService, place: &Place<'_>) -> bool {
+fn reaches(condition: &HttpMatch, rule: &VirtualService, place: &RouteScope<'_>) -> bool {
     if condition.port.is_some_and(|p| p != place.port) {
         return false;
     }
@@ -82,7 +82,7 @@ fn reaches(condition: &HttpMatch, rule: &VirtualService, place: &Place<'_>) -> b
     }
 }
 
-fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> Vec<Route> {
+fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &RouteScope<'_>) -> Vec<Route> {
     let matches = condition.map_or_else(|| RouteMatch::path(PathMatch::Prefix("/".to_owned())), route_match);
     let part = condition.map(|m| m.name.as_str()).filter(|n| !n.is_empty());
     let name =
@@ -110,7 +110,7 @@ fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &Place<'_>) -> 
     }
 }
 
-fn action(http: &HttpRoute, place: &Place<'_>) -> route::Action {
+fn action(http: &HttpRoute, place: &RouteScope<'_>) -> route::Action {
     match &http.action {
         Action::Forward { destinations, rewrite, timeout, retries, .. } => {
             let single = destinations.len() == 1;
@@ -180,7 +180,7 @@ fn is_default_port(scheme: Option<&str>, port: u16) -> bool {
     matches!((scheme, port), (Some("http") | None, 80) | (Some("https"), 443))
 }
 
-fn mirror(mirror: &serin_model::Mirror, place: &Place<'_>) -> Mirror {
+fn mirror(mirror: &serin_model::Mirror, place: &RouteScope<'_>) -> Mirror {
     Mirror {
         cluster: cluster(&mirror.destination, place).name,
         share: mirror.share.parts(),
@@ -190,13 +190,13 @@ fn mirror(mirror: &serin_model::Mirror, place: &Place<'_>) -> Mirror {
 }
 
 /// What requests to a destination are hashed by, when its rule chooses instances so.
-fn hash(destination: &Destination, place: &Place<'_>) -> Option<HashPolicy> {
+fn hash(destination: &Destination, place: &RouteScope<'_>) -> Option<HashPolicy> {
     let service = place.mesh.service(&destination.host)?;
     let rules = scope::destination_rules(place.mesh, place.proxy, service);
     policy::hash(&rules.policy_of(destination::port_of(destination, place), destination.subset.as_deref()))
 }
 
-fn cluster(destination: &Destination, place: &Place<'_>) -> WeightedCluster {
+fn cluster(destination: &Destination, place: &RouteScope<'_>) -> WeightedCluster {
     destination::cluster_of(destination, place, destination.subset.as_deref(), destination.weight)
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn mesh_rules<'a>(
     host: &Hostname,
 ) -> Vec<&'a VirtualService> {
     let own = &proxy.name.namespace;
-    let rules = mesh.virtual_services().filter(|r| applies_to_mesh(r) && visible(r.export_to.as_deref(), own));
+    let rules = mesh.virtual_services_for(host).filter(|r| applies_to_mesh(r) && visible(r.export_to.as_deref(), own));
     let mut found: Vec<_> = rules
         .filter_map(|rule| {
             let narrowest = rule.hosts.iter().filter(|h| h.covers(host)).map(breadth).min()?;
@@ -60,8 +60,7 @@ pub(crate) fn mesh_rules_without_service<'a>(
     let mut found: Vec<(&Hostname, &VirtualService)> = Vec::new();
     for rule in mesh.virtual_services().filter(|r| applies_to_mesh(r) && visible(r.export_to.as_deref(), own)) {
         for host in &rule.hosts {
-            let known = mesh.services().any(|s| host.covers(&s.host));
-            if !known && host.as_str() != "*" && !found.iter().any(|(h, _)| *h == host) {
+            if !mesh.has_service(host) && host.as_str() != "*" && !found.iter().any(|(h, _)| *h == host) {
                 found.push((host, rule));
             }
         }
@@ -121,7 +120,7 @@ impl<'a> Rules<'a> {
 pub(crate) fn destination_rules<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, service: &Service) -> Rules<'a> {
     let own = proxy.name.namespace.as_str();
     let covering = |namespace: &str| {
-        let rules = mesh.destination_rules().filter(|r| r.name.namespace == namespace && r.host.covers(&service.host));
+        let rules = mesh.destination_rules_for(&service.host).filter(|r| r.name.namespace == namespace);
         let here = |r: &&DestinationRule| r.workloads.is_none() || namespace == own;
         let rules: Vec<&DestinationRule> = rules.filter(here).collect();
         let narrowest = rules.iter().map(|r| breadth(&r.host)).min()?;

@@ -7,7 +7,7 @@ use serin_model::{
 };
 use serin_resources::route::{self as wire, Respond, VirtualHost};
 
-use crate::destination::Place;
+use crate::destination::RouteScope;
 use crate::route;
 use crate::{naming, policy, release, scope};
 
@@ -60,7 +60,7 @@ pub(crate) fn service_host(
     (service, port, any_port): (&Service, u16, bool),
     domains: Vec<String>,
 ) -> VirtualHost {
-    let place = Place { mesh, proxy, port, gateway: &GatewayRef::Mesh, any_port };
+    let place = RouteScope { mesh, proxy, port, gateway: &GatewayRef::Mesh, any_port };
     let rules = scope::mesh_rules(mesh, proxy, &service.host);
     let outdated = outdated(mesh, &rules, &service.host);
     let routes = rules.iter().map(|rule| route::routes(rule, &place)).find(|routes| !routes.is_empty());
@@ -95,7 +95,7 @@ pub(crate) fn outdated(mesh: &MeshSnapshot, rules: &[&VirtualService], host: &Ho
 }
 
 fn rules_without_service(mesh: &MeshSnapshot, proxy: &ProxyIdentity, taken: &mut BTreeSet<String>) -> Vec<VirtualHost> {
-    let place = Place { mesh, proxy, port: 80, gateway: &GatewayRef::Mesh, any_port: false };
+    let place = RouteScope { mesh, proxy, port: 80, gateway: &GatewayRef::Mesh, any_port: false };
     scope::mesh_rules_without_service(mesh, proxy)
         .into_iter()
         .map(|(host, rule)| VirtualHost {

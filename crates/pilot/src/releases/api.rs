@@ -92,7 +92,7 @@ impl IntoResponse for Failure {
 /// The body of an action.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+struct ActionBody {
     /// Why, for the record.
     comment: Option<String>,
     /// Of promote: to the end, not only to the next step; it means nothing for other actions.
@@ -191,9 +191,9 @@ async fn act(
     from_here(&headers)?;
     let body = body.map_err(|why| Failure(why.status(), why.body_text()))?;
     let (who, role) = api.tokens.who(&headers, Role::Releaser)?;
-    let wish: Wish = serde_json::from_str(if body.is_empty() { "{}" } else { &body })
+    let body: ActionBody = serde_json::from_str(if body.is_empty() { "{}" } else { &body })
         .map_err(|e| Failure(StatusCode::BAD_REQUEST, format!("the body is not as docs/openapi.yaml says: {e}")))?;
-    let text = plain(&wish.comment.unwrap_or_default());
+    let text = plain(&body.comment.unwrap_or_default());
     if text.chars().count() > COMMENT {
         let why = format!("a comment has at most {COMMENT} characters");
         return Err(Failure(StatusCode::BAD_REQUEST, why));
@@ -208,7 +208,7 @@ async fn act(
             Command::Approve(text)
         }
         "promote" => {
-            let all = wish.full == Some(true);
+            let all = body.full == Some(true);
             promotes(&api, &name, all, role)?;
             Command::Promote { all, why: text }
         }
@@ -220,7 +220,7 @@ async fn act(
     if api.releases.each(Some(&name)).is_empty() {
         return Err(missing(&api, &name));
     }
-    let said = Said { who, command: says, force: wish.force == Some(true) };
+    let said = Said { who, command: says, force: body.force == Some(true) };
     let status: Status = api.releases.command(&name, said).map_err(|refusal| match refusal {
         Refusal::Senseless(why) => Failure(StatusCode::CONFLICT, why),
         Refusal::NotKept(why) => Failure(

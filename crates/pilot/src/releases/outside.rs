@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use serin_delivery::{Action, Command, Event, EventKind, Phase, Said};
 use serin_model::{Alert, AlertForm, Hook, HookCall, Query, Release};
 
-use super::{Due, Releases};
+use super::{PendingEffects, Releases};
 
 /// Does it.
 #[derive(Clone)]
-pub(crate) struct Outside {
+pub(crate) struct EffectRunner {
     client: Client<HttpConnector, Full<Bytes>>,
     running: Arc<std::sync::Mutex<std::collections::BTreeSet<String>>>,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Outside {
 /// How long somebody who is told may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-impl Outside {
+impl EffectRunner {
     pub(crate) fn new() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(Duration::from_secs(3)));
@@ -33,7 +33,7 @@ impl Outside {
     }
 
     /// Does what a look asks for, without holding it up.
-    pub(crate) fn act(&self, due: Due, releases: &Arc<Releases>) {
+    pub(crate) fn act(&self, due: PendingEffects, releases: &Arc<Releases>) {
         for action in &due.actions {
             let at = match *action {
                 Action::Hook(at) => at,

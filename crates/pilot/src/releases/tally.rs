@@ -8,7 +8,7 @@ use serin_delivery::{Arm, Evidence};
 use serin_model::{Labels, MeshSnapshot, ObjectName, Release, selects};
 
 use crate::fleet::Fleet;
-use crate::loads::News;
+use crate::loads::LoadDelta;
 
 /// How long instances that are gone are known still: reports about them may be under way.
 const GONE: Duration = Duration::from_secs(60);
@@ -64,7 +64,7 @@ impl Tally {
     }
 
     /// Adds what was reported to a release that it is about.
-    pub(super) fn gather(&mut self, spec: &Release, news: &News, mesh: &MeshSnapshot) {
+    pub(super) fn gather(&mut self, spec: &Release, news: &LoadDelta, mesh: &MeshSnapshot) {
         let Self { known, totals } = self;
         let totals = totals.entry(spec.name.clone()).or_default();
         let is_ours = |cluster: &str| outbound(cluster).is_some_and(|(_, at)| at == spec.host.as_str());
@@ -114,7 +114,7 @@ impl Tally {
         &mut self,
         spec: &Release,
         others: &[&Release],
-        news: &News,
+        news: &LoadDelta,
         (mesh, callers): (&MeshSnapshot, &HashMap<String, Caller>),
     ) {
         let Some(service) = mesh.service(&spec.host) else { return };

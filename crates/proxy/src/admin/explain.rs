@@ -100,7 +100,7 @@ fn describe(found: &Explanation<'_>, current: &Snapshot) -> Value {
 fn endpoints(cluster: &str, current: &Snapshot) -> Option<Vec<Value>> {
     let cluster = current.clusters.get(cluster)?;
     let one = |m| {
-        let member: &crate::runtime::Choice = m;
+        let member: &crate::runtime::ClusterEndpoint = m;
         json!({"address": member.host.address.to_string(), "weight": member.endpoint.weight,
             "priority": member.endpoint.priority, "left_out": cluster.left_out(member)})
     };

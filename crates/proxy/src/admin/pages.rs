@@ -11,7 +11,7 @@ use serin_resources::endpoint::Health;
 use super::{Admin, Parameters};
 use crate::metric;
 use crate::mirrors::{Compared, Example};
-use crate::runtime::{Choice, ClusterRuntime};
+use crate::runtime::{ClusterEndpoint, ClusterRuntime};
 
 pub(super) fn as_json(value: &Value) -> Response {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
@@ -63,14 +63,14 @@ fn cluster_text(cluster: &ClusterRuntime, out: &mut String) {
     }
 }
 
-fn health_flags(member: &Choice) -> &'static str {
-    if member.host.standing.is_unfit() {
+fn health_flags(member: &ClusterEndpoint) -> &'static str {
+    if member.host.health.is_unfit() {
         return "/failed_active_hc";
     }
-    if member.host.standing.is_ejected() {
+    if member.host.health.is_ejected() {
         return "/failed_outlier_check";
     }
-    if member.host.standing.is_degraded() {
+    if member.host.health.is_degraded() {
         return "/degraded_active_hc";
     }
     match member.endpoint.health {
@@ -81,7 +81,7 @@ fn health_flags(member: &Choice) -> &'static str {
     }
 }
 
-fn host_json(member: &Choice) -> Value {
+fn host_json(member: &ClusterEndpoint) -> Value {
     let stats: Vec<Value> = member
         .host
         .stats
@@ -100,7 +100,7 @@ fn host_json(member: &Choice) -> Value {
     json!({
         "address": {"socket_address": {"address": member.host.address.ip(), "port_value": member.host.address.port()}},
         "stats": stats,
-        "health_status": {"eds_health_status": status, "failed_outlier_check": member.host.standing.is_ejected()},
+        "health_status": {"eds_health_status": status, "failed_outlier_check": member.host.health.is_ejected()},
         "weight": member.endpoint.weight,
         "priority": member.endpoint.priority,
         "hostname": member.endpoint.hostname,

@@ -14,13 +14,13 @@ use serin_resources::connection_manager::RouteSource;
 use serin_resources::endpoint::LoadAssignment;
 use serin_resources::{Audit, Listener, RouteConfiguration, Runtime, type_url};
 use serin_telemetry::istio::{Tallies, Tally};
-use serin_traffic::balance::{Standing, Zones};
+use serin_traffic::balance::{HealthState, Zones};
 use serin_traffic::router::RouteTable;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::listeners::Listeners;
 use crate::peers::{self, Peer};
-use crate::runtime::{Choice, ClusterRuntime, ClusterState, Host, Suspect};
+use crate::runtime::{ClusterEndpoint, ClusterRuntime, ClusterState, Host, Suspect};
 use crate::snapshot::Snapshot;
 use crate::worker::{Command, Shared};
 
@@ -198,7 +198,7 @@ impl Store {
         Ok(())
     }
 
-    /// Tries again to open listeners whose ports were taken; true when one could be.
+    /// RetryState again to open listeners whose ports were taken; true when one could be.
     pub(crate) fn bind_again(&mut self) -> bool {
         let mut opened = false;
         for (name, listener) in std::mem::take(&mut self.unbound) {
@@ -383,10 +383,10 @@ impl Store {
             let address = SocketAddr::new(ip, endpoint.port);
             let host = hosts.entry(address).or_insert_with(|| Arc::new(Host::new(address, workers))).clone();
             let tally = tally((&self.tallies, &self.own, workers), &held.value, &endpoint.workload);
-            members.push(Choice { host, endpoint: endpoint.clone(), tally });
+            members.push(ClusterEndpoint { host, endpoint: endpoint.clone(), tally });
         }
         let judged = held.value.outlier.is_some();
-        members.iter().for_each(|m| m.host.standing.is_checked(held.value.health_check.is_some()));
+        members.iter().for_each(|m| m.host.health.is_checked(held.value.health_check.is_some()));
         hosts.retain(|address, host| {
             let kept = members.iter().any(|m| m.host.address == *address);
             if !kept || !judged {
@@ -427,7 +427,7 @@ impl Store {
     /// Whether every endpoint that is to be checked was.
     pub(crate) fn is_checked(&self) -> bool {
         let mut checked = self.built_clusters.values().filter(|c| c.config.health_check.is_some());
-        checked.all(|c| c.members.iter().all(|m| m.host.standing.was_checked()))
+        checked.all(|c| c.members.iter().all(|m| m.host.health.was_checked()))
     }
 
     /// Publishes what there is, in one store.
@@ -484,7 +484,7 @@ fn held<T>(value: T, version: &str, body: Bytes, fixed: bool, ignored: Vec<Strin
 fn zones((cluster, own): &(String, String), built: &HashMap<String, Arc<ClusterRuntime>>) -> Zones {
     let mut zones = Zones { own: own.clone(), members: BTreeMap::new() };
     let members = built.get(cluster).map(|c| c.members.as_slice()).unwrap_or_default();
-    for member in members.iter().filter(|m| m.standing() == Standing::Healthy) {
+    for member in members.iter().filter(|m| m.health_state() == HealthState::Healthy) {
         *zones.members.entry(member.endpoint.locality.clone()).or_default() += 1;
     }
     zones

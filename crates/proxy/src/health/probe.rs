@@ -9,7 +9,7 @@ use serin_http1::framing::Framing;
 use serin_http1::{Limits, RequestHead, ResponseHead, Scan, Version, parse_response};
 use serin_http2::{Config, Piece, Role, Session, StreamHandle};
 use serin_resources::health_check::{HttpProbe, Probe};
-use serin_traffic::header_edit::{self, Facts};
+use serin_traffic::header_edit::{self, CommandSource};
 use serin_traffic::health::Check;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -54,7 +54,7 @@ async fn http(probe: &HttpProbe, cluster: &str, stream: TcpStream) -> Option<Che
 /// Nothing but the head is known of a check.
 struct Nothing;
 
-impl Facts for Nothing {
+impl CommandSource for Nothing {
     fn command(&self, _: &str, _: Option<&str>) -> Option<String> {
         None
     }

@@ -15,13 +15,13 @@ use crate::wire::Frame;
 const PIECES: u64 = 16;
 
 /// A part of a body, and how long to wait before it.
-pub(super) struct Piece {
+pub(super) struct PacedChunk {
     pub(super) after: Duration,
     pub(super) frame: Frame,
 }
 
 /// What is done to a body.
-pub(crate) struct Alter {
+pub(crate) struct BodyTransform {
     encoder: Option<GzEncoder<Vec<u8>>>,
     /// Bytes of one piece.
     piece: Option<usize>,
@@ -31,7 +31,7 @@ pub(crate) struct Alter {
     tap: Option<Rc<Tap>>,
 }
 
-impl Alter {
+impl BodyTransform {
     pub(super) fn new(level: Option<u32>, rate: Option<u64>) -> Self {
         Self {
             encoder: level.map(|level| GzEncoder::new(Vec::new(), Compression::new(level))),
@@ -53,7 +53,7 @@ impl Alter {
     }
 
     /// What becomes of a frame.
-    pub(super) fn frame(&mut self, frame: Frame) -> Vec<Piece> {
+    pub(super) fn frame(&mut self, frame: Frame) -> Vec<PacedChunk> {
         match frame {
             Frame::Data(data) => {
                 if let Some(tap) = &self.tap {
@@ -73,19 +73,19 @@ impl Alter {
             }
             trailers @ Frame::Trailers(_) => {
                 let mut pieces = self.end();
-                pieces.push(Piece { after: Duration::ZERO, frame: trailers });
+                pieces.push(PacedChunk { after: Duration::ZERO, frame: trailers });
                 pieces
             }
         }
     }
 
     /// What is left at the end.
-    pub(super) fn end(&mut self) -> Vec<Piece> {
+    pub(super) fn end(&mut self) -> Vec<PacedChunk> {
         let rest = self.encoder.take().and_then(|encoder| encoder.finish().ok()).unwrap_or_default();
         self.pieces(rest.into())
     }
 
-    fn pieces(&mut self, mut data: Bytes) -> Vec<Piece> {
+    fn pieces(&mut self, mut data: Bytes) -> Vec<PacedChunk> {
         let most = self.piece.unwrap_or(usize::MAX);
         let mut pieces = Vec::new();
         while data.has_remaining() {
@@ -93,7 +93,7 @@ impl Alter {
             let wait = self.piece.is_some() && std::mem::replace(&mut self.begun, true);
             let share = part.len() as f64 / most as f64 / PIECES as f64;
             let after = if wait { Duration::from_secs_f64(share) } else { Duration::ZERO };
-            pieces.push(Piece { after, frame: Frame::Data(part) });
+            pieces.push(PacedChunk { after, frame: Frame::Data(part) });
         }
         pieces
     }
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_slow_body_comes_in_pieces_with_pauses() {
-        let mut alter = Alter::new(None, Some(1024));
+        let mut alter = BodyTransform::new(None, Some(1024));
         let pieces = alter.frame(Frame::Data(vec![b'x'; 160].into()));
         let waits: Vec<u128> = pieces.iter().map(|p| p.after.as_micros()).collect();
         assert_eq!(waits, [0, 62_500, 31_250]);
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_compressed_body_is_one_stream() {
-        let mut alter = Alter::new(Some(6), None);
+        let mut alter = BodyTransform::new(Some(6), None);
         let text = "the same again and again ".repeat(400);
         let (mut packed, mut sent) = (Vec::new(), 0);
         for part in text.as_bytes().chunks(1000) {

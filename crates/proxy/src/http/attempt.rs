@@ -1,5 +1,6 @@
 //! One try: choose an endpoint, get a connection, send the request, wait for the head of the answer.
 
+use serin_traffic::grpc::GrpcStatus;
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
@@ -11,12 +12,11 @@ use serin_http1::encode::{self, Connection};
 use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{Limits, RequestHead, ResponseHead, Scan, parse_response};
 use serin_http2::StreamError;
-use serin_traffic::balance::Wish;
+use serin_traffic::balance::LbContext;
 use serin_traffic::outcome::Outcome;
 use serin_traffic::router::is_grpc;
 
 use super::body::RequestBody;
-use super::finish::is_server_error;
 use super::forward::{Side, upload};
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Host, Permit};
@@ -132,7 +132,7 @@ impl InFlight {
                 if self.is_call && status < 500 && grpc.is_none() {
                     self.open.set(true);
                 } else {
-                    self.succeeded(status < 500 && !is_server_error(grpc));
+                    self.succeeded(status < 500 && !grpc.is_some_and(GrpcStatus::is_server_error));
                 }
             }
             Outcome::Timeout => {
@@ -154,9 +154,9 @@ impl InFlight {
 
     /// A call's trailers have come, or should have (Envoy counts a call by what its status is in HTTP). One whose client
     /// leaves before says nothing.
-    pub(crate) fn ended(&self, grpc: Option<u32>) {
+    pub(crate) fn ended(&self, grpc: Option<GrpcStatus>) {
         if self.open.take() {
-            self.succeeded(grpc.is_some() && !is_server_error(grpc));
+            self.succeeded(grpc.is_some() && !grpc.is_some_and(GrpcStatus::is_server_error));
         }
     }
 
@@ -217,14 +217,14 @@ impl From<Outcome> for Failure {
 pub(crate) fn choose(
     worker: &Worker,
     cluster: &LocalCluster,
-    wish: &Wish<'_>,
+    wish: &LbContext<'_>,
     tried: &[u64],
     draws: u32,
 ) -> Option<usize> {
     let mut state = cluster.balancer.borrow_mut();
     let mut chosen = None;
     for attempt in 0..draws.max(1) {
-        let index = cluster.pick(&mut state, (&Wish { attempt, ..*wish }, cluster), &mut || worker.random())?;
+        let index = cluster.pick(&mut state, (&LbContext { attempt, ..*wish }, cluster), &mut || worker.random())?;
         chosen = Some(index);
         if tried.is_empty() || cluster.hosts.get(index).is_none_or(|local| !tried.contains(&local.host.id)) {
             break;

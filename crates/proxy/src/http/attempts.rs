@@ -1,7 +1,9 @@
-//! Tries of a request until an answer is acceptable, the policy is exhausted or the time is up.
+//! RetryState of a request until an answer is acceptable, the policy is exhausted or the time is up.
 
 mod hedge;
 
+use serin_traffic::grpc::GrpcStatus;
+use serin_traffic::response_flag::ResponseFlag;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
@@ -12,7 +14,7 @@ use serin_http1::encode::decimal;
 use serin_http1::{RequestHead, ResponseHead, Version};
 use serin_resources::retry::RetryPolicy;
 use serin_resources::route::{Forward, HostRewrite};
-use serin_traffic::balance::Wish;
+use serin_traffic::balance::LbContext;
 use serin_traffic::outcome::Outcome;
 use serin_traffic::router::is_grpc;
 use serin_traffic::{retry, timeout};
@@ -21,9 +23,9 @@ use tokio::time::Instant;
 use super::attempt::{Answer, Attempt, Failure, choose};
 use super::body::RequestBody;
 use super::deadlines::Deadlines;
-use super::finish::Record;
+use super::finish::StreamInfo;
 use super::forward::Side;
-use super::local_reply::LocalReply;
+use super::local_reply::{LocalReply, Stop};
 use super::stage::Stages;
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Host, Permit};
@@ -36,26 +38,27 @@ pub(super) struct Target<'a> {
     pub(super) metadata: Option<Cow<'a, BTreeMap<String, String>>>,
 }
 
-/// Tries; the last answer, acceptable or not.
+/// RetryState; the last answer, acceptable or not.
 pub(super) async fn run(
     stages: &Stages<'_>,
     forward: &Forward,
     (head, body): (&mut RequestHead, &mut RequestBody<'_>),
     (cluster, destination, deadlines): (&Rc<LocalCluster>, &Target<'_>, Deadlines),
-    record: &mut Record,
-) -> Result<Answer, Option<LocalReply>> {
+    record: &mut StreamInfo,
+) -> Result<Answer, Stop> {
     let hedged = hedges(stages, head);
     let policy = policy(stages, head);
     let policy = policy.as_deref();
-    let tries = Tries { stages, forward, cluster, deadlines, policy, retries: 0, tried: Vec::new(), hedged: false };
+    let tries =
+        RetryState { stages, forward, cluster, deadlines, policy, retries: 0, tried: Vec::new(), hedged: false };
     if policy.is_some() || head.is_idempotent() || forward.internal_redirect.is_some() {
         body.keep();
     }
     let h2 = cluster.config.protocol.is_h2(head.version == Version::Http2);
-    if let Some(per_try) = policy.and_then(|p| p.per_try_timeout).filter(|_| hedged && !stages.asked.websocket)
+    if let Some(per_try) = policy.and_then(|p| p.per_try_timeout).filter(|_| hedged && !stages.request.websocket)
         && hedge::is_whole(stages.framing, body).await
     {
-        let race = hedge::Race::new(Tries { hedged: true, ..tries }, destination, per_try, h2);
+        let race = hedge::Race::new(RetryState { hedged: true, ..tries }, destination, per_try, h2);
         return Box::pin(race.run(head, body, record)).await;
     }
     let mut tries = tries;
@@ -64,17 +67,17 @@ pub(super) async fn run(
     let mut repeating: Option<Permit> = None;
     let mut priorities = Vec::new();
     loop {
-        let wish = Wish {
+        let wish = LbContext {
             hash: destination.hash,
             metadata: destination.metadata.as_deref(),
             without: &priorities,
-            ..Wish::default()
+            ..LbContext::default()
         };
         let Some(choice) = choose(worker, cluster, &wish, &tries.tried, tries.draws()) else {
             cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
-            return Err(Some(nobody(cluster, worker.id)));
+            return Err(Stop::Reply(nobody(cluster, worker.id)));
         };
-        let Some(host) = cluster.hosts.get(choice).map(|local| &local.host) else { return Err(None) };
+        let host = cluster.hosts.get(choice).map(|local| &local.host).ok_or(Stop::Bug(NO_ENDPOINT))?;
         record.endpoint(choice, host.address);
         tries.announce(head, choice, record.attempts, body.timers);
         let attempt = Attempt {
@@ -82,7 +85,7 @@ pub(super) async fn run(
             cluster,
             head,
             framing: stages.framing,
-            websocket: stages.asked.websocket,
+            websocket: stages.request.websocket,
             h2,
             high,
             idle,
@@ -96,10 +99,10 @@ pub(super) async fn run(
         let outcome = match &result {
             Some(Ok(answer)) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
             Some(Err(Failure::Outcome(outcome))) => *outcome,
-            Some(Err(Failure::Client)) => return Err(None),
-            Some(Err(Failure::Stalled(side))) => return Err(Some(stalled(*side))),
-            Some(Err(Failure::Malformed)) => return Err(Some(bad_request())),
-            None if whole && deadlines.ends_stream(timers) => return Err(Some(ended())),
+            Some(Err(Failure::Client)) => return Err(Stop::DownstreamGone),
+            Some(Err(Failure::Stalled(side))) => return Err(Stop::Reply(stalled(*side))),
+            Some(Err(Failure::Malformed)) => return Err(Stop::Reply(bad_request())),
+            None if whole && deadlines.ends_stream(timers) => return Err(Stop::Reply(ended())),
             None => tries.timed_out(host, whole),
         };
         cluster.took(choice, began, outcome);
@@ -117,7 +120,7 @@ pub(super) async fn run(
         }
         return match result {
             Some(Ok(answer)) => Ok(answer),
-            _ => Err(Some(failed((outcome, tries.retries > 0), cluster, worker.id))),
+            _ => Err(Stop::Reply(failed((outcome, tries.retries > 0), cluster, worker.id))),
         };
     }
 }
@@ -125,8 +128,8 @@ pub(super) async fn run(
 /// Whether a try that takes too long goes on beside the next.
 fn hedges(stages: &Stages<'_>, head: &RequestHead) -> bool {
     match head.fields.get("x-envoy-hedge-on-per-try-timeout") {
-        Some(b"true") if stages.asked.internal => true,
-        Some(b"false") if stages.asked.internal => false,
+        Some(b"true") if stages.request.internal => true,
+        Some(b"false") if stages.request.internal => false,
         _ => stages.place.route.hedge,
     }
 }
@@ -134,8 +137,8 @@ fn hedges(stages: &Stages<'_>, head: &RequestHead) -> bool {
 /// The route's policy, with what an internal client asks for.
 fn policy<'a>(stages: &Stages<'a>, head: &mut RequestHead) -> Option<Cow<'a, RetryPolicy>> {
     let own = stages.place.route.retry.as_ref();
-    let asked = if stages.asked.internal { retry::asked_by(own, head) } else { None };
-    if stages.asked.internal {
+    let asked = if stages.request.internal { retry::asked_by(own, head) } else { None };
+    if stages.request.internal {
         retry::ASKING.iter().for_each(|name| _ = head.fields.remove(name));
     }
     let policy = asked.map(Cow::Owned).or(own.map(Cow::Borrowed));
@@ -143,7 +146,7 @@ fn policy<'a>(stages: &Stages<'a>, head: &mut RequestHead) -> Option<Cow<'a, Ret
 }
 
 /// What all tries of a request share.
-struct Tries<'a> {
+struct RetryState<'a> {
     stages: &'a Stages<'a>,
     forward: &'a Forward,
     cluster: &'a Rc<LocalCluster>,
@@ -155,7 +158,7 @@ struct Tries<'a> {
     hedged: bool,
 }
 
-impl Tries<'_> {
+impl RetryState<'_> {
     fn worker(&self) -> usize {
         self.stages.context.worker.id
     }
@@ -276,7 +279,7 @@ impl Tries<'_> {
     }
 
     /// Waits before another try, unless the time is up before, or the client goes.
-    async fn wait(&self, wait: Duration, body: &mut RequestBody<'_>) -> Result<(), Option<LocalReply>> {
+    async fn wait(&self, wait: Duration, body: &mut RequestBody<'_>) -> Result<(), Stop> {
         let timers = body.timers;
         let stats = &self.cluster.state.stats;
         stats.add(self.worker(), metric::cluster::RQ_RETRY, 1);
@@ -287,18 +290,21 @@ impl Tries<'_> {
         let deadline = self.deadlines.first(timers).filter(|d| until >= *d);
         tokio::select! {
             () = tokio::time::sleep_until(deadline.unwrap_or(until)) => {}
-            () = body.abandoned() => return Err(None),
+            () = body.abandoned() => return Err(Stop::DownstreamGone),
         }
         match deadline {
             None => Ok(()),
-            Some(_) if self.deadlines.ends_stream(timers) => Err(Some(ended())),
+            Some(_) if self.deadlines.ends_stream(timers) => Err(Stop::Reply(ended())),
             Some(_) => {
                 stats.add(self.worker(), metric::cluster::RQ_TIMEOUT, 1);
-                Err(Some(failed((Outcome::Timeout, true), self.cluster, self.worker())))
+                Err(Stop::Reply(failed((Outcome::Timeout, true), self.cluster, self.worker())))
             }
         }
     }
 }
+
+/// What is wrong when a balancer yields a number that no endpoint has.
+const NO_ENDPOINT: &str = "an endpoint was chosen that the cluster does not have";
 
 /// What a client is answered when the last try failed like this.
 fn failed((outcome, retried): (Outcome, bool), cluster: &ClusterRuntime, worker: usize) -> LocalReply {
@@ -315,7 +321,7 @@ fn failed((outcome, retried): (Outcome, bool), cluster: &ClusterRuntime, worker:
 /// What is answered when there is no endpoint to ask; where a policy is the reason, it is named.
 pub(super) fn nobody(cluster: &ClusterRuntime, worker: usize) -> LocalReply {
     let Some(policy) = &cluster.config.refused else {
-        return LocalReply::new(503, "no healthy upstream", "UH");
+        return LocalReply::new(503, "no healthy upstream", ResponseFlag::NoHealthyUpstream);
     };
     cluster.state.stats.add(worker, metric::cluster::RQ_REFUSED, 1);
     let details = format!("refused_by_policy{{{policy}}}");
@@ -325,17 +331,20 @@ pub(super) fn nobody(cluster: &ClusterRuntime, worker: usize) -> LocalReply {
         true => format!("serin: requests are refused: {policy}"),
         false => format!("serin: requests to {name} are refused: {policy}"),
     };
-    LocalReply { details: Some(details), ..LocalReply::new(503, text, "UH") }
+    LocalReply { details: Some(details), ..LocalReply::new(503, text, ResponseFlag::NoHealthyUpstream) }
 }
 
 /// What is answered when the time for the whole stream is up (Envoy: `max_stream_duration`).
 fn ended() -> LocalReply {
-    LocalReply { grpc: Some(4), ..LocalReply::new(504, "downstream duration timeout", "DT") }
+    LocalReply {
+        grpc: Some(GrpcStatus::DEADLINE_EXCEEDED),
+        ..LocalReply::new(504, "downstream duration timeout", ResponseFlag::DurationTimeout)
+    }
 }
 
 /// A place among a cluster's requests in flight, unless all are taken.
-pub(super) fn admit(cluster: &ClusterRuntime, high: bool, worker: usize) -> Result<Permit, Option<LocalReply>> {
-    cluster.permit_request(high).ok_or_else(|| Some(failed((Outcome::Overflow, false), cluster, worker)))
+pub(super) fn admit(cluster: &ClusterRuntime, high: bool, worker: usize) -> Result<Permit, Stop> {
+    cluster.permit_request(high).ok_or_else(|| Stop::Reply(failed((Outcome::Overflow, false), cluster, worker)))
 }
 
 /// The output unless the try's time or the request's is up first; the flag tells whether it was the request's.
@@ -354,16 +363,19 @@ async fn bounded<F: Future>(
 }
 
 /// The gRPC status in an answer's head, of a call.
-pub(super) fn grpc_status(answer: &Answer) -> Option<u32> {
-    answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok())
+pub(super) fn grpc_status(answer: &Answer) -> Option<GrpcStatus> {
+    GrpcStatus::of(&answer.head.fields)
 }
 
 fn bad_request() -> LocalReply {
-    LocalReply { close: true, ..LocalReply::new(400, "Bad Request", "DPE") }
+    LocalReply { close: true, ..LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError) }
 }
 
 /// What is answered when one side was silent for too long (Envoy: stream idle timeout).
 fn stalled(side: Side) -> LocalReply {
     let status = if side == Side::Client { 408 } else { 504 };
-    LocalReply { close: side == Side::Client, ..LocalReply::new(status, "stream timeout", "SI") }
+    LocalReply {
+        close: side == Side::Client,
+        ..LocalReply::new(status, "stream timeout", ResponseFlag::StreamIdleTimeout)
+    }
 }

@@ -15,8 +15,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::body::{RequestBody, Source};
-use super::finish::Record;
-use super::respond::{Responder, Served};
+use super::finish::StreamInfo;
+use super::respond::{Disposition, Responder};
 use super::serve::serve as serve_request;
 use super::{ConnectionContext, count, finishing, upgrade, within};
 use crate::metric;
@@ -105,12 +105,14 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
         let mut body = RequestBody::new(Source::H1(&mut *reader), &timers);
         body.interim = head.version == Version::Http11;
         match serve_request(context, &mut head, framing, body, responder).await {
-            Served::Keep if drained(reader).await => {}
+            Disposition::Keep if drained(reader).await => {}
             // Who asked for the end and said nothing more has nothing on its way that closing could lose.
-            Served::Close if !wanted && reader.decoder.is_done() && reader.buffer.is_empty() => return Burst::Closed,
-            Served::Keep | Served::Close => return Burst::Linger,
-            Served::Abort => return Burst::Closed,
-            Served::Tunnel(tunnel) => return Burst::Tunnel(tunnel),
+            Disposition::Close if !wanted && reader.decoder.is_done() && reader.buffer.is_empty() => {
+                return Burst::Closed;
+            }
+            Disposition::Keep | Disposition::Close => return Burst::Linger,
+            Disposition::Abort => return Burst::Closed,
+            Disposition::Tunnel(tunnel) => return Burst::Tunnel(tunnel),
         }
     }
 }
@@ -218,7 +220,7 @@ async fn refuse(
     writer: &mut H1Writer,
 ) {
     let status = error.map_or(408, Error::status);
-    let mut record = Record::refused(context, timers.last(), asked, error);
+    let mut record = StreamInfo::refused(context, timers.last(), asked, error);
     let mut head = ResponseHead::new(status);
     head.fields.append(b"server", b"serin");
     record.response(&head);

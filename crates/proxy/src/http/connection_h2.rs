@@ -13,7 +13,7 @@ use serin_resources::connection_manager::Timeouts;
 use tokio::net::TcpStream;
 
 use super::body::{RequestBody, Source};
-use super::finish::Record;
+use super::finish::StreamInfo;
 use super::respond::Responder;
 use super::serve::serve as serve_request;
 use super::{ConnectionContext, expectation, within};
@@ -76,7 +76,7 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
 /// Logs a request that the codec has refused.
 fn log(context: &Rc<ConnectionContext>, Refused { head, status }: &Refused) {
     let error = if status.is_some() { Error::HeadTooLarge } else { Error::Field };
-    let mut record = Record::refused(context, Timers::new().last(), head, Some(error));
+    let mut record = StreamInfo::refused(context, Timers::new().last(), head, Some(error));
     if let Some(status) = status {
         record.response(&ResponseHead::new(*status));
     }
@@ -154,14 +154,14 @@ async fn serve_stream(context: Rc<ConnectionContext>, accepted: Accepted) {
     let framing = match framing::of_request(&mut head) {
         Ok(framing) => framing,
         Err(error) => {
-            drop(Record::refused(&context, Timers::new().last(), &head, Some(error)));
+            drop(StreamInfo::refused(&context, Timers::new().last(), &head, Some(error)));
             return stream.reset(Reason::PROTOCOL_ERROR);
         }
     };
     let expects = head.fields.contains("expect");
     if let Err(error) = check_target(&head).and_then(|()| expectation(&mut head)) {
         let answer = ResponseHead::new(error.status());
-        Record::refused(&context, Timers::new().last(), &head, Some(error)).response(&answer);
+        StreamInfo::refused(&context, Timers::new().last(), &head, Some(error)).response(&answer);
         let _ = stream.respond(&answer, None, true);
         return;
     }

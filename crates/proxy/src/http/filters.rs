@@ -1,5 +1,7 @@
 //! The filters between a listener and its routes, in their order, and what they owe to the answer.
 
+use serin_traffic::grpc::GrpcStatus;
+use serin_traffic::response_flag::ResponseFlag;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -13,31 +15,31 @@ use serin_traffic::fault::{self, Injection};
 use serin_traffic::filter::{
     self, Admission, Bucket, Caller, Concurrency, Filter, Link, Overrides, Preflight, RbacGate,
 };
-use serin_traffic::header_edit::{self, Facts};
+use serin_traffic::header_edit::{self, CommandSource};
 use serin_traffic::router::is_grpc;
 use serin_traffic::split::drawn;
 use tokio::time::Instant;
 
 use super::ConnectionContext;
-use super::alter::Alter;
+use super::alter::BodyTransform;
 use super::body::{Gathered, RequestBody};
-use super::finish::Record;
-use super::local_reply::LocalReply;
-use super::request::Asked;
+use super::finish::StreamInfo;
+use super::local_reply::{LocalReply, Stop};
+use super::request::RequestInfo;
 use crate::metric::http as counter;
 use crate::since_start;
 use crate::worker::View;
 
 /// What filters that let a request through still owe to its answer; mostly nothing, so it takes no room.
 #[derive(Default)]
-pub(crate) struct Duties<'a>(Option<Box<Owed<'a>>>);
+pub(crate) struct ResponseFilters<'a>(Option<Box<PendingFilters<'a>>>);
 
 #[derive(Default)]
-struct Owed<'a> {
+struct PendingFilters<'a> {
     cors: Option<(Cors, Vec<u8>)>,
     edits: Vec<&'a HeaderEdits>,
     admissions: Vec<&'a Admission>,
-    places: Vec<Place<'a>>,
+    slots: Vec<ConcurrencySlot<'a>>,
     /// Faults that end with the answer.
     faults: Vec<Active<'a>>,
     /// Bytes a second at which the answer may come.
@@ -47,46 +49,46 @@ struct Owed<'a> {
 }
 
 /// A place among the requests that a filter lets in at once.
-struct Place<'a> {
+struct ConcurrencySlot<'a> {
     control: &'a Concurrency,
     began: Instant,
     answered: Option<Duration>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for ConcurrencySlot<'_> {
     fn drop(&mut self) {
         self.control.end(self.answered, since_start());
     }
 }
 
-impl<'a> Duties<'a> {
-    fn owe(&mut self) -> &mut Owed<'a> {
+impl<'a> ResponseFilters<'a> {
+    fn pending(&mut self) -> &mut PendingFilters<'a> {
         self.0.get_or_insert_default()
     }
 
-    /// Pays what is owed to an answer, whoever gives it.
-    pub(crate) fn pay(&mut self, answer: &mut ResponseHead, request: &RequestHead, facts: &dyn Facts) {
-        let Some(owed) = &mut self.0 else { return };
-        if let Some((cors, origin)) = &owed.cors {
+    /// Pays what is pending to an answer, whoever gives it.
+    pub(crate) fn apply(&mut self, answer: &mut ResponseHead, request: &RequestHead, facts: &dyn CommandSource) {
+        let Some(pending) = &mut self.0 else { return };
+        if let Some((cors, origin)) = &pending.cors {
             filter::cors_answer(cors, origin, &mut answer.fields);
         }
-        for edits in &owed.edits {
+        for edits in &pending.edits {
             header_edit::to_response(edits, answer, request, facts);
         }
-        let grpc = answer.fields.get_str("grpc-status").and_then(|v| v.parse().ok());
-        for admission in owed.admissions.drain(..) {
+        let grpc = GrpcStatus::of(&answer.fields);
+        for admission in pending.admissions.drain(..) {
             admission.note(since_start(), answer.status, grpc);
         }
-        for place in &mut owed.places {
+        for place in &mut pending.slots {
             place.answered = Some(place.began.elapsed());
         }
     }
 }
 
-impl Duties<'_> {
+impl ResponseFilters<'_> {
     /// What becomes of an answer's body, after the head has been changed accordingly.
-    pub(crate) fn alter(&mut self, answer: &mut ResponseHead, body: (Framing, Declared)) -> Option<Box<Alter>> {
-        let owed = self.0.as_mut()?;
+    pub(crate) fn alter(&mut self, answer: &mut ResponseHead, body: (Framing, Declared)) -> Option<Box<BodyTransform>> {
+        let pending = self.0.as_mut()?;
         let is_empty = body.0 == Framing::Empty;
         let length = match body {
             (Framing::Length(n), _) | (_, Declared::Length(n)) => Some(n),
@@ -94,34 +96,31 @@ impl Duties<'_> {
         };
         let compressed =
             |(config, takes): &(&Compressor, bool)| filter::compress(config, answer, *takes && !is_empty, length);
-        let level = owed.compress.filter(compressed).map(|c| c.0.level);
-        let altered = !is_empty && (level.is_some() || owed.rate.is_some());
-        altered.then(|| Box::new(Alter::new(level, owed.rate)))
+        let level = pending.compress.filter(compressed).map(|c| c.0.level);
+        let altered = !is_empty && (level.is_some() || pending.rate.is_some());
+        altered.then(|| Box::new(BodyTransform::new(level, pending.rate)))
     }
 }
 
 /// What filters look at.
-pub(crate) struct Passage<'r, 'a> {
+pub(crate) struct FilterContext<'r, 'a> {
     pub(crate) context: &'r Rc<ConnectionContext>,
     pub(crate) view: &'a View,
-    pub(crate) asked: &'r Asked,
-    pub(crate) record: &'r Record,
+    pub(crate) request: &'r RequestInfo,
+    pub(crate) record: &'r StreamInfo,
     /// The most specific first.
     pub(crate) overrides: &'r [&'a Overrides],
     /// Where its route forwards it.
     pub(crate) cluster: Option<&'r str>,
 }
 
-/// Why a request goes no further: an answer, or a client that is gone.
-type Stop = Option<LocalReply>;
-
-impl<'a> Passage<'_, 'a> {
+impl<'a> FilterContext<'_, 'a> {
     /// Takes a request through all filters.
     pub(crate) async fn run(
         &self,
         head: &mut RequestHead,
         (body, framing): (&mut RequestBody<'_>, &mut Framing),
-        duties: &mut Duties<'a>,
+        response_filters: &mut ResponseFilters<'a>,
     ) -> Result<(), Stop> {
         for link in self.view.listener.chain.links() {
             let Some(filter) = link.under(self.overrides) else { continue };
@@ -131,29 +130,29 @@ impl<'a> Passage<'_, 'a> {
                         Box::pin(self.inject(injection, is_grpc(head), body)).await?;
                         if injection.rate.is_some() {
                             self.record.count(counter::RATES_INJECTED);
-                            duties.owe().rate = injection.rate;
-                            duties.owe().faults.push(active);
+                            response_filters.pending().rate = injection.rate;
+                            response_filters.pending().faults.push(active);
                         }
                     }
                 }
-                Filter::Cors(_) => self.cors(link, head, duties)?,
+                Filter::Cors(_) => self.cors(link, head, response_filters)?,
                 Filter::Csrf(config) => self.csrf(config, head)?,
                 Filter::RateLimit(bucket) => self.rate_limit(bucket, head)?,
                 Filter::Buffer(most) => Box::pin(buffer(*most, head, body, framing)).await?,
                 Filter::HealthCheck(config) => self.health_check(config, head)?,
                 Filter::Compressor(config) => {
-                    duties.owe().compress = Some((config, filter::takes_gzip(&head.fields)));
+                    response_filters.pending().compress = Some((config, filter::takes_gzip(&head.fields)));
                     filter::prepare_compression(config, head);
                 }
                 Filter::HeaderMutation(_) => {
                     for edits in filter::mutations(link, self.overrides, |m| &m.request) {
                         header_edit::to_request(edits, head, self.record);
                     }
-                    duties.owe().edits.extend(filter::mutations(link, self.overrides, |m| &m.response));
+                    response_filters.pending().edits.extend(filter::mutations(link, self.overrides, |m| &m.response));
                 }
                 Filter::Rbac(gate) => self.rbac(gate, head)?,
-                Filter::AdaptiveConcurrency(control) => self.concurrency(control, duties)?,
-                Filter::AdmissionControl(admission) => self.admission(admission, duties)?,
+                Filter::AdaptiveConcurrency(control) => self.concurrency(control, response_filters)?,
+                Filter::AdmissionControl(admission) => self.admission(admission, response_filters)?,
             }
         }
         Ok(())
@@ -185,22 +184,24 @@ impl<'a> Passage<'_, 'a> {
             self.record.count(counter::DELAYS_INJECTED);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                () = body.abandoned() => return Err(None),
+                () = body.abandoned() => return Err(Stop::DownstreamGone),
             }
             body.timers.tick();
         }
         let Some(status) = injection.abort else { return Ok(()) };
         self.record.count(counter::ABORTS_INJECTED);
-        Err(Some(match status {
-            AbortStatus::Http(code) => LocalReply::new(code, "fault filter abort", "FI"),
+        Err(Stop::Reply(match status {
+            AbortStatus::Http(code) => LocalReply::new(code, "fault filter abort", ResponseFlag::FaultInjected),
             // Who speaks no gRPC gets the words alone (Envoy: `sendLocalReply`).
-            AbortStatus::Grpc(code) if is_grpc => LocalReply::new(200, "fault filter abort", "FI").into_grpc(code),
-            AbortStatus::Grpc(_) => LocalReply::new(200, "fault filter abort", "FI"),
+            AbortStatus::Grpc(code) if is_grpc => {
+                LocalReply::new(200, "fault filter abort", ResponseFlag::FaultInjected).into_grpc(GrpcStatus::new(code))
+            }
+            AbortStatus::Grpc(_) => LocalReply::new(200, "fault filter abort", ResponseFlag::FaultInjected),
         }))
     }
 
     /// The filter itself only says that it is there; routes say who may, and only those that forward.
-    fn cors(&self, link: &Link, head: &RequestHead, duties: &mut Duties<'a>) -> Result<(), Stop> {
+    fn cors(&self, link: &Link, head: &RequestHead, response_filters: &mut ResponseFilters<'a>) -> Result<(), Stop> {
         let policy = self.cluster.and_then(|_| filter::cors_policy(link, self.overrides));
         let Some(policy) = policy.filter(|p| drawn(p.enabled, self.random())) else { return Ok(()) };
         let Some((origin, allowed)) = filter::origin_allowed(&policy, head) else { return Ok(()) };
@@ -209,15 +210,15 @@ impl<'a> Passage<'_, 'a> {
         let reply = match filter::preflight(&policy, head, allowed) {
             Preflight::Go => None,
             Preflight::Answer { .. } => {
-                let mut reply = LocalReply::empty(200, "-");
+                let mut reply = LocalReply::empty(200, ResponseFlag::None);
                 filter::preflight_headers(&policy, head, &mut reply.head.fields);
                 Some(reply)
             }
         };
         if allowed {
-            duties.owe().cors = Some((policy, origin));
+            response_filters.pending().cors = Some((policy, origin));
         }
-        reply.map_or(Ok(()), |reply| Err(Some(reply)))
+        reply.map_or(Ok(()), |reply| Err(Stop::Reply(reply)))
     }
 
     fn csrf(&self, config: &serin_resources::http_filter::Csrf, head: &RequestHead) -> Result<(), Stop> {
@@ -226,7 +227,7 @@ impl<'a> Passage<'_, 'a> {
         }
         if Filter::csrf(config, head) {
             self.record.count(counter::CSRF_INVALID);
-            return Err(Some(LocalReply::new(403, "Invalid origin", "-")));
+            return Err(Stop::Reply(LocalReply::new(403, "Invalid origin", ResponseFlag::None)));
         }
         Ok(())
     }
@@ -247,11 +248,12 @@ impl<'a> Passage<'_, 'a> {
             return Ok(());
         }
         bucket.count(3);
-        let grpc = config.resource_exhausted.then_some(8);
-        let mut reply = LocalReply { grpc, ..LocalReply::new(config.status, "local_rate_limited", "RL") };
+        let grpc = config.resource_exhausted.then_some(GrpcStatus::RESOURCE_EXHAUSTED);
+        let mut reply =
+            LocalReply { grpc, ..LocalReply::new(config.status, "local_rate_limited", ResponseFlag::RateLimited) };
         reply = reply.for_request(head);
         header_edit::to_response(&config.response_headers, &mut reply.head, head, self.record);
-        Err(Some(reply))
+        Err(Stop::Reply(reply))
     }
 
     fn health_check(&self, config: &HealthAnswer, head: &RequestHead) -> Result<(), Stop> {
@@ -267,17 +269,20 @@ impl<'a> Passage<'_, 'a> {
             cluster.is_some_and(|c| c.healthy() * 100 >= *percent as usize * c.members.len() && !c.members.is_empty())
         };
         let well = !failing && config.clusters.iter().all(enough);
-        let mut reply = LocalReply::empty(if well { 200 } else { 503 }, if failing { "LH" } else { "-" });
+        let mut reply = LocalReply::empty(
+            if well { 200 } else { 503 },
+            if failing { ResponseFlag::FailedLocalHealthCheck } else { ResponseFlag::None },
+        );
         let cluster = self.context.worker.state.service_cluster();
         reply.head.fields.append(b"x-envoy-upstream-healthchecked-cluster", cluster.as_bytes());
         if failing {
             reply.head.fields.append(b"x-envoy-immediate-health-check-fail", b"true");
         }
-        Err(Some(reply))
+        Err(Stop::Reply(reply))
     }
 
     fn rbac(&self, gate: &RbacGate, head: &RequestHead) -> Result<(), Stop> {
-        let caller = Caller { peer: self.context.peer, local: self.context.local, client: self.asked.client };
+        let caller = Caller { peer: self.context.peer, local: self.context.local, client: self.request.client };
         if let Some(allowed) = gate.would_let_in(&caller, Some(head)) {
             self.record.count(if allowed { counter::RBAC_SHADOW_ALLOWED } else { counter::RBAC_SHADOW_DENIED });
         }
@@ -289,27 +294,31 @@ impl<'a> Passage<'_, 'a> {
             return Ok(());
         }
         self.record.count(counter::RBAC_DENIED);
-        Err(Some(LocalReply::new(403, "RBAC: access denied", "-")))
+        Err(Stop::Reply(LocalReply::new(403, "RBAC: access denied", ResponseFlag::None)))
     }
 
-    fn concurrency(&self, control: &'a Concurrency, duties: &mut Duties<'a>) -> Result<(), Stop> {
+    fn concurrency(&self, control: &'a Concurrency, response_filters: &mut ResponseFilters<'a>) -> Result<(), Stop> {
         if !control.config.enabled {
             return Ok(());
         }
         if control.begin() {
-            duties.owe().places.push(Place { control, began: Instant::now(), answered: None });
+            response_filters.pending().slots.push(ConcurrencySlot { control, began: Instant::now(), answered: None });
             return Ok(());
         }
         self.record.count(counter::CONCURRENCY_BLOCKED);
-        Err(Some(LocalReply::new(control.config.status, "reached concurrency limit", "UO")))
+        Err(Stop::Reply(LocalReply::new(
+            control.config.status,
+            "reached concurrency limit",
+            ResponseFlag::UpstreamOverflow,
+        )))
     }
 
-    fn admission(&self, admission: &'a Admission, duties: &mut Duties<'a>) -> Result<(), Stop> {
+    fn admission(&self, admission: &'a Admission, response_filters: &mut ResponseFilters<'a>) -> Result<(), Stop> {
         if admission.refuses(since_start(), self.random()) {
             self.record.count(counter::ADMISSION_REJECTED);
-            return Err(Some(LocalReply::empty(503, "-")));
+            return Err(Stop::Reply(LocalReply::empty(503, ResponseFlag::None)));
         }
-        duties.owe().admissions.push(admission);
+        response_filters.pending().admissions.push(admission);
         Ok(())
     }
 }
@@ -348,9 +357,18 @@ async fn buffer(
             *framing = Framing::Length(length);
             Ok(())
         }
-        Gathered::TooLong => Err(Some(LocalReply { close: true, ..LocalReply::new(413, "Payload Too Large", "-") })),
-        Gathered::Malformed => Err(Some(LocalReply { close: true, ..LocalReply::new(400, "Bad Request", "DPE") })),
-        Gathered::Silent => Err(Some(LocalReply { close: true, ..LocalReply::new(408, "stream timeout", "SI") })),
-        Gathered::Gone => Err(None),
+        Gathered::TooLong => Err(Stop::Reply(LocalReply {
+            close: true,
+            ..LocalReply::new(413, "Payload Too Large", ResponseFlag::None)
+        })),
+        Gathered::Malformed => Err(Stop::Reply(LocalReply {
+            close: true,
+            ..LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError)
+        })),
+        Gathered::Silent => Err(Stop::Reply(LocalReply {
+            close: true,
+            ..LocalReply::new(408, "stream timeout", ResponseFlag::StreamIdleTimeout)
+        })),
+        Gathered::Gone => Err(Stop::DownstreamGone),
     }
 }

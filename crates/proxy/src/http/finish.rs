@@ -1,5 +1,7 @@
 //! The end of every request, in one place: counters and access log, written when the request's record is dropped.
 
+use serin_traffic::grpc::GrpcStatus;
+use serin_traffic::response_flag::ResponseFlag;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,11 +15,11 @@ use serin_resources::orca::OrcaReport;
 use serin_resources::substitution::{self, Format};
 use serin_resources::tracing::Tracing;
 use serin_telemetry::istio::Ending;
-use serin_traffic::header_edit::{Facts, Known};
+use serin_traffic::header_edit::{CommandSource, HeaderContext};
 use tokio::time::Instant;
 
 use super::ConnectionContext;
-use super::request::Asked as Normalised;
+use super::request::RequestInfo;
 use super::trace::{self, Traced};
 use crate::metric;
 use crate::runtime::answer_key;
@@ -26,7 +28,7 @@ use crate::spans;
 use crate::worker::{LocalCluster, View, Worker};
 
 /// What is remembered of a request.
-pub(crate) struct Record {
+pub(crate) struct StreamInfo {
     context: Rc<ConnectionContext>,
     view: Rc<View>,
     started: Instant,
@@ -35,7 +37,7 @@ pub(crate) struct Record {
     /// Status answered, 0 for none.
     pub(crate) status: u16,
     /// Envoy response flag.
-    pub(crate) flag: &'static str,
+    pub(crate) flag: ResponseFlag,
     /// Why a reply of our own was given, where more is known than the flag says.
     pub(crate) details: Option<String>,
     /// Body bytes from the client.
@@ -46,11 +48,11 @@ pub(crate) struct Record {
     /// How long it took, once the answer is whole.
     pub(crate) took: Option<Duration>,
     /// Who is to answer, where that is counted.
-    peer: Option<Asked>,
+    peer: Option<UpstreamInfo>,
     is_grpc: bool,
     /// Whether the request was a call, whatever the answer is.
     pub(crate) is_call: bool,
-    grpc_status: Option<u16>,
+    grpc_status: Option<GrpcStatus>,
     version: Version,
     /// Who the client is, when others before us are believed.
     pub(crate) client: Option<IpAddr>,
@@ -66,7 +68,7 @@ pub(crate) struct Record {
 }
 
 /// Who is asked for an answer.
-struct Asked {
+struct UpstreamInfo {
     cluster: Rc<LocalCluster>,
     /// Endpoints by their numbers: the one that was asked first and the one that was asked last.
     first: Option<usize>,
@@ -75,7 +77,7 @@ struct Asked {
     again: bool,
 }
 
-impl Record {
+impl StreamInfo {
     pub(crate) fn new(context: &Rc<ConnectionContext>, view: &Rc<View>, started: Instant) -> Self {
         let listener = &view.listener;
         listener.stats.add(context.worker.id, metric::http::RQ_TOTAL, 1);
@@ -86,7 +88,7 @@ impl Record {
             started,
             wall: (!listener.logs.is_empty()).then(SystemTime::now),
             status: 0,
-            flag: "-",
+            flag: ResponseFlag::None,
             details: None,
             received: 0,
             sent: 0,
@@ -123,7 +125,7 @@ impl Record {
         if !head.method().is_empty() {
             record.request(head);
         }
-        record.flag = if error.is_some() { "DPE" } else { "-" };
+        record.flag = if error.is_some() { ResponseFlag::DownstreamProtocolError } else { ResponseFlag::None };
         record.details = Some(error.map_or_else(|| "request_header_timeout".to_owned(), |error| error.to_string()));
         record
     }
@@ -152,7 +154,7 @@ impl Record {
     pub(crate) fn formatted(&self, format: &Format, (head, status): (&RequestHead, u16), out: &mut String) {
         let answer = ResponseHead::new(status);
         let facts = Answered(self, status);
-        format.write(&Known { request: head, response: Some(&answer), facts: &facts }, "-", out);
+        format.write(&HeaderContext { request: head, response: Some(&answer), facts: &facts }, "-", out);
     }
 
     fn logged(&self) -> bool {
@@ -172,10 +174,10 @@ impl Record {
     }
 
     /// Remembers the request as it is routed, and begins its span.
-    pub(super) fn asked(&mut self, asked: &Normalised, head: &mut RequestHead, tracing: Option<&Tracing>) {
-        self.client = Some(asked.client);
+    pub(super) fn request_info(&mut self, info: &RequestInfo, head: &mut RequestHead, tracing: Option<&Tracing>) {
+        self.client = Some(info.client);
         if let Some(tracing) = tracing {
-            self.span = trace::begin(tracing, head, asked.internal, self.worker());
+            self.span = trace::begin(tracing, head, info.internal, self.worker());
         }
         self.request(head);
     }
@@ -183,7 +185,7 @@ impl Record {
     /// Remembers where it goes.
     pub(crate) fn cluster(&mut self, cluster: &Rc<LocalCluster>) {
         if cluster.tally.is_some() || cluster.config.reported.is_some() || self.context.worker.state.reports_loads() {
-            self.peer = Some(Asked { cluster: cluster.clone(), first: None, last: None, again: false });
+            self.peer = Some(UpstreamInfo { cluster: cluster.clone(), first: None, last: None, again: false });
         }
         if self.logged() {
             cluster.config.name.clone_into(&mut self.cluster);
@@ -253,13 +255,13 @@ impl Record {
     pub(crate) fn ended_with(&mut self, fields: &HeaderBlock) {
         self.load_report(fields);
         if self.is_grpc || self.is_call {
-            self.grpc_status = fields.get_str("grpc-status").and_then(|code| code.parse().ok());
+            self.grpc_status = GrpcStatus::of(fields);
         }
     }
 
     /// What the backend says of its load, in its head or its trailers.
     fn load_report(&self, fields: &HeaderBlock) {
-        let Some(Asked { cluster, last: Some(last), .. }) = &self.peer else { return };
+        let Some(UpstreamInfo { cluster, last: Some(last), .. }) = &self.peer else { return };
         let (Some(config), Some(local)) = (&cluster.config.reported, cluster.hosts.get(*last)) else { return };
         if let Some(report) = OrcaReport::read(fields) {
             local.host.reported(config, &report);
@@ -267,15 +269,17 @@ impl Record {
     }
 
     /// The status of a call, once it is known.
-    pub(crate) fn grpc_status(&self) -> Option<u32> {
-        self.grpc_status.map(u32::from)
+    pub(crate) fn grpc_status(&self) -> Option<GrpcStatus> {
+        self.grpc_status
     }
 
     fn tally(&self, took: Duration) {
-        let Some(Asked { cluster, last, .. }) = &self.peer else { return };
+        let Some(UpstreamInfo { cluster, last, .. }) = &self.peer else { return };
         let member = last.and_then(|choice| cluster.members.get(choice));
         let tally = member.map_or(&cluster.tally, |member| &member.tally);
-        let Self { status, flag, is_grpc: grpc, grpc_status, .. } = *self;
+        let Self { status, is_grpc: grpc, grpc_status, .. } = *self;
+        let flag = self.flag.as_str();
+        let grpc_status = grpc_status.map(|status| u16::try_from(status.code()).unwrap_or(u16::MAX));
         if let Some(tally) = tally {
             tally.count(self.context.worker.id, Ending { status, flag, grpc, grpc_status }, took);
         }
@@ -283,17 +287,17 @@ impl Record {
 
     /// Counts how the first try went. A client that left before it was answered says nothing about the endpoint.
     fn first_attempt(&self, took: Duration) {
-        let Some(Asked { cluster, first: Some(first), again, .. }) = &self.peer else { return };
+        let Some(UpstreamInfo { cluster, first: Some(first), again, .. }) = &self.peer else { return };
         if !self.context.worker.state.reports_loads() || (self.status == 0 && !again) {
             return;
         }
         let failed = *again
             || self.status >= 500
-            || is_server_error(self.grpc_status.map(u32::from))
-            || matches!(self.flag, "UC" | "UT");
+            || self.grpc_status.is_some_and(GrpcStatus::is_server_error)
+            || matches!(self.flag, ResponseFlag::UpstreamConnectionTermination | ResponseFlag::UpstreamRequestTimeout);
         if let Some(local) = cluster.hosts.get(*first) {
             // What the first of several tries was answered is not known here, only that it was not good enough.
-            let answer = if *again { Some(0) } else { answer_key(self.status, self.grpc_status.map(u32::from)) };
+            let answer = if *again { Some(0) } else { answer_key(self.status, self.grpc_status) };
             local.host.first_attempt(self.context.worker.id, took, (answer, failed));
         }
     }
@@ -303,19 +307,15 @@ impl Record {
     }
 }
 
-/// Whether a gRPC status is what HTTP has 5xx for (Envoy: grpcToHttpStatus).
-pub(super) fn is_server_error(grpc: Option<u32>) -> bool {
-    matches!(grpc, Some(2 | 4 | 12..=15))
-}
-
-impl Drop for Record {
+impl Drop for StreamInfo {
     fn drop(&mut self) {
         let id = self.context.worker.id;
         let took = self.took.unwrap_or_else(|| self.started.elapsed());
         let stats = &self.view.listener.stats;
         stats.sub(id, metric::http::RQ_ACTIVE);
         if self.status == 0 {
-            self.flag = if self.flag == "-" { "DC" } else { self.flag };
+            self.flag =
+                if self.flag == ResponseFlag::None { ResponseFlag::DownstreamConnectionTermination } else { self.flag };
             stats.add(id, metric::http::RQ_RX_RESET, 1);
         } else {
             stats.add(id, metric::http::RQ_COMPLETED, 1);
@@ -342,7 +342,7 @@ impl Drop for Record {
     }
 }
 
-impl Facts for Record {
+impl CommandSource for StreamInfo {
     fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let (peer, local) = (self.context.peer, self.context.local);
@@ -353,7 +353,8 @@ impl Facts for Record {
             }
             "PROTOCOL" => Some(self.version.as_str().to_owned()),
             "RESPONSE_CODE" => Some(self.status.to_string()),
-            "RESPONSE_FLAGS" => some(self.flag),
+            "RESPONSE_FLAGS" => some(self.flag.as_str()),
+            "RESPONSE_FLAGS_LONG" => some(self.flag.long()),
             "RESPONSE_CODE_DETAILS" => self.details.clone(),
             "BYTES_RECEIVED" => Some(self.received.to_string()),
             "BYTES_SENT" => Some(self.sent.to_string()),
@@ -377,20 +378,20 @@ impl Facts for Record {
             "ENVIRONMENT" => argument.and_then(|name| std::env::var(name).ok()),
             "HOSTNAME" => std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_owned()),
             "QUERY_PARAM" => self.query_parameter(argument?),
-            "GRPC_STATUS_NUMBER" | "GRPC_STATUS" => substitution::Record::response_header(self, "grpc-status"),
+            "GRPC_STATUS_NUMBER" | "GRPC_STATUS" => substitution::FormatContext::response_header(self, "grpc-status"),
             _ => None,
         }
     }
 }
 
 /// A record with the status that is about to be answered.
-struct Answered<'a>(&'a Record, u16);
+struct Answered<'a>(&'a StreamInfo, u16);
 
-impl Facts for Answered<'_> {
+impl CommandSource for Answered<'_> {
     fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
         match name {
             "RESPONSE_CODE" => Some(self.1.to_string()),
-            name => Facts::command(self.0, name, argument),
+            name => CommandSource::command(self.0, name, argument),
         }
     }
 }
@@ -403,9 +404,9 @@ fn start_time(time: jiff::Timestamp, format: Option<&str>) -> Option<String> {
     }
 }
 
-impl substitution::Record for Record {
+impl substitution::FormatContext for StreamInfo {
     fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
-        Facts::command(self, name, argument)
+        CommandSource::command(self, name, argument)
     }
 
     fn request_header(&self, name: &str) -> Option<String> {

@@ -12,7 +12,7 @@ use super::stage::Forwarded;
 use crate::metric;
 
 /// Whether the answer sends the request elsewhere; then `head` is where.
-pub(super) fn elsewhere(
+pub(super) fn follow_redirect(
     forwarded: &Forwarded<'_>,
     route: &CompiledRoute,
     head: &mut RequestHead,

@@ -1,13 +1,14 @@
 //! Moving bodies: the request's to the upstream, the answer's to the client, both at once.
 
+use serin_traffic::grpc::GrpcStatus;
 use std::pin::pin;
 use std::time::Duration;
 
-use super::alter::{Alter, Piece};
+use super::alter::{BodyTransform, PacedChunk};
 use super::attempt::{Answer, AnswerReader, Failure, InFlight};
 use super::body::RequestBody;
 use super::compare::Tap;
-use super::finish::Record;
+use super::finish::StreamInfo;
 use super::held::{self, Held};
 use crate::wire::{BodyError, Frame, Sink, Take};
 
@@ -132,10 +133,10 @@ pub(crate) enum Moved {
 
 /// Moves the answer's body to the client while the rest of the request still goes up.
 pub(crate) async fn stream(
-    (answer, mut alter): (&mut Answer, Option<Box<Alter>>),
+    (answer, mut alter): (&mut Answer, Option<Box<BodyTransform>>),
     body: &mut RequestBody<'_>,
     client: &mut Sink<'_>,
-    record: &mut Record,
+    record: &mut StreamInfo,
 ) -> Moved {
     loop {
         let taken = match (answer.exchange.sides().0, &mut *client) {
@@ -208,13 +209,13 @@ pub(super) async fn discard(
     answer: &mut Answer,
     body: &mut RequestBody<'_>,
     tap: Option<&Tap>,
-) -> (Moved, Option<u32>) {
+) -> (Moved, Option<GrpcStatus>) {
     let mut status = None;
     loop {
         match answer.exchange.sides().0.take() {
             Ok(Take::Frame(Frame::Data(data))) => tap.into_iter().for_each(|tap| tap.put(&data)),
             Ok(Take::Frame(Frame::Trailers(trailers))) => {
-                status = trailers.get_str("grpc-status").and_then(|s| s.parse().ok());
+                status = GrpcStatus::of(&trailers);
             }
             Ok(Take::End) if answer.request_done => return (Moved::Complete, status),
             Ok(Take::End) => return (Moved::Early, status),
@@ -242,12 +243,12 @@ pub(super) async fn discard(
 
 /// Sends what became of a part of the answer, each piece after its pause; false when the client is gone.
 async fn altered(
-    (answer, pieces): (&mut Answer, Vec<Piece>),
+    (answer, pieces): (&mut Answer, Vec<PacedChunk>),
     body: &mut RequestBody<'_>,
     client: &mut Sink<'_>,
-    record: &mut Record,
+    record: &mut StreamInfo,
 ) -> bool {
-    for Piece { after, frame } in pieces {
+    for PacedChunk { after, frame } in pieces {
         if !after.is_zero() && !pause(answer, body, client, after).await {
             return false;
         }
@@ -283,7 +284,7 @@ async fn pause(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sin
 }
 
 /// Flushes to the client; false when it is gone.
-async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>, record: &Record) -> bool {
+async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>, record: &StreamInfo) -> bool {
     let pending = client.pending();
     if pending == 0 {
         // What is left to say, if anything, does not wait.

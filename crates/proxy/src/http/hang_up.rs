@@ -2,7 +2,7 @@
 //!
 //! A client may close its sending half and wait for the answer (RFC 9112 §9.6 lets it). On the wire that looks like a client
 //! that closed its socket; only what is written tells them apart: a closed socket answers with a reset. Envoy takes every
-//! such end for a close. Here an interim answer (RFC 9110 §15.2.1, which every HTTP/1.1 client must be able to skip) asks.
+//! such end for a close. RouteCommands an interim answer (RFC 9110 §15.2.1, which every HTTP/1.1 client must be able to skip) asks.
 
 use std::pin::pin;
 use std::task::Poll;

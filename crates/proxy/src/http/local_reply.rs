@@ -1,24 +1,36 @@
 //! Answers that the proxy gives itself.
 
 use serin_http1::{RequestHead, ResponseHead};
+use serin_traffic::grpc::GrpcStatus;
+use serin_traffic::response_flag::ResponseFlag;
 use serin_traffic::router::is_grpc;
 
-/// A complete answer.
+/// Why a request goes no further in the pipeline.
+pub(crate) enum Stop {
+    /// The proxy answers itself.
+    Reply(LocalReply),
+    /// The client is gone, or sent what cannot be answered: the connection ends.
+    DownstreamGone,
+    /// Something that cannot be; the client gets a 500.
+    Bug(&'static str),
+}
+
+/// A complete response.
 pub(crate) struct LocalReply {
     pub(crate) head: Box<ResponseHead>,
     pub(crate) body: Vec<u8>,
     /// Envoy response flag.
-    pub(crate) flag: &'static str,
+    pub(crate) flag: ResponseFlag,
     /// Whether the connection must close after it.
     pub(crate) close: bool,
     /// Why it is given, for access logs (`RESPONSE_CODE_DETAILS`), where more is known than its flag says.
     pub(crate) details: Option<String>,
     /// The status that a gRPC client gets instead of what the HTTP status stands for.
-    pub(crate) grpc: Option<u32>,
+    pub(crate) grpc: Option<GrpcStatus>,
 }
 
 impl LocalReply {
-    pub(crate) fn new(status: u16, body: impl AsRef<[u8]>, flag: &'static str) -> Self {
+    pub(crate) fn new(status: u16, body: impl AsRef<[u8]>, flag: ResponseFlag) -> Self {
         let body = body.as_ref().to_vec();
         let mut head = ResponseHead::new(status);
         if !body.is_empty() {
@@ -28,7 +40,7 @@ impl LocalReply {
     }
 
     /// A status without a body.
-    pub(crate) fn empty(status: u16, flag: &'static str) -> Self {
+    pub(crate) fn empty(status: u16, flag: ResponseFlag) -> Self {
         Self::new(status, "", flag)
     }
 
@@ -37,23 +49,15 @@ impl LocalReply {
         if !is_grpc(head) || self.head.status < 400 {
             return self;
         }
-        let code = match self.head.status {
-            _ if self.grpc.is_some() => self.grpc.unwrap_or_default(),
-            400 => 13,
-            401 => 16,
-            403 => 7,
-            404 => 12,
-            429 | 502..=504 => 14,
-            _ => 2,
-        };
-        self.into_grpc(code)
+        let status = self.grpc.unwrap_or_else(|| GrpcStatus::from_http(self.head.status));
+        self.into_grpc(status)
     }
 
     /// The answer as a gRPC status.
-    pub(crate) fn into_grpc(self, code: u32) -> Self {
+    pub(crate) fn into_grpc(self, status: GrpcStatus) -> Self {
         let mut head = ResponseHead::new(200);
         head.fields.append(b"content-type", b"application/grpc");
-        head.fields.append(b"grpc-status", code.to_string().as_bytes());
+        head.fields.append(b"grpc-status", status.code().to_string().as_bytes());
         if !self.body.is_empty() {
             let message: String = String::from_utf8_lossy(&self.body).chars().map(percent_encode).collect();
             head.fields.append(b"grpc-message", message.as_bytes());

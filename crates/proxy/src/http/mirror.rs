@@ -1,6 +1,7 @@
 //! Copies of requests to other clusters. Nobody waits for their answers, and nothing of theirs reaches the client.
 //! Source: Envoy, "Traffic shadowing": the copy's authority gets `-shadow`, ports kept.
 
+use serin_traffic::grpc::GrpcStatus;
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
@@ -10,8 +11,8 @@ use serin_http1::encode::decimal;
 use serin_http1::framing::Framing;
 use serin_http1::{RequestHead, Version};
 use serin_resources::route::{Action, Mirror};
-use serin_traffic::balance::Wish;
-use serin_traffic::header_edit::{self, Facts};
+use serin_traffic::balance::LbContext;
+use serin_traffic::header_edit::{self, CommandSource};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::split::drawn;
 
@@ -19,7 +20,6 @@ use super::attempt::{Attempt, Failure, choose};
 use super::attempts::grpc_status;
 use super::body::{BodyCopy, RequestBody, Source};
 use super::compare::{Pair, Tap};
-use super::finish::is_server_error;
 use super::forward::Moved;
 use super::stage::Stages;
 use super::{forward, request, respond};
@@ -30,7 +30,7 @@ use crate::worker::{LocalCluster, Worker};
 /// Nothing but the heads is known of a copy.
 struct Nothing;
 
-impl Facts for Nothing {
+impl CommandSource for Nothing {
     fn command(&self, _: &str, _: Option<&str>) -> Option<String> {
         None
     }
@@ -105,7 +105,7 @@ impl Shadow<'_> {
     /// Sends it, and counts how it went: who mirrors to a new version wants to know how it does.
     async fn run(&self, (framing, body): (Framing, BodyCopy), limit: Duration) {
         let Some(_permit) = self.cluster.permit_request(false) else { return };
-        let Some(choice) = choose(self.worker, self.cluster, &Wish::default(), &[], 1) else { return };
+        let Some(choice) = choose(self.worker, self.cluster, &LbContext::default(), &[], 1) else { return };
         let Some(local) = self.cluster.hosts.get(choice) else { return };
         let began = self.worker.state.reports_loads().then(Instant::now);
         let timers = Timers::new();
@@ -167,7 +167,7 @@ impl Shadow<'_> {
         if moved == Moved::Complete {
             respond::recycle(answer, cluster, body.timers.tick());
         }
-        Some(status < 500 && !is_server_error(grpc))
+        Some(status < 500 && !grpc.is_some_and(GrpcStatus::is_server_error))
     }
 }
 

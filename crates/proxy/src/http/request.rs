@@ -29,7 +29,7 @@ static INTERNAL: NameSet = NameSet::new(&[
 ]);
 
 /// What was found out about a request on its way into the form in which it is routed.
-pub(crate) struct Asked {
+pub(crate) struct RequestInfo {
     /// Whether it asks for a WebSocket and may have one.
     pub(crate) websocket: bool,
     /// Whether its client is internal.
@@ -47,7 +47,7 @@ pub(crate) fn normalise(
     manager: &HttpConnectionManager,
     table: &RouteTable,
     head: &mut RequestHead,
-) -> Result<Asked, Error> {
+) -> Result<RequestInfo, Error> {
     if !head.is_connect() {
         let how = Normalise { dots: manager.path.normalise, merge_slashes: manager.path.merge_slashes };
         if let Some(normal) = path::normalise(head.target(), how)? {
@@ -99,7 +99,7 @@ pub(crate) fn normalise(
             head.fields.append(b"x-request-id", &id);
         }
     }
-    Ok(Asked { websocket, internal, client })
+    Ok(RequestInfo { websocket, internal, client })
 }
 
 /// The client's address: the peer's, or what trusted proxies in front say in `x-forwarded-for`.

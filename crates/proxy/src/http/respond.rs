@@ -6,31 +6,33 @@ use serin_http1::{RequestHead, ResponseHead, Version};
 use serin_http2::{Reason, StreamHandle};
 use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::header::HeaderEdits;
+use serin_traffic::grpc::GrpcStatus;
 use serin_traffic::header_edit;
 use serin_traffic::outcome::Outcome;
+use serin_traffic::response_flag::ResponseFlag;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-use super::alter::Alter;
+use super::alter::BodyTransform;
 use super::attempt::{Answer, Exchange};
 use super::body::RequestBody;
 use super::compare::Tap;
 use super::date;
-use super::filters::Duties;
-use super::finish::Record;
+use super::filters::ResponseFilters;
+use super::finish::StreamInfo;
 use super::forward::{self, Moved};
 use super::local_reply::LocalReply;
 use super::request;
-use super::stage::{Forwarded, Here, Place};
+use super::stage::{Forwarded, MatchedRoute, RouteCommands};
 use super::upgrade::Tunnel;
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Permit};
 use crate::wire::{Frame, H1Writer, H2Writer, Sink};
 
 /// How a request ended for its connection.
-pub(crate) enum Served {
+pub(crate) enum Disposition {
     /// The connection may carry another request.
     Keep,
     /// It must close, after what was written has left.
@@ -97,10 +99,10 @@ impl<'a> Responder<'a> {
 pub(crate) struct Shape<'a> {
     pub(crate) edits: [&'a HeaderEdits; 4],
     pub(crate) http: &'a HttpConnectionManager,
-    pub(crate) place: Place<'a>,
+    pub(crate) place: MatchedRoute<'a>,
     pub(crate) request: &'a RequestHead,
     /// What filters owe to the answer.
-    pub(crate) duties: Duties<'a>,
+    pub(crate) response_filters: ResponseFilters<'a>,
 }
 
 /// Answers by ourselves.
@@ -108,8 +110,8 @@ pub(crate) async fn local(
     reply: LocalReply,
     (request, body): (&RequestHead, &RequestBody<'_>),
     responder: Responder<'_>,
-    record: &mut Record,
-) -> Served {
+    record: &mut StreamInfo,
+) -> Disposition {
     let LocalReply { mut head, body: text, flag, close, details, .. } = reply;
     record.flag = flag;
     record.details = details;
@@ -145,16 +147,16 @@ pub(crate) async fn local(
     };
     let mut slot = None;
     let started = responder.start(&head, (framing, declared), &mut slot);
-    let Some((mut sink, keep)) = started else { return Served::Abort };
+    let Some((mut sink, keep)) = started else { return Disposition::Abort };
     if framing != Framing::Empty {
         record.sent = length;
         sink.push(Frame::Data(text.into()));
     }
     sink.finish();
     match body.timers.within(body.idle, pin!(sink.flush())).await {
-        Some(Ok(())) if keep => Served::Keep,
-        Some(Ok(())) => Served::Close,
-        Some(Err(_)) | None => Served::Abort,
+        Some(Ok(())) if keep => Disposition::Keep,
+        Some(Ok(())) => Disposition::Close,
+        Some(Err(_)) | None => Disposition::Abort,
     }
 }
 
@@ -163,34 +165,34 @@ pub(crate) async fn answer(
     forwarded: Forwarded<'_>,
     mut shape: Shape<'_>,
     body: &mut RequestBody<'_>,
-    (responder, record): (Responder<'_>, &mut Record),
-) -> Served {
+    (responder, record): (Responder<'_>, &mut StreamInfo),
+) -> Disposition {
     let Forwarded { mut answer, cluster, deadlines, permit, cookies, pairs, .. } = forwarded;
     let compared: Vec<_> = pairs.iter().map(|pair| (pair, pair.head(&answer.head))).collect();
     let switching = answer.head.status == 101;
     let took = body.timers.tick() - record.started();
     prepare(&mut answer.head, &shape, (took, switching), (record, &cluster.config.name));
-    shape.duties.pay(&mut answer.head, shape.request, record);
-    let mut alter = shape.duties.alter(&mut answer.head, (answer.framing, answer.declared));
+    shape.response_filters.apply(&mut answer.head, shape.request, record);
+    let mut alter = shape.response_filters.alter(&mut answer.head, (answer.framing, answer.declared));
     if alter.as_ref().is_some_and(|a| a.changes_length()) {
         answer.framing = Framing::Chunked;
         answer.declared = Declared::AsFramed;
     }
     let tap = (!pairs.is_empty()).then(Rc::<Tap>::default);
     if let Some(tap) = &tap {
-        let plain = || Box::new(Alter::new(None, None));
+        let plain = || Box::new(BodyTransform::new(None, None));
         alter = Some(Box::new(alter.unwrap_or_else(plain).tapped(tap)));
     }
     cookies.iter().for_each(|cookie| answer.head.fields.append(b"set-cookie", cookie.as_bytes()));
     record.is_call = answer.in_flight.is_call;
     record.response(&answer.head);
-    let grpc = answer.head.fields.get_str("grpc-status").and_then(|v| v.parse().ok());
+    let grpc = GrpcStatus::of(&answer.head.fields);
     answer.in_flight.outcome(Outcome::Response { status: answer.head.status, grpc });
     let mut slot = None;
     let started = responder.start(&answer.head, (answer.framing, answer.declared), &mut slot);
-    let Some((mut sink, keep)) = started else { return Served::Abort };
+    let Some((mut sink, keep)) = started else { return Disposition::Abort };
     if switching {
-        return if sink.flush().await.is_ok() { tunnel(answer, permit) } else { Served::Abort };
+        return if sink.flush().await.is_ok() { tunnel(answer, permit) } else { Disposition::Abort };
     }
     let timers = body.timers;
     let moved = {
@@ -212,23 +214,23 @@ pub(crate) async fn answer(
                 pair.complete(false, seen, tap);
             }
             recycle(answer, &cluster, timers.last());
-            if keep { Served::Keep } else { Served::Close }
+            if keep { Disposition::Keep } else { Disposition::Close }
         }
-        Moved::Early => Served::Close,
+        Moved::Early => Disposition::Close,
         Moved::UpstreamGone | Moved::TimedOut => {
-            record.flag = "UC";
+            record.flag = ResponseFlag::UpstreamConnectionTermination;
             if moved == Moved::TimedOut {
-                record.flag = "UT";
+                record.flag = ResponseFlag::UpstreamRequestTimeout;
                 cluster.state.stats.add(record.worker().id, metric::cluster::RQ_TIMEOUT, 1);
             }
             if let Sink::H2(writer) = &mut sink {
                 writer.reset(Reason::INTERNAL_ERROR);
             }
-            Served::Abort
+            Disposition::Abort
         }
         Moved::ClientGone => {
-            record.flag = "DC";
-            Served::Abort
+            record.flag = ResponseFlag::DownstreamConnectionTermination;
+            Disposition::Abort
         }
     }
 }
@@ -237,7 +239,7 @@ fn prepare(
     head: &mut ResponseHead,
     shape: &Shape<'_>,
     (took, switching): (Duration, bool),
-    (record, cluster): (&mut Record, &str),
+    (record, cluster): (&mut StreamInfo, &str),
 ) {
     if !switching {
         framing::strip_hop_by_hop(&mut head.fields);
@@ -263,7 +265,7 @@ fn prepare(
         head.fields.set("x-envoy-attempt-count", decimal(record.attempts.into(), &mut digits));
     }
     record.status = head.status;
-    let here = Here { record, place: shape.place, cluster };
+    let here = RouteCommands { record, place: shape.place, cluster };
     for edits in shape.edits {
         header_edit::to_response(edits, head, shape.request, &here);
     }
@@ -289,7 +291,7 @@ pub(crate) fn recycle(answer: Answer, cluster: &ClusterRuntime, now: Instant) {
     }
 }
 
-fn tunnel(answer: Answer, permit: Permit) -> Served {
-    let Answer { exchange: Exchange::H1(connection), in_flight, .. } = answer else { return Served::Abort };
-    Served::Tunnel(Box::new(Tunnel { connection, in_flight, permit }))
+fn tunnel(answer: Answer, permit: Permit) -> Disposition {
+    let Answer { exchange: Exchange::H1(connection), in_flight, .. } = answer else { return Disposition::Abort };
+    Disposition::Tunnel(Box::new(Tunnel { connection, in_flight, permit }))
 }

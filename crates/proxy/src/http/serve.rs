@@ -1,5 +1,6 @@
 //! The life of a request, one stage after the other. Every stage takes plain arguments and yields a value or an answer.
 
+use serin_traffic::response_flag::ResponseFlag;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -19,12 +20,12 @@ use serin_traffic::{redirect, rewrite, timeout};
 use super::attempts::Target;
 use super::body::RequestBody;
 use super::deadlines::Deadlines;
-use super::filters::{Duties, Passage};
-use super::finish::Record;
-use super::local_reply::LocalReply;
-use super::request::Asked;
-use super::respond::{self, Responder, Served};
-use super::stage::{Forwarded, Here, Place, Stages};
+use super::filters::{FilterContext, ResponseFilters};
+use super::finish::StreamInfo;
+use super::local_reply::{LocalReply, Stop};
+use super::request::RequestInfo;
+use super::respond::{self, Disposition, Responder};
+use super::stage::{Forwarded, MatchedRoute, RouteCommands, Stages};
 use super::{ConnectionContext, attempts, follow, held, mirror, request};
 use crate::metric;
 use crate::worker::{LocalCluster, View};
@@ -36,9 +37,9 @@ pub(crate) async fn serve(
     mut framing: Framing,
     mut body: RequestBody<'_>,
     responder: Responder<'_>,
-) -> Served {
+) -> Disposition {
     let (known, view) = context.view();
-    let mut record = Record::new(context, &view, body.timers.last());
+    let mut record = StreamInfo::new(context, &view, body.timers.last());
     record.request(head);
     let unserved = unserved(context, known, head, &record);
     if let Some(reply) = unserved {
@@ -46,66 +47,72 @@ pub(crate) async fn serve(
     }
     let Filter::Http(http) = &view.listener.config.filter else {
         // The listener became another: the connection ends as its configuration did.
-        return Served::Abort;
+        return Disposition::Abort;
     };
     body.idle = http.timeouts.stream_idle;
-    let asked = match request::normalise(context, http, &view.table, head) {
-        Ok(asked) => asked,
+    let info = match request::normalise(context, http, &view.table, head) {
+        Ok(info) => info,
         Err(error) => {
-            let reply = LocalReply { close: true, ..LocalReply::new(error.status(), error.to_string(), "-") };
+            let reply =
+                LocalReply { close: true, ..LocalReply::new(error.status(), error.to_string(), ResponseFlag::None) };
             return respond::local(reply, (head, &body), responder, &mut record).await;
         }
     };
-    record.asked(&asked, head, http.tracing.as_ref());
+    record.request_info(&info, head, http.tracing.as_ref());
     let mut redirects = 0;
     let served = loop {
-        let found = find(&view.table, head, asked.internal, context.worker.random());
+        let found = find(&view.table, head, info.internal, context.worker.random());
         let place = found.place();
         if let Some(place) = place {
             record.route(&place.host.config.name, &place.route.config.name);
         }
-        let drawn = place.map(|p| draw(p, context, &asked, head));
-        let mut duties = Duties::default();
+        let drawn = place.map(|p| draw(p, context, &info, head));
+        let mut response_filters = ResponseFilters::default();
         let overrides = overrides(&view.table, place, drawn.as_ref());
         let cluster = place.zip(drawn.as_ref()).and_then(|(p, d)| cluster_name(p, d, head));
-        let passage = Passage {
+        let passage = FilterContext {
             context,
             view: &view,
-            asked: &asked,
+            request: &info,
             record: &record,
             overrides: &overrides,
             cluster: cluster.as_deref(),
         };
-        let passed = passage.run(head, (&mut body, &mut framing), &mut duties).await;
+        let passed = passage.run(head, (&mut body, &mut framing), &mut response_filters).await;
         let outcome = match (passed, place.zip(drawn)) {
             (Err(stop), drawn) => {
-                spared(&view, drawn.as_ref(), &mut record);
+                record_skipped_cluster(&view, drawn.as_ref(), &mut record);
                 Err(stop)
             }
-            (Ok(()), None) => Err(Some(unrouted(&found, head, &record))),
+            (Ok(()), None) => Err(Stop::Reply(unrouted(&found, head, &record))),
             (Ok(()), Some((place, drawn))) => {
-                let stages = Stages { context, view: &view, place, http, asked: &asked, framing };
+                let stages = Stages { context, view: &view, place, http, request: &info, framing };
                 stages.run(drawn, head, &mut body, &mut record).await.map(|forwarded| (stages, forwarded))
             }
         };
         match outcome {
             Ok((stages, forwarded)) => {
                 let place = stages.place;
-                if follow::elsewhere(&forwarded, place.route, head, (&mut body, &mut framing), &mut redirects) {
+                if follow::follow_redirect(&forwarded, place.route, head, (&mut body, &mut framing), &mut redirects) {
                     // Where it goes now it has all its time.
                     body.timers.tick();
                     continue;
                 }
                 body.forget();
                 let edits = stages.response_edits(forwarded.destination);
-                let shape = respond::Shape { edits, http, place, request: head, duties };
+                let shape = respond::Shape { edits, http, place, request: head, response_filters };
                 break respond::answer(forwarded, shape, &mut body, (responder, &mut record)).await;
             }
-            Err(Some(reply)) => {
-                let reply = completed(reply, place, head, &record, &mut duties);
+            Err(Stop::Reply(reply)) => {
+                let reply = completed(reply, place, head, &record, &mut response_filters);
                 break respond::local(reply, (head, &body), responder, &mut record).await;
             }
-            Err(None) => break Served::Abort,
+            Err(Stop::DownstreamGone) => break Disposition::Abort,
+            Err(Stop::Bug(what)) => {
+                tracing::error!("a bug in Serin ended a request: {what}");
+                let reply = LocalReply { close: true, ..LocalReply::empty(500, ResponseFlag::None) };
+                break respond::local(reply, (head, &body), responder, &mut record).await;
+            }
         }
     };
     record.received = body.received();
@@ -113,26 +120,26 @@ pub(crate) async fn serve(
 }
 
 /// What a request is answered that is not looked at further.
-fn unserved(context: &ConnectionContext, known: bool, head: &RequestHead, record: &Record) -> Option<LocalReply> {
+fn unserved(context: &ConnectionContext, known: bool, head: &RequestHead, record: &StreamInfo) -> Option<LocalReply> {
     if !known {
-        return Some(LocalReply::new(503, "the listener was removed", "NR"));
+        return Some(LocalReply::new(503, "the listener was removed", ResponseFlag::NoRouteFound));
     }
     if head.is_connect() {
-        return Some(LocalReply::empty(405, "-"));
+        return Some(LocalReply::empty(405, ResponseFlag::None));
     }
     if held::is_exhausted(context) {
         record.count(metric::http::RQ_OVERLOAD);
         let details = Some("overload".to_owned());
         return Some(LocalReply {
             details,
-            ..LocalReply::new(503, "too much waits for clients that do not read", "OM")
+            ..LocalReply::new(503, "too much waits for clients that do not read", ResponseFlag::OverloadManager)
         });
     }
     None
 }
 
 /// Remembers who would have been asked, when a filter answered.
-fn spared(view: &View, drawn: Option<&(Place<'_>, Drawn)>, record: &mut Record) {
+fn record_skipped_cluster(view: &View, drawn: Option<&(MatchedRoute<'_>, Drawn)>, record: &mut StreamInfo) {
     let number = drawn.and_then(|(place, drawn)| place.route.clusters.get(drawn.part).copied());
     if let Some(cluster) = number.and_then(|number| view.cluster(number, record.worker()).cloned()) {
         record.cluster(&cluster);
@@ -141,14 +148,14 @@ fn spared(view: &View, drawn: Option<&(Place<'_>, Drawn)>, record: &mut Record) 
 
 /// What is known of a request from its authority and path.
 enum Found<'a> {
-    Route(Place<'a>),
+    Route(MatchedRoute<'a>),
     /// Its virtual host takes no plain text, whatever the path.
     Insecure,
     Nothing,
 }
 
 impl<'a> Found<'a> {
-    fn place(&self) -> Option<Place<'a>> {
+    fn place(&self) -> Option<MatchedRoute<'a>> {
         match self {
             Self::Route(place) => Some(*place),
             Self::Insecure | Self::Nothing => None,
@@ -166,19 +173,19 @@ fn find<'a>(table: &'a RouteTable, head: &RequestHead, internal: bool, random: u
     };
     match table.route(host, head, random) {
         _ if insecure => Found::Insecure,
-        Some(route) => Found::Route(Place { host, route }),
+        Some(route) => Found::Route(MatchedRoute { host, route }),
         None => Found::Nothing,
     }
 }
 
 /// What a request without a route is answered.
-fn unrouted(found: &Found<'_>, head: &RequestHead, record: &Record) -> LocalReply {
+fn unrouted(found: &Found<'_>, head: &RequestHead, record: &StreamInfo) -> LocalReply {
     if matches!(found, Found::Insecure) {
         record.count(metric::http::RQ_DIRECT_RESPONSE);
         return to_https(head);
     }
     record.count(metric::http::NO_ROUTE);
-    LocalReply::empty(404, "NR")
+    LocalReply::empty(404, ResponseFlag::NoRouteFound)
 }
 
 /// The redirect of a virtual host that takes no plain text: authority and target stay as they are (Envoy:
@@ -190,16 +197,16 @@ fn to_https(head: &RequestHead) -> LocalReply {
 /// An answer of our own with what its route and the filters want in it.
 fn completed(
     reply: LocalReply,
-    place: Option<Place<'_>>,
+    place: Option<MatchedRoute<'_>>,
     head: &RequestHead,
-    record: &Record,
-    duties: &mut Duties<'_>,
+    record: &StreamInfo,
+    response_filters: &mut ResponseFilters<'_>,
 ) -> LocalReply {
     let mut reply = reply.for_request(head);
     if record.attempts > 0 && place.is_some_and(|p| p.host.config.include_attempt_count_in_response) {
         reply.head.fields.set("x-envoy-attempt-count", record.attempts.to_string().as_bytes());
     }
-    duties.pay(&mut reply.head, head, record);
+    response_filters.apply(&mut reply.head, head, record);
     reply
 }
 
@@ -210,12 +217,12 @@ struct Drawn {
     part: usize,
 }
 
-fn draw(place: Place<'_>, context: &ConnectionContext, asked: &Asked, head: &RequestHead) -> Drawn {
+fn draw(place: MatchedRoute<'_>, context: &ConnectionContext, info: &RequestInfo, head: &RequestHead) -> Drawn {
     let mut hashed = Hashed::default();
     let Action::Forward(forward) = &place.route.config.action else { return Drawn { hashed, part: 0 } };
     if !forward.hash.is_empty() {
         let connection = hash::Connection { peer: context.peer, local: context.local };
-        hashed = hash::of(&forward.hash, &place.route.hash_patterns, head, (asked.client, connection));
+        hashed = hash::of(&forward.hash, &place.route.hash_patterns, head, (info.client, connection));
     }
     let given = match &forward.random {
         RandomSource::Draw => None,
@@ -228,7 +235,7 @@ fn draw(place: Place<'_>, context: &ConnectionContext, asked: &Asked, head: &Req
 }
 
 /// The name of the cluster that a request goes to.
-fn cluster_name<'a>(place: Place<'a>, drawn: &Drawn, head: &RequestHead) -> Option<Cow<'a, str>> {
+fn cluster_name<'a>(place: MatchedRoute<'a>, drawn: &Drawn, head: &RequestHead) -> Option<Cow<'a, str>> {
     let Action::Forward(forward) = &place.route.config.action else { return None };
     match &forward.cluster_header {
         Some(header) => Some(Cow::Owned(head.fields.get_str(header).unwrap_or_default().to_owned())),
@@ -237,7 +244,7 @@ fn cluster_name<'a>(place: Place<'a>, drawn: &Drawn, head: &RequestHead) -> Opti
 }
 
 /// What is said of filters for a request, the most specific first.
-fn overrides<'a>(table: &'a RouteTable, place: Option<Place<'a>>, drawn: Option<&Drawn>) -> Vec<&'a Overrides> {
+fn overrides<'a>(table: &'a RouteTable, place: Option<MatchedRoute<'a>>, drawn: Option<&Drawn>) -> Vec<&'a Overrides> {
     let own = place.and_then(|p| p.route.cluster_filters.get(drawn?.part));
     let levels = [own, place.map(|p| &p.route.filters), place.map(|p| &p.host.filters), Some(&table.filters)];
     levels.into_iter().flatten().filter(|o| !o.is_empty()).collect()
@@ -252,14 +259,14 @@ struct Destination<'a> {
 }
 
 impl<'a> Stages<'a> {
-    /// An answer from upstream; `Err(Some)` is an answer of our own, `Err(None)` a client that is gone.
+    /// An answer from upstream; `Err(Some)` is an answer of our own, `Err(Stop::DownstreamGone)` a client that is gone.
     async fn run(
         &self,
         drawn: Drawn,
         head: &mut RequestHead,
         body: &mut RequestBody<'_>,
-        record: &mut Record,
-    ) -> Result<Forwarded<'a>, Option<LocalReply>> {
+        record: &mut StreamInfo,
+    ) -> Result<Forwarded<'a>, Stop> {
         let forward = self.local_reply(head, record)?;
         body.idle = forward.idle_timeout.unwrap_or(body.idle);
         let Destination { weighted, cluster, mut hashed } = self.destination(drawn, forward, head, record)?;
@@ -274,7 +281,7 @@ impl<'a> Stages<'a> {
         let permit = attempts::admit(&cluster, forward.high_priority, self.context.worker.id)?;
         let mirrored = !self.place.route.mirrors.is_empty();
         let pairs = if mirrored { mirror::start(self, head, body) } else { Vec::new() };
-        let limits = timeout::of_request(forward, head, self.asked.internal, self.http.timeouts.max_stream);
+        let limits = timeout::of_request(forward, head, self.request.internal, self.http.timeouts.max_stream);
         if let (Some(_), Some(limit)) = (forward.max_stream.grpc_timeout, limits.stream)
             && is_grpc(head)
         {
@@ -296,13 +303,13 @@ impl<'a> Stages<'a> {
         Drawn { hashed, part }: Drawn,
         forward: &'a Forward,
         head: &RequestHead,
-        record: &Record,
-    ) -> Result<Destination<'a>, Option<LocalReply>> {
+        record: &StreamInfo,
+    ) -> Result<Destination<'a>, Stop> {
         let worker = &self.context.worker;
         let route = self.place.route;
         let missing = || {
             record.count(metric::http::NO_CLUSTER);
-            Some(LocalReply::empty(forward.cluster_not_found_status, "NC"))
+            Stop::Reply(LocalReply::empty(forward.cluster_not_found_status, ResponseFlag::NoClusterFound))
         };
         let named = |header: &str| {
             let name = head.fields.get_str(header).ok_or_else(missing)?;
@@ -311,7 +318,8 @@ impl<'a> Stages<'a> {
         if let Some(header) = &forward.cluster_header {
             return Ok(Destination { weighted: None, cluster: named(header)?, hashed });
         }
-        let weighted = forward.clusters.get(part).ok_or(None)?;
+        let weighted =
+            forward.clusters.get(part).ok_or(Stop::Bug("a part of a split was drawn that its route does not have"))?;
         if let Some(header) = &weighted.cluster_header {
             return Ok(Destination { weighted: Some(weighted), cluster: named(header)?, hashed });
         }
@@ -323,7 +331,7 @@ impl<'a> Stages<'a> {
     /// Hashes a request by what its cluster says, which goes before what its route says.
     fn hash_within(&self, (cluster, forward): (&LocalCluster, &Forward), head: &RequestHead, hashed: &mut Hashed) {
         let connection = hash::Connection { peer: self.context.peer, local: self.context.local };
-        let own = hash::of(&cluster.config.hash, &cluster.hash_patterns, head, (self.asked.client, connection));
+        let own = hash::of(&cluster.config.hash, &cluster.hash_patterns, head, (self.request.client, connection));
         hashed.value = own.value;
         if forward.random != RandomSource::Hash {
             // What the route says of hashing chose nothing.
@@ -334,35 +342,35 @@ impl<'a> Stages<'a> {
     }
 
     /// What is answered without an upstream: redirects and fixed answers.
-    fn local_reply(&self, head: &RequestHead, record: &Record) -> Result<&'a Forward, Option<LocalReply>> {
+    fn local_reply(&self, head: &RequestHead, record: &StreamInfo) -> Result<&'a Forward, Stop> {
         match &self.place.route.config.action {
             Action::Forward(forward) => Ok(forward),
             Action::Redirect(config) => {
                 record.count(metric::http::RQ_REDIRECT);
                 let location = redirect::location(config, self.place.route, head, scheme(head));
-                Err(Some(self.edited(redirect_to(config.status, &location), head, record)))
+                Err(Stop::Reply(self.edited(redirect_to(config.status, &location), head, record)))
             }
             Action::Respond(respond) => {
                 record.count(metric::http::RQ_DIRECT_RESPONSE);
-                let mut reply = LocalReply::new(respond.status, &respond.body, "-");
+                let mut reply = LocalReply::new(respond.status, &respond.body, ResponseFlag::None);
                 if let Some((format, kind)) = &respond.format {
                     let mut text = String::new();
                     record.formatted(format, (head, respond.status), &mut text);
-                    reply = LocalReply::new(respond.status, &text, "-");
+                    reply = LocalReply::new(respond.status, &text, ResponseFlag::None);
                     reply.head.fields.set("content-type", kind.as_bytes());
                 }
                 if respond.status == 201 || (300..400).contains(&respond.status) {
                     let uri = redirect::own_uri(head, scheme(head));
                     reply.head.fields.append(b"location", &uri);
                 }
-                Err(Some(self.edited(reply, head, record)))
+                Err(Stop::Reply(self.edited(reply, head, record)))
             }
         }
     }
 
     /// An answer of a route's own, with the edits that concern it.
-    fn edited(&self, mut reply: LocalReply, head: &RequestHead, record: &Record) -> LocalReply {
-        let here = Here { record, place: self.place, cluster: "" };
+    fn edited(&self, mut reply: LocalReply, head: &RequestHead, record: &StreamInfo) -> LocalReply {
+        let here = RouteCommands { record, place: self.place, cluster: "" };
         for edits in self.response_edits(None) {
             header_edit::to_response(edits, &mut reply.head, head, &here);
         }
@@ -375,10 +383,10 @@ impl<'a> Stages<'a> {
         head: &mut RequestHead,
         forward: &Forward,
         (destination, cluster): (Option<&WeightedCluster>, &str),
-        record: &Record,
+        record: &StreamInfo,
     ) {
-        let Place { host, route } = self.place;
-        let here = Here { record, place: self.place, cluster };
+        let MatchedRoute { host, route } = self.place;
+        let here = RouteCommands { record, place: self.place, cluster };
         let table = &self.view.table;
         let own = destination.map(|d| &d.request_headers);
         for edits in
@@ -418,7 +426,7 @@ impl<'a> Stages<'a> {
     where
         Self: 'a,
     {
-        let Place { host, route } = self.place;
+        let MatchedRoute { host, route } = self.place;
         let table = &self.view.table;
         let levels = [&route.config.response_headers, &host.config.response_headers, &table.response_headers];
         self.ordered(destination.map(|d| &d.response_headers), levels)
@@ -447,7 +455,7 @@ fn scheme(head: &RequestHead) -> &str {
 }
 
 fn redirect_to(status: u16, location: &[u8]) -> LocalReply {
-    let mut reply = LocalReply::empty(status, "-");
+    let mut reply = LocalReply::empty(status, ResponseFlag::None);
     reply.head.fields.append(b"location", location);
     reply
 }

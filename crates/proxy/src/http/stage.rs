@@ -6,21 +6,21 @@ use serin_http1::RequestHead;
 use serin_http1::framing::Framing;
 use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::route::{Action, Comparison, Forward, HostRewrite, WeightedCluster};
-use serin_traffic::header_edit::Facts;
+use serin_traffic::header_edit::CommandSource;
 use serin_traffic::router::{CompiledHost, CompiledRoute};
 
 use super::ConnectionContext;
 use super::attempt::Answer;
 use super::compare::Pair;
 use super::deadlines::Deadlines;
-use super::finish::Record;
-use super::request::Asked;
+use super::finish::StreamInfo;
+use super::request::RequestInfo;
 use crate::runtime::Permit;
 use crate::worker::{LocalCluster, View};
 
 /// Where a request belongs.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct MatchedRoute<'a> {
     pub(crate) host: &'a CompiledHost,
     pub(crate) route: &'a CompiledRoute,
 }
@@ -42,26 +42,26 @@ pub(crate) struct Forwarded<'a> {
 pub(crate) struct Stages<'a> {
     pub(crate) context: &'a Rc<ConnectionContext>,
     pub(crate) view: &'a View,
-    pub(crate) place: Place<'a>,
+    pub(crate) place: MatchedRoute<'a>,
     pub(crate) http: &'a HttpConnectionManager,
-    pub(crate) asked: &'a Asked,
+    pub(crate) request: &'a RequestInfo,
     pub(crate) framing: Framing,
 }
 
 /// What formats of header values can speak of, from here.
-pub(crate) struct Here<'a> {
-    pub(crate) record: &'a Record,
-    pub(crate) place: Place<'a>,
+pub(crate) struct RouteCommands<'a> {
+    pub(crate) record: &'a StreamInfo,
+    pub(crate) place: MatchedRoute<'a>,
     pub(crate) cluster: &'a str,
 }
 
-impl Facts for Here<'_> {
+impl CommandSource for RouteCommands<'_> {
     fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
         let text = match name {
             "ROUTE_NAME" => &self.place.route.config.name,
             "VIRTUAL_HOST_NAME" => &self.place.host.config.name,
             "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => self.cluster,
-            _ => return Facts::command(self.record, name, argument),
+            _ => return CommandSource::command(self.record, name, argument),
         };
         (!text.is_empty()).then(|| text.to_owned())
     }

@@ -4,12 +4,12 @@ use std::time::SystemTime;
 
 use serin_http1::{RequestHead, Version};
 use serin_resources::listener::Direction;
-use serin_resources::substitution::{Format, Record as _};
+use serin_resources::substitution::{Format, FormatContext as _};
 use serin_resources::tracing::{Tag, TagSource, Tracing};
 use serin_telemetry::otlp::Span;
 use serin_traffic::trace::{Carrier, Context, decide};
 
-use super::finish::Record;
+use super::finish::StreamInfo;
 use crate::worker::Worker;
 
 /// The span of a request that is traced.
@@ -41,7 +41,7 @@ pub(super) fn begin(tracing: &Tracing, head: &mut RequestHead, internal: bool, w
 
 impl Traced {
     /// The span, with Envoy's tags (`HttpTracerUtility::setCommonTags`).
-    pub(super) fn end(&self, tracing: &Tracing, direction: Direction, record: &Record) -> Span {
+    pub(super) fn end(&self, tracing: &Tracing, direction: Direction, record: &StreamInfo) -> Span {
         let header = |name: &str| record.request_header(name).unwrap_or_default();
         let command = |name: &str| record.command(name, None).unwrap_or_default();
         let authority = header(":authority");
@@ -62,7 +62,7 @@ impl Traced {
             ("upstream_cluster.name".to_owned(), command("UPSTREAM_CLUSTER")),
             ("upstream_address".to_owned(), command("UPSTREAM_HOST")),
             ("http.status_code".to_owned(), record.status.to_string()),
-            ("response_flags".to_owned(), record.flag.to_owned()),
+            ("response_flags".to_owned(), record.flag.as_str().to_owned()),
         ];
         attributes.iter_mut().filter(|(_, value)| value.is_empty()).for_each(|(_, value)| value.push('-'));
         let failed = record.status >= 500 || record.status == 0;
@@ -87,13 +87,13 @@ impl Traced {
     }
 }
 
-fn written(format: &Format, record: &Record) -> String {
+fn written(format: &Format, record: &StreamInfo) -> String {
     let mut text = String::new();
     format.write(record, "-", &mut text);
     text
 }
 
-fn value(tag: &Tag, record: &Record) -> Option<String> {
+fn value(tag: &Tag, record: &StreamInfo) -> Option<String> {
     match &tag.source {
         TagSource::Literal(text) => Some(text.clone()),
         TagSource::Header(name, otherwise) => {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serin_resources::cluster::Balancer;
-use serin_traffic::balance::{self, Live};
+use serin_traffic::balance::{self, EndpointLoad};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::router::RouteTable;
 
@@ -82,7 +82,7 @@ impl LocalCluster {
     }
 }
 
-impl Live for LocalCluster {
+impl EndpointLoad for LocalCluster {
     fn active(&self, member: usize) -> u64 {
         self.runtime.active(member)
     }

@@ -1,6 +1,7 @@
 //! Refuses a part of requests while too many fail (`envoy.filters.http.admission_control`; Google SRE book, "Handling
 //! overload", client-side throttling).
 
+use crate::grpc::GrpcStatus;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -23,9 +24,9 @@ impl Admission {
     }
 
     /// Takes an outcome in.
-    pub fn note(&self, now: Now, status: u16, grpc: Option<u32>) {
+    pub fn note(&self, now: Now, status: u16, grpc: Option<GrpcStatus>) {
         let good = match grpc {
-            Some(code) => self.config.good_grpc.contains(&code),
+            Some(grpc) => self.config.good_grpc.contains(&grpc.code()),
             None => self.config.good.iter().any(|(start, end)| (*start..*end).contains(&status)),
         };
         let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);

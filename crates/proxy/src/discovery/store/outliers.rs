@@ -96,12 +96,12 @@ impl Store {
         let now = Instant::now();
         let mut changed = false;
         for member in &cluster.members {
-            let standing = &member.host.standing;
-            let mut record = locked(&standing.record);
+            let health = &member.host.health;
+            let mut record = locked(&health.ejection);
             match record.until {
                 Some(until) if until <= now => {
                     record.until = None;
-                    standing.set_ejected(false);
+                    health.set_ejected(false);
                     cluster.state.stats.sub(0, counter::EJECTIONS_ACTIVE);
                     tracing::info!(cluster = name, address = %member.host.address, "endpoint taken back");
                     changed = true;
@@ -125,8 +125,8 @@ impl Store {
 
 /// Takes a host back at once: nobody judges it any more, or it is gone.
 pub(super) fn pardon(state: &ClusterState, host: &Host) {
-    if locked(&host.standing.record).until.take().is_some() {
-        host.standing.set_ejected(false);
+    if locked(&host.health.ejection).until.take().is_some() {
+        host.health.set_ejected(false);
         state.stats.sub(0, counter::EJECTIONS_ACTIVE);
     }
 }
@@ -135,8 +135,8 @@ pub(super) fn pardon(state: &ClusterState, host: &Host) {
 fn bucket(host_: &Host) -> Bucket {
     let good = host_.stats.get(host::RQ_SUCCESS);
     let now = Bucket { total: good + host_.stats.get(host::RQ_ERROR), good };
-    let before = std::mem::replace(&mut locked(&host_.standing.record).before, now);
-    if host_.standing.is_ejected() {
+    let before = std::mem::replace(&mut locked(&host_.health.ejection).before, now);
+    if host_.health.is_ejected() {
         return Bucket::default();
     }
     Bucket { total: now.total.saturating_sub(before.total), good: now.good.saturating_sub(before.good) }
@@ -144,7 +144,7 @@ fn bucket(host_: &Host) -> Bucket {
 
 /// True when the endpoint is ejected now and was not before.
 fn eject(cluster: &Arc<ClusterRuntime>, config: &OutlierDetection, host: &Host, cause: Cause) -> bool {
-    if host.standing.is_ejected() {
+    if host.health.is_ejected() {
         return false;
     }
     let stats = &cluster.state.stats;
@@ -153,16 +153,16 @@ fn eject(cluster: &Arc<ClusterRuntime>, config: &OutlierDetection, host: &Host, 
     if fastrand::u32(..100) >= cause.enforced(config) {
         return false;
     }
-    let ejected = cluster.members.iter().filter(|m| m.host.standing.is_ejected()).count();
+    let ejected = cluster.members.iter().filter(|m| m.host.health.is_ejected()).count();
     if !may_eject(config, ejected, cluster.members.len()) {
         stats.add(0, counter::EJECTIONS_OVERFLOW, 1);
         return false;
     }
-    let mut record = locked(&host.standing.record);
+    let mut record = locked(&host.health.ejection);
     record.times += 1;
     let time = ejection_time(config, record.times) + config.jitter.mul_f64(fastrand::f64());
     record.until = Some(Instant::now() + time);
-    host.standing.set_ejected(true);
+    host.health.set_ejected(true);
     stats.add(0, enforced, 1);
     stats.add(0, counter::EJECTIONS_ENFORCED, 1);
     stats.add(0, counter::EJECTIONS_ACTIVE, 1);

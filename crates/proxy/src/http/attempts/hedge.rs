@@ -1,4 +1,4 @@
-//! Tries beside each other: one that takes longer than it may goes on, another begins, and the first good answer wins.
+//! Attempts beside each other: one that takes longer than it may goes on, another begins, and the first good answer wins.
 //!
 //! Source: Envoy, `HedgePolicy.hedge_on_per_try_timeout`. The whole body is received first; one that is longer than
 //! can be sent again, or of unknown length and not there yet, is not hedged.
@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serin_http1::framing::Framing;
-use serin_traffic::balance::Wish;
+use serin_traffic::balance::LbContext;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Failure, Host, Outcome, Permit, Record, RequestBody, RequestHead, Tries, choose, failed, grpc_status};
-use super::{ended, nobody, stalled};
+use super::{
+    Failure, Host, Outcome, Permit, RequestBody, RequestHead, RetryState, StreamInfo, choose, failed, grpc_status,
+};
+use super::{NO_ENDPOINT, ended, nobody, stalled};
 use crate::http::attempt::{Answer, Attempt};
 use crate::http::body::{KEEP, Source};
-use crate::http::local_reply::LocalReply;
+use crate::http::local_reply::{LocalReply, Stop};
 use crate::http::stage::Stages;
 use crate::metric;
 use crate::timer::Timers;
@@ -38,7 +40,7 @@ struct UnderWay {
 
 /// The tries of one request; those that are still under way when it is dropped are given up.
 pub(super) struct Race<'a, 'b> {
-    tries: Tries<'a>,
+    tries: RetryState<'a>,
     target: &'b super::Target<'b>,
     per_try: Duration,
     h2: bool,
@@ -67,7 +69,7 @@ pub(super) async fn is_whole(framing: Framing, body: &mut RequestBody<'_>) -> bo
 }
 
 impl<'a, 'b> Race<'a, 'b> {
-    pub(super) fn new(tries: Tries<'a>, target: &'b super::Target<'b>, per_try: Duration, h2: bool) -> Self {
+    pub(super) fn new(tries: RetryState<'a>, target: &'b super::Target<'b>, per_try: Duration, h2: bool) -> Self {
         let (running, under_way) = (JoinSet::new(), Vec::new());
         Self { tries, target, per_try, h2, running, under_way, begun: 0, again: None, permit: None }
     }
@@ -77,8 +79,8 @@ impl<'a, 'b> Race<'a, 'b> {
         mut self,
         head: &mut RequestHead,
         body: &mut RequestBody<'_>,
-        record: &mut Record,
-    ) -> Result<Answer, Option<LocalReply>> {
+        record: &mut StreamInfo,
+    ) -> Result<Answer, Stop> {
         let deadline = self.tries.deadlines.first(body.timers);
         self.begin(head, body, record)?;
         loop {
@@ -99,8 +101,8 @@ impl<'a, 'b> Race<'a, 'b> {
                     }
                 }
                 () = at(slow) => self.is_slow(slow, body),
-                () = at(deadline) => return Err(Some(self.over(body.timers))),
-                () = body.abandoned() => return Err(None),
+                () = at(deadline) => return Err(Stop::Reply(self.over(body.timers))),
+                () = body.abandoned() => return Err(Stop::DownstreamGone),
             }
         }
     }
@@ -148,23 +150,23 @@ impl<'a, 'b> Race<'a, 'b> {
         &mut self,
         head: &mut RequestHead,
         body: &mut RequestBody<'_>,
-        record: &mut Record,
-    ) -> Result<(), Option<LocalReply>> {
+        record: &mut StreamInfo,
+    ) -> Result<(), Stop> {
         let stages: &Stages<'_> = self.tries.stages;
         let (worker, cluster) = (stages.context.worker.clone(), self.tries.cluster.clone());
         let priorities = self.tries.priorities();
-        let wish = Wish {
+        let wish = LbContext {
             hash: self.target.hash,
             metadata: self.target.metadata.as_deref(),
             without: &priorities,
-            ..Wish::default()
+            ..LbContext::default()
         };
         let draws = self.tries.draws();
         let Some(choice) = choose(&worker, &cluster, &wish, &self.tries.tried, draws) else {
             cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
-            return Err(Some(nobody(&cluster, worker.id)));
+            return Err(Stop::Reply(nobody(&cluster, worker.id)));
         };
-        let Some(host) = cluster.hosts.get(choice).map(|local| local.host.clone()) else { return Err(None) };
+        let host = cluster.hosts.get(choice).map(|local| local.host.clone()).ok_or(Stop::Bug(NO_ENDPOINT))?;
         record.endpoint(choice, host.address);
         self.tries.announce(head, choice, record.attempts, body.timers);
         self.tries.tried.push(host.id);
@@ -203,15 +205,15 @@ impl<'a, 'b> Race<'a, 'b> {
         &mut self,
         (number, position, result): Ended,
         body: &mut RequestBody<'_>,
-        record: &mut Record,
-    ) -> Result<Option<Answer>, Option<LocalReply>> {
+        record: &mut StreamInfo,
+    ) -> Result<Option<Answer>, Stop> {
         let Some(place) = self.under_way.iter().position(|one| one.number == number) else { return Ok(None) };
         let UnderWay { choice, began, slow, succeeded, .. } = self.under_way.swap_remove(place);
         let outcome = match &result {
             Ok(answer) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
             Err(Failure::Outcome(outcome)) => *outcome,
-            Err(Failure::Stalled(side)) => return Err(Some(stalled(*side))),
-            Err(Failure::Client | Failure::Malformed) => return Err(None),
+            Err(Failure::Stalled(side)) => return Err(Stop::Reply(stalled(*side))),
+            Err(Failure::Client | Failure::Malformed) => return Err(Stop::DownstreamGone),
         };
         if slow.is_some() {
             self.tries.cluster.took(choice, began, outcome);
@@ -239,7 +241,9 @@ impl<'a, 'b> Race<'a, 'b> {
                     body.resume(position);
                     Ok(Some(answer))
                 }
-                _ => Err(Some(failed((outcome, self.tries.retries > 0), self.tries.cluster, self.tries.worker()))),
+                _ => {
+                    Err(Stop::Reply(failed((outcome, self.tries.retries > 0), self.tries.cluster, self.tries.worker())))
+                }
             };
         }
         // What was bad waits for those that may be better.
