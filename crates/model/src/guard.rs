@@ -10,6 +10,9 @@ use crate::name::{Hostname, Labels, ObjectName};
 /// Where policies without a selector are for the whole mesh (Istio's default root namespace).
 pub const ROOT_NAMESPACE: &str = "istio-system";
 
+/// The label by which a workload says which Gateway it carries out.
+pub(crate) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+
 /// A policy that is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
@@ -87,7 +90,7 @@ impl Guard {
             Some(label) => label == value,
             None => guarded.is_partly_known,
         };
-        let gateway = guarded.labels.get("gateway.networking.k8s.io/gateway-name");
+        let gateway = guarded.labels.get(GATEWAY_NAME);
         let named = self.gateways.is_empty() || gateway.is_some_and(|name| self.gateways.contains(name));
         here && named && self.selector.iter().all(fits)
     }

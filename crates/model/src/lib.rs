@@ -38,5 +38,5 @@ pub use route::{
 };
 pub use service::{Endpoint, EndpointSlice, Port, Protocol, Resolution, Service, TargetPort, Workload};
 pub use share::Share;
-pub use sidecar::{EgressListener, IngressListener, ProxyIdentity, ProxyRole, Sidecar};
-pub use snapshot::{MeshSnapshot, Objects, Outdated};
+pub use sidecar::{EgressListener, IngressListener, InvalidNodeId, ProxyIdentity, ProxyRole, Sidecar};
+pub use snapshot::{Changes, MeshSnapshot, Objects, Outdated};

@@ -99,6 +99,13 @@ impl Hostname {
     }
 }
 
+/// Host names are ordered and compared as their text.
+impl std::borrow::Borrow<str> for Hostname {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 fn is_label(label: &str) -> bool {
     !label.is_empty()
         && label.len() <= 63

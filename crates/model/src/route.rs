@@ -20,6 +20,19 @@ pub struct VirtualService {
     pub export_to: Option<Vec<String>>,
 }
 
+impl VirtualService {
+    /// The destinations of its routes, of copies of requests too.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        self.http.iter().flat_map(|route| {
+            let forwarded = match &route.action {
+                Action::Forward { destinations, .. } => destinations.as_slice(),
+                Action::Redirect(_) | Action::Respond(_) | Action::Refuse(_) => &[],
+            };
+            forwarded.iter().chain(route.mirrors.iter().map(|mirror| &mirror.destination))
+        })
+    }
+}
+
 /// Where a rule applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GatewayRef {

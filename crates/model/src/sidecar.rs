@@ -69,15 +69,12 @@ pub struct ProxyIdentity {
     pub labels: Labels,
 }
 
-impl ProxyIdentity {
-    /// What it has in common with all proxies that get the same configuration: everything but its name and what its address does not
-    /// decide.
-    #[must_use]
-    pub fn class(&self) -> Self {
-        let name = ObjectName { name: String::new(), ..self.name.clone() };
-        Self { name, ip: self.default_bind(), ..self.clone() }
-    }
+/// Says why a string is no node id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidNodeId(String);
 
+impl ProxyIdentity {
     /// Where listeners are bound that do not say where: everywhere, but for a proxy that lives on loopback only there.
     #[must_use]
     pub fn default_bind(&self) -> IpAddr {
@@ -91,8 +88,12 @@ impl ProxyIdentity {
     /// Parses Istio's node id, `sidecar~IP~NAME.NAMESPACE~NAMESPACE.svc.cluster.local` (or `router~…`, `grpc~…`).
     ///
     /// # Errors
-    /// A sentence that says which part is wrong.
-    pub fn parse(node_id: &str, labels: Labels) -> Result<Self, String> {
+    /// [`InvalidNodeId`], which says which part is wrong.
+    pub fn parse(node_id: &str, labels: Labels) -> Result<Self, InvalidNodeId> {
+        Self::parse_parts(node_id, labels).map_err(InvalidNodeId)
+    }
+
+    fn parse_parts(node_id: &str, labels: Labels) -> Result<Self, String> {
         let shown: String = node_id.chars().take(120).collect();
         let form = "expected sidecar~IP~NAME.NAMESPACE~NAMESPACE.svc.cluster.local";
         let parts: Vec<&str> = node_id.split('~').collect();

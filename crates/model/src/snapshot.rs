@@ -1,10 +1,16 @@
 //! An immutable picture of the whole mesh, with the indexes that translation needs.
 //!
-//! Objects are shared by `Arc` with the snapshot before, so building one after a small change costs look-ups,
-//! not copies. Order is by namespace and name, so that equal meshes make equal snapshots.
+//! A snapshot is made of persistent maps: one after a small change shares everything else with the one before, and
+//! [`MeshSnapshot::changes_since`] finds what changed without looking at what is shared.
 
-use std::collections::{BTreeMap, HashMap};
+mod changes;
+mod index;
+mod instances;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
 
 use crate::gateway::Gateway;
 use crate::guard::{Demand, Guard, Guarded, ROOT_NAMESPACE, Target, closed_by};
@@ -14,27 +20,32 @@ use crate::object::{Kind, Object, ObjectKey, Provenance};
 use crate::policy::{DestinationRule, TrafficPolicy};
 use crate::release::{Overlay, Release};
 use crate::route::{Retries, VirtualService};
-use crate::service::{Endpoint, EndpointSlice, Port, Service, Workload};
+use crate::service::{Endpoint, Port, Service};
 use crate::sidecar::Sidecar;
+use index::{ByHost, Lists, Placed, Rank, Ranked};
+use instances::Instances;
+
+pub use changes::Changes;
 
 /// Objects with their place in the order of creation.
 pub type Objects = BTreeMap<ObjectKey, (Arc<Object>, Provenance)>;
 
 /// Everything, at one instant.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct MeshSnapshot {
-    /// In order of creation: the oldest first, those of one time by file or by name.
-    objects: Vec<Arc<Object>>,
-    /// Their names, in the same order.
-    names: Vec<ObjectKey>,
-    services: BTreeMap<Hostname, (usize, usize)>,
-    endpoints: BTreeMap<Hostname, Vec<Endpoint>>,
-    /// Where the rules for a host stand.
+    objects: OrdMap<ObjectKey, Placed>,
+    /// The same by type, the oldest first.
+    by_type: ByType,
+    services: OrdMap<Hostname, Hosted>,
+    /// Hosts of services with a port of that number.
+    ports: OrdMap<u16, OrdSet<Hostname>>,
+    instances: Instances,
     virtual_services: ByHost,
+    /// VirtualServices by the hosts that their routes lead to.
+    routes_to: Lists<Hostname>,
     destination_rules: ByHost,
-    /// Policies that are not carried out, the mesh's settings, gateways and sidecars: few, and asked for often.
-    guards: Vec<usize>,
-    config: Option<usize>,
+    /// Labels of proxies that some object looks at, with the number of such objects.
+    proxy_labels: OrdMap<String, usize>,
     overlays: BTreeMap<Hostname, Overlay>,
     /// Policies that are not carried out are passed over, because somebody said so.
     unenforced: bool,
@@ -42,8 +53,59 @@ pub struct MeshSnapshot {
     outdated: Vec<Outdated>,
 }
 
-/// An object of which an older version is in force.
+/// Objects by type, the oldest first.
+#[derive(Debug, Clone, Default)]
+struct ByType {
+    virtual_services: Ranked,
+    destination_rules: Ranked,
+    gateways: Ranked,
+    sidecars: Ranked,
+    releases: Ranked,
+    guards: Ranked,
+    mesh_configs: Ranked,
+}
+
+impl ByType {
+    /// The objects of the type that this one is of; instances and services have indexes of their own.
+    fn of(&mut self, object: &Object) -> Option<&mut Ranked> {
+        Some(match object {
+            Object::VirtualService(_) => &mut self.virtual_services,
+            Object::DestinationRule(_) => &mut self.destination_rules,
+            Object::Gateway(_) => &mut self.gateways,
+            Object::Sidecar(_) => &mut self.sidecars,
+            Object::Release(_) => &mut self.releases,
+            Object::Guard(_) => &mut self.guards,
+            Object::MeshConfig(_) => &mut self.mesh_configs,
+            Object::Services(_) | Object::Workload(_) | Object::EndpointSlice(_) => return None,
+        })
+    }
+}
+
+/// A service with its instances. Two are the same when nothing of them was made anew.
 #[derive(Debug, Clone)]
+struct Hosted {
+    /// The objects that declare the host, the oldest first, which has it.
+    declared: Arc<[Placed]>,
+    endpoints: Arc<[Endpoint]>,
+}
+
+impl PartialEq for Hosted {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.endpoints, &other.endpoints) && self.declared.first() == other.declared.first()
+    }
+}
+
+impl Hosted {
+    fn service(&self, host: &Hostname) -> Option<&Service> {
+        match self.declared.first()?.object.as_ref() {
+            Object::Services(list) => list.iter().find(|service| service.host == *host),
+            _ => None,
+        }
+    }
+}
+
+/// An object of which an older version is in force.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Outdated {
     /// Its identity.
     pub key: ObjectKey,
@@ -54,46 +116,140 @@ pub struct Outdated {
 }
 
 impl MeshSnapshot {
-    /// Builds the picture of these objects. When two declare the same host, the older has it.
+    /// Builds the snapshot of these objects. When two declare the same host, the older has it.
     #[must_use]
     pub fn build(objects: Objects) -> Self {
-        let mut ordered: Vec<(ObjectKey, Arc<Object>, Provenance)> =
-            objects.into_iter().map(|(key, (object, provenance))| (key, object, provenance)).collect();
-        // Istio orders by time of creation, then by name, then by namespace.
-        ordered.sort_by(|(key, _, place), (other, _, others)| {
-            (place, &key.name.name, &key.name.namespace, key.kind).cmp(&(
-                others,
-                &other.name.name,
-                &other.name.namespace,
-                other.kind,
-            ))
-        });
-        let objects: Vec<Arc<Object>> = ordered.iter().map(|(_, object, _)| object.clone()).collect();
-        let instances = Instances::new(ordered.iter().map(|(key, object, _)| (key, object.as_ref())));
-        let mut services = BTreeMap::new();
-        let mut endpoints = BTreeMap::new();
-        for (place, object) in objects.iter().enumerate() {
-            let Object::Services(list) = object.as_ref() else { continue };
-            for (index, service) in list.iter().enumerate() {
-                if services.contains_key(&service.host) {
-                    continue;
+        let mut mesh = Self::default();
+        mesh.update(objects.into_iter().map(|(key, placed)| (key, Some(placed))));
+        mesh
+    }
+
+    /// Puts objects in place of those with the same key, or takes them away. Costs what it changes.
+    pub fn update(&mut self, changes: impl IntoIterator<Item = (ObjectKey, Option<(Arc<Object>, Provenance)>)>) {
+        let mut hosts = BTreeSet::new();
+        for (key, new) in changes {
+            let before = self.objects.get(&key).cloned();
+            let new = new.map(|(object, provenance)| {
+                let rank = Rank::new(&key, &provenance);
+                // What says the same is the same.
+                let same = before.as_ref().filter(|before| before.object == object).map(|before| before.object.clone());
+                Placed { rank, key: key.clone(), object: same.unwrap_or(object) }
+            });
+            if before == new {
+                continue;
+            }
+            if let Some(before) = before {
+                self.unindex(&before, &mut hosts);
+                self.objects.remove(&key);
+            }
+            if let Some(new) = new {
+                self.index(&new, &mut hosts);
+                self.objects.insert(key, new);
+            }
+        }
+        for host in hosts {
+            self.find_instances(&host);
+        }
+    }
+
+    fn index(&mut self, placed: &Placed, hosts: &mut BTreeSet<Hostname>) {
+        self.count_labels(&placed.object, true);
+        if let Some(list) = self.by_type.of(&placed.object) {
+            list.insert(placed.rank.clone(), placed.object.clone());
+        }
+        match placed.object.as_ref() {
+            Object::VirtualService(rule) => {
+                rule.hosts.iter().for_each(|host| self.virtual_services.add(host, placed));
+                rule.destinations().for_each(|to| self.routes_to.add(&to.host, placed));
+            }
+            Object::DestinationRule(rule) => self.destination_rules.add(&rule.host, placed),
+            Object::Services(list) => {
+                for service in list {
+                    self.declare(&service.host, |declared| {
+                        declared.retain(|other| other.rank != placed.rank);
+                        declared.push(placed.clone());
+                    });
+                    hosts.insert(service.host.clone());
                 }
-                services.insert(service.host.clone(), (place, index));
-                endpoints.insert(service.host.clone(), instances.of(service));
+            }
+            Object::Workload(_) | Object::EndpointSlice(_) => self.instances.add(placed, hosts),
+            Object::Gateway(_) | Object::Sidecar(_) | Object::Release(_) | Object::Guard(_) | Object::MeshConfig(_) => {
             }
         }
-        let mut found = Self::default();
-        for (place, object) in objects.iter().enumerate() {
-            match object.as_ref() {
-                Object::VirtualService(rule) => rule.hosts.iter().for_each(|h| found.virtual_services.add(h, place)),
-                Object::DestinationRule(rule) => found.destination_rules.add(&rule.host, place),
-                Object::Guard(_) => found.guards.push(place),
-                Object::MeshConfig(_) => found.config = found.config.or(Some(place)),
-                _ => {}
+    }
+
+    fn unindex(&mut self, placed: &Placed, hosts: &mut BTreeSet<Hostname>) {
+        self.count_labels(&placed.object, false);
+        if let Some(list) = self.by_type.of(&placed.object) {
+            list.remove(&placed.rank);
+        }
+        match placed.object.as_ref() {
+            Object::VirtualService(rule) => {
+                rule.hosts.iter().for_each(|host| self.virtual_services.remove(host, &placed.rank));
+                rule.destinations().for_each(|to| self.routes_to.remove(&to.host, &placed.rank));
+            }
+            Object::DestinationRule(rule) => self.destination_rules.remove(&rule.host, &placed.rank),
+            Object::Services(list) => {
+                for service in list {
+                    self.declare(&service.host, |declared| declared.retain(|other| other.rank != placed.rank));
+                    hosts.insert(service.host.clone());
+                }
+            }
+            Object::Workload(_) | Object::EndpointSlice(_) => self.instances.remove(placed, hosts),
+            Object::Gateway(_) | Object::Sidecar(_) | Object::Release(_) | Object::Guard(_) | Object::MeshConfig(_) => {
             }
         }
-        let names = ordered.into_iter().map(|(key, ..)| key).collect();
-        Self { objects, names, services, endpoints, ..found }
+    }
+
+    /// Counts the labels of proxies that an object looks at.
+    fn count_labels(&mut self, object: &Object, is_new: bool) {
+        for label in proxy_labels(object) {
+            let count = self.proxy_labels.get(&label).copied().unwrap_or_default();
+            match if is_new { count + 1 } else { count.saturating_sub(1) } {
+                0 => self.proxy_labels.remove(&label),
+                count => self.proxy_labels.insert(label, count),
+            };
+        }
+    }
+
+    /// Changes who declares a host, and what follows from who has it.
+    fn declare(&mut self, host: &Hostname, change: impl FnOnce(&mut Vec<Placed>)) {
+        let before = self.services.get(host).cloned();
+        if let Some(service) = before.as_ref().and_then(|hosted| hosted.service(host)) {
+            for port in &service.ports {
+                if let Some(hosts) = self.ports.get_mut(&port.number) {
+                    hosts.remove(host);
+                }
+            }
+            self.instances.unselect(service);
+        }
+        let mut declared: Vec<Placed> = before.as_ref().map(|hosted| hosted.declared.to_vec()).unwrap_or_default();
+        change(&mut declared);
+        declared.sort_by(|a, b| a.rank.cmp(&b.rank));
+        if declared.is_empty() {
+            self.services.remove(host);
+            return;
+        }
+        let endpoints = before.map(|hosted| hosted.endpoints).unwrap_or_default();
+        let hosted = Hosted { declared: declared.into(), endpoints };
+        if let Some(service) = hosted.service(host) {
+            for port in &service.ports {
+                self.ports.entry(port.number).or_default().insert(host.clone());
+            }
+            self.instances.select(service);
+        }
+        self.services.insert(host.clone(), hosted);
+    }
+
+    /// Finds the instances of a service anew.
+    fn find_instances(&mut self, host: &Hostname) {
+        let Some(hosted) = self.services.get(host) else { return };
+        let Some(service) = hosted.service(host) else { return };
+        let found = self.instances.of(service);
+        if hosted.endpoints[..] != found[..] {
+            let hosted = Hosted { endpoints: found.into(), ..hosted.clone() };
+            self.services.insert(host.clone(), hosted);
+        }
     }
 
     /// The same mesh with policies that are not carried out passed over instead of closing what they guard.
@@ -112,7 +268,7 @@ impl MeshSnapshot {
     /// The policy that is for a service as a whole and because of which requests to it are refused.
     #[must_use]
     pub fn closes_service(&self, host: &Hostname) -> Option<String> {
-        let declared = self.services.get(host).and_then(|(place, _)| self.names.get(*place));
+        let declared = self.services.get(host).and_then(|hosted| hosted.declared.first()).map(|placed| &placed.key);
         let is_it = |target: &Target| match target {
             Target::Host(named) => named == host,
             Target::ServiceEntry(name) => {
@@ -137,8 +293,8 @@ impl MeshSnapshot {
 
     /// The policies that are not carried out.
     pub fn guards(&self) -> impl Iterator<Item = &Guard> + Clone {
-        self.guards.iter().filter_map(|place| match self.objects.get(*place)?.as_ref() {
-            Object::Guard(g) => Some(g),
+        self.by_type.guards.iter().filter_map(|(_, object)| match object.as_ref() {
+            Object::Guard(guard) => Some(guard),
             _ => None,
         })
     }
@@ -169,30 +325,45 @@ impl MeshSnapshot {
         self.overlays.get(host)
     }
 
-    /// The releases.
+    /// The releases, the oldest first.
     pub fn releases(&self) -> impl Iterator<Item = &Release> {
-        self.objects.iter().filter_map(|o| match o.as_ref() {
-            Object::Release(r) => Some(r.as_ref()),
+        self.by_type.releases.values().filter_map(|object| match object.as_ref() {
+            Object::Release(release) => Some(release.as_ref()),
             _ => None,
         })
     }
 
     /// The services, by host.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values().filter_map(|place| self.at(place))
+        self.services.iter().filter_map(|(host, hosted)| hosted.service(host))
     }
 
-    /// The service of that name.
+    /// Returns the service of that name.
     #[must_use]
     pub fn service(&self, host: &Hostname) -> Option<&Service> {
-        self.services.get(host).and_then(|place| self.at(place))
+        self.services.get(host).and_then(|hosted| hosted.service(host))
     }
 
-    fn at(&self, (place, index): &(usize, usize)) -> Option<&Service> {
-        match self.objects.get(*place).map(Arc::as_ref) {
-            Some(Object::Services(list)) => list.get(*index),
-            _ => None,
-        }
+    /// Returns the host of that name, when a service or a rule has it.
+    #[must_use]
+    pub fn known_host(&self, name: &str) -> Option<Hostname> {
+        let of_rule = || {
+            let host = Hostname::parse(name).ok()?;
+            (!self.virtual_services.of(&host).is_empty()).then_some(host)
+        };
+        self.services.get_key_value(name).map(|(host, _)| host.clone()).or_else(of_rule)
+    }
+
+    /// The services with a port of that number, by host.
+    pub fn services_with_port(&self, port: u16) -> impl Iterator<Item = &Service> {
+        self.ports.get(&port).into_iter().flatten().filter_map(|host| self.service(host))
+    }
+
+    /// The services of a namespace that find workloads with these labels, by host.
+    #[must_use]
+    pub fn services_selecting(&self, namespace: &str, labels: &Labels) -> Vec<&Service> {
+        let hosts = self.instances.selecting(namespace, labels);
+        hosts.iter().filter_map(|host| self.service(host)).collect()
     }
 
     /// The instances of a service with all of these labels, with the port behind `port`.
@@ -202,41 +373,51 @@ impl MeshSnapshot {
         port: &'a Port,
         labels: &'a Labels,
     ) -> impl Iterator<Item = (&'a Endpoint, u16)> + 'a {
-        let all = self.endpoints.get(host).map(Vec::as_slice).unwrap_or_default();
+        let all = self.instances(host);
         all.iter().filter(move |e| selects(labels, &e.labels)).filter_map(move |e| e.port(port).map(|p| (e, p)))
     }
 
     /// All instances of a service.
     #[must_use]
     pub fn instances(&self, host: &Hostname) -> &[Endpoint] {
-        self.endpoints.get(host).map(Vec::as_slice).unwrap_or_default()
+        self.services.get(host).map(|hosted| hosted.endpoints.as_ref()).unwrap_or_default()
     }
 
-    /// The VirtualServices.
+    /// Returns whether some object looks at the label of that name of proxies: proxies that differ in others only get the same.
+    #[must_use]
+    pub fn looks_at_label(&self, name: &str) -> bool {
+        self.proxy_labels.contains_key(name)
+    }
+
+    /// The VirtualServices, the oldest first.
     pub fn virtual_services(&self) -> impl Iterator<Item = &VirtualService> {
-        self.objects.iter().filter_map(|o| match o.as_ref() {
-            Object::VirtualService(v) => Some(v),
-            _ => None,
-        })
+        self.by_type.virtual_services.values().filter_map(|object| as_virtual_service(object))
     }
 
     /// The VirtualServices one of whose hosts covers this one, the oldest first.
     pub fn virtual_services_for(&self, host: &Hostname) -> impl Iterator<Item = &VirtualService> {
-        self.virtual_services.covering(host).into_iter().filter_map(|place| match self.objects.get(place)?.as_ref() {
-            Object::VirtualService(rule) => Some(rule),
-            _ => None,
-        })
+        self.virtual_services.covering(host).into_iter().filter_map(|placed| as_virtual_service(&placed.object))
+    }
+
+    /// The VirtualServices that name this very host, the oldest first.
+    pub fn virtual_services_of(&self, host: &Hostname) -> impl Iterator<Item = &VirtualService> {
+        self.virtual_services.of(host).iter().filter_map(|placed| as_virtual_service(&placed.object))
+    }
+
+    /// The VirtualServices with a route to this host, the oldest first.
+    pub fn virtual_services_to(&self, host: &Hostname) -> impl Iterator<Item = &VirtualService> {
+        self.routes_to.get(host).iter().filter_map(|placed| as_virtual_service(&placed.object))
     }
 
     /// The DestinationRules whose host covers this one, the oldest first.
     pub fn destination_rules_for(&self, host: &Hostname) -> impl Iterator<Item = &DestinationRule> {
-        self.destination_rules.covering(host).into_iter().filter_map(|place| match self.objects.get(place)?.as_ref() {
+        self.destination_rules.covering(host).into_iter().filter_map(|placed| match placed.object.as_ref() {
             Object::DestinationRule(rule) => Some(rule),
             _ => None,
         })
     }
 
-    /// Whether there is a service that this host covers.
+    /// Returns whether there is a service that this host covers.
     #[must_use]
     pub fn has_service(&self, host: &Hostname) -> bool {
         match host.is_wildcard() {
@@ -245,18 +426,18 @@ impl MeshSnapshot {
         }
     }
 
-    /// The DestinationRules.
+    /// The DestinationRules, the oldest first.
     pub fn destination_rules(&self) -> impl Iterator<Item = &DestinationRule> {
-        self.objects.iter().filter_map(|o| match o.as_ref() {
-            Object::DestinationRule(r) => Some(r),
+        self.by_type.destination_rules.values().filter_map(|object| match object.as_ref() {
+            Object::DestinationRule(rule) => Some(rule),
             _ => None,
         })
     }
 
-    /// The Gateways.
+    /// The Gateways, the oldest first.
     pub fn gateways(&self) -> impl Iterator<Item = &Gateway> {
-        self.objects.iter().filter_map(|o| match o.as_ref() {
-            Object::Gateway(g) => Some(g),
+        self.by_type.gateways.values().filter_map(|object| match object.as_ref() {
+            Object::Gateway(gateway) => Some(gateway),
             _ => None,
         })
     }
@@ -274,100 +455,49 @@ impl MeshSnapshot {
     }
 
     fn config(&self) -> Option<&MeshConfig> {
-        match self.objects.get(self.config?)?.as_ref() {
+        self.by_type.mesh_configs.values().find_map(|object| match object.as_ref() {
             Object::MeshConfig(config) => Some(config.as_ref()),
             _ => None,
-        }
+        })
     }
 
-    /// The Sidecars.
+    /// The Sidecars, the oldest first.
     pub fn sidecars(&self) -> impl Iterator<Item = &Sidecar> {
-        self.objects.iter().filter_map(|o| match o.as_ref() {
-            Object::Sidecar(s) => Some(s),
+        self.by_type.sidecars.values().filter_map(|object| match object.as_ref() {
+            Object::Sidecar(sidecar) => Some(sidecar),
             _ => None,
         })
     }
 }
 
-/// Places of objects by the hosts that they are for.
-#[derive(Debug, Default)]
-struct ByHost {
-    exact: HashMap<Hostname, Vec<usize>>,
-    /// Wildcards, in the order of their places.
-    wide: Vec<(Hostname, usize)>,
+/// The labels of proxies that an object looks at.
+fn proxy_labels(object: &Object) -> BTreeSet<String> {
+    let mut labels = BTreeSet::new();
+    let mut look = |selector: &Labels| labels.extend(selector.keys().cloned());
+    match object {
+        Object::VirtualService(rule) => {
+            rule.http.iter().flat_map(|route| &route.matches).for_each(|matches| look(&matches.source_labels));
+        }
+        Object::DestinationRule(rule) => rule.workloads.iter().for_each(look),
+        Object::Gateway(gateway) => look(&gateway.selector),
+        Object::Sidecar(sidecar) => look(&sidecar.selector),
+        Object::Services(services) => services.iter().filter_map(|s| s.selector.as_ref()).for_each(look),
+        Object::Guard(guard) => {
+            look(&guard.selector);
+            labels.insert(crate::guard::GATEWAY_NAME.to_owned());
+        }
+        Object::Release(release) => {
+            let cohorts = release.steps.iter().flat_map(|step| &step.cohorts).flatten();
+            cohorts.for_each(|cohort| look(&cohort.source_labels));
+        }
+        Object::Workload(_) | Object::EndpointSlice(_) | Object::MeshConfig(_) => {}
+    }
+    labels
 }
 
-impl ByHost {
-    fn add(&mut self, host: &Hostname, place: usize) {
-        if host.is_wildcard() {
-            self.wide.push((host.clone(), place));
-        } else {
-            self.exact.entry(host.clone()).or_default().push(place);
-        }
-    }
-
-    /// The places of objects for hosts that cover this one, in their order, each once.
-    fn covering(&self, host: &Hostname) -> Vec<usize> {
-        let exact = self.exact.get(host).map(Vec::as_slice).unwrap_or_default();
-        let wide = self.wide.iter().filter(|(wide, _)| wide.covers(host)).map(|(_, place)| *place);
-        let mut places: Vec<usize> = exact.iter().copied().chain(wide).collect();
-        places.sort_unstable();
-        places.dedup();
-        places
-    }
-}
-
-/// All instances that stand alone, by what services find them by.
-#[derive(Default)]
-struct Instances<'a> {
-    /// By namespace, and one label.
-    workloads: HashMap<(&'a str, &'a str, &'a str), Vec<&'a Workload>>,
-    /// By namespace and name of the service.
-    slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
-}
-
-impl<'a> Instances<'a> {
-    fn new(objects: impl Iterator<Item = (&'a ObjectKey, &'a Object)>) -> Self {
-        let mut found = Self::default();
-        for (key, object) in objects {
-            match object {
-                Object::Workload(workload) => {
-                    for (name, value) in &workload.endpoint.labels {
-                        found.workloads.entry((&key.name.namespace, name, value)).or_default().push(workload);
-                    }
-                }
-                Object::EndpointSlice(slice) => {
-                    found.slices.entry((&slice.namespace, &slice.service)).or_default().push(slice);
-                }
-                _ => {}
-            }
-        }
-        found
-    }
-
-    fn of(&self, service: &Service) -> Vec<Endpoint> {
-        let mut endpoints = service.endpoints.clone();
-        if let Some(selector) = &service.selector
-            && let Some((name, value)) = selector.iter().next()
-        {
-            let near = self.workloads.get(&(service.namespace.as_str(), name.as_str(), value.as_str()));
-            let chosen = near.into_iter().flatten().filter(|w| selects(selector, &w.endpoint.labels));
-            endpoints.extend(chosen.map(|workload| workload.endpoint.clone()));
-        }
-        if let Some((name, namespace)) = service.host.service_parts() {
-            let slices = self.slices.get(&(namespace, name)).into_iter().flatten();
-            let mut found: Vec<Endpoint> = slices.flat_map(|slice| slice.endpoints.iter().cloned()).collect();
-            // Whatever else its labels are, it has those by which the service finds it.
-            for (key, value) in service.selector.iter().flatten() {
-                for endpoint in found.iter_mut().filter(|e| !e.labels.contains_key(key)) {
-                    endpoint.labels.insert(key.clone(), value.clone());
-                }
-            }
-            endpoints.extend(found);
-        }
-        if service.publishes_unready {
-            endpoints.iter_mut().for_each(|e| e.ready = true);
-        }
-        endpoints
+fn as_virtual_service(object: &Object) -> Option<&VirtualService> {
+    match object {
+        Object::VirtualService(rule) => Some(rule),
+        _ => None,
     }
 }

@@ -148,10 +148,10 @@ fn type_json(status: &TypeStatus) -> Value {
         TypeState::Nacked => "NACKED",
     };
     json!({
-        "type": status.type_url,
+        "type": &*status.type_url,
         "state": state,
-        "sent": status.sent,
-        "acked": status.acked,
+        "sent": &*status.sent,
+        "acked": &*status.acked,
         "error": status.error,
         "resources": status.resources,
     })

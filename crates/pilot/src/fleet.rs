@@ -1,42 +1,54 @@
 //! The proxies that are connected, and what each of them should have.
 //!
-//! Proxies of the same identity class share one translation. A resource whose bytes did not change keeps its version
-//! and its memory, so a push costs what it changes.
+//! Proxies that get the same are one class and share one map of resources, which is made of parts ([`class`]). A change makes the
+//! parts again that rest on it, and what comes out the same keeps its version and its memory. Translation happens outside the lock
+//! that streams use.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod class;
+mod sound;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serin_delivery::Applied;
 use serin_model::{MeshSnapshot, ProxyIdentity, ProxyRole};
-use serin_resources::cluster::Discovery;
-use serin_resources::header::HeaderEdits;
-use serin_resources::http_filter::PerRoutes;
-use serin_resources::route::{Action, PathMatch, Respond, Route, RouteMatch, VirtualHost};
-use serin_resources::{ApiListener, Audit, Cluster, Listener, LoadAssignment, RouteConfiguration, type_url};
-use serin_translator::{ResourceSet, translate};
-use serin_xds::server::{Control, Feed, TypeState, TypeStatus};
-use serin_xds::{Node, Resource, ResourceMap};
+use serin_xds::server::{self, Control, Feed, Mode, TypeState, TypeStatus};
+use serin_xds::{Error, ResourceMap};
 use tokio::sync::watch;
-use xxhash_rust::xxh64::xxh64;
+
+use class::{Class, ClassKey};
+use sound::Encoded;
 
 /// All connected proxies.
 #[derive(Default)]
 pub(crate) struct Fleet {
+    /// Held while a mesh is translated. Whoever takes both locks takes this one first.
+    translation: Mutex<Translation>,
     state: Mutex<State>,
     next: AtomicU64,
+}
+
+/// What the mesh is for each class.
+#[derive(Default)]
+struct Translation {
+    mesh: Arc<MeshSnapshot>,
+    classes: HashMap<ClassKey, Class>,
+    encoded: Encoded,
 }
 
 #[derive(Default)]
 struct State {
     mesh: Arc<MeshSnapshot>,
-    translated: HashMap<ProxyIdentity, Arc<ResourceMap>>,
     clients: BTreeMap<u64, Client>,
 }
 
 /// How long a client may take to confirm anything at all, until nothing waits for it.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long a class is kept whose last proxy left: proxies come back, all at once when a connection between them and the pilot was cut.
+const RETURN: Duration = Duration::from_secs(60);
 
 /// One stream.
 pub(crate) struct Client {
@@ -45,11 +57,12 @@ pub(crate) struct Client {
     pub(crate) agent: String,
     pub(crate) peer: String,
     pub(crate) status: Vec<TypeStatus>,
+    class: ClassKey,
     connected: Instant,
     /// Whether it has confirmed anything yet.
     has_confirmed: bool,
-    /// What its session knew when it told that.
-    known: String,
+    /// The version of what its session should have brought it when it told how it stands.
+    known: Arc<str>,
     sender: watch::Sender<Arc<ResourceMap>>,
 }
 
@@ -58,20 +71,48 @@ impl Fleet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Pushes a new mesh to everybody.
+    /// Pushes a new mesh to everybody whom it concerns.
     pub(crate) fn publish(&self, mesh: MeshSnapshot) {
-        let mut state = self.lock();
-        state.mesh = Arc::new(mesh);
-        let before = std::mem::take(&mut state.translated);
-        let State { mesh, translated, clients } = &mut *state;
-        for client in clients.values() {
-            let map = resources_for(mesh, &client.identity, &before, translated);
+        let mut translation = self.translation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mesh = Arc::new(mesh);
+        let before = std::mem::replace(&mut translation.mesh, mesh.clone());
+        self.lock().mesh = mesh.clone();
+        let changes = mesh.changes_since(&before);
+        if changes.is_empty() {
+            return;
+        }
+        let Translation { classes, encoded, .. } = &mut *translation;
+        classes.retain(|_, class| class.unused_since.is_none_or(|since| since.elapsed() < RETURN));
+        if changes.everything {
+            // Which labels are looked at may be another question now.
+            let keys: Vec<ClassKey> = self.classify(&mesh);
+            classes.retain(|key, _| keys.contains(key));
+            let new: Vec<ClassKey> = keys.into_iter().filter(|key| !classes.contains_key(key)).collect();
+            classes.extend(new.into_iter().map(|key| (key.clone(), Class::new(key, &mesh, encoded))));
+        }
+        in_parallel(classes.values_mut().collect(), changes.everything, |class| {
+            class.update(&before, &mesh, &changes, encoded);
+        });
+        for client in self.lock().clients.values() {
+            let Some(class) = classes.get(&client.class) else { continue };
             client.sender.send_if_modified(|current| {
-                let changed = !Arc::ptr_eq(current, &map);
-                *current = map;
-                changed
+                let is_new = !Arc::ptr_eq(current, class.map());
+                *current = class.map().clone();
+                is_new
             });
         }
+    }
+
+    /// Finds the class of every client anew; returns the classes that there are.
+    fn classify(&self, mesh: &MeshSnapshot) -> Vec<ClassKey> {
+        let mut keys = Vec::new();
+        for client in self.lock().clients.values_mut() {
+            client.class = ClassKey::of(&client.identity, client.class.has_vhds, mesh);
+            if !keys.contains(&client.class) {
+                keys.push(client.class.clone());
+            }
+        }
+        keys
     }
 
     /// The mesh as it was published last.
@@ -117,33 +158,40 @@ impl Fleet {
 }
 
 impl Control for Fleet {
-    fn connect(&self, node: &Node, peer: &str) -> Result<Feed, String> {
-        let mut identity = ProxyIdentity::parse(&node.id, node.labels.clone())?;
+    fn connect(&self, client: &server::Client) -> Result<Feed, Error> {
+        let node = &client.node;
+        let mut identity =
+            ProxyIdentity::parse(&node.id, node.labels.clone()).map_err(|error| Error::Refused(error.to_string()))?;
         if node.generator == "grpc" {
             identity.role = ProxyRole::Grpc;
         }
+        // Incremental clients that are proxies take virtual hosts one by one.
+        let has_vhds = client.mode == Mode::Delta && identity.role != ProxyRole::Grpc;
         let stream = self.next.fetch_add(1, Relaxed);
-        let mut state = self.lock();
-        let State { mesh, translated, clients } = &mut *state;
-        let map = resources_for(mesh, &identity, &HashMap::new(), translated);
-        let (sender, resources) = watch::channel(map);
+        let mut translation = self.translation.lock().unwrap_or_else(PoisonError::into_inner);
+        let Translation { mesh, classes, encoded } = &mut *translation;
+        let key = ClassKey::of(&identity, has_vhds, mesh);
+        let class = classes.entry(key.clone()).or_insert_with(|| Class::new(key.clone(), mesh, encoded));
+        class.unused_since = None;
+        let (sender, resources) = watch::channel(class.map().clone());
         let client = Client {
             identity,
             node_id: node.id.clone(),
             agent: node.user_agent.clone(),
-            peer: peer.to_owned(),
+            peer: client.peer.address.clone(),
             status: Vec::new(),
+            class: key,
             connected: Instant::now(),
             has_confirmed: false,
-            known: String::new(),
+            known: Arc::default(),
             sender,
         };
-        tracing::info!("{} connected from {peer}", client.identity.name);
-        clients.insert(stream, client);
+        tracing::info!("{} connected from {}", client.identity.name, client.peer);
+        self.lock().clients.insert(stream, client);
         Ok(Feed { resources, stream })
     }
 
-    fn status(&self, stream: u64, known: &str, status: Vec<TypeStatus>) {
+    fn status(&self, stream: u64, known: &Arc<str>, status: Vec<TypeStatus>) {
         if let Some(client) = self.lock().clients.get_mut(&stream) {
             for new in status.iter().filter(|s| s.error.is_some()) {
                 if !client.status.iter().any(|old| old.error == new.error) {
@@ -153,173 +201,41 @@ impl Control for Fleet {
             }
             client.has_confirmed |= status.iter().any(|s| !s.acked.is_empty());
             client.status = status;
-            known.clone_into(&mut client.known);
+            client.known = known.clone();
         }
     }
 
     fn disconnect(&self, stream: u64) {
-        let mut state = self.lock();
-        let Some(client) = state.clients.remove(&stream) else { return };
+        let Some(client) = self.lock().clients.remove(&stream) else { return };
         tracing::info!("{} disconnected", client.identity.name);
-        // What nobody has any more is not kept: names come and go.
-        let class = client.identity.class();
-        if state.clients.values().all(|other| other.identity.class() != class) {
-            state.translated.remove(&class);
+        let mut translation = self.translation.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.lock().clients.values().all(|other| other.class != client.class)
+            && let Some(unused) = translation.classes.get_mut(&client.class)
+        {
+            unused.unused_since = Some(Instant::now());
         }
     }
 }
 
-fn resources_for(
-    mesh: &MeshSnapshot,
-    identity: &ProxyIdentity,
-    before: &HashMap<ProxyIdentity, Arc<ResourceMap>>,
-    translated: &mut HashMap<ProxyIdentity, Arc<ResourceMap>>,
-) -> Arc<ResourceMap> {
-    // Replicas get the same: what is made for one is made for all of its class.
-    let identity = &identity.class();
-    if let Some(map) = translated.get(identity) {
-        return map.clone();
+/// Does the same to all, on several cores where each takes long.
+fn in_parallel<T: Send>(all: Vec<T>, takes_long: bool, act: impl Fn(T) + Sync) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if !takes_long || cores == 1 || all.len() < 2 {
+        return all.into_iter().for_each(act);
     }
-    let old = before.get(identity);
-    let new = encode(&translate(mesh, identity), old.map(AsRef::as_ref));
-    let map = match old {
-        Some(old) if **old == new => old.clone(),
-        _ => Arc::new(new),
-    };
-    translated.insert(identity.clone(), map.clone());
-    map
-}
-
-/// Reads a resource as a proxy will. Documents are checked so that this cannot fail; where it does, what would be rejected is
-/// refused by itself, instead of every proxy rejecting all that comes with it.
-fn sound(type_url: &str, body: &[u8]) -> Result<(), serin_resources::Error> {
-    let audit = &mut Audit::default();
-    match type_url {
-        type_url::CLUSTER => Cluster::decode(body, audit).map(drop),
-        type_url::ENDPOINT => LoadAssignment::decode(body, audit).map(drop),
-        type_url::LISTENER if ApiListener::is_one(body) => Ok(()),
-        type_url::LISTENER => Listener::decode(body, audit).map(drop),
-        type_url::ROUTE => RouteConfiguration::decode(body, audit).map(drop),
-        _ => Ok(()),
-    }
-}
-
-/// The same routes with those refused that proxies would reject.
-fn mended(routes: &RouteConfiguration) -> RouteConfiguration {
-    let mut mended = routes.clone();
-    let alone = |host: VirtualHost| {
-        let alone = RouteConfiguration { virtual_hosts: vec![host], ..RouteConfiguration::default() };
-        sound(type_url::ROUTE, &alone.encode())
-    };
-    let mut taken = HashSet::new();
-    for host in &mut mended.virtual_hosts {
-        let name = host.name.clone();
-        host.domains.retain(|domain| {
-            let is_new = taken.insert(domain.to_ascii_lowercase());
-            if !is_new {
-                tracing::error!("domain '{domain}' of {name} is another host's already, and leads there");
-            }
-            is_new
-        });
-    }
-    mended.virtual_hosts.retain(|host| !host.domains.is_empty());
-    for host in &mut mended.virtual_hosts {
-        if alone(host.clone()).is_ok() {
-            continue;
-        }
-        let all = std::mem::take(&mut host.routes);
-        for route in all {
-            host.routes.push(route);
-            let Err(error) = alone(host.clone()) else { continue };
-            tracing::error!(
-                "a rule of {} answers 503, because proxies would reject it: {error}",
-                host.domains.first().map_or("", String::as_str)
-            );
-            let Some(last) = host.routes.last_mut() else { continue };
-            let body = b"serin: this rule cannot be carried out".to_vec();
-            *last = Route {
-                name: last.name.clone(),
-                matches: last.matches.clone(),
-                action: Action::Respond(Respond { status: 503, body, format: None }),
-                request_headers: HeaderEdits::default(),
-                response_headers: HeaderEdits::default(),
-                filters: PerRoutes::default(),
-            };
-            if alone(host.clone()).is_err() {
-                // What it matches cannot be said either: from here on nothing of the host is certain.
-                if let Some(last) = host.routes.last_mut() {
-                    last.matches = RouteMatch::path(PathMatch::Prefix("/".to_owned()));
+    let waiting = Mutex::new(all);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                    let Some(next) = next else { return };
+                    act(next);
                 }
-            }
+            });
         }
-    }
-    mended
+    });
 }
 
-fn encode(set: &ResourceSet, old: Option<&ResourceMap>) -> ResourceMap {
-    let mut map = ResourceMap::default();
-    let same = |type_url: &str, name: &str, body: &[u8]| {
-        let before = old.and_then(|o| o.of_type(type_url)).and_then(|t| t.get(name));
-        // What has not changed was looked at when it was new.
-        before.filter(|before| before.body == body).cloned()
-    };
-    let mut put = |type_url: &str, name: &str, body: Vec<u8>| {
-        let resource = match same(type_url, name, &body) {
-            Some(same) => same,
-            None => match sound(type_url, &body) {
-                Ok(()) => {
-                    let version = format!("{:016x}", xxh64(&body, 0));
-                    Arc::new(Resource { name: name.to_owned(), version, body: body.into() })
-                }
-                Err(error) => {
-                    tracing::error!("what became of {name} would be rejected, it stays as it was: {error}");
-                    let before = old.and_then(|o| o.of_type(type_url)).and_then(|t| t.get(name));
-                    let Some(before) = before else { return };
-                    before.clone()
-                }
-            },
-        };
-        map.types.entry(type_url.to_owned()).or_default().insert(name.to_owned(), resource);
-    };
-    let mut refused = HashSet::new();
-    for cluster in &set.clusters {
-        let body = cluster.encode();
-        let known = same(type_url::CLUSTER, &cluster.name, &body).is_some();
-        match if known { Ok(()) } else { sound(type_url::CLUSTER, &body) } {
-            Ok(()) => put(type_url::CLUSTER, &cluster.name, body),
-            Err(error) => {
-                tracing::error!(
-                    "{}: requests to it are refused, because proxies would reject it: {error}",
-                    cluster.name
-                );
-                let mut empty = Cluster::new(cluster.name.clone(), Discovery::Eds(cluster.name.clone()));
-                empty.panic_threshold = 0;
-                empty.refused = Some(format!("proxies would reject its cluster: {error}"));
-                put(type_url::CLUSTER, &cluster.name, empty.encode());
-                let nobody = LoadAssignment { cluster: cluster.name.clone(), ..LoadAssignment::default() };
-                put(type_url::ENDPOINT, &cluster.name, nobody.encode());
-                refused.insert(cluster.name.clone());
-            }
-        }
-    }
-    for assignment in set.endpoints.iter().filter(|a| !refused.contains(&a.cluster)) {
-        put(type_url::ENDPOINT, &assignment.cluster, assignment.encode());
-    }
-    for listener in &set.listeners {
-        put(type_url::LISTENER, &listener.name, listener.encode());
-    }
-    for listener in &set.api_listeners {
-        put(type_url::LISTENER, &listener.name, listener.encode());
-    }
-    for routes in &set.routes {
-        let body = routes.encode();
-        let known = same(type_url::ROUTE, &routes.name, &body).is_some();
-        match if known { Ok(()) } else { sound(type_url::ROUTE, &body) } {
-            Ok(()) => put(type_url::ROUTE, &routes.name, body),
-            Err(_) => put(type_url::ROUTE, &routes.name, mended(routes).encode()),
-        }
-    }
-    let versions: Vec<&str> = map.types.values().flat_map(|t| t.values()).map(|r| r.version.as_str()).collect();
-    map.version = format!("{:016x}", xxh64(versions.concat().as_bytes(), 0));
-    map
-}
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serin_ingest::{Severity, render_text, summary};
 use serin_model::Kind;
-use serin_resources::type_url;
+use serin_xds::TYPES;
 use serin_xds::load::{Clock, Collector};
 use serin_xds::server::Discovery;
 use tokio::net::TcpListener;
@@ -24,9 +24,6 @@ use crate::options::PilotOptions;
 use crate::releases::{self, EffectRunner, Releases, StateLock, Tokens};
 use crate::source::Source;
 use crate::store::{Built, Store};
-
-/// Make before break: what routes need goes out before the routes.
-const ORDER: [&str; 4] = [type_url::CLUSTER, type_url::ENDPOINT, type_url::LISTENER, type_url::ROUTE];
 
 /// Runs a pilot until it is told to stop.
 ///
@@ -79,11 +76,13 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     let served = fleet.clone();
     let is_served = move |peer: SocketAddr| served.serves(&peer.to_string());
     let xds = Bounded::new(xds, accept::share(3, 4), "proxies", MakesRoom::Unserved(Arc::new(is_served)));
+    // Some more than there are cores: each waits for its proxy now and then.
+    let admitted = 4 * std::thread::available_parallelism().map_or(1, usize::from);
     let server = tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_service(Discovery::service(fleet, &ORDER))
+        .add_service(Discovery::service(fleet, &TYPES, admitted))
         .add_service(Collector::service(loads.clone()))
         .add_service(Clock::service(loads))
         .serve_with_incoming(xds.into_stream());

@@ -61,6 +61,7 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     store.own = Peer::of_node(&bootstrap.node);
     store.runtime = bootstrap.runtime;
     store.local = (bootstrap.local_cluster, bootstrap.locality);
+    store.is_incremental = bootstrap.ads.as_ref().is_some_and(|ads| ads.delta);
     let store: SharedStore = Arc::new(Mutex::new(store));
     let admin_address = options.admin.or(bootstrap.admin).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 15000));
     let socket = admin::bind(admin_address)

@@ -342,7 +342,10 @@ fn route_source(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Pat
             Ok(RouteSource::Rds(rds.route_config_name.clone()))
         }
         Some(R::RouteConfig(routes)) => {
-            Ok(RouteSource::Inline(RouteConfiguration::from_proto(routes, audit, &path.field("route_config"))?))
+            let path = path.field("route_config");
+            let routes = RouteConfiguration::from_proto(routes, audit, &path)?;
+            // Nobody would ask for them: VHDS belongs to a route configuration that discovery gave.
+            if routes.has_vhds { Err(Audit::refuse(&path, "vhds")) } else { Ok(RouteSource::Inline(routes)) }
         }
         Some(R::ScopedRoutes(_)) => Err(Audit::refuse(path, "scoped_routes")),
         None => Err(path.error("needs rds or route_config")),

@@ -1,6 +1,6 @@
 //! Small conversions between protobuf well-known types and Rust's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ pub(crate) fn proto_service(host: &str) -> Option<core::Metadata> {
     let mut names = host.split('.');
     let (name, namespace) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
     let fields = [("host", host), ("name", name), ("namespace", namespace)].map(|(key, v)| (key.to_owned(), text(v)));
-    let service = wkt::Value { kind: Some(Kind::StructValue(wkt::Struct { fields: fields.into() })) };
+    let service = wkt::Value { kind: Some(Kind::StructValue(wkt::Struct { fields: in_order(fields) })) };
     let list = wkt::Value { kind: Some(Kind::ListValue(wkt::ListValue { values: vec![service] })) };
     let fields = [("services".to_owned(), list)].into();
     (!host.is_empty()).then(|| core::Metadata {
@@ -78,6 +78,7 @@ pub(crate) fn proto_own(metadata: Option<core::Metadata>, key: &str, text: Optio
     let value = wkt::Value { kind: Some(wkt::value::Kind::StringValue(text.to_owned())) };
     let fields = [(key.to_owned(), value)].into();
     metadata.filter_metadata.insert(SERIN.to_owned(), wkt::Struct { fields });
+    metadata.filter_metadata = in_order(std::mem::take(&mut metadata.filter_metadata));
     Some(metadata)
 }
 
@@ -95,6 +96,7 @@ pub(crate) fn proto_workload(workload: &str, metadata: Option<core::Metadata>) -
     let value = wkt::Value { kind: Some(wkt::value::Kind::StringValue(workload.to_owned())) };
     let fields = [("workload".to_owned(), value)].into();
     metadata.filter_metadata.insert(ISTIO.to_owned(), wkt::Struct { fields });
+    metadata.filter_metadata = in_order(std::mem::take(&mut metadata.filter_metadata));
     Some(metadata)
 }
 
@@ -120,7 +122,24 @@ pub(crate) fn proto_metadata(metadata: &BTreeMap<String, String>) -> Option<core
 /// A structure of texts.
 pub(crate) fn proto_fields(fields: &BTreeMap<String, String>) -> wkt::Struct {
     let value = |text: &String| wkt::Value { kind: Some(wkt::value::Kind::StringValue(text.clone())) };
-    wkt::Struct { fields: fields.iter().map(|(key, text)| (key.clone(), value(text))).collect() }
+    wkt::Struct { fields: in_order(fields.iter().map(|(key, text)| (key.clone(), value(text)))) }
+}
+
+/// Returns a map that is encoded in the order of its keys, so that equal messages have equal bytes.
+///
+/// The protobuf types have maps of the standard library, whose order differs from map to map, and prost writes them in that order.
+/// A map of few entries soon comes out in order when it is made again; one that does not is legal all the same.
+pub(crate) fn in_order<V: Clone>(entries: impl IntoIterator<Item = (String, V)>) -> HashMap<String, V> {
+    const ATTEMPTS: usize = 4096;
+    let entries: BTreeMap<String, V> = entries.into_iter().collect();
+    let mut map = HashMap::new();
+    for _ in 0..ATTEMPTS {
+        map = entries.clone().into_iter().collect();
+        if map.keys().is_sorted() {
+            break;
+        }
+    }
+    map
 }
 
 /// A text format for a body, with its content type.

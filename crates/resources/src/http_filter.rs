@@ -273,14 +273,12 @@ fn per_route(name: &str, any: &Any, audit: &mut Audit, path: &Path<'_>) -> Resul
 }
 
 pub(crate) fn encode_per_route(all: &PerRoutes) -> HashMap<String, Any> {
-    all.iter()
-        .map(|(name, per_route)| {
-            let any = match per_route {
-                PerRoute::Config(config) => config.encode_route(),
-                PerRoute::Off => convert::any(&pb_route::FilterConfig { disabled: true, ..Default::default() }),
-                PerRoute::On => convert::any(&pb_route::FilterConfig::default()),
-            };
-            (name.clone(), any)
-        })
-        .collect()
+    convert::in_order(all.iter().map(|(name, per_route)| {
+        let any = match per_route {
+            PerRoute::Config(config) => config.encode_route(),
+            PerRoute::Off => convert::any(&pb_route::FilterConfig { disabled: true, ..Default::default() }),
+            PerRoute::On => convert::any(&pb_route::FilterConfig::default()),
+        };
+        (name.clone(), any)
+    }))
 }

@@ -15,6 +15,7 @@ use crate::matcher::{CookieMatcher, HeaderMatcher, QueryMatcher, RegexRewrite};
 use crate::retry::RetryPolicy;
 use crate::substitution::Format;
 
+pub use encode::append_virtual_hosts;
 pub use policy::{HashCookie, HashPolicy, HashSource, Mirror, RandomSource};
 
 /// A named set of virtual hosts.
@@ -24,6 +25,8 @@ pub struct RouteConfiguration {
     pub name: String,
     /// The hosts.
     pub virtual_hosts: Vec<VirtualHost>,
+    /// Whether more virtual hosts come as resources of their own (VHDS), named `ROUTE CONFIGURATION/VIRTUAL HOST`.
+    pub has_vhds: bool,
     /// Edits to requests, applied after those of route and virtual host.
     pub request_headers: HeaderEdits,
     /// Edits to responses.

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serin_model::{
-    Guarded, HashTable, Labels, MeshSnapshot, Port, Protocol, ProxyIdentity, Resolution, Service, TrafficPolicy,
+    Guarded, HashTable, IngressListener, Labels, MeshSnapshot, Port, Protocol, ProxyIdentity, Resolution, Service,
+    TrafficPolicy,
 };
 use serin_resources::cluster::{
     Balancer, Breakers, Cluster, Discovery, LookupFamily, Names, Protocol as Wire, RetryBudget, SlowStart,
@@ -14,24 +15,22 @@ use serin_resources::outlier::{Compared, Consecutive, OutlierDetection};
 
 use crate::{ResourceSet, naming, policy as translated, release, scope};
 
-/// Adds the clusters towards these services, with their endpoints.
-pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, services: &[&Service], set: &mut ResourceSet) {
+/// Adds the clusters towards a service, with their endpoints.
+pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, service: &Service, set: &mut ResourceSet) {
     // A proxy reaches addresses of its own family (Istio: `dns_lookup_family` follows from the proxy's addresses).
     let family = if proxy.ip.is_ipv4() { LookupFamily::V4Only } else { LookupFamily::V6Only };
-    for service in services {
-        let rules = scope::destination_rules(mesh, proxy, service);
-        for port in service.ports.iter().filter(|p| p.protocol.is_http()) {
-            let upstream = Upstream { mesh, service, port, family };
-            let wide = rules.policy_of(port.number, None);
-            upstream.push("", &Labels::new(), &wide, set);
-            for subset in rules.subsets() {
-                let narrow = rules.policy_of(port.number, Some(&subset.name));
-                upstream.push(&subset.name, &subset.labels, &narrow, set);
-            }
-            for made in release::subsets(mesh, proxy, service) {
-                let policy = rules.policy_of(port.number, made.like.as_deref());
-                upstream.push(&made.name, &made.labels, &policy, set);
-            }
+    let rules = scope::destination_rules(mesh, proxy, service);
+    for port in service.ports.iter().filter(|p| p.protocol.is_http()) {
+        let upstream = Upstream { mesh, service, port, family };
+        let wide = rules.policy_of(port.number, None);
+        upstream.push("", &Labels::new(), &wide, set);
+        for subset in rules.subsets() {
+            let narrow = rules.policy_of(port.number, Some(&subset.name));
+            upstream.push(&subset.name, &subset.labels, &narrow, set);
+        }
+        for made in release::subsets(mesh, proxy, service) {
+            let policy = rules.policy_of(port.number, made.like.as_deref());
+            upstream.push(&made.name, &made.labels, &policy, set);
         }
     }
 }
@@ -184,12 +183,13 @@ fn ejection(rule: &serin_model::OutlierDetection) -> OutlierDetection {
 }
 
 /// The cluster towards the application beside the proxy.
-pub(crate) fn inbound(service: String, (port, protocol): (u16, Protocol), application: SocketAddr) -> Cluster {
-    let name = naming::inbound(port);
+pub(crate) fn inbound(service: String, listener: &IngressListener) -> Cluster {
+    let name = naming::inbound(listener.port);
+    let application: SocketAddr = listener.application;
     let endpoint = Endpoint::new(application.ip().to_string(), application.port());
     let assignment = LoadAssignment { cluster: name.clone(), endpoints: vec![endpoint], ..LoadAssignment::default() };
     let mut cluster = Cluster::new(name, Discovery::Static(assignment));
     cluster.service = service;
-    apply(&TrafficPolicy::default(), protocol, &mut cluster);
+    apply(&TrafficPolicy::default(), listener.protocol, &mut cluster);
     cluster
 }

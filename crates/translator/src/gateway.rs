@@ -1,10 +1,10 @@
-//! A proxy at an entrance: one listener for each port that Gateways open on it.
+//! A proxy at a gateway: one listener for each port that Gateways open on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serin_model::{
-    Gateway, GatewayRef, GatewayServer, Guarded, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, TargetPort,
+    GatewayRef, GatewayServer, Guarded, HostFilter, Hostname, MeshSnapshot, ObjectName, ProxyIdentity, TargetPort,
     VirtualService, selects,
 };
 use serin_resources::connection_manager::RouteSource;
@@ -12,48 +12,92 @@ use serin_resources::listener::{Direction, Filter, Listener};
 use serin_resources::route::{RequireTls, Route, RouteConfiguration, VirtualHost};
 
 use crate::destination::RouteScope;
-use crate::{ResourceSet, cluster, naming, route, scope, sidecar, virtual_host};
+use crate::plan::Plan;
+use crate::{ResourceSet, RoutedHost, naming, route, scope, sidecar, virtual_host};
 
-pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceSet {
-    let mut set = ResourceSet::default();
-    let services: Vec<_> = mesh.services().filter(|s| s.visible_in(&proxy.name.namespace)).collect();
-    cluster::outbound(mesh, proxy, &services, &mut set);
-    let mut by_port: BTreeMap<u16, Vec<(&Gateway, &GatewayServer)>> = BTreeMap::new();
+/// A port that Gateways open.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct GatewayPort {
+    /// Port that clients use.
+    port: u16,
+    /// Where the proxy listens for it.
+    address: SocketAddr,
+    /// The servers on it, with the Gateways that they are of.
+    servers: Vec<(ObjectName, GatewayServer)>,
+    /// The policy that closes it, in words.
+    closed: Option<String>,
+}
+
+/// Returns the ports that Gateways open on a proxy.
+pub(crate) fn ports(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> Vec<GatewayPort> {
+    let mut by_port: BTreeMap<u16, Vec<(ObjectName, GatewayServer)>> = BTreeMap::new();
     for gateway in mesh.gateways().filter(|g| selects(&g.selector, &proxy.labels)) {
         for server in &gateway.servers {
-            by_port.entry(server.port).or_default().push((gateway, server));
+            by_port.entry(server.port).or_default().push((gateway.name.clone(), server.clone()));
         }
     }
+    let mut ports: Vec<GatewayPort> = Vec::new();
     for (port, servers) in by_port {
         let address = listen_address(mesh, proxy, port, &servers);
-        if set.listeners.iter().any(|l| l.address == address) {
+        if ports.iter().any(|other| other.address == address) {
             continue;
         }
-        let name = naming::gateway_routes(port);
         let (namespace, labels) = (proxy.name.namespace.as_str(), &proxy.labels);
         let (port_behind, root) = (Some(address.port()), mesh.root_namespace());
         let guarded = Guarded { namespace, labels, port: port_behind, is_gateway: true, is_partly_known: false, root };
-        let virtual_hosts = match mesh.closed_by(&guarded) {
-            Some(guard) => vec![route::refuse_all(&guard.to_string())],
-            None => virtual_hosts(mesh, proxy, port, &servers),
-        };
+        let closed = mesh.closed_by(&guarded).map(ToString::to_string);
+        ports.push(GatewayPort { port, address, servers, closed });
+    }
+    ports
+}
+
+/// Adds the listeners.
+pub(crate) fn base(plan: &Plan, set: &mut ResourceSet) {
+    for GatewayPort { port, address, closed, .. } in &plan.gateway {
+        let name = naming::gateway_routes(*port);
         set.routes.push(RouteConfiguration {
             name: name.clone(),
-            virtual_hosts,
             ignore_port_in_host_matching: true,
             ..RouteConfiguration::default()
         });
+        if let Some(because) = closed {
+            set.virtual_hosts.push(RoutedHost { routes: name.clone(), host: route::refuse_all(because) });
+        }
         let mut http = sidecar::manager(format!("outbound_{}_{port}", address.ip()), RouteSource::Rds(name));
         http.use_remote_address = true;
         set.listeners.push(Listener {
             name: format!("{}_{port}", address.ip()),
-            address,
+            address: *address,
             direction: Direction::Outbound,
             gates: Vec::new(),
             filter: Filter::http(http),
         });
     }
-    set
+}
+
+/// Returns the hosts for which the ports have virtual hosts because of a host of rules or services.
+pub(crate) fn hosts_for(plan: &Plan, host: &Hostname) -> BTreeSet<Hostname> {
+    let servers = plan.gateway.iter().flat_map(|port| &port.servers);
+    servers.flat_map(|(_, server)| &server.hosts).filter_map(|filter| filter.host.intersect(host)).collect()
+}
+
+/// Returns all hosts for which the ports may have virtual hosts.
+pub(crate) fn hosts(mesh: &MeshSnapshot, plan: &Plan) -> BTreeSet<Hostname> {
+    let servers = || plan.gateway.iter().flat_map(|port| &port.servers).map(|(_, server)| server);
+    let redirected = servers().filter(|server| server.https_redirect).flat_map(|server| &server.hosts);
+    let mut hosts: BTreeSet<Hostname> = redirected.map(|filter| filter.host.clone()).collect();
+    if !plan.gateway.is_empty() {
+        let routed = mesh.virtual_services().flat_map(|rule| &rule.hosts);
+        hosts.extend(routed.flat_map(|host| hosts_for(plan, host)));
+    }
+    hosts
+}
+
+/// The virtual host of a port that leads nowhere, so that there is one where no rule makes any.
+pub(crate) fn blackhole(plan: &Plan, routes: &str) -> Option<VirtualHost> {
+    let port = plan.gateway.iter().find(|port| naming::gateway_routes(port.port) == routes)?.port;
+    let domains = vec!["*".to_owned()];
+    Some(VirtualHost { name: format!("blackhole:{port}"), domains, ..VirtualHost::default() })
 }
 
 /// The port behind the gateway's own service, when it has one with this number; else the number itself.
@@ -61,7 +105,7 @@ fn listen_address(
     mesh: &MeshSnapshot,
     proxy: &ProxyIdentity,
     port: u16,
-    servers: &[(&Gateway, &GatewayServer)],
+    servers: &[(ObjectName, GatewayServer)],
 ) -> SocketAddr {
     let bind = servers.iter().find_map(|(_, s)| s.bind.as_ref()?.parse::<IpAddr>().ok());
     let behind = mesh.services().find_map(|service| {
@@ -76,57 +120,32 @@ fn listen_address(
     SocketAddr::new(bind.unwrap_or_else(|| proxy.default_bind()), behind.unwrap_or(port))
 }
 
-/// One virtual host for each host: routes of all its rules, the oldest first, those that match everything moved last. A server that
+/// Adds the virtual hosts of a host: routes of all its rules, the oldest first, those that match everything moved last. A server that
 /// redirects to https does so for its hosts without rules too (Istio: `buildGatewayHTTPRouteConfig`).
-fn virtual_hosts(
+pub(crate) fn virtual_hosts(
     mesh: &MeshSnapshot,
     proxy: &ProxyIdentity,
-    port: u16,
-    servers: &[(&Gateway, &GatewayServer)],
-) -> Vec<VirtualHost> {
-    let mut hosts: BTreeMap<String, Bound<'_>> = BTreeMap::new();
-    for (gateway, server) in servers {
-        let reference = GatewayRef::Named(gateway.name.clone());
-        let place = RouteScope { mesh, proxy, port, gateway: &reference, any_port: true };
-        let own = &proxy.name.namespace;
-        let mut rules: Vec<&VirtualService> =
-            mesh.virtual_services().filter(|r| scope::visible(r.export_to.as_deref(), own)).collect();
-        rules.sort_by_key(|rule| scope::audience(rule, own));
-        for rule in rules {
-            let bound = hosts_of(rule, &reference, gateway, server);
-            let routes = if bound.is_empty() { Vec::new() } else { route::routes(rule, &place) };
-            // A rule without a route here leaves its hosts as if it were not there.
-            for host in bound.into_iter().filter(|_| !routes.is_empty()) {
-                let entry = hosts.entry(host.to_string()).or_default();
-                entry.routes.extend(routes.iter().cloned());
-                entry.redirects |= server.https_redirect;
-                entry.rules.push(rule);
-            }
+    plan: &Plan,
+    host: &Hostname,
+    set: &mut ResourceSet,
+) {
+    for opened in plan.gateway.iter().filter(|port| port.closed.is_none()) {
+        let bound = bind(mesh, proxy, opened, host);
+        if bound.rules.is_empty() && !bound.redirects {
+            continue;
         }
-        for filter in server.hosts.iter().filter(|_| server.https_redirect) {
-            hosts.entry(filter.host.to_string()).or_default().redirects = true;
-        }
+        let Bound { mut routes, redirects, rules } = bound;
+        routes.sort_by_key(|r| r.matches.is_catch_all());
+        let made = VirtualHost {
+            outdated: virtual_host::outdated(mesh, &rules, host),
+            name: format!("{host}:{}", opened.port),
+            domains: vec![host.to_string()],
+            routes,
+            require_tls: if redirects { RequireTls::All } else { RequireTls::No },
+            ..VirtualHost::default()
+        };
+        set.virtual_hosts.push(RoutedHost { routes: naming::gateway_routes(opened.port), host: made });
     }
-    let mut list: Vec<VirtualHost> = hosts
-        .into_iter()
-        .map(|(host, Bound { mut routes, redirects, rules })| {
-            routes.sort_by_key(|r| r.matches.is_catch_all());
-            let name = Hostname::parse(&host).ok();
-            VirtualHost {
-                outdated: name.map(|name| virtual_host::outdated(mesh, &rules, &name)).unwrap_or_default(),
-                name: format!("{host}:{port}"),
-                domains: vec![host],
-                routes,
-                require_tls: if redirects { RequireTls::All } else { RequireTls::No },
-                ..VirtualHost::default()
-            }
-        })
-        .collect();
-    if list.is_empty() {
-        let domains = vec!["*".to_owned()];
-        list.push(VirtualHost { name: format!("blackhole:{port}"), domains, ..VirtualHost::default() });
-    }
-    list
 }
 
 /// What a host has at a gateway's port.
@@ -139,7 +158,45 @@ struct Bound<'a> {
     rules: Vec<&'a VirtualService>,
 }
 
-fn hosts_of(rule: &VirtualService, reference: &GatewayRef, gateway: &Gateway, server: &GatewayServer) -> Vec<Hostname> {
+/// Finds what a host has at a port.
+fn bind<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, opened: &GatewayPort, host: &Hostname) -> Bound<'a> {
+    let own = &proxy.name.namespace;
+    let mut bound = Bound::default();
+    for (gateway, server) in &opened.servers {
+        let reference = GatewayRef::Named(gateway.clone());
+        let place = RouteScope { mesh, proxy, port: opened.port, gateway: &reference, any_port: true };
+        let is_servers = server.hosts.iter().any(|filter| filter.host == *host);
+        // A rule's wildcard is narrowed to the server's host; any other host of a server is one that a rule names.
+        let named: Vec<&VirtualService> = match is_servers {
+            true => mesh.virtual_services_for(host).collect(),
+            false => mesh.virtual_services_of(host).collect(),
+        };
+        let mut rules: Vec<&VirtualService> =
+            named.into_iter().filter(|rule| scope::visible(rule.export_to.as_deref(), own)).collect();
+        rules.sort_by_key(|rule| scope::audience(rule, own));
+        for rule in rules {
+            if !hosts_of(rule, &reference, gateway, server).contains(host) {
+                continue;
+            }
+            let routes = route::routes(rule, &place);
+            // A rule without a route here leaves its hosts as if it were not there.
+            if !routes.is_empty() {
+                bound.routes.extend(routes);
+                bound.redirects |= server.https_redirect;
+                bound.rules.push(rule);
+            }
+        }
+        bound.redirects |= server.https_redirect && is_servers;
+    }
+    bound
+}
+
+fn hosts_of(
+    rule: &VirtualService,
+    reference: &GatewayRef,
+    gateway: &ObjectName,
+    server: &GatewayServer,
+) -> Vec<Hostname> {
     let in_match = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.gateways.as_ref());
     let bound = rule.gateways.contains(reference) || in_match.flatten().any(|g| g == reference);
     if !bound {
@@ -147,7 +204,7 @@ fn hosts_of(rule: &VirtualService, reference: &GatewayRef, gateway: &Gateway, se
     }
     let allowed = |filter: &&HostFilter| match &filter.namespace {
         None => true,
-        Some(own) if own == "." => rule.name.namespace == gateway.name.namespace,
+        Some(own) if own == "." => rule.name.namespace == gateway.namespace,
         Some(own) => *own == rule.name.namespace,
     };
     let mut hosts = Vec::new();

@@ -3,26 +3,18 @@
 //!
 //! gRPC rejects a cluster whose balancer it does not have, and leaves out localities without weight (gRFC A27, A42).
 
-use serin_model::{MeshSnapshot, ProxyIdentity, Resolution, Service};
+use serin_model::{MeshSnapshot, ProxyIdentity, Service};
 use serin_resources::ApiListener;
 use serin_resources::cluster::Balancer;
 use serin_resources::connection_manager::RouteSource;
 use serin_resources::http_filter::HttpFilter;
 use serin_resources::route::{Action, RouteConfiguration};
 
-use crate::{ResourceSet, cluster, naming, scope, sidecar, virtual_host};
+use crate::virtual_host::{self, Target};
+use crate::{ResourceSet, naming, sidecar};
 
-pub(crate) fn translate(mesh: &MeshSnapshot, client: &ProxyIdentity) -> ResourceSet {
-    let mut set = ResourceSet::default();
-    let mut services = scope::services(mesh, client, &[sidecar::all_hosts()]);
-    // gRPC resolves no names of endpoints the way these services want it.
-    services.retain(|s| s.resolution == Resolution::Static);
-    cluster::outbound(mesh, client, &services, &mut set);
-    for service in services {
-        for port in service.ports.iter().filter(|p| p.protocol.is_http()) {
-            target(mesh, client, service, port.number, &mut set);
-        }
-    }
+/// Makes clusters and endpoints such as gRPC takes them.
+pub(crate) fn adapt(set: &mut ResourceSet) {
     for cluster in &mut set.clusters {
         cluster.reports_loads = true;
         cluster.balancer = match cluster.balancer {
@@ -38,29 +30,31 @@ pub(crate) fn translate(mesh: &MeshSnapshot, client: &ProxyIdentity) -> Resource
             endpoint.locality_weight = Some(mates.map(|e| e.weight).sum());
         }
     }
-    set
 }
 
-fn target(mesh: &MeshSnapshot, client: &ProxyIdentity, service: &Service, port: u16, set: &mut ResourceSet) {
-    let routes = naming::outbound(port, "", &service.host);
-    // Whoever has this route configuration has asked for the service: its authority need not say so again.
-    let host = virtual_host::service_host(mesh, client, (service, port, false), vec!["*".to_owned()]);
-    // gRPC knows the newer of Envoy's time limits alone (gRFC A31).
-    let mut host = host;
-    for route in &mut host.routes {
-        if let Action::Forward(forward) = &mut route.action {
-            forward.grpc_timeout = None;
-            forward.max_stream.limit = Some(forward.timeout).filter(|limit| !limit.is_zero());
+/// Adds the targets of a service: for each of its ports a route configuration, and a listener for each name.
+pub(crate) fn targets(mesh: &MeshSnapshot, client: &ProxyIdentity, service: &Service, set: &mut ResourceSet) {
+    for port in service.ports.iter().filter(|p| p.protocol.is_http()) {
+        let routes = naming::outbound(port.number, "", &service.host);
+        let target = Target { service, port: port.number, any_port: false };
+        // Whoever has this route configuration has asked for the service: its authority need not say so again.
+        let mut host = virtual_host::service_host(mesh, client, target, vec!["*".to_owned()]);
+        // gRPC knows the newer of Envoy's time limits alone (gRFC A31).
+        for route in &mut host.routes {
+            if let Action::Forward(forward) = &mut route.action {
+                forward.grpc_timeout = None;
+                forward.max_stream.limit = Some(forward.timeout).filter(|limit| !limit.is_zero());
+            }
         }
-    }
-    set.routes.push(RouteConfiguration {
-        name: routes.clone(),
-        virtual_hosts: vec![host],
-        ..RouteConfiguration::default()
-    });
-    for alias in naming::aliases(&service.host, &client.name.namespace) {
-        let mut manager = sidecar::manager(routes.clone(), RouteSource::Rds(routes.clone()));
-        manager.filters = vec![HttpFilter::fault()];
-        set.api_listeners.push(ApiListener { name: format!("{alias}:{port}"), manager });
+        set.routes.push(RouteConfiguration {
+            name: routes.clone(),
+            virtual_hosts: vec![host],
+            ..RouteConfiguration::default()
+        });
+        for alias in naming::aliases(&service.host, &client.name.namespace) {
+            let mut manager = sidecar::manager(routes.clone(), RouteSource::Rds(routes.clone()));
+            manager.filters = vec![HttpFilter::fault()];
+            set.api_listeners.push(ApiListener { name: format!("{alias}:{}", port.number), manager });
+        }
     }
 }

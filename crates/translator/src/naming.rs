@@ -7,8 +7,8 @@ pub(crate) fn outbound(port: u16, subset: &str, host: &Hostname) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }
 
-/// Beginning of the names of clusters to which requests go that are refused, because of what stands behind it.
-const REFUSED: &str = "refused|";
+/// The beginning of the names of clusters to which requests go that are refused, because of what stands behind it.
+pub const REFUSED: &str = "refused|";
 
 /// The cluster to which requests go that are refused because of that.
 pub(crate) fn refused(because: &str) -> String {

@@ -5,18 +5,13 @@ use serin_model::{
     VirtualService, selects,
 };
 
-/// The services that a list of host filters lets through.
-pub(crate) fn services<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, filters: &[HostFilter]) -> Vec<&'a Service> {
-    mesh.services()
-        .filter(|service| service.visible_in(&proxy.name.namespace))
-        .filter(|service| filters.iter().any(|f| lets_through(f, service)))
-        .collect()
-}
-
-fn lets_through(filter: &HostFilter, service: &Service) -> bool {
-    let namespace = filter.namespace.as_ref().is_none_or(|n| *n == service.namespace);
-    let short = service.host.service_parts().is_some_and(|(name, _)| name == filter.host.as_str());
-    namespace && (filter.host.covers(&service.host) || short)
+/// Returns whether one of the filters lets a service through.
+pub(crate) fn lets_through(filters: &[HostFilter], service: &Service) -> bool {
+    let short = service.host.service_parts().map(|(name, _)| name);
+    filters.iter().any(|filter| {
+        let namespace = filter.namespace.as_ref().is_none_or(|n| *n == service.namespace);
+        namespace && (filter.host.covers(&service.host) || short == Some(filter.host.as_str()))
+    })
 }
 
 /// The VirtualServices for a host, in the order in which sidecars ask them: those for the own namespace alone, for it by name, and for
@@ -51,21 +46,16 @@ pub(crate) fn audience(rule: &VirtualService, namespace: &str) -> u8 {
     }
 }
 
-/// Rules for hosts that no service has, for callers that name them all the same.
-pub(crate) fn mesh_rules_without_service<'a>(
+/// Returns the rule for a host that no service has, for callers that name it all the same.
+pub(crate) fn mesh_rule_without_service<'a>(
     mesh: &'a MeshSnapshot,
     proxy: &ProxyIdentity,
-) -> Vec<(&'a Hostname, &'a VirtualService)> {
+    host: &Hostname,
+) -> Option<&'a VirtualService> {
     let own = &proxy.name.namespace;
-    let mut found: Vec<(&Hostname, &VirtualService)> = Vec::new();
-    for rule in mesh.virtual_services().filter(|r| applies_to_mesh(r) && visible(r.export_to.as_deref(), own)) {
-        for host in &rule.hosts {
-            if !mesh.has_service(host) && host.as_str() != "*" && !found.iter().any(|(h, _)| *h == host) {
-                found.push((host, rule));
-            }
-        }
-    }
-    found
+    let mut rules = mesh.virtual_services_of(host);
+    let rule = rules.find(|rule| applies_to_mesh(rule) && visible(rule.export_to.as_deref(), own))?;
+    (host.as_str() != "*" && !mesh.has_service(host)).then_some(rule)
 }
 
 fn applies_to_mesh(rule: &VirtualService) -> bool {

@@ -1,60 +1,31 @@
 //! A proxy beside a workload: listeners from its Sidecar, or one that reaches every service when there is none.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use serin_model::{
-    EgressListener, Guarded, HostFilter, Hostname, IngressListener, Labels, MeshSnapshot, ProxyIdentity, Service,
-    Sidecar, selects,
-};
+use serin_model::{Guarded, IngressListener, Labels, MeshSnapshot, ProxyIdentity, Service, selects};
 use serin_resources::connection_manager::{HttpConnectionManager, RouteSource, Timeouts};
 use serin_resources::http_filter::HttpFilter;
 use serin_resources::listener::{Direction, Filter, Listener};
 use serin_resources::route::{Action, Forward, RouteConfiguration, VirtualHost, WeightedCluster};
-use std::time::Duration;
 
-use crate::virtual_host::{self, Ports};
-use crate::{ResourceSet, cluster, naming, route, scope};
+use crate::plan::{Egress, Plan};
+use crate::{ResourceSet, RoutedHost, cluster, naming, route, virtual_host};
 
-/// Where a proxy without a Sidecar takes its application's requests (Istio's outbound port).
-const OUTBOUND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15001);
-
-pub(crate) fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceSet {
-    let mut set = ResourceSet::default();
-    let sidecar = sidecar_of(mesh, proxy);
-    let everything = [EgressListener { listen: None, any_port: true, hosts: vec![all_hosts()] }];
-    let egress = sidecar.and_then(|s| s.egress.as_deref()).unwrap_or(&everything);
-    let filters: Vec<HostFilter> = egress.iter().flat_map(|e| e.hosts.clone()).collect();
-    cluster::outbound(mesh, proxy, &scope::services(mesh, proxy, &filters), &mut set);
-    for listener in egress {
-        outbound(mesh, proxy, listener, &mut set);
+/// Adds the listeners, and what their route configurations have whatever the services are.
+pub(crate) fn base(mesh: &MeshSnapshot, proxy: &ProxyIdentity, plan: &Plan, set: &mut ResourceSet) {
+    for listener in &plan.egress {
+        outbound(listener, set);
     }
-    for listener in sidecar.map(|s| s.ingress.as_slice()).unwrap_or_default() {
-        inbound(mesh, proxy, listener, &mut set);
+    for listener in &plan.ingress {
+        inbound(mesh, proxy, listener, set);
     }
-    set
 }
 
-/// The Sidecar with the most specific selector in the proxy's namespace.
-fn sidecar_of<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity) -> Option<&'a Sidecar> {
-    mesh.sidecars()
-        .filter(|s| s.name.namespace == proxy.name.namespace && selects(&s.selector, &proxy.labels))
-        .max_by_key(|s| (!s.selector.is_empty(), s.selector.len(), std::cmp::Reverse(s.name.name.clone())))
-}
-
-pub(crate) fn all_hosts() -> HostFilter {
-    HostFilter { namespace: None, host: Hostname::parse("*").unwrap_or_else(|_| unreachable!("'*' is a host name")) }
-}
-
-fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &EgressListener, set: &mut ResourceSet) {
-    let address = listener.listen.unwrap_or(OUTBOUND);
-    let services = scope::services(mesh, proxy, &listener.hosts);
-    let name = address.port().to_string();
-    let virtual_hosts = virtual_host::outbound(mesh, proxy, &services, ports(listener, address.port(), &services));
-    if set.listeners.iter().any(|l| l.address == address) {
-        return;
-    }
-    let name = if set.routes.iter().any(|r| r.name == name) { address.to_string() } else { name };
-    set.routes.push(RouteConfiguration { name: name.clone(), virtual_hosts, ..RouteConfiguration::default() });
+fn outbound(listener: &Egress, set: &mut ResourceSet) {
+    let (address, name) = (listener.address, listener.routes.clone());
+    set.routes.push(RouteConfiguration { name: name.clone(), ..RouteConfiguration::default() });
+    set.virtual_hosts.push(RoutedHost { routes: name.clone(), host: virtual_host::block_all() });
     let prefix = format!("outbound_{}_{}", address.ip(), address.port());
     set.listeners.push(Listener {
         name: format!("{}_{}", address.ip(), address.port()),
@@ -65,25 +36,13 @@ fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &EgressListene
     });
 }
 
-/// A port that services have is theirs; any other is a way to all of them by name.
-fn ports(listener: &EgressListener, port: u16, services: &[&Service]) -> Ports {
-    let shared = services.iter().any(|s| s.port(port).is_some());
-    match listener.listen {
-        None => Ports::Any(false),
-        Some(_) if listener.any_port || !shared => Ports::Any(true),
-        Some(_) => Ports::Only(port),
-    }
-}
-
 fn inbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &IngressListener, set: &mut ResourceSet) {
     let bind = listener.bind.unwrap_or_else(|| proxy.default_bind());
     let cluster = naming::inbound(listener.port);
-    let is_own = |s: &&Service| {
-        let selects = |own: &Labels| !own.is_empty() && selects(own, &proxy.labels);
-        s.namespace == proxy.name.namespace && s.selector.as_ref().is_some_and(selects)
-    };
-    let service = mesh.services().find(is_own).map(|s| s.host.to_string()).unwrap_or_default();
-    set.clusters.push(cluster::inbound(service, (listener.port, listener.protocol), listener.application));
+    let own = mesh.services_selecting(&proxy.name.namespace, &proxy.labels);
+    let is_own = |s: &&&Service| s.selector.as_ref().is_some_and(|own: &Labels| selects(own, &proxy.labels));
+    let service = own.iter().find(is_own).map(|s| s.host.to_string()).unwrap_or_default();
+    set.clusters.push(cluster::inbound(service, listener));
     let forward = Forward {
         clusters: vec![WeightedCluster { name: cluster.clone(), weight: 1, ..Default::default() }],
         cluster_not_found_status: 503,

@@ -8,8 +8,12 @@
 
 pub mod bootstrap;
 pub mod client;
+mod error;
 pub mod load;
 mod message;
 pub mod server;
+pub mod type_spec;
 
-pub use message::{Node, Resource, ResourceMap};
+pub use error::Error;
+pub use message::{Node, Peer, Resource, ResourceMap, TypeMap};
+pub use type_spec::{TYPES, TypeSpec};

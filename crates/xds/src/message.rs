@@ -1,4 +1,4 @@
-//! What travels.
+//! What travels: named, versioned resources, and the node that asks for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,35 +7,55 @@ use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::google::protobuf::value::Kind;
 
-/// One named, versioned piece of configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One named, versioned piece of configuration. Two are equal when name and version are.
+#[derive(Debug, Clone)]
 pub struct Resource {
     /// Its name, unique within its type.
-    pub name: String,
+    pub name: Arc<str>,
     /// Changes when the bytes do.
     pub version: String,
     /// The encoded message, without its `Any`.
     pub body: Bytes,
 }
 
+impl PartialEq for Resource {
+    fn eq(&self, other: &Self) -> bool {
+        self.version == other.version && self.name == other.name
+    }
+}
+
+impl Eq for Resource {}
+
+/// The resources of one type by name: a persistent map, of which a changed copy shares all that is unchanged.
+pub type TypeMap = imbl::OrdMap<Arc<str>, Arc<Resource>>;
+
 /// Everything for one client: resources by type URL and name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResourceMap {
-    /// Names this state in state-of-the-world responses.
-    pub version: String,
+    /// Names this state in responses.
+    pub version: Arc<str>,
     /// Resources by type and name.
-    pub types: BTreeMap<String, BTreeMap<String, Arc<Resource>>>,
+    pub types: BTreeMap<&'static str, TypeMap>,
 }
 
 impl ResourceMap {
-    /// The resources of a type.
+    /// Returns the resources of a type.
     #[must_use]
-    pub fn of_type(&self, type_url: &str) -> Option<&BTreeMap<String, Arc<Resource>>> {
+    pub fn of_type(&self, type_url: &str) -> Option<&TypeMap> {
         self.types.get(type_url)
     }
 }
 
-/// Who a client says it is.
+/// Who is at the other end of a stream, as the transport knows it: the claims of its node are not part of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address, `IP:PORT`.
+    pub address: String,
+    /// The SPIFFE id that its certificate proved; `None` where nothing was authenticated.
+    pub spiffe_id: Option<String>,
+}
+
+/// The node that a client says it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Node {
     /// The node id.

@@ -5,4 +5,4 @@ mod subscription;
 mod transport;
 
 pub use session::{Mode, Request, Response, Session, TypeState, TypeStatus};
-pub use transport::{Control, Discovery, Feed};
+pub use transport::{Client, Control, Discovery, Feed};

@@ -56,7 +56,7 @@ fn a_rejection_keeps_the_last_good_version() {
     assert_eq!(session.version("R"), "v1");
     let mut bad = Update { version: "v2".into(), ..update("R", "2", &[], &[]) };
     session.on_response(&mut bad);
-    let answer = session.answer(&bad, Err("no".into()));
+    let answer = session.answer(&bad, Err(serin_xds::Error::Rejected("no".into())));
     assert_eq!(
         (answer.nonce.as_str(), answer.error.as_deref(), answer.names.as_slice()),
         ("2", Some("no"), &["r".to_owned()][..])

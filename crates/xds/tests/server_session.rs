@@ -2,26 +2,36 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serin_xds::server::{Mode, Request, Response, Session, TypeState};
-use serin_xds::{Resource, ResourceMap};
+use serin_xds::{Resource, ResourceMap, TypeSpec};
 
-const ORDER: [&str; 4] = ["C", "E", "L", "R"];
+const fn spec(url: &'static str, place: u8, is_full_state: bool, completes: Option<&'static str>) -> TypeSpec {
+    TypeSpec { url, addition: place, removal: 9 - place, is_full_state, completes, is_on_demand: false }
+}
+
+const TYPES: [TypeSpec; 5] = [
+    spec("C", 0, true, None),
+    spec("E", 1, false, Some("C")),
+    spec("L", 2, true, None),
+    spec("R", 3, false, None),
+    TypeSpec { is_on_demand: true, ..spec("V", 4, false, None) },
+];
 
 /// `C:a=1 E:a=1` as a map of resources.
 fn resources(text: &str) -> Arc<ResourceMap> {
-    let mut types: BTreeMap<String, BTreeMap<String, Arc<Resource>>> = BTreeMap::new();
+    let mut map = ResourceMap { version: text.into(), ..ResourceMap::default() };
     for item in text.split_whitespace() {
         let (kind, rest) = item.split_once(':').unwrap();
         let (name, version) = rest.split_once('=').unwrap();
         let resource =
             Resource { name: name.into(), version: version.into(), body: version.as_bytes().to_vec().into() };
-        types.entry(kind.into()).or_default().insert(name.into(), Arc::new(resource));
+        let kind = TYPES.iter().find(|spec| spec.url == kind).unwrap().url;
+        map.types.entry(kind).or_default().insert(name.into(), Arc::new(resource));
     }
-    Arc::new(ResourceMap { version: text.into(), types })
+    Arc::new(map)
 }
 
 /// One stream with a clock of its own.
@@ -33,7 +43,7 @@ struct Stream {
 
 impl Stream {
     fn new(mode: Mode, text: &str) -> Self {
-        let mut session = Session::new(mode, &ORDER);
+        let mut session = Session::new(mode, &TYPES);
         session.set_resources(resources(text));
         Self { session, now: Instant::now(), mode }
     }
@@ -267,4 +277,76 @@ fn an_empty_world_is_answered() {
         stream.expect("SECRET", &[]);
         stream.quiet();
     }
+}
+
+/// Virtual hosts: a subscription to a route configuration is one to everything below its name.
+#[test]
+fn a_name_stands_for_everything_below_it_where_the_type_says_so() {
+    let mut stream = Stream::new(Mode::Delta, "R:r=1 V:r/a=1 V:r/b=1 V:rr/a=1");
+    stream.ask("R", &["r"]);
+    stream.expect("R +r", &[]);
+    stream.ask("V", &["r"]);
+    stream.expect("V +r/a +r/b", &[]);
+    stream.quiet();
+    stream.set("R:r=1 V:r/a=2 V:r/c=1 V:rr/a=2");
+    stream.expect("V +r/a +r/c", &[]);
+    stream.expect("V -r/b", &[]);
+    stream.quiet();
+    stream.session.on_request(&Request { type_url: "V".into(), unsubscribe: vec!["r".into()], ..Request::default() });
+    stream.set("R:r=1 V:r/a=3 V:rr/a=3");
+    stream.quiet();
+    stream.ask("V", &["none"]);
+    stream.expect("V -none", &[]);
+    stream.quiet();
+}
+
+/// What is sent after many changes is what differs, whatever the client was told meanwhile.
+#[test]
+fn any_sequence_of_changes_leads_to_the_newest_state() {
+    let mut random = fastrand::Rng::with_seed(3);
+    for round in 0..300 {
+        let mode = [Mode::Delta, Mode::Sotw][round % 2];
+        let mut state = draw(&mut random);
+        let mut stream = Stream::new(mode, &state);
+        let mut has = std::collections::BTreeMap::new();
+        stream.ask("C", &[]);
+        for _ in 0..40 {
+            match random.u8(..3) {
+                0 => {
+                    state = draw(&mut random);
+                    stream.set(&state);
+                }
+                _ => take(&mut stream, &mut has),
+            }
+        }
+        (0..4).for_each(|_| take(&mut stream, &mut has));
+        stream.quiet();
+        let wanted = resources(&state);
+        let wanted = wanted.of_type("C").into_iter().flatten().map(|(n, r)| (n.to_string(), r.version.clone()));
+        assert_eq!(has, wanted.collect());
+    }
+}
+
+/// Some clusters in some versions.
+fn draw(random: &mut fastrand::Rng) -> String {
+    let mut text = String::new();
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        if random.bool() {
+            text.push_str(&format!("C:{name}={} ", random.u8(..3)));
+        }
+    }
+    text
+}
+
+/// Takes a response as a client does, and acknowledges it.
+fn take(stream: &mut Stream, has: &mut std::collections::BTreeMap<String, String>) {
+    let Some((response, _)) = stream.next() else { return };
+    if stream.mode == Mode::Sotw {
+        has.clear();
+    }
+    has.extend(response.resources.iter().map(|r| (r.name.to_string(), r.version.clone())));
+    response.removed.iter().for_each(|name| {
+        has.remove(name);
+    });
+    stream.answer(&response, &[], None);
 }

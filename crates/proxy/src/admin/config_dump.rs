@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use axum::extract::{Query, State as Extract};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
 use serin_resources::connection_manager::RouteSource;
-use serin_resources::type_url;
+use serin_resources::{RouteConfiguration, type_url};
 
 use super::pages::as_json;
 use super::{Admin, Parameters};
@@ -56,10 +57,13 @@ fn routes(store: &Store, pool: &DescriptorPool) -> Value {
     let inline =
         store.listeners.values().filter(|held| matches!(held.value.filter.routes(), Some(RouteSource::Inline(_))));
     let inline: Vec<Value> = inline.filter_map(|held| inline_routes(held, pool)).collect();
+    let whole = |held: &Held<RouteConfiguration>| {
+        dump_body("route_config", held, store.whole_routes(held), type_url::ROUTE, pool)
+    };
     json!({
         "@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump",
         "static_route_configs": inline,
-        "dynamic_route_configs": entries(&store.routes, false, |h| dump("route_config", h, type_url::ROUTE, pool)),
+        "dynamic_route_configs": entries(&store.routes, false, whole),
     })
 }
 
@@ -86,8 +90,12 @@ fn entries<T>(map: &BTreeMap<String, Held<T>>, fixed: bool, form: impl Fn(&Held<
 }
 
 fn dump<T>(field: &str, held: &Held<T>, type_url: &str, pool: &DescriptorPool) -> Value {
+    dump_body(field, held, held.body.clone(), type_url, pool)
+}
+
+fn dump_body<T>(field: &str, held: &Held<T>, body: Bytes, type_url: &str, pool: &DescriptorPool) -> Value {
     let name = type_url.rsplit('/').next().unwrap_or(type_url);
-    let message = pool.get_message_by_name(name).and_then(|d| DynamicMessage::decode(d, held.body.clone()).ok());
+    let message = pool.get_message_by_name(name).and_then(|d| DynamicMessage::decode(d, body).ok());
     let options = SerializeOptions::new().use_proto_field_name(true);
     let mut body = message
         .and_then(|m| m.serialize_with_options(serde_json::value::Serializer, &options).ok())

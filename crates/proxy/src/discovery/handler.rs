@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use serin_resources::{name_of, type_url};
+use serin_xds::Error;
 use serin_xds::client::{Handler, Update, Wanted};
 
 use super::store::{SharedStore, Store};
@@ -39,17 +40,18 @@ impl Handler for StoreHandler {
             (type_url::ENDPOINT, Wanted::Names(store.wanted_endpoints())),
             (type_url::LISTENER, Wanted::All),
             (type_url::ROUTE, Wanted::Names(store.wanted_routes())),
+            (type_url::VIRTUAL_HOST, Wanted::Names(store.wanted_virtual_hosts())),
         ]
     }
 
-    fn apply(&mut self, update: &Update) -> Result<(), String> {
+    fn apply(&mut self, update: &Update) -> Result<(), Error> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         let mut errors = Vec::new();
         let mut present = BTreeSet::new();
         store.rejected.retain(|(of, name), _| *of != update.type_url || !name.is_empty());
         for (name, version, body) in &update.changed {
             let name = if name.is_empty() { &name_of(body) } else { name };
-            match store.put(&update.type_url, version, body) {
+            match store.put(&update.type_url, name, version, body) {
                 Ok(name) => {
                     store.rejected.remove(&(update.type_url.clone(), name.clone()));
                     present.insert(name);
@@ -82,7 +84,7 @@ impl Handler for StoreHandler {
         }
         let text = errors.join("; ");
         tracing::warn!(type_url = update.type_url, "rejected: {text}");
-        Err(text)
+        Err(Error::Rejected(text))
     }
 
     fn connected(&mut self, up: bool, text: &str) {

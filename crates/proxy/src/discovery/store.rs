@@ -1,6 +1,7 @@
 //! All resources of this proxy with their live state, and the making of snapshots from them.
 
 mod outliers;
+mod virtual_hosts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use serin_resources::bootstrap::Fixed;
 use serin_resources::cluster::{Cluster, Discovery, Names};
 use serin_resources::connection_manager::RouteSource;
 use serin_resources::endpoint::LoadAssignment;
+use serin_resources::route::VirtualHost;
 use serin_resources::{Audit, Listener, RouteConfiguration, Runtime, type_url};
 use serin_telemetry::istio::{Tallies, Tally};
 use serin_traffic::balance::{HealthState, Zones};
@@ -40,6 +42,7 @@ pub(crate) struct Held<T> {
 }
 
 pub(crate) use outliers::watch as watch_outliers;
+use virtual_hosts::VirtualHosts;
 
 /// Everything.
 pub(crate) struct Store {
@@ -48,6 +51,7 @@ pub(crate) struct Store {
     pub(crate) clusters: BTreeMap<String, Held<Cluster>>,
     pub(crate) endpoints: BTreeMap<String, Held<LoadAssignment>>,
     pub(crate) routes: BTreeMap<String, Held<RouteConfiguration>>,
+    virtual_hosts: VirtualHosts,
     pub(crate) listeners: BTreeMap<String, Held<Listener>>,
     /// The newest rejection, by type and name.
     pub(crate) rejected: BTreeMap<(String, String), String>,
@@ -78,6 +82,8 @@ pub(crate) struct Store {
     pub(crate) local: (String, String),
     /// What decoders look up in the bootstrap's runtime.
     pub(crate) runtime: Runtime,
+    /// Whether discovery speaks the delta variant, without which there is no VHDS.
+    pub(crate) is_incremental: bool,
 }
 
 impl Store {
@@ -93,6 +99,7 @@ impl Store {
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             routes: BTreeMap::new(),
+            virtual_hosts: VirtualHosts::default(),
             listeners: BTreeMap::new(),
             rejected: BTreeMap::new(),
             unbound: BTreeMap::new(),
@@ -112,6 +119,7 @@ impl Store {
             generation: 0,
             local: Default::default(),
             runtime: Runtime::default(),
+            is_incremental: false,
         }
     }
 
@@ -133,8 +141,8 @@ impl Store {
         Ok(())
     }
 
-    /// Takes one resource in.
-    pub(crate) fn put(&mut self, type_url: &str, version: &str, body: &Bytes) -> Result<String, String> {
+    /// Takes one resource in, under the name that the protocol gives it; empty where it gives none.
+    pub(crate) fn put(&mut self, type_url: &str, name: &str, version: &str, body: &Bytes) -> Result<String, String> {
         let mut audit = Audit { runtime: self.runtime.clone(), ..Audit::default() };
         match type_url {
             type_url::CLUSTER => {
@@ -165,10 +173,18 @@ impl Store {
             }
             type_url::ROUTE => {
                 let routes = RouteConfiguration::decode(body, &mut audit).map_err(|e| e.to_string())?;
+                if routes.has_vhds && !self.is_incremental {
+                    return Err("RouteConfiguration.vhds: needs the delta variant of the protocol".to_owned());
+                }
                 let name = routes.name.clone();
-                self.built_tables.insert(name.clone(), Arc::new(RouteTable::compile(&routes)));
+                self.virtual_hosts.note(&name);
                 self.routes.insert(name.clone(), held(routes, version, body.clone(), false, audit.ignored));
                 Ok(name)
+            }
+            type_url::VIRTUAL_HOST => {
+                let host = VirtualHost::decode(body, &mut audit).map_err(|e| e.to_string())?;
+                self.virtual_hosts.put(name, held(host, version, body.clone(), false, audit.ignored));
+                Ok(name.to_owned())
             }
             type_url::LISTENER => {
                 let listener = Listener::decode(body, &mut audit).map_err(|e| e.to_string())?;
@@ -240,7 +256,9 @@ impl Store {
             type_url::ROUTE => {
                 self.routes.remove(name);
                 self.built_tables.remove(name);
+                self.virtual_hosts.forget(name);
             }
+            type_url::VIRTUAL_HOST => self.virtual_hosts.remove(name),
             type_url::LISTENER => {
                 self.listeners.remove(name);
                 self.unbound.remove(name);
@@ -432,6 +450,7 @@ impl Store {
 
     /// Publishes what there is, in one store.
     pub(crate) fn publish(&mut self) {
+        self.build_tables();
         let mut snapshot = Snapshot { clusters: self.built_clusters.clone(), ..Snapshot::default() };
         for (name, held) in &self.listeners {
             let table = match held.value.filter.routes() {

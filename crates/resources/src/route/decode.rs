@@ -34,16 +34,22 @@ impl RouteConfiguration {
             supported: name, virtual_hosts, response_headers_to_add, response_headers_to_remove, request_headers_to_add,
                 request_headers_to_remove, validate_clusters, ignore_port_in_host_matching, max_direct_response_body_size_bytes,
                 most_specific_header_mutations_wins, request_mirror_policies, ignore_path_parameters_in_path_matching,
-                internal_only_headers, typed_per_filter_config;
+                internal_only_headers, typed_per_filter_config, vhds;
             ignored: metadata;
-            refused: vhds, cluster_specifier_plugins, vhost_header, route_specifiers);
+            refused: cluster_specifier_plugins, vhost_header, route_specifiers);
         let hosts_path = path.field("virtual_hosts");
         let mut virtual_hosts = Vec::with_capacity(value.virtual_hosts.len());
         for (i, host) in value.virtual_hosts.iter().enumerate() {
             virtual_hosts.push(virtual_host(host, audit, &hosts_path.index(i))?);
         }
         refuse_duplicate_domains(&virtual_hosts, &hosts_path)?;
+        if let Some(vhds) = &value.vhds {
+            let path = path.field("vhds");
+            audit!(vhds, pb::Vhds as pb::Vhds, audit, &path; supported: config_source; ignored: ; refused: );
+            convert::require_ads(vhds.config_source.as_ref(), &path.field("config_source"))?;
+        }
         Ok(Self {
+            has_vhds: value.vhds.is_some(),
             name: value.name.clone(),
             virtual_hosts,
             request_headers: edits(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,
@@ -55,6 +61,20 @@ impl RouteConfiguration {
             filters: http_filter::decode_per_route(&value.typed_per_filter_config, audit, path)?,
             internal_only_headers: value.internal_only_headers.iter().map(|n| n.to_ascii_lowercase()).collect(),
         })
+    }
+}
+
+impl VirtualHost {
+    /// Decodes the bytes of a VHDS resource.
+    ///
+    /// # Errors
+    /// Names the first field that is malformed or must not be ignored.
+    pub fn decode(bytes: &[u8], audit: &mut Audit) -> Result<Self, Error> {
+        let path = Path::root("VirtualHost");
+        let value = pb::VirtualHost::decode(bytes).map_err(|e| path.error(e.to_string()))?;
+        let host = virtual_host(&value, audit, &path)?;
+        refuse_duplicate_domains(std::slice::from_ref(&host), &path)?;
+        Ok(host)
     }
 }
 

@@ -23,6 +23,7 @@ impl RouteConfiguration {
         pb::RouteConfiguration {
             name: self.name.clone(),
             virtual_hosts: self.virtual_hosts.iter().map(virtual_host).collect(),
+            vhds: self.has_vhds.then(|| pb::Vhds { config_source: Some(convert::ads()) }),
             request_headers_to_add: self.request_headers.encode_add(),
             request_headers_to_remove: self.request_headers.remove.clone(),
             response_headers_to_add: self.response_headers.encode_add(),
@@ -37,6 +38,26 @@ impl RouteConfiguration {
             typed_per_filter_config: http_filter::encode_per_route(&self.filters),
             ..Default::default()
         }
+    }
+}
+
+/// Adds encoded virtual hosts to an encoded route configuration.
+#[must_use]
+pub fn append_virtual_hosts<'a>(mut routes: Vec<u8>, virtual_hosts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    for host in virtual_hosts {
+        // `repeated VirtualHost virtual_hosts = 2`: the fields of a message stand in any order.
+        prost::encoding::encode_key(2, prost::encoding::WireType::LengthDelimited, &mut routes);
+        prost::encoding::encode_varint(host.len() as u64, &mut routes);
+        routes.extend_from_slice(host);
+    }
+    routes
+}
+
+impl VirtualHost {
+    /// The bytes of a VHDS resource.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        virtual_host(self).encode_to_vec()
     }
 }
 
@@ -83,7 +104,7 @@ fn comparison(value: &Comparison) -> core::Metadata {
         ("headers".to_owned(), list(&value.headers)),
         ("ignore_json_paths".to_owned(), list(&value.ignored)),
     ];
-    let config = Struct { fields: fields.into() };
+    let config = Struct { fields: convert::in_order(fields) };
     core::Metadata { filter_metadata: [("serin.mirror".to_owned(), config)].into(), ..Default::default() }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::error::Error;
 use crate::server::{Mode, Request};
+use crate::type_spec::TYPES;
 
 /// What to ask for of one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +85,9 @@ impl Session {
             Wanted::Names(names) => names.clone(),
         };
         if matches!(wanted, Wanted::Names(_)) {
-            state.versions.retain(|name, _| names.contains(name));
+            let on_demand = TYPES.iter().any(|spec| spec.is_on_demand && spec.url == type_url);
+            let below = |name: &str| name.rsplit_once('/').is_some_and(|(above, _)| names.contains(above));
+            state.versions.retain(|name, _| names.contains(name) || (on_demand && below(name)));
         }
         state.asked = Some(wanted.clone());
         let mut request = Request { type_url: type_url.to_owned(), ..Request::default() };
@@ -118,7 +122,7 @@ impl Session {
     }
 
     /// The acknowledgement, or the rejection with its reason.
-    pub fn answer(&mut self, update: &Update, outcome: Result<(), String>) -> Request {
+    pub fn answer(&mut self, update: &Update, outcome: Result<(), Error>) -> Request {
         let state = self.types.entry(update.type_url.clone()).or_default();
         if outcome.is_ok() {
             state.version = update.version.clone();
@@ -135,7 +139,7 @@ impl Session {
         Request {
             type_url: update.type_url.clone(),
             nonce: update.nonce.clone(),
-            error: outcome.err(),
+            error: outcome.err().map(|error| error.to_string()),
             names,
             ..Request::default()
         }

@@ -1,6 +1,6 @@
 //! Keeps one aggregated stream to one of several servers, for ever.
 //!
-//! Reconnects wait 100 ms, doubling to 2 s, each with jitter, and start over after a stream that answered. A peer that
+//! Reconnects wait up to 100 ms, doubling to 2 s, with full jitter, and start over after a stream that answered. A peer that
 //! stays silent is found out by HTTP/2 pings. While nothing answers, what was received before stays in force.
 
 use std::collections::HashMap;
@@ -17,6 +17,7 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::client::session::{Session, Update, Wanted};
+use crate::error::Error;
 use crate::server::{Mode, Request};
 
 /// Where to connect and as whom.
@@ -39,8 +40,8 @@ pub trait Handler {
     /// Applies a response.
     ///
     /// # Errors
-    /// The text of the rejection. Good resources of the response may have been applied.
-    fn apply(&mut self, update: &Update) -> Result<(), String>;
+    /// [`Error::Rejected`] with the text of the rejection. Good resources of the response may have been applied.
+    fn apply(&mut self, update: &Update) -> Result<(), Error>;
     /// Tells whether a stream is up; the text says to whom, or why not.
     fn connected(&mut self, up: bool, text: &str);
     /// Called from time to time while nothing arrives; true to begin the stream anew, because what was refused can be used now.
@@ -80,10 +81,9 @@ struct Failure {
     reason: String,
 }
 
-/// Between half of `wait` and all of it.
+/// Returns a time between nothing and `wait` (full jitter: clients that lost their server together come back apart).
 pub(crate) fn jitter(wait: Duration) -> Duration {
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
-    wait / 2 + wait.mul_f64(f64::from(nanos % 1000) / 2000.0)
+    wait.mul_f64(fastrand::f64())
 }
 
 /// Connections to servers, shared by everything that one node asks of them: a server believes load reports that come over the
@@ -103,12 +103,12 @@ impl Connections {
     }
 
     /// A connection to a server: the one that configuration comes by, or a new one to a server that gives none.
-    pub(crate) async fn get(&self, server: &str) -> Result<Channel, String> {
+    pub(crate) async fn get(&self, server: &str) -> Result<Channel, Error> {
         if !self.servers.iter().any(|s| s == server) {
             return connect(server).await;
         }
         let open = self.lock().get(server).cloned();
-        open.ok_or_else(|| "no configuration is taken from it now".to_owned())
+        open.ok_or_else(|| Error::Unreachable("no configuration is taken from it now".to_owned()))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Channel>> {
@@ -123,9 +123,9 @@ impl Connections {
     }
 }
 
-pub(crate) async fn connect(server: &str) -> Result<Channel, String> {
+pub(crate) async fn connect(server: &str) -> Result<Channel, Error> {
     Endpoint::from_shared(format!("http://{server}"))
-        .map_err(|e| format!("'{server}' is no HOST:PORT: {e}"))?
+        .map_err(|e| Error::Unreachable(format!("'{server}' is no HOST:PORT: {e}")))?
         .connect_timeout(Duration::from_secs(2))
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
@@ -135,8 +135,8 @@ pub(crate) async fn connect(server: &str) -> Result<Channel, String> {
         .connect()
         .await
         .map_err(|e| match std::error::Error::source(&e) {
-            Some(source) => format!("cannot connect: {source}"),
-            None => format!("cannot connect: {e}"),
+            Some(source) => Error::Unreachable(format!("cannot connect: {source}")),
+            None => Error::Unreachable(format!("cannot connect: {e}")),
         })
 }
 
@@ -154,7 +154,7 @@ async fn connect_and_serve<H: Handler>(
     handler: &mut H,
 ) -> Result<bool, Failure> {
     let Server { name: server, node, mode, connections } = *to;
-    let early = |reason| Failure { answered: false, reason };
+    let early = |error: Error| Failure { answered: false, reason: error.to_string() };
     let channel = connect(server).await.map_err(early)?;
     connections.set(server, Some(&channel));
     let client = Client::new(channel).max_decoding_message_size(256 << 20);

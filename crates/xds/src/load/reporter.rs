@@ -58,7 +58,7 @@ async fn report<M: Measure>(
     measure: &mut M,
     last: &mut Option<Instant>,
 ) -> Result<(), tonic::Status> {
-    let channel = connections.get(server).await.map_err(tonic::Status::unavailable)?;
+    let channel = connections.get(server).await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
     let (sender, receiver) = mpsc::channel(1);
     let hello = pb::LoadStatsRequest { node: Some(node.clone()), cluster_stats: Vec::new() };
     let gone = |_| tonic::Status::unavailable("the stream closed");

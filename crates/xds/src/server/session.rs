@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::message::{Resource, ResourceMap};
-use crate::server::subscription::Subscription;
+use crate::message::{Resource, ResourceMap, TypeMap};
+use crate::server::subscription::{Additions, Subscription};
+use crate::type_spec::TypeSpec;
 
 /// Which variant of the protocol a stream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,13 +71,13 @@ pub enum TypeState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeStatus {
     /// The type.
-    pub type_url: String,
+    pub type_url: Arc<str>,
     /// Where it stands.
     pub state: TypeState,
     /// Version of the newest response.
-    pub sent: String,
+    pub sent: Arc<str>,
     /// Version of the newest acknowledged response.
-    pub acked: String,
+    pub acked: Arc<str>,
     /// The rejection.
     pub error: Option<String>,
     /// Number of resources it has.
@@ -89,27 +90,29 @@ const ENDPOINT_WAIT: Duration = Duration::from_secs(1);
 /// One stream.
 pub struct Session {
     mode: Mode,
-    order: Vec<String>,
-    full_state: BTreeSet<String>,
-    subscriptions: BTreeMap<String, Subscription>,
+    /// The types in the order of additions.
+    specs: Vec<TypeSpec>,
+    subscriptions: BTreeMap<Arc<str>, Subscription>,
     resources: Arc<ResourceMap>,
     nonce: u64,
+    /// New clusters whose endpoints the client has not asked for yet.
+    awaited: BTreeSet<Arc<str>>,
     endpoint_wait: Option<Instant>,
 }
 
 impl Session {
-    /// A session that pushes types in `order`. The first type names what the second completes (clusters and their
-    /// endpoints); the first and third are full-state types, of which absence means removal.
+    /// Makes a session that serves these types.
     #[must_use]
-    pub fn new(mode: Mode, order: &[&str]) -> Self {
-        let full_state = order.iter().step_by(2).map(|t| (*t).to_owned()).collect();
+    pub fn new(mode: Mode, types: &[TypeSpec]) -> Self {
+        let mut specs = types.to_vec();
+        specs.sort_by_key(|spec| spec.addition);
         Self {
             mode,
-            order: order.iter().map(|t| (*t).to_owned()).collect(),
-            full_state,
+            specs,
             subscriptions: BTreeMap::new(),
             resources: Arc::default(),
             nonce: 0,
+            awaited: BTreeSet::new(),
             endpoint_wait: None,
         }
     }
@@ -117,7 +120,9 @@ impl Session {
     /// Takes a request in.
     pub fn on_request(&mut self, request: &Request) {
         let mode = self.mode;
-        let subscription = self.subscriptions.entry(request.type_url.clone()).or_default();
+        let spec = self.specs.iter().find(|spec| spec.url == request.type_url);
+        let subscription = self.subscriptions.entry(request.type_url.as_str().into()).or_default();
+        subscription.is_on_demand = spec.is_some_and(|spec| spec.is_on_demand);
         let stale = !request.nonce.is_empty() && request.nonce != subscription.last_nonce;
         if mode == Mode::Sotw && stale {
             return;
@@ -131,33 +136,52 @@ impl Session {
                 }
             }
         }
+        let nothing = TypeMap::default();
+        let target = self.resources.of_type(&request.type_url).unwrap_or(&nothing);
         match mode {
-            Mode::Sotw => subscription.replace_names(&request.names),
+            Mode::Sotw => subscription.replace_names(&request.names, target),
             Mode::Delta => {
                 if !subscription.active {
-                    subscription.given = request.initial_versions.clone();
+                    subscription.remember(&request.initial_versions);
                 }
-                subscription.change_names(&request.subscribe, &request.unsubscribe);
+                subscription.change_names(&request.subscribe, &request.unsubscribe, target);
+            }
+        }
+        if spec.is_some_and(|spec| spec.completes.is_some()) {
+            match subscription.wildcard {
+                true => self.awaited.clear(),
+                false => request.subscribe.iter().chain(&request.names).for_each(|name| {
+                    self.awaited.remove(name.as_str());
+                }),
             }
         }
     }
 
     /// Sets what the client should have.
     pub fn set_resources(&mut self, resources: Arc<ResourceMap>) {
+        let nothing = TypeMap::default();
+        for (type_url, subscription) in &mut self.subscriptions {
+            let before = self.resources.of_type(type_url).unwrap_or(&nothing);
+            subscription.note_changes(before, resources.of_type(type_url).unwrap_or(&nothing));
+        }
+        let completing = self.specs.iter().find(|spec| spec.completes.is_some());
+        let completing = completing.and_then(|spec| resources.of_type(spec.url));
+        self.awaited.retain(|name| completing.is_some_and(|there| there.contains_key(name)));
         self.resources = resources;
     }
 
-    /// The next response to send; call again until there is none.
+    /// Returns the next response to send; call again until there is none.
     pub fn poll(&mut self, now: Instant) -> Option<Response> {
-        self.endpoint_wait = self.endpoint_wait.filter(|until| now < *until);
-        for index in 0..self.order.len() {
+        self.endpoint_wait = self.endpoint_wait.filter(|until| now < *until && !self.awaited.is_empty());
+        for index in 0..self.specs.len() {
+            let spec = *self.specs.get(index)?;
             match self.may_send(index) {
                 true => {}
-                false if index == 0 => continue,
+                // What completes a type does not wait for its acknowledgement, see `may_send`.
+                false if self.specs.get(index + 1).is_some_and(|next| next.completes == Some(spec.url)) => continue,
                 false => return None,
             }
-            let type_url = self.order.get(index).cloned()?;
-            if let Some(response) = self.additions(&type_url, now) {
+            if let Some(response) = self.additions(spec, now) {
                 return Some(response);
             }
         }
@@ -170,16 +194,27 @@ impl Session {
         self.endpoint_wait
     }
 
-    /// How the client stands, by type.
+    /// The version of what the client should have.
     #[must_use]
-    pub fn version(&self) -> &str {
+    pub fn version(&self) -> &Arc<str> {
         &self.resources.version
+    }
+
+    /// Returns whether the client asked for all that there is for it and has confirmed it.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let has = |spec: &TypeSpec| {
+            let subscription = self.subscriptions.get(spec.url);
+            let there = self.resources.of_type(spec.url).is_some_and(|map| !map.is_empty());
+            subscription.map_or(!there, |s| s.outstanding.is_none() && s.is_settled())
+        };
+        self.specs.iter().all(has)
     }
 
     /// How the client stands, by type.
     #[must_use]
     pub fn status(&self) -> Vec<TypeStatus> {
-        let of = |(type_url, s): (&String, &Subscription)| TypeStatus {
+        let of = |(type_url, s): (&Arc<str>, &Subscription)| TypeStatus {
             type_url: type_url.clone(),
             state: match (&s.rejection, &s.outstanding) {
                 (Some(_), _) => TypeState::Nacked,
@@ -194,125 +229,108 @@ impl Session {
         self.subscriptions.iter().map(of).collect()
     }
 
-    /// Whether this type and those before it are settled. Endpoints do not wait for the clusters' acknowledgement: Envoy
+    /// Returns whether this type and those before it are settled. Endpoints do not wait for the clusters' acknowledgement: Envoy
     /// holds it back until new clusters are warm, and they get warm by their endpoints.
-    fn may_send(&mut self, index: usize) -> bool {
+    fn may_send(&self, index: usize) -> bool {
+        let Some(spec) = self.specs.get(index) else { return false };
+        let concerns = |other: &&TypeSpec| spec.completes != Some(other.url);
         let settled = self
-            .order
+            .specs
             .iter()
             .take(index + 1)
-            .skip(usize::from(index == 1))
-            .all(|t| self.subscriptions.get(t).is_none_or(|s| s.outstanding.is_none()));
-        if !settled || index < 2 {
-            return settled;
-        }
-        if self.endpoints_asked_for() {
-            self.endpoint_wait = None;
-        }
-        self.endpoint_wait.is_none()
+            .filter(concerns)
+            .all(|other| self.subscriptions.get(other.url).is_none_or(|s| s.outstanding.is_none()));
+        let is_after_completion = self.specs.iter().take(index).any(|other| other.completes.is_some());
+        settled && (!is_after_completion || self.endpoint_wait.is_none())
     }
 
-    /// Whether the client asked for the endpoints of every cluster.
-    fn endpoints_asked_for(&self) -> bool {
-        let Some(type_url) = self.order.get(1) else { return true };
-        let Some(endpoints) = self.resources.of_type(type_url) else { return true };
-        let subscription = self.subscriptions.get(type_url);
-        endpoints.keys().all(|name| subscription.is_some_and(|s| s.wants(name)))
-    }
-
-    fn additions(&mut self, type_url: &str, now: Instant) -> Option<Response> {
-        let resources = self.resources.of_type(type_url).cloned().unwrap_or_default();
-        let full = self.mode == Mode::Sotw && self.full_state.contains(type_url);
+    fn additions(&mut self, spec: TypeSpec, now: Instant) -> Option<Response> {
+        let full = self.mode == Mode::Sotw && spec.is_full_state;
         let delta = self.mode == Mode::Delta;
-        let subscription = self.subscriptions.get_mut(type_url).filter(|s| s.active)?;
-        let mut changed: Vec<Arc<Resource>> = Vec::new();
-        for (name, resource) in resources.iter().filter(|(name, _)| subscription.wants(name)) {
-            let known = subscription.given.get(name) == Some(&resource.version);
-            if !known || subscription.forced.contains(name) {
-                changed.push(resource.clone());
-            }
-        }
-        let absent: Vec<String> =
-            subscription.forced.iter().filter(|n| delta && !resources.contains_key(*n)).cloned().collect();
+        let subscription = self.subscriptions.get_mut(spec.url).filter(|s| s.active)?;
         let first = !subscription.answered && (full || (delta && subscription.wildcard));
-        if changed.is_empty() && absent.is_empty() && !first {
+        if subscription.is_settled() && !first {
             return None;
         }
-        let updated: Vec<String> =
-            changed.iter().map(|r| r.name.clone()).filter(|n| subscription.given.contains_key(n)).collect();
-        let any_new = changed.iter().any(|r| !subscription.given.contains_key(&r.name));
-        for resource in &changed {
-            subscription.given.insert(resource.name.clone(), resource.version.clone());
-            if full {
-                subscription.bodies.insert(resource.name.clone(), resource.clone());
-            }
+        let target = self.resources.of_type(spec.url).cloned().unwrap_or_default();
+        let additions = subscription.take_additions(&target, delta);
+        if additions.changed.is_empty() && additions.absent.is_empty() && !first {
+            return None;
         }
-        for name in &absent {
-            subscription.given.remove(name);
+        let (updated, new): (Vec<Arc<str>>, Vec<Arc<str>>) =
+            additions.changed.iter().map(|r| r.name.clone()).partition(|name| subscription.given.contains_key(name));
+        subscription.give(&additions, &target);
+        let Additions { changed, absent } = additions;
+        let sent = if full { subscription.given.values().cloned().collect() } else { changed };
+        if let Some(completing) = self.specs.iter().find(|other| other.completes == Some(spec.url)).copied() {
+            self.after_completed(completing, &updated, new, now);
         }
-        let sent = if full { subscription.bodies.values().cloned().collect() } else { changed };
-        if self.order.first().is_some_and(|t| t == type_url) {
-            self.after_clusters(&updated, any_new, now);
-        }
-        Some(self.respond(type_url, sent, absent))
+        Some(self.respond(spec.url, sent, &absent))
     }
 
     /// A changed cluster asks for its endpoints anew; a new one is waited for.
-    fn after_clusters(&mut self, updated: &[String], any_new: bool, now: Instant) {
-        if any_new {
+    fn after_completed(&mut self, completing: TypeSpec, updated: &[Arc<str>], new: Vec<Arc<str>>, now: Instant) {
+        let there = self.resources.of_type(completing.url);
+        let subscription = self.subscriptions.get_mut(completing.url);
+        let asked = |name: &Arc<str>| subscription.as_ref().is_some_and(|s| s.wants(name));
+        let lacks = |name: &Arc<str>| there.is_some_and(|there| there.contains_key(name)) && !asked(name);
+        let has_new = !new.is_empty();
+        self.awaited.extend(new.into_iter().filter(lacks));
+        if has_new && !self.awaited.is_empty() {
             self.endpoint_wait = Some(now + ENDPOINT_WAIT);
         }
-        if let Some(endpoints) = self.order.get(1).and_then(|t| self.subscriptions.get_mut(t)) {
-            let again = updated.iter().filter(|n| endpoints.given.contains_key(*n)).cloned().collect::<Vec<_>>();
-            endpoints.forced.extend(again);
+        if let Some(endpoints) = subscription {
+            updated.iter().for_each(|name| endpoints.resend(name));
         }
     }
 
     /// Types that take no part in the order are answered by what there is: nothing.
     fn other_types(&mut self) -> Option<Response> {
+        let known = |type_url: &Arc<str>| self.specs.iter().any(|spec| spec.url == &**type_url);
         let waiting = self.subscriptions.iter().find(|(type_url, s)| {
-            s.active && !s.answered && !self.order.contains(type_url) && (self.mode == Mode::Delta || s.wildcard)
+            s.active && !s.answered && !known(type_url) && (self.mode == Mode::Delta || s.wildcard)
         });
         let type_url = waiting.map(|(type_url, _)| type_url.clone())?;
-        Some(self.respond(&type_url, Vec::new(), Vec::new()))
+        Some(self.respond(&type_url, Vec::new(), &[]))
     }
 
     fn removals(&mut self) -> Option<Response> {
-        for type_url in self.order.iter().rev().cloned().collect::<Vec<_>>() {
-            let resources = self.resources.of_type(&type_url).cloned().unwrap_or_default();
-            let Some(subscription) = self.subscriptions.get_mut(&type_url) else { continue };
+        let mut specs = self.specs.clone();
+        specs.sort_by_key(|spec| spec.removal);
+        for spec in specs {
+            let Some(subscription) = self.subscriptions.get_mut(spec.url) else { continue };
             if subscription.outstanding.is_some() {
                 return None;
             }
-            let gone: Vec<String> =
-                subscription.given.keys().filter(|n| !resources.contains_key(*n)).cloned().collect();
+            if subscription.is_settled() {
+                continue;
+            }
+            let target = self.resources.of_type(spec.url).cloned().unwrap_or_default();
+            let gone = subscription.take_removals(&target);
             if gone.is_empty() {
                 continue;
             }
-            for name in &gone {
-                subscription.given.remove(name);
-                subscription.bodies.remove(name);
-            }
             if self.mode == Mode::Delta {
-                return Some(self.respond(&type_url, Vec::new(), gone));
+                return Some(self.respond(spec.url, Vec::new(), &gone));
             }
-            if self.full_state.contains(&type_url) {
-                let left = subscription.bodies.values().cloned().collect();
-                return Some(self.respond(&type_url, left, Vec::new()));
+            if spec.is_full_state {
+                let left = subscription.given.values().cloned().collect();
+                return Some(self.respond(spec.url, left, &[]));
             }
         }
         None
     }
 
-    fn respond(&mut self, type_url: &str, resources: Vec<Arc<Resource>>, removed: Vec<String>) -> Response {
+    fn respond(&mut self, type_url: &str, resources: Vec<Arc<Resource>>, removed: &[Arc<str>]) -> Response {
         self.nonce += 1;
         let nonce = self.nonce.to_string();
-        let subscription = self.subscriptions.entry(type_url.to_owned()).or_default();
-        subscription.forced.clear();
-        subscription.answered = true;
+        let version = self.resources.version.clone();
+        let subscription = self.subscriptions.entry(type_url.into()).or_default();
+        subscription.answer();
         subscription.outstanding = Some(nonce.clone());
         subscription.last_nonce = nonce.clone();
-        subscription.sent_version = self.resources.version.clone();
-        Response { type_url: type_url.to_owned(), nonce, version: self.resources.version.clone(), resources, removed }
+        subscription.sent_version = version.clone();
+        let removed = removed.iter().map(ToString::to_string).collect();
+        Response { type_url: type_url.to_owned(), nonce, version: version.to_string(), resources, removed }
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::message::Resource;
+use imbl::ordmap::DiffItem;
+
+use crate::message::{Resource, TypeMap};
 
 /// State of one type on one stream.
 #[derive(Debug, Default)]
@@ -12,14 +14,18 @@ pub(super) struct Subscription {
     pub(super) active: bool,
     /// Whether it wants everything.
     pub(super) wildcard: bool,
+    /// Whether a name stands for everything below it too.
+    pub(super) is_on_demand: bool,
     /// What it wants by name.
-    pub(super) names: BTreeSet<String>,
-    /// What it has: version by name.
-    pub(super) given: BTreeMap<String, String>,
-    /// Bodies of what it has, kept while they may have to be sent again (full-state types).
-    pub(super) bodies: BTreeMap<String, Arc<Resource>>,
+    names: BTreeSet<Arc<str>>,
+    /// What it has. When that is all there is, the map is the target itself and costs nothing.
+    pub(super) given: TypeMap,
+    /// Names whose resource may differ from what the client has.
+    pending: BTreeSet<Arc<str>>,
+    /// Whether every name may differ, as after the first request.
+    all_pending: bool,
     /// Names that must be answered even if the client should have them.
-    pub(super) forced: BTreeSet<String>,
+    forced: BTreeSet<Arc<str>>,
     /// Whether anything was ever sent.
     pub(super) answered: bool,
     /// The nonce that is not acknowledged yet.
@@ -27,68 +33,218 @@ pub(super) struct Subscription {
     /// The newest nonce sent.
     pub(super) last_nonce: String,
     /// Version of the response that `last_nonce` belongs to.
-    pub(super) sent_version: String,
+    pub(super) sent_version: Arc<str>,
     /// Version of the newest acknowledged response.
-    pub(super) acked_version: String,
+    pub(super) acked_version: Arc<str>,
     /// Text of the newest rejection, until the next acknowledgement.
     pub(super) rejection: Option<String>,
 }
 
+/// What a response of additions holds.
+pub(super) struct Additions {
+    /// Resources that the client lacks or has in another version.
+    pub(super) changed: Vec<Arc<Resource>>,
+    /// Names that it asked for and that do not exist.
+    pub(super) absent: Vec<Arc<str>>,
+}
+
 impl Subscription {
+    /// Returns whether the client wants the resource of that name.
     pub(super) fn wants(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name)
+        let below = || name.rsplit_once('/').is_some_and(|(above, _)| self.names.contains(above));
+        self.wildcard || self.names.contains(name) || (self.is_on_demand && below())
     }
 
-    /// A state-of-the-world request lists every name each time.
-    pub(super) fn replace_names(&mut self, names: &[String]) {
+    /// Takes over what a client says it has from an earlier stream.
+    pub(super) fn remember(&mut self, versions: &BTreeMap<String, String>) {
+        self.given = versions
+            .iter()
+            .map(|(name, version)| {
+                let name: Arc<str> = name.as_str().into();
+                let known = Resource { name: name.clone(), version: version.clone(), body: bytes::Bytes::new() };
+                (name, Arc::new(known))
+            })
+            .collect();
+    }
+
+    /// Takes in a state-of-the-world request, which lists every name each time.
+    pub(super) fn replace_names(&mut self, names: &[String], target: &TypeMap) {
         let first = !self.active;
         self.active = true;
         let wildcard = names.iter().any(|n| n == "*") || (names.is_empty() && (first || self.wildcard));
-        let names: BTreeSet<String> = names.iter().filter(|n| *n != "*").cloned().collect();
-        let gone: Vec<String> = self.names.difference(&names).cloned().collect();
+        let names: BTreeSet<Arc<str>> = names.iter().filter(|n| *n != "*").map(|n| shared(n, target)).collect();
         if !wildcard {
-            for name in &gone {
-                self.forget(name);
-            }
+            let gone: Vec<Arc<str>> = self.names.difference(&names).cloned().collect();
+            gone.iter().for_each(|name| self.forget(name));
         }
-        let added: Vec<String> = names.difference(&self.names).cloned().collect();
-        self.forced.extend(added);
-        self.wildcard = wildcard;
+        let added: Vec<Arc<str>> = names.difference(&self.names).cloned().collect();
         self.names = names;
+        added.into_iter().for_each(|name| self.force(name, target));
+        self.all_pending |= wildcard && !self.wildcard;
+        self.wildcard = wildcard;
     }
 
-    /// A delta request says what changed.
-    pub(super) fn change_names(&mut self, subscribe: &[String], unsubscribe: &[String]) {
+    /// Takes in a delta request, which says what changed.
+    pub(super) fn change_names(&mut self, subscribe: &[String], unsubscribe: &[String], target: &TypeMap) {
         if !self.active && subscribe.is_empty() && unsubscribe.is_empty() {
             self.wildcard = true;
         }
+        self.all_pending |= !self.active && (self.wildcard || !self.given.is_empty());
         self.active = true;
         for name in subscribe {
             if name == "*" {
+                self.all_pending |= !self.wildcard;
                 self.wildcard = true;
             } else {
+                let name = shared(name, target);
                 self.names.insert(name.clone());
-                self.forced.insert(name.clone());
+                self.force(name, target);
             }
         }
         for name in unsubscribe {
             if name == "*" {
                 self.wildcard = false;
-                let names = self.names.clone();
-                self.given.retain(|n, _| names.contains(n));
+                let unwanted: Vec<Arc<str>> = self.given.keys().filter(|n| !self.wants(n)).cloned().collect();
+                for name in unwanted {
+                    self.given.remove(&name);
+                }
             } else {
-                self.names.remove(name);
-                self.forget(name);
+                let name = shared(name, target);
+                self.names.remove(&name);
+                self.forget(&name);
                 if self.wildcard {
-                    self.forced.insert(name.clone());
+                    self.force(name, target);
                 }
             }
         }
     }
 
-    fn forget(&mut self, name: &str) {
-        self.given.remove(name);
-        self.bodies.remove(name);
-        self.forced.remove(name);
+    /// Demands an answer about a name, and about everything below it where names stand for that.
+    fn force(&mut self, name: Arc<str>, target: &TypeMap) {
+        let mut below = below(&name, target, self.is_on_demand).peekable();
+        if below.peek().is_some() {
+            let below: Vec<Arc<str>> = below.cloned().collect();
+            self.pending.extend(below.iter().cloned());
+            self.forced.extend(below);
+            if !target.contains_key(&name) {
+                return;
+            }
+        }
+        self.pending.insert(name.clone());
+        self.forced.insert(name);
     }
+
+    /// Demands that what the client has under this name is sent again.
+    pub(super) fn resend(&mut self, name: &Arc<str>) {
+        if self.given.contains_key(name) {
+            self.pending.insert(name.clone());
+            self.forced.insert(name.clone());
+        }
+    }
+
+    fn forget(&mut self, name: &Arc<str>) {
+        let below: Vec<Arc<str>> = below(name, &self.given, self.is_on_demand).cloned().collect();
+        for name in below.iter().chain([name]) {
+            self.given.remove(name);
+            self.pending.remove(name);
+            self.forced.remove(name);
+        }
+    }
+
+    /// Notes what changes from one target to the next.
+    pub(super) fn note_changes(&mut self, before: &TypeMap, after: &TypeMap) {
+        if !self.active || self.all_pending || before.ptr_eq(after) {
+            return;
+        }
+        for difference in before.diff(after) {
+            let (DiffItem::Add(name, _) | DiffItem::Update { new: (name, _), .. } | DiffItem::Remove(name, _)) =
+                difference;
+            if self.wants(name) || self.given.contains_key(name) {
+                self.pending.insert(name.clone());
+            }
+        }
+    }
+
+    /// Takes what is to be added or changed; names that are to be removed stay pending.
+    pub(super) fn take_additions(&mut self, target: &TypeMap, tells_absence: bool) -> Additions {
+        let names: Vec<Arc<str>> = if std::mem::take(&mut self.all_pending) {
+            self.pending = self.given.keys().filter(|name| !target.contains_key(*name)).cloned().collect();
+            target.keys().filter(|name| self.wants(name)).cloned().collect()
+        } else {
+            let there = |name: &&Arc<str>| target.contains_key(*name) && self.wants(name);
+            self.pending.iter().filter(there).cloned().collect()
+        };
+        let mut changed = Vec::new();
+        for name in names {
+            let Some(resource) = target.get(&name) else { continue };
+            let is_known = self.given.get(&name).is_some_and(|given| given.version == resource.version);
+            if !is_known || self.forced.contains(&name) {
+                changed.push(resource.clone());
+            }
+        }
+        self.pending.retain(|name| !target.contains_key(name));
+        let absent = self.forced.iter().filter(|name| tells_absence && !target.contains_key(*name)).cloned().collect();
+        Additions { changed, absent }
+    }
+
+    /// Notes that these were sent.
+    pub(super) fn give(&mut self, additions: &Additions, target: &TypeMap) {
+        if additions.changed.len() == target.len() && self.pending.is_empty() {
+            self.given = target.clone();
+        } else {
+            self.given.extend(additions.changed.iter().map(|resource| (resource.name.clone(), resource.clone())));
+        }
+        for name in &additions.absent {
+            self.given.remove(name);
+            self.pending.remove(name);
+        }
+        self.share(target);
+    }
+
+    /// Takes the names of what the client has and that is gone.
+    pub(super) fn take_removals(&mut self, target: &TypeMap) -> Vec<Arc<str>> {
+        let gone: Vec<Arc<str>> = self
+            .pending
+            .iter()
+            .filter(|name| !target.contains_key(*name) && self.given.contains_key(*name))
+            .cloned()
+            .collect();
+        self.pending.retain(|name| target.contains_key(name));
+        for name in &gone {
+            self.given.remove(name);
+        }
+        self.share(target);
+        gone
+    }
+
+    /// Keeps one map for all clients that have everything: the target itself.
+    fn share(&mut self, target: &TypeMap) {
+        if self.pending.is_empty() && !self.all_pending && self.given.len() == target.len() {
+            self.given = target.clone();
+        }
+    }
+
+    /// Returns whether there is nothing to be sent, whatever the target.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.all_pending && self.pending.is_empty() && self.forced.is_empty()
+    }
+
+    /// Forgets which names had to be answered.
+    pub(super) fn answer(&mut self) {
+        self.forced.clear();
+        self.answered = true;
+    }
+}
+
+/// The names below a name, where names stand for that.
+fn below<'a>(name: &str, map: &'a TypeMap, is_on_demand: bool) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+    let start: Arc<str> = format!("{name}/").into();
+    let prefix = start.clone();
+    let names = is_on_demand.then(|| map.range(start..)).into_iter().flatten();
+    names.map(|(name, _)| name).take_while(move |name| name.starts_with(&*prefix))
+}
+
+/// The name as the target has it, so that clients share one copy.
+fn shared(name: &str, target: &TypeMap) -> Arc<str> {
+    target.get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone())
 }
