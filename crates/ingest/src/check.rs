@@ -3,12 +3,17 @@
 //! An object with a dangling reference is held back, so that traffic does not follow it into nowhere.
 //! A folder that registers no service cannot tell an unknown host from one that is registered elsewhere: there it
 //! is only a warning.
+//!
+//! The [`Checker`] keeps the set with its findings. A change looks again only at documents that it concerns: those that name what
+//! changed, and those that share a host with it.
+
+mod index;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serin_model::{
-    Action, DestinationRule, Gateway, GatewayRef, Hostname, HttpRoute, Object, ObjectKey, ObjectName, Service,
-    TrafficPolicy, VirtualService,
+    Action, DestinationRule, GatewayRef, Hostname, HttpRoute, Object, ObjectKey, Service, TrafficPolicy,
+    VirtualService,
 };
 
 use crate::diagnostic::{Code, Diagnostic, Severity};
@@ -16,6 +21,7 @@ use crate::document::Document;
 use crate::node::Position;
 use crate::reference::Reference;
 use crate::spelling::{distance, is_slip};
+use index::{Id, Index};
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -28,52 +34,156 @@ pub struct Checked {
 
 /// Checks the references of `documents` against each other.
 #[must_use]
-pub fn check<'a>(documents: impl Iterator<Item = &'a Document> + Clone) -> Checked {
-    let index = Index::new(documents.clone());
-    let mut ordered: Vec<&Document> = documents.clone().collect();
-    ordered.sort_by_key(|d| (&d.provenance, &d.key.name.name, &d.key.name.namespace));
-    let mut checked = Checked { diagnostics: shared_hosts(&ordered), ..Checked::default() };
-    checked.diagnostics.extend(merged_rules(&ordered));
-    checked.diagnostics.extend(ports_at_gateways(&ordered));
-    checked.diagnostics.extend(ordered.iter().filter_map(|document| index.rule_of_nobody(document)));
-    for document in documents {
-        for reference in &document.references {
-            for finding in index.look(reference) {
-                if finding.severity == Severity::Error {
-                    checked.dangling.insert(document.key.clone());
-                }
-                checked.diagnostics.push(Diagnostic { file: document.file.clone(), ..finding });
-            }
-        }
-    }
-    checked
+pub fn check<'a>(documents: impl Iterator<Item = &'a Document>) -> Checked {
+    Checker::of(documents).checked()
 }
 
-/// Hosts that two VirtualServices route inside the mesh, where only the older can; at a gateway their rules are joined.
-fn shared_hosts(ordered: &[&Document]) -> Vec<Diagnostic> {
-    let mut known: BTreeMap<&Hostname, Vec<(&Document, &VirtualService)>> = BTreeMap::new();
-    let mut findings = Vec::new();
-    for document in ordered {
-        let Object::VirtualService(rule) = document.object.as_ref() else { continue };
-        if !rule.gateways.contains(&GatewayRef::Mesh) {
-            continue;
+/// A set of documents with what was found about them.
+#[derive(Debug, Default)]
+pub struct Checker {
+    index: Index,
+    /// Findings about documents that have some.
+    findings: BTreeMap<Id, Findings>,
+}
+
+/// What was found about one document, by what was looked at.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Findings {
+    /// Beside older documents, and in the whole.
+    beside: [Vec<Diagnostic>; 4],
+    /// About its references.
+    references: Vec<Diagnostic>,
+}
+
+impl Findings {
+    fn all(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.beside.iter().flatten().chain(&self.references)
+    }
+
+    fn is_dangling(&self) -> bool {
+        self.references.iter().any(|finding| finding.severity == Severity::Error)
+    }
+}
+
+/// What an edit did to the findings.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// Findings that are no more.
+    pub gone: Vec<Diagnostic>,
+    /// Findings that were not there before.
+    pub new: Vec<Diagnostic>,
+    /// Whether a document that was looked at must not be used as it is.
+    pub has_dangling: bool,
+}
+
+impl Checker {
+    /// Checks a set of documents.
+    #[must_use]
+    pub fn of<'a>(documents: impl Iterator<Item = &'a Document>) -> Self {
+        let mut checker = Self::default();
+        documents.for_each(|document| checker.index.add(document));
+        for id in checker.index.ids().cloned().collect::<Vec<_>>() {
+            checker.look(&id);
         }
-        for host in &rule.hosts {
-            let older = known.entry(host).or_default();
-            let hiding = older.iter().filter_map(|(other, older)| Some((other, hides(older, rule)?)));
-            let hiding = hiding.min_by_key(|(_, place)| place.len());
-            if let Some((other, place)) = hiding {
-                findings.push(beside(
-                    document,
-                    (Code::Duplicate, "spec.hosts"),
-                    format!(
-                        "host '{host}' is routed by {} too, which is older, and only that one applies to it{place}",
-                        other.key
-                    ),
-                    format!("it stands in {}:{}; put the rules into one VirtualService", other.file, other.at.line),
-                ));
+        checker
+    }
+
+    /// Puts documents in place of others, and looks again at what that concerns.
+    pub fn replace<'a>(
+        &mut self,
+        before: impl Iterator<Item = &'a Document> + Clone,
+        after: impl Iterator<Item = &'a Document> + Clone,
+    ) -> Difference {
+        let hosts = self.index.hosts();
+        let mut concerned = BTreeSet::new();
+        before.clone().for_each(|document| self.index.concerned_by(document, &mut concerned));
+        before.for_each(|document| self.index.remove(document));
+        after.clone().for_each(|document| self.index.add(document));
+        after.for_each(|document| self.index.concerned_by(document, &mut concerned));
+        if self.index.hosts() != hosts {
+            // Findings about names that nobody has tell which names there are.
+            let names = |findings: &Findings| {
+                findings.all().any(|d| matches!(d.code, Code::UnknownHost | Code::UnknownGateway))
+            };
+            concerned.extend(self.findings.iter().filter(|(_, findings)| names(findings)).map(|(id, _)| id.clone()));
+            if hosts == 0 || self.index.hosts() == 0 {
+                concerned.extend(self.index.ids().cloned());
             }
-            older.push((document, rule));
+        }
+        let mut difference = Difference::default();
+        for id in concerned {
+            let old = self.findings.remove(&id).unwrap_or_default();
+            self.look(&id);
+            let new = self.findings.get(&id).cloned().unwrap_or_default();
+            difference.has_dangling |= new.is_dangling();
+            difference.gone.extend(old.all().filter(|finding| !new.all().any(|n| n == *finding)).cloned());
+            difference.new.extend(new.all().filter(|finding| !old.all().any(|o| o == *finding)).cloned());
+        }
+        difference
+    }
+
+    /// All findings.
+    #[must_use]
+    pub fn checked(&self) -> Checked {
+        let mut ordered: Vec<&Document> = self.index.documents().collect();
+        ordered.sort_by_key(|d| index::order(d));
+        let mut checked = Checked::default();
+        for kind in 0..4 {
+            let found = ordered.iter().filter_map(|document| self.findings.get(&Id::of(document))?.beside.get(kind));
+            checked.diagnostics.extend(found.flatten().cloned());
+        }
+        for (id, findings) in &self.findings {
+            checked.diagnostics.extend(findings.references.iter().cloned());
+            if findings.is_dangling() {
+                checked.dangling.insert(id.key().clone());
+            }
+        }
+        checked
+    }
+
+    /// Looks at one document.
+    fn look(&mut self, id: &Id) {
+        let Some(document) = self.index.document(id) else { return };
+        let references = document.references.iter().flat_map(|reference| look(&self.index, reference));
+        let findings = Findings {
+            beside: [
+                shared_hosts(&self.index, document),
+                merged_rules(&self.index, document),
+                ports_at_gateways(&self.index, document),
+                rule_of_nobody(&self.index, document).into_iter().collect(),
+            ],
+            references: references.map(|f| Diagnostic { file: document.file.clone(), ..f }).collect(),
+        };
+        if findings != Findings::default() {
+            self.findings.insert(id.clone(), findings);
+        }
+    }
+}
+
+/// Hosts that an older VirtualService routes inside the mesh too, where only the older can; at a gateway their rules are joined.
+fn shared_hosts(index: &Index, document: &Document) -> Vec<Diagnostic> {
+    let Object::VirtualService(rule) = document.object.as_ref() else { return Vec::new() };
+    if !rule.gateways.contains(&GatewayRef::Mesh) {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for host in &rule.hosts {
+        let older = index.rules_of(host, document).filter_map(|other| match other.object.as_ref() {
+            Object::VirtualService(older) if older.gateways.contains(&GatewayRef::Mesh) => {
+                Some((other, hides(older, rule)?))
+            }
+            _ => None,
+        });
+        if let Some((other, place)) = older.min_by_key(|(_, place)| place.len()) {
+            findings.push(beside(
+                document,
+                (Code::Duplicate, "spec.hosts"),
+                format!(
+                    "host '{host}' is routed by {} too, which is older, and only that one applies to it{place}",
+                    other.key
+                ),
+                format!("it stands in {}:{}; put the rules into one VirtualService", other.file, other.at.line),
+            ));
         }
     }
     findings
@@ -113,91 +223,142 @@ fn ports_of(rule: &VirtualService) -> Option<BTreeSet<u16>> {
 
 /// Destinations of routes at a gateway that say no port and whose service has several, none of which is the gateway's: no cluster is
 /// meant then, and requests are answered 503 (Istio: `GetDestinationCluster`).
-fn ports_at_gateways(documents: &[&Document]) -> Vec<Diagnostic> {
-    let objects = || documents.iter().map(|d| d.object.as_ref());
-    let services: BTreeMap<&Hostname, &Service> = objects()
-        .filter_map(|o| if let Object::Services(list) = o { Some(list) } else { None })
-        .flatten()
-        .map(|s| (&s.host, s))
-        .collect();
-    let servers: BTreeMap<&ObjectName, BTreeSet<u16>> = objects()
-        .filter_map(|o| if let Object::Gateway(gateway) = o { Some(gateway) } else { None })
-        .map(|g| (&g.name, g.servers.iter().map(|s| s.port).collect()))
-        .collect();
+fn ports_at_gateways(index: &Index, document: &Document) -> Vec<Diagnostic> {
+    let Object::VirtualService(rule) = document.object.as_ref() else { return Vec::new() };
+    let in_matches = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.gateways.as_ref()).flatten();
+    let named = rule.gateways.iter().chain(in_matches);
+    let named = named.filter_map(|g| if let GatewayRef::Named(name) = g { Some(name) } else { None });
+    let ports: BTreeSet<u16> = named.flat_map(|name| index.gateway_ports(name)).collect();
     let mut findings = Vec::new();
-    for document in documents {
-        let Object::VirtualService(rule) = document.object.as_ref() else { continue };
-        let in_matches = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.gateways.as_ref()).flatten();
-        let named = rule.gateways.iter().chain(in_matches);
-        let named = named.filter_map(|g| if let GatewayRef::Named(name) = g { Some(name) } else { None });
-        let ports: BTreeSet<u16> = named.filter_map(|name| servers.get(name)).flatten().copied().collect();
-        for (place, route) in rule.http.iter().enumerate() {
-            let Action::Forward { destinations, .. } = &route.action else { continue };
-            for (number, destination) in destinations.iter().enumerate().filter(|(_, d)| d.port.is_none()) {
-                let Some(service) = services.get(&destination.host).filter(|s| s.ports.len() > 1) else { continue };
-                let missing: Vec<String> =
-                    ports.iter().filter(|p| service.port(**p).is_none()).map(ToString::to_string).collect();
-                if missing.is_empty() {
-                    continue;
-                }
-                let known: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
-                findings.push(beside(
-                    document,
-                    (Code::UnknownPort, &format!("spec.http[{place}].route[{number}].destination")),
-                    format!(
-                        "the destination says no port, and '{}' has several: requests that come by port {} of a gateway are \
-                         answered 503",
-                        service.host,
-                        missing.join(", ")
-                    ),
-                    format!("say port.number, one of {}", known.join(", ")),
-                ));
+    for (place, route) in rule.http.iter().enumerate() {
+        let Action::Forward { destinations, .. } = &route.action else { continue };
+        for (number, destination) in destinations.iter().enumerate().filter(|(_, d)| d.port.is_none()) {
+            let Some(service) = index.service(&destination.host).filter(|s| s.ports.len() > 1) else { continue };
+            let missing: Vec<String> =
+                ports.iter().filter(|p| service.port(**p).is_none()).map(ToString::to_string).collect();
+            if missing.is_empty() {
+                continue;
             }
+            let known: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
+            findings.push(beside(
+                document,
+                (Code::UnknownPort, &format!("spec.http[{place}].route[{number}].destination")),
+                format!(
+                    "the destination says no port, and '{}' has several: requests that come by port {} of a gateway are \
+                     answered 503",
+                    service.host,
+                    missing.join(", ")
+                ),
+                format!("say port.number, one of {}", known.join(", ")),
+            ));
         }
     }
     findings
 }
 
 /// DestinationRules of one namespace for one host are one rule: subsets of all, and the policy of the first that has one.
-fn merged_rules(ordered: &[&Document]) -> Vec<Diagnostic> {
-    type Rule<'a> = (&'a Document, &'a DestinationRule);
-    let mut found: BTreeMap<(&str, &Hostname), Vec<Rule<'_>>> = BTreeMap::new();
-    let mut findings = Vec::new();
-    for document in ordered {
-        let Object::DestinationRule(rule) = document.object.as_ref() else { continue };
-        let merged = found.entry((&rule.name.namespace, &rule.host)).or_default();
-        let Some((first, _)) = merged.iter().find(|(_, r)| r.takes_in(rule)).copied() else {
-            merged.push((document, rule));
-            continue;
-        };
-        let all = merged.iter().filter(|(_, r)| r.takes_in(rule));
-        let known: Vec<&str> = all.clone().flat_map(|(_, r)| &r.subsets).map(|s| s.name.as_str()).collect();
-        let (twice, added): (Vec<&str>, Vec<&str>) =
-            rule.subsets.iter().map(|s| s.name.as_str()).partition(|name| known.contains(name));
-        let mut words = Vec::new();
-        if !added.is_empty() {
-            words.push(format!("its subsets {} are added", added.join(", ")));
-        }
-        if !twice.is_empty() {
-            words.push(format!("its subsets {} are not used, because they are defined there", twice.join(", ")));
-        }
-        let holder = all.clone().find(|(_, r)| r.policy.as_ref() != &TrafficPolicy::default());
-        match (holder, rule.policy.as_ref() == &TrafficPolicy::default()) {
-            (Some((holder, _)), false) => {
-                words.push(format!("its trafficPolicy is not used, because {} has one", holder.key))
-            }
-            (None, false) => words.push("its trafficPolicy is used for all".to_owned()),
-            (_, true) => {}
-        }
-        findings.push(beside(
-            document,
-            (Code::Merged, "spec.host"),
-            format!("it is merged with {}, which is older: {}", first.key, words.join("; ")),
-            format!("that one stands in {}:{}", first.file, first.at.line),
-        ));
-        merged.push((document, rule));
+fn merged_rules(index: &Index, document: &Document) -> Vec<Diagnostic> {
+    let Object::DestinationRule(rule) = document.object.as_ref() else { return Vec::new() };
+    let older = index.policies_of(rule, document).filter_map(|other| match other.object.as_ref() {
+        Object::DestinationRule(older) if older.takes_in(rule) => Some((other, older)),
+        _ => None,
+    });
+    let all: Vec<(&Document, &DestinationRule)> = older.collect();
+    let Some((first, _)) = all.first() else { return Vec::new() };
+    let known: Vec<&str> = all.iter().flat_map(|(_, r)| &r.subsets).map(|s| s.name.as_str()).collect();
+    let (twice, added): (Vec<&str>, Vec<&str>) =
+        rule.subsets.iter().map(|s| s.name.as_str()).partition(|name| known.contains(name));
+    let mut words = Vec::new();
+    if !added.is_empty() {
+        words.push(format!("its subsets {} are added", added.join(", ")));
     }
-    findings
+    if !twice.is_empty() {
+        words.push(format!("its subsets {} are not used, because they are defined there", twice.join(", ")));
+    }
+    let holder = all.iter().find(|(_, r)| r.policy.as_ref() != &TrafficPolicy::default());
+    match (holder, rule.policy.as_ref() == &TrafficPolicy::default()) {
+        (Some((holder, _)), false) => {
+            words.push(format!("its trafficPolicy is not used, because {} has one", holder.key))
+        }
+        (None, false) => words.push("its trafficPolicy is used for all".to_owned()),
+        (_, true) => {}
+    }
+    vec![beside(
+        document,
+        (Code::Merged, "spec.host"),
+        format!("it is merged with {}, which is older: {}", first.key, words.join("; ")),
+        format!("that one stands in {}:{}", first.file, first.at.line),
+    )]
+}
+
+/// A DestinationRule for a host that no service has: it does nothing.
+fn rule_of_nobody(index: &Index, document: &Document) -> Option<Diagnostic> {
+    let Object::DestinationRule(rule) = document.object.as_ref() else { return None };
+    let is_known = index.hosts() == 0 || index.has_service(&rule.host);
+    (!is_known).then(|| {
+        let known: Vec<&str> = index.service_hosts().map(|h| h.as_str()).collect();
+        let help = meant(rule.host.as_str(), &known).unwrap_or_else(|| shown("known are", &known));
+        let message = format!("there is no service '{}': the rule has no effect", rule.host);
+        beside(document, (Code::UnknownHost, "spec.host"), message, help)
+    })
+}
+
+fn look(index: &Index, reference: &Reference) -> Vec<Diagnostic> {
+    match reference {
+        Reference::Gateway { name, at } if !index.has_gateway(name) => {
+            let message = format!("there is no Gateway '{}' in namespace '{}'", name.name, name.namespace);
+            vec![finding(Code::UnknownGateway, Severity::Error, at.clone(), message, known_gateways(index))]
+        }
+        Reference::Gateway { .. } => Vec::new(),
+        Reference::Destination { host, host_at, subset, port } => {
+            let mut findings = Vec::new();
+            let service = index.service(host);
+            // Where no services are known, a DestinationRule for the host is taken as a sign that it exists.
+            let is_rule_host = index.hosts() == 0 && index.policies_over(host).next().is_some();
+            if service.is_none() && !is_rule_host {
+                // What is said of a host that there is not is no second mistake.
+                return vec![unknown_host(index, host, host_at.clone())];
+            }
+            if let Some((name, at, path)) = subset {
+                findings.extend(unknown_subset(index, host, name, (*at, path.clone())));
+            }
+            if let (Some((number, at, path)), Some(service)) = (port, service) {
+                findings.extend(unknown_port(service, *number, (*at, path.clone())));
+            }
+            findings
+        }
+    }
+}
+
+fn unknown_host(index: &Index, host: &Hostname, at: (Position, String)) -> Diagnostic {
+    let severity = if index.hosts() == 0 { Severity::Warning } else { Severity::Error };
+    let known: Vec<&str> = index.service_hosts().map(|h| h.as_str()).collect();
+    let help = if known.is_empty() {
+        "no service is registered in these files, so hosts cannot be checked for certain".to_owned()
+    } else {
+        meant(host.as_str(), &known).unwrap_or_else(|| shown("known are", &known))
+    };
+    finding(Code::UnknownHost, severity, at, format!("there is no service '{host}'"), help)
+}
+
+fn unknown_subset(index: &Index, host: &Hostname, name: &str, at: (Position, String)) -> Option<Diagnostic> {
+    let rules: Vec<&DestinationRule> = index.policies_over(host).collect();
+    if rules.iter().any(|r| r.subsets.iter().any(|s| s.name == name)) {
+        return None;
+    }
+    let known: Vec<&str> = rules.iter().flat_map(|r| r.subsets.iter().map(|s| s.name.as_str())).collect();
+    let help = match (rules.is_empty(), known.is_empty()) {
+        (true, _) => format!("add a DestinationRule for '{host}' with this subset"),
+        (false, true) => "its DestinationRule defines no subsets".to_owned(),
+        (false, false) => meant(name, &known).unwrap_or_else(|| shown("defined are", &known)),
+    };
+    let message = format!("no DestinationRule defines subset '{name}' of '{host}'");
+    Some(finding(Code::UnknownSubset, Severity::Error, at, message, help))
+}
+
+fn known_gateways(index: &Index) -> String {
+    let known: Vec<String> = index.gateways().map(ToString::to_string).collect();
+    if known.is_empty() { "no Gateway is defined".to_owned() } else { format!("defined are {}", known.join(", ")) }
 }
 
 /// A warning about a document because of another.
@@ -205,102 +366,6 @@ fn beside(document: &Document, (code, path): (Code, &str), message: String, help
     Diagnostic {
         file: document.file.clone(),
         ..finding(code, Severity::Warning, (document.at, path.to_owned()), message, help)
-    }
-}
-
-struct Index<'a> {
-    services: BTreeMap<&'a Hostname, &'a Service>,
-    rules: Vec<&'a DestinationRule>,
-    gateways: BTreeSet<&'a ObjectName>,
-}
-
-impl<'a> Index<'a> {
-    fn new(documents: impl Iterator<Item = &'a Document>) -> Self {
-        let mut index = Self { services: BTreeMap::new(), rules: Vec::new(), gateways: BTreeSet::new() };
-        for document in documents {
-            match document.object.as_ref() {
-                Object::Services(list) => index.services.extend(list.iter().map(|s| (&s.host, s))),
-                Object::DestinationRule(rule) => index.rules.push(rule),
-                Object::Gateway(Gateway { name, .. }) => {
-                    index.gateways.insert(name);
-                }
-                _ => {}
-            }
-        }
-        index
-    }
-
-    fn look(&self, reference: &Reference) -> Vec<Diagnostic> {
-        match reference {
-            Reference::Gateway { name, at } if !self.gateways.contains(name) => {
-                let message = format!("there is no Gateway '{}' in namespace '{}'", name.name, name.namespace);
-                vec![finding(Code::UnknownGateway, Severity::Error, at.clone(), message, self.known_gateways())]
-            }
-            Reference::Gateway { .. } => Vec::new(),
-            Reference::Destination { host, host_at, subset, port } => {
-                let mut findings = Vec::new();
-                let service = self.services.get(host);
-                if service.is_none() && !self.is_rule_host(host) {
-                    // What is said of a host that there is not is no second mistake.
-                    return vec![self.unknown_host(host, host_at.clone())];
-                }
-                if let Some((name, at, path)) = subset {
-                    findings.extend(self.unknown_subset(host, name, (*at, path.clone())));
-                }
-                if let (Some((number, at, path)), Some(service)) = (port, service) {
-                    findings.extend(unknown_port(service, *number, (*at, path.clone())));
-                }
-                findings
-            }
-        }
-    }
-
-    /// A DestinationRule for a host that no service has: it does nothing.
-    fn rule_of_nobody(&self, document: &Document) -> Option<Diagnostic> {
-        let Object::DestinationRule(rule) = document.object.as_ref() else { return None };
-        let is_known = self.services.is_empty() || self.services.keys().any(|host| rule.host.covers(host));
-        (!is_known).then(|| {
-            let known: Vec<&str> = self.services.keys().map(|h| h.as_str()).collect();
-            let help = meant(rule.host.as_str(), &known).unwrap_or_else(|| shown("known are", &known));
-            let message = format!("there is no service '{}': the rule has no effect", rule.host);
-            beside(document, (Code::UnknownHost, "spec.host"), message, help)
-        })
-    }
-
-    /// Where no services are known, a DestinationRule for the host is taken as a sign that it exists.
-    fn is_rule_host(&self, host: &Hostname) -> bool {
-        self.services.is_empty() && self.rules.iter().any(|r| r.host.covers(host))
-    }
-
-    fn unknown_host(&self, host: &Hostname, at: (Position, String)) -> Diagnostic {
-        let severity = if self.services.is_empty() { Severity::Warning } else { Severity::Error };
-        let known: Vec<&str> = self.services.keys().map(|h| h.as_str()).collect();
-        let help = if known.is_empty() {
-            "no service is registered in these files, so hosts cannot be checked for certain".to_owned()
-        } else {
-            meant(host.as_str(), &known).unwrap_or_else(|| shown("known are", &known))
-        };
-        finding(Code::UnknownHost, severity, at, format!("there is no service '{host}'"), help)
-    }
-
-    fn unknown_subset(&self, host: &Hostname, name: &str, at: (Position, String)) -> Option<Diagnostic> {
-        let rules: Vec<_> = self.rules.iter().filter(|r| r.host.covers(host)).collect();
-        if rules.iter().any(|r| r.subsets.iter().any(|s| s.name == name)) {
-            return None;
-        }
-        let known: Vec<&str> = rules.iter().flat_map(|r| r.subsets.iter().map(|s| s.name.as_str())).collect();
-        let help = match (rules.is_empty(), known.is_empty()) {
-            (true, _) => format!("add a DestinationRule for '{host}' with this subset"),
-            (false, true) => "its DestinationRule defines no subsets".to_owned(),
-            (false, false) => meant(name, &known).unwrap_or_else(|| shown("defined are", &known)),
-        };
-        let message = format!("no DestinationRule defines subset '{name}' of '{host}'");
-        Some(finding(Code::UnknownSubset, Severity::Error, at, message, help))
-    }
-
-    fn known_gateways(&self) -> String {
-        let known: Vec<String> = self.gateways.iter().map(ToString::to_string).collect();
-        if known.is_empty() { "no Gateway is defined".to_owned() } else { format!("defined are {}", known.join(", ")) }
     }
 }
 

@@ -22,7 +22,7 @@ mod release;
 mod render;
 mod spelling;
 
-pub use check::{Checked, check};
+pub use check::{Checked, Checker, Difference, check};
 pub use cursor::{Context, Cursor};
 pub use diagnostic::{Code, Diagnostic, Severity};
 pub use document::{Document, MAX_FILE_BYTES, Parsed, close_unreadable, parse};
