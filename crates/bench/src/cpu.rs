@@ -1,5 +1,6 @@
 //! Processor time and memory as the kernel accounts them (Linux `/proc`).
 
+use std::collections::BTreeMap;
 use std::fs::read_to_string;
 
 /// What a contender has used since its start.
@@ -28,6 +29,21 @@ pub(crate) fn usage(pid: u32) -> Usage {
         total.system += ticks(12);
     }
     total
+}
+
+/// Returns the nanoseconds on a processor of each thread of a process, which lacks those of threads that have ended.
+pub(crate) fn threads(pid: u32) -> BTreeMap<u32, u64> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let of = |thread: std::fs::DirEntry| {
+        let text = read_to_string(thread.path().join("schedstat")).ok()?;
+        Some((thread.file_name().to_str()?.parse().ok()?, text.split(' ').next()?.parse().ok()?))
+    };
+    threads.filter_map(of).collect()
+}
+
+/// Returns the nanoseconds that threads used between two samples; a thread that ended in between counts nothing.
+pub(crate) fn between(before: &BTreeMap<u32, u64>, after: &BTreeMap<u32, u64>) -> u64 {
+    after.keys().map(|thread| after[thread].saturating_sub(before.get(thread).copied().unwrap_or(0))).sum()
 }
 
 /// Resident memory of a process and its children, in KiB.
@@ -59,4 +75,21 @@ pub(crate) fn family(pid: u32) -> Vec<u32> {
         all.extend(family(child));
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_begin_or_end_are_counted_for_what_is_known() {
+        let before = BTreeMap::from([(1, 100), (2, 50)]);
+        let after = BTreeMap::from([(1, 130), (3, 7)]);
+        assert_eq!(between(&before, &after), 37);
+    }
+
+    #[test]
+    fn this_process_has_used_a_processor() {
+        assert!(threads(std::process::id()).values().sum::<u64>() > 0);
+    }
 }

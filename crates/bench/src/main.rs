@@ -4,6 +4,8 @@
 //! another. The cost of a contender is the processor time that the kernel accounts to its threads. Machines drift, so
 //! only measurements of the same round are compared: figures are medians, ratios are medians of ratios by round.
 //!
+//! What a change costs the pilot is measured with simulated proxies (`pilot`).
+//!
 //! It deliberately uses no crate of the mesh: it measures the shipped program.
 
 mod backend;
@@ -17,6 +19,7 @@ mod install;
 mod load;
 mod micro;
 mod peer;
+mod pilot;
 mod profile;
 mod push;
 mod report;
@@ -29,7 +32,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "serin-bench", about = "Compares Serin's proxy with other proxies")]
+#[command(name = "serin-bench", about = "Compares Serin with other programs")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -48,6 +51,11 @@ enum Command {
     Profile(profile::ProfileOptions),
     /// Measure how configuration changes affect the latency of requests
     Push(push::PushOptions),
+    /// Measure how much a change costs the control plane: CPU time, bytes and time until all proxies have it
+    Pilot(pilot::PilotOptions),
+    /// Run only the simulated proxies of `pilot`
+    #[command(hide = true)]
+    PilotClients(pilot::clients::ClientsOptions),
     /// Run only the backend
     #[command(hide = true)]
     Backend {
@@ -107,6 +115,8 @@ fn main() -> ExitCode {
         Command::Proxy(options) => rounds::run(&options),
         Command::Micro { filter } => micro::run(filter.as_deref()),
         Command::Push(options) => push::run(&options),
+        Command::Pilot(options) => pilot::run(&options),
+        Command::PilotClients(options) => pilot::clients::run(&options),
         Command::Profile(options) => profile::run(&options),
         Command::Backend { listen, http2: false, .. } => backend::http1(listen),
         Command::Backend { listen, messages, .. } => backend::http2(listen, messages),

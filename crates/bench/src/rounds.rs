@@ -224,7 +224,7 @@ pub(crate) fn free_port() -> anyhow::Result<SocketAddr> {
 }
 
 /// Thousands of connections need as many descriptors, here and in the contenders.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
