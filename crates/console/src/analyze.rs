@@ -195,8 +195,8 @@ fn examine(files: &BTreeMap<String, String>, traffic: Option<(f64, f64)>) -> Exa
     if documents.is_empty() && findings.is_empty() {
         findings.push(nothing());
     }
-    if let Some(traffic) = traffic {
-        findings.extend(documents.iter().flat_map(|d| blind(d, traffic)));
+    if let Some((rps, error_rate)) = traffic {
+        findings.extend(documents.iter().flat_map(|d| blind(d, rps, error_rate)));
     }
     findings.sort_by(|a, b| (&a.file, a.at, a.code).cmp(&(&b.file, b.at, b.code)));
     Examined { findings, objects: documents.len() }
@@ -216,7 +216,7 @@ fn nothing() -> Diagnostic {
 }
 
 /// What a release cannot see at so many requests a second, of which so many per cent fail.
-fn blind(document: &Document, (rps, error_rate): (f64, f64)) -> Vec<Diagnostic> {
+fn blind(document: &Document, rps: f64, error_rate: f64) -> Vec<Diagnostic> {
     let Object::Release(release) = document.object.as_ref() else { return Vec::new() };
     let finding = |message| Diagnostic {
         code: Code::BlindRelease,

@@ -331,7 +331,13 @@ impl Judgement {
             if n == 0.0 || s <= 0.0 {
                 return 0.0;
             }
-            boundaries::beta_binomial(s, n * most * (1.0 - most), rho, (most, 1.0 - most), true)
+            boundaries::beta_binomial(
+                s,
+                n * most * (1.0 - most),
+                rho,
+                boundaries::Increments::of_probability(most),
+                true,
+            )
         };
         let failures = analysis.error_rate.map(|most| exceeded((self.candidate.requests, self.candidate.failed), most));
         let times = analysis.latency.map(|(quantile, most)| {
@@ -412,7 +418,7 @@ impl Judgement {
     fn missing(&self, analysis: &Analysis, expected: Expected) -> Option<String> {
         let needed = (1.0 / analysis.promote_alpha).ln();
         let margin = margin(analysis, expected.share);
-        let below_limit = analysis.error_rate.map(|most| below(self.step, most));
+        let below_limit = analysis.error_rate.map(|most| below(self.step.0, self.step.1, most));
         if self.errors_no_worse.ln_evidence() < needed && below_limit.is_none_or(|ln| ln < needed) {
             let (n, k) = self.step;
             let wanted = match (analysis.error_rate, k) {
@@ -434,7 +440,7 @@ impl Judgement {
             ));
         }
         if let Some((quantile, most)) = analysis.latency
-            && below(self.over_limit, 1.0 - quantile) < needed
+            && below(self.over_limit.0, self.over_limit.1, 1.0 - quantile) < needed
         {
             return Some(format!(
                 "it is not certain yet that {:.1} % are quicker than {} ms ({} of {} were slower)",
@@ -499,7 +505,7 @@ fn within(most: f64) -> f64 {
 }
 
 /// ln of the evidence that a rate is below `most`: bets on none, a tenth, a quarter and half of it.
-fn below((n, k): (u64, u64), most: f64) -> f64 {
+fn below(n: u64, k: u64, most: f64) -> f64 {
     let (hits, misses, most) = (k as f64, (n - k.min(n)) as f64, within(most));
     let bet = |part: f64| {
         let rate = most * part;

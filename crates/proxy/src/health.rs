@@ -109,8 +109,8 @@ async fn attend(store: SharedStore, patient: Patient) {
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
             store.refresh_cluster(cluster);
         }
-        let traffic = state.stats.get(counter::CX_TOTAL) > 0;
-        tokio::time::sleep(known.wait(config, (changed, traffic), fastrand::u64(..))).await;
+        let has_traffic = state.stats.get(counter::CX_TOTAL) > 0;
+        tokio::time::sleep(known.wait(config, changed, has_traffic, fastrand::u64(..))).await;
     }
 }
 

@@ -66,14 +66,27 @@ impl ConnectionContext {
     }
 }
 
-/// Serves one connection, accepted from `peer` by a listener at `bound`, until it ends.
+/// A connection that a listener accepted.
+pub(crate) struct Accepted {
+    /// The name of the listener.
+    pub(crate) listener: Rc<str>,
+    /// The listener when it accepted the connection.
+    pub(crate) view: Rc<View>,
+    pub(crate) stream: TcpStream,
+    /// The address of the client.
+    pub(crate) peer: SocketAddr,
+    /// The address of the listener, which may be unspecified.
+    pub(crate) bound: SocketAddr,
+}
+
+/// Serves one connection until it ends.
 pub(crate) async fn connection(
     worker: Rc<Worker>,
-    (listener, view): (Rc<str>, Rc<View>),
-    stream: TcpStream,
-    (peer, bound): (SocketAddr, SocketAddr),
-    (http, guard): (&HttpConnectionManager, &ConnectionGuard),
+    accepted: Accepted,
+    http: &HttpConnectionManager,
+    guard: &ConnectionGuard,
 ) {
+    let Accepted { listener, view, stream, peer, bound } = accepted;
     // Only a listener at every address has to ask at which one the client came.
     let local = if bound.ip().is_unspecified() { stream.local_addr().ok() } else { Some(bound) };
     let seen = RefCell::new((0, view));

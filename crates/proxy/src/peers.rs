@@ -60,7 +60,7 @@ fn text(fields: &Struct, key: &str) -> String {
 }
 
 /// The labels of requests from this proxy to an endpoint of a cluster; `None` when Istio would not know the cluster.
-pub(crate) fn labels(own: &Peer, (cluster, service): (&str, &str), workload: &str) -> Option<Labels> {
+pub(crate) fn labels(own: &Peer, cluster: &str, service: &str, workload: &str) -> Option<Labels> {
     let mut parts = cluster.split('|');
     let (direction, _port, _subset) = (parts.next()?, parts.next()?, parts.next()?);
     let named = parts.next()?;
@@ -119,7 +119,7 @@ mod tests {
     fn a_caller_names_the_endpoint_and_its_service() {
         let own = Peer { workload: "page-v1".to_owned(), namespace: "shop".to_owned(), ..Peer::default() };
         let cluster = "outbound|9080|v3|reviews.default.svc.cluster.local";
-        let labels = labels(&own, (cluster, ""), "reviews-v3;default;reviews;v3;").unwrap();
+        let labels = labels(&own, cluster, "", "reviews-v3;default;reviews;v3;").unwrap();
         for (name, expected) in [
             ("reporter", "source"),
             ("source_workload", "page-v1"),
@@ -138,11 +138,11 @@ mod tests {
     #[test]
     fn a_proxy_beside_its_application_names_itself() {
         let own = Peer { workload: "reviews-v3".to_owned(), version: "v3".to_owned(), ..Peer::default() };
-        let found = labels(&own, ("inbound|9080||", "reviews.shop.svc.cluster.local"), "").unwrap();
+        let found = labels(&own, "inbound|9080||", "reviews.shop.svc.cluster.local", "").unwrap();
         assert_eq!(value(&found, "reporter"), "destination");
         assert_eq!(value(&found, "destination_workload"), "reviews-v3");
         assert_eq!(value(&found, "source_workload"), "");
         assert_eq!(value(&found, "destination_service_name"), "reviews");
-        assert_eq!(labels(&own, ("some cluster", ""), ""), None);
+        assert_eq!(labels(&own, "some cluster", "", ""), None);
     }
 }

@@ -13,7 +13,7 @@ use serin_resources::orca::OrcaReport;
 use serin_resources::outlier::OutlierDetection;
 use serin_telemetry::istio::Tally;
 use serin_telemetry::{Counters, Histogram};
-use serin_traffic::balance::{self, Balance, EndpointLoad, LbContext, Member, Zones};
+use serin_traffic::balance::{self, Balance, EndpointLoad, LbContext, LbInput, Member, Zones};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::outlier::{self, Bucket, Cause, Rows, Verdict};
 use serin_traffic::{explain, hash};
@@ -111,7 +111,7 @@ impl Host {
     }
 
     /// Counts a request that was sent here first.
-    pub(crate) fn first_attempt(&self, worker: usize, took: Duration, (answer, failed): (Option<u32>, bool)) {
+    pub(crate) fn first_attempt(&self, worker: usize, took: Duration, answer: Option<u32>, failed: bool) {
         let new = || FirstAttempts {
             failed: Counters::new(&["failed"], self.workers),
             answers: Mutex::default(),
@@ -419,13 +419,22 @@ impl EndpointLoad for ClusterRuntime {
     }
 }
 
+/// The endpoints of a cluster, with their live state.
+pub(crate) struct Endpoints {
+    pub(crate) members: Vec<ClusterEndpoint>,
+    /// The over-provisioning of priorities and localities, 140 for 1.4.
+    pub(crate) overprovisioning: u32,
+}
+
 impl ClusterRuntime {
     pub(crate) fn new(
         config: Cluster,
         state: Arc<ClusterState>,
-        (members, overprovisioning): (Vec<ClusterEndpoint>, u32),
-        (tally, zones): (Option<Arc<Tally>>, &Zones),
+        endpoints: Endpoints,
+        tally: Option<Arc<Tally>>,
+        zones: &Zones,
     ) -> Self {
+        let Endpoints { members, overprovisioning } = endpoints;
         let list: Vec<Member> = members.iter().map(|m| m.member(config.hash_hostnames)).collect();
         let balance = Balance::new(&config, overprovisioning, &list, zones);
         let hash_patterns = hash::patterns(&config.hash);
@@ -437,10 +446,11 @@ impl ClusterRuntime {
     pub(crate) fn pick(
         &self,
         state: &mut balance::State,
-        (wish, live): (&LbContext<'_>, &impl EndpointLoad),
+        context: &LbContext<'_>,
+        load: &impl EndpointLoad,
         random: &mut impl FnMut() -> u64,
     ) -> Option<usize> {
-        self.balance.pick(self.balance_id.load(Relaxed), state, (wish, live), random)
+        self.balance.pick(self.balance_id.load(Relaxed), state, &LbInput { context, load }, random)
     }
 
     /// Lets what backends report count from now on; who reports nothing (yet) gets the middle of the others' weights.

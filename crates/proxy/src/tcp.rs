@@ -57,7 +57,7 @@ async fn reach(worker: &Rc<Worker>, cluster: &LocalCluster, attempts: u32) -> Op
     for _ in 0..attempts {
         let choice = {
             let mut state = cluster.balancer.borrow_mut();
-            cluster.pick(&mut state, (&LbContext::default(), cluster), &mut || worker.random())
+            cluster.pick(&mut state, &LbContext::default(), cluster, &mut || worker.random())
         };
         let Some(local) = choice.and_then(|c| cluster.hosts.get(c)) else {
             cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::http;
+use crate::http::{self, Accepted};
 use crate::socket;
 use crate::tcp;
 use crate::worker::{Command, ConnectionGuard, Shared, Worker};
@@ -101,8 +101,8 @@ async fn accept(worker: Rc<Worker>, name: String, socket: TcpListener) {
                 tokio::task::spawn_local(async move {
                     match &guard.listener.config.filter {
                         Filter::Http(http) => {
-                            let places = (peer, local);
-                            http::connection(worker, (name, view), stream, places, (http, &guard)).await;
+                            let accepted = Accepted { listener: name, view, stream, peer, bound: local };
+                            http::connection(worker, accepted, http, &guard).await;
                         }
                         Filter::Tcp(proxy) => Box::pin(tcp::connection(worker, stream, proxy, &guard)).await,
                     }

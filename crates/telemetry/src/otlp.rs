@@ -114,7 +114,7 @@ impl ExportRequest {
     /// Spans of one service.
     #[must_use]
     pub fn new(service: &str, spans: Vec<Span>) -> Self {
-        let attributes = vec![key_value(("service.name".to_owned(), service.to_owned()))];
+        let attributes = vec![key_value("service.name".to_owned(), service.to_owned())];
         let scope = Scope { name: "serin".to_owned() };
         let spans = spans.into_iter().map(wire).collect();
         let spans = ScopeSpans { scope: Some(scope), spans };
@@ -161,7 +161,7 @@ const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
 const ERROR: i32 = 2;
 
-fn key_value((key, text): (String, String)) -> KeyValue {
+fn key_value(key: String, text: String) -> KeyValue {
     KeyValue { key, value: Some(AnyValue { text }) }
 }
 
@@ -175,7 +175,7 @@ fn wire(span: Span) -> Wire {
         kind: if span.is_server { SERVER } else { CLIENT },
         start: nanos(span.times[0]),
         end: nanos(span.times[1]),
-        attributes: span.attributes.into_iter().map(key_value).collect(),
+        attributes: span.attributes.into_iter().map(|(key, text)| key_value(key, text)).collect(),
         status: span.failed.then_some(Status { code: ERROR }),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serin_resources::cluster::{Balancer, Cluster, Discovery};
 use serin_resources::endpoint::LoadAssignment;
-use serin_traffic::balance::{Balance, EndpointLoad, HealthState, LbContext, Member, State, Zones};
+use serin_traffic::balance::{Balance, EndpointLoad, HealthState, LbContext, LbInput, Member, State, Zones};
 use serin_traffic::split::Split;
 
 fn main() {
@@ -54,7 +54,7 @@ fn balance(bencher: divan::Bencher<'_, '_>, balancer: Balancer, endpoints: usize
     bencher.bench_local(|| {
         hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let wish = LbContext { hash: Some(hash), ..LbContext::default() };
-        all.pick(1, &mut state, (&wish, &Busy), &mut || random.u64(..))
+        all.pick(1, &mut state, &LbInput { context: &wish, load: &Busy }, &mut || random.u64(..))
     });
 }
 

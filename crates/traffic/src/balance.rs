@@ -86,18 +86,56 @@ pub struct LbContext<'a> {
     pub metadata: Option<&'a BTreeMap<String, String>>,
 }
 
+/// The input of a choice: what the request brings, and what changes about the endpoints.
+#[derive(Debug)]
+pub struct LbInput<'a, L> {
+    /// What the request brings.
+    pub context: &'a LbContext<'a>,
+    /// The endpoints' current load.
+    pub load: &'a L,
+}
+
 /// Endpoints of a cluster, ready to be chosen from.
 #[derive(Debug, Default)]
 pub struct Balance {
-    balancer: Balancer,
+    policy: Policy,
     balance_factor: u32,
     /// By priority.
     availability: Vec<Availability>,
     panic_threshold: u8,
     loads: Loads,
     tiers: Vec<Tiers>,
-    slow: bool,
     subsets: Option<Subsets>,
+}
+
+/// How an endpoint of a group is chosen.
+#[derive(Debug, Clone, Copy, Default)]
+struct Policy {
+    balancer: Balancer,
+    /// Whether new endpoints start slowly.
+    slow_start: bool,
+}
+
+/// The endpoints of which groups are made.
+struct Endpoints<'a> {
+    cluster: &'a Cluster,
+    /// The over-provisioning, 140 for 1.4.
+    overprovisioning: u32,
+    /// All endpoints of the cluster.
+    members: &'a [Member],
+    /// The numbers of those that belong to the balance: all, or a subset.
+    selected: &'a [usize],
+}
+
+impl<'a> Endpoints<'a> {
+    fn selected(&self) -> impl Iterator<Item = (usize, &'a Member)> {
+        let members = self.members;
+        self.selected.iter().filter_map(move |number| members.get(*number).map(|member| (*number, member)))
+    }
+
+    fn is_hashed(&self) -> bool {
+        matches!(self.cluster.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. })
+    }
 }
 
 /// The endpoints of a priority: in good order, and degraded.
@@ -153,50 +191,46 @@ impl Balance {
     #[must_use]
     pub fn new(cluster: &Cluster, overprovisioning: u32, members: &[Member], zones: &Zones) -> Self {
         let all: Vec<usize> = (0..members.len()).collect();
-        let mut balance = Self::of(cluster, overprovisioning, (members, &all), zones);
-        balance.subsets = cluster.subsets.as_ref().map(|config| {
-            Subsets::new(config, members, |selected| Self::of(cluster, overprovisioning, (members, selected), zones))
-        });
+        let of = |selected: &[usize]| Self::of(&Endpoints { cluster, overprovisioning, members, selected }, zones);
+        let mut balance = of(&all);
+        balance.subsets = cluster.subsets.as_ref().map(|config| Subsets::new(config, members, of));
         balance
     }
 
-    fn of(cluster: &Cluster, factor: u32, (members, selected): (&[Member], &[usize]), zones: &Zones) -> Self {
-        let highest = selected.iter().filter_map(|i| members.get(*i)).map(|m| m.priority).max();
+    fn of(endpoints: &Endpoints<'_>, zones: &Zones) -> Self {
+        let cluster = endpoints.cluster;
+        let highest = endpoints.selected().map(|(_, m)| m.priority).max();
         let mut availability = Vec::new();
         for priority in 0..highest.map_or(0, |h| h + 1) {
-            let count = |health| {
-                let of = |m: &&Member| m.priority == priority && m.health == health;
-                selected.iter().filter_map(|i| members.get(*i)).filter(of).count()
-            };
+            let count =
+                |health| endpoints.selected().filter(|(_, m)| m.priority == priority && m.health == health).count();
             let (healthy, degraded) = (count(HealthState::Healthy), count(HealthState::Degraded));
-            availability
-                .push(Availability::new((healthy, degraded, healthy + degraded + count(HealthState::Bad)), factor));
+            let all = healthy + degraded + count(HealthState::Bad);
+            availability.push(Availability::new(healthy, degraded, all, endpoints.overprovisioning));
         }
         let loads = loads(&availability, cluster.panic_threshold);
         let mut first = 0;
         let mut tiers = Vec::new();
         for (priority, panic) in (0..).zip(&loads.panic) {
             let fits = |wanted: HealthState| {
-                let fit = move |m: &&Member| m.priority == priority && (*panic || m.health == wanted);
-                let numbered = selected.iter().filter_map(|i| members.get(*i).map(|m| (*i, m)));
-                numbered.filter(|(_, m)| fit(m)).collect::<Vec<_>>()
+                let fit = move |m: &Member| m.priority == priority && (*panic || m.health == wanted);
+                endpoints.selected().filter(|(_, m)| fit(m)).collect::<Vec<_>>()
             };
             let mut tier = |list: Vec<(usize, &Member)>| {
                 let zones = Some(zones).filter(|_| priority == 0 && !panic);
-                let tier = Tier::new(cluster, (factor, selected, members), &list, (first, zones));
+                let tier = Tier::new(endpoints, &list, first, zones);
                 first += tier.groups.len();
                 tier
             };
             tiers.push(Tiers { good: tier(fits(HealthState::Healthy)), degraded: tier(fits(HealthState::Degraded)) });
         }
         Self {
-            balancer: cluster.balancer,
+            policy: Policy { balancer: cluster.balancer, slow_start: cluster.slow_start.is_some() },
             balance_factor: cluster.hash_balance_factor,
             availability,
             panic_threshold: cluster.panic_threshold,
             loads,
             tiers,
-            slow: cluster.slow_start.is_some(),
             subsets: None,
         }
     }
@@ -206,13 +240,19 @@ impl Balance {
         &self,
         id: u64,
         state: &mut State,
-        (wish, live): (&LbContext<'_>, &impl EndpointLoad),
+        input: &LbInput<'_, impl EndpointLoad>,
         random: &mut impl FnMut() -> u64,
     ) -> Option<usize> {
+        let LbInput { context: wish, load: live } = *input;
         if let Some(subsets) = &self.subsets {
             let (balance, number) = subsets.select(wish.metadata)?;
             let plain = LbContext { metadata: None, ..*wish };
-            return balance.pick(id, Subsets::state(state, id, number), (&plain, live), random);
+            return balance.pick(
+                id,
+                Subsets::state(state, id, number),
+                &LbInput { context: &plain, load: live },
+                random,
+            );
         }
         if state.of != id {
             *state = State { of: id, ..State::default() };
@@ -228,11 +268,11 @@ impl Balance {
             state.groups.resize_with(tier.first + number + 1, GroupState::default);
         }
         let own = state.groups.get_mut(tier.first + number)?;
-        group.pick((self.balancer, self.slow), own, live, random)
+        group.pick(self.policy, own, live, random)
     }
 
     fn is_hashed(&self) -> bool {
-        matches!(self.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. })
+        matches!(self.policy.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. })
     }
 
     fn tier(&self, wish: &LbContext<'_>, point: u64, random: &mut impl FnMut() -> u64) -> Option<&Tier> {
@@ -306,13 +346,9 @@ fn seeded(seed: u64) -> impl FnMut() -> u64 {
 }
 
 impl Tier {
-    fn new(
-        cluster: &Cluster,
-        (factor, selected, members): (u32, &[usize], &[Member]),
-        list: &[(usize, &Member)],
-        (first, zones): (usize, Option<&Zones>),
-    ) -> Self {
-        let hashed = matches!(cluster.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. });
+    fn new(endpoints: &Endpoints<'_>, list: &[(usize, &Member)], first: usize, zones: Option<&Zones>) -> Self {
+        let cluster = endpoints.cluster;
+        let hashed = endpoints.is_hashed();
         // A hash chooses among all endpoints, wherever they are.
         let zone_aware = cluster.zone_aware.as_ref().zip(zones).filter(|_| !cluster.locality_weighted && !hashed);
         let by_locality = cluster.locality_weighted || zone_aware.is_some();
@@ -336,12 +372,12 @@ impl Tier {
             return Self { first, groups, table: None };
         }
         let total = |name: &str, priority: u32| {
-            let there = |m: &&Member| m.priority == priority && m.locality == name;
-            selected.iter().filter_map(|i| members.get(*i)).filter(there).count()
+            endpoints.selected().filter(|(_, m)| m.priority == priority && m.locality == name).count()
         };
         let group = |(name, list): (&str, Vec<(usize, &Member)>)| {
             let of = list.first().map(|(_, m)| (m.locality_weight, m.priority)).unwrap_or_default();
-            let available = f64::from(factor) / 100.0 * list.len() as f64 / total(name, of.1).max(1) as f64;
+            let available =
+                f64::from(endpoints.overprovisioning) / 100.0 * list.len() as f64 / total(name, of.1).max(1) as f64;
             let weight = if by_locality { f64::from(of.0) * available.min(1.0) } else { 1.0 };
             Group::new(&list, weight)
         };
@@ -381,7 +417,7 @@ impl Table {
             return None;
         }
         match cluster.balancer {
-            Balancer::RingHash { least, most, murmur } => Some(Self::Ring(Ring::new(&shares, (least, most), murmur))),
+            Balancer::RingHash { least, most, murmur } => Some(Self::Ring(Ring::new(&shares, least, most, murmur))),
             Balancer::Maglev { size } => Some(Self::Maglev(Maglev::new(&shares, size))),
             _ => None,
         }
@@ -397,7 +433,7 @@ impl Group {
 
     fn pick(
         &self,
-        (balancer, slow): (Balancer, bool),
+        policy: Policy,
         state: &mut GroupState,
         live: &impl EndpointLoad,
         random: &mut impl FnMut() -> u64,
@@ -406,9 +442,9 @@ impl Group {
         if count <= 1 {
             return self.members.first().copied();
         }
-        let starting = slow && self.members.iter().any(|m| live.share(*m) < 1.0);
+        let starting = policy.slow_start && self.members.iter().any(|m| live.share(*m) < 1.0);
         let equal = self.equal && !starting;
-        let place = match balancer {
+        let place = match policy.balancer {
             Balancer::RoundRobin if equal => {
                 let start = || below(random(), count as u64) as usize;
                 let cursor = state.cursor.map_or_else(start, |c| c.wrapping_add(1));

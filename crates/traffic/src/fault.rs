@@ -19,9 +19,20 @@ pub struct Injection {
     pub rate: Option<u64>,
 }
 
-/// Decides by three uniform 64-bit random numbers.
+/// The random numbers by which a fault is decided, each uniform over 64 bits.
+#[derive(Debug, Clone, Copy)]
+pub struct Draws {
+    /// Decides about the delay.
+    pub delay: u64,
+    /// Decides about the abort.
+    pub abort: u64,
+    /// Decides about the limit of the response's rate.
+    pub rate: u64,
+}
+
+/// Decides by random numbers.
 #[must_use]
-pub fn decide(fault: &Fault, head: &RequestHead, (first, second, third): (u64, u64, u64)) -> Injection {
+pub fn decide(fault: &Fault, head: &RequestHead, draws: Draws) -> Injection {
     if !fault.headers.is_empty() && !matches_headers(&fault.headers, head) {
         return Injection::default();
     }
@@ -31,11 +42,15 @@ pub fn decide(fault: &Fault, head: &RequestHead, (first, second, third): (u64, u
         drawn(share, random).then_some(value)
     };
     let asked_delay =
-        asked(fault.asked_delay, "x-envoy-fault-delay-request", "x-envoy-fault-delay-request-percentage", first);
+        asked(fault.asked_delay, "x-envoy-fault-delay-request", "x-envoy-fault-delay-request-percentage", draws.delay);
     let status =
-        asked(fault.asked_abort, "x-envoy-fault-abort-request", "x-envoy-fault-abort-request-percentage", second);
-    let grpc =
-        asked(fault.asked_abort, "x-envoy-fault-abort-grpc-request", "x-envoy-fault-abort-request-percentage", second);
+        asked(fault.asked_abort, "x-envoy-fault-abort-request", "x-envoy-fault-abort-request-percentage", draws.abort);
+    let grpc = asked(
+        fault.asked_abort,
+        "x-envoy-fault-abort-grpc-request",
+        "x-envoy-fault-abort-request-percentage",
+        draws.abort,
+    );
     let asked_abort = status
         .and_then(|s| u16::try_from(s).ok().filter(|s| (200..600).contains(s)).map(AbortStatus::Http))
         .or_else(|| grpc.and_then(|s| u32::try_from(s).ok()).map(AbortStatus::Grpc));
@@ -43,20 +58,20 @@ pub fn decide(fault: &Fault, head: &RequestHead, (first, second, third): (u64, u
         fault.asked_slow,
         "x-envoy-fault-throughput-response",
         "x-envoy-fault-throughput-response-percentage",
-        third,
+        draws.rate,
     );
     Injection {
         rate: fault
             .slow
-            .filter(|s| drawn(s.share, third))
+            .filter(|s| drawn(s.share, draws.rate))
             .map(|s| s.rate)
             .or(asked_rate.filter(|kib| *kib > 0).map(|kib| kib.saturating_mul(1024))),
         delay: fault
             .delay
-            .filter(|d| drawn(d.share, first))
+            .filter(|d| drawn(d.share, draws.delay))
             .map(|d| d.fixed)
             .or(asked_delay.map(Duration::from_millis)),
-        abort: fault.abort.filter(|a| drawn(a.share, second)).map(|a| a.status).or(asked_abort),
+        abort: fault.abort.filter(|a| drawn(a.share, draws.abort)).map(|a| a.status).or(asked_abort),
     }
 }
 

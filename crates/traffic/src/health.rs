@@ -55,11 +55,11 @@ impl HealthHistory {
         (next, next.healthy != self.healthy)
     }
 
-    /// How long to wait for the next check; `changed` says that the last one changed something, `traffic` that the cluster
+    /// How long to wait for the next check; `changed` says that the last one changed something, `has_traffic` that the cluster
     /// has had any; `random` is uniform.
     #[must_use]
-    pub fn wait(self, config: &HealthCheck, (changed, traffic): (bool, bool), random: u64) -> Duration {
-        let base = match (traffic, self.healthy, changed) {
+    pub fn wait(self, config: &HealthCheck, changed: bool, has_traffic: bool, random: u64) -> Duration {
+        let base = match (has_traffic, self.healthy, changed) {
             (false, true, _) => config.no_traffic_healthy_interval,
             (false, false, _) => config.no_traffic_interval,
             (true, true, true) => config.healthy_edge_interval,
@@ -126,10 +126,12 @@ mod tests {
     fn waits_depend_on_what_happened() {
         let well = HealthHistory { checked: true, healthy: true, ..HealthHistory::default() };
         let ill = HealthHistory { checked: true, ..HealthHistory::default() };
-        let seconds = |known: HealthHistory, happened| known.wait(&config(), happened, 0).as_secs();
+        let seconds = |known: HealthHistory, (changed, has_traffic): (bool, bool)| {
+            known.wait(&config(), changed, has_traffic, 0).as_secs()
+        };
         assert_eq!((seconds(well, (false, true)), seconds(well, (true, true))), (10, 3));
         assert_eq!((seconds(ill, (false, true)), seconds(ill, (true, true))), (5, 2));
         assert_eq!((seconds(well, (false, false)), seconds(ill, (false, false))), (90, 60));
-        assert!(well.wait(&config(), (false, true), u64::MAX) <= Duration::from_secs(12));
+        assert!(well.wait(&config(), false, true, u64::MAX) <= Duration::from_secs(12));
     }
 }

@@ -13,7 +13,7 @@ pub fn location(redirect: &Redirect, route: &CompiledRoute, head: &RequestHead, 
     let mut out = format!("{new_scheme}://").into_bytes();
     match &redirect.host {
         Some(new) => out.extend_from_slice(new.as_bytes()),
-        None => out.extend_from_slice(own_host(redirect, head, (scheme, new_scheme))),
+        None => out.extend_from_slice(own_host(redirect, head, scheme, new_scheme)),
     }
     if let Some(port) = redirect.port {
         out.extend_from_slice(format!(":{port}").as_bytes());
@@ -44,7 +44,7 @@ pub fn location(redirect: &Redirect, route: &CompiledRoute, head: &RequestHead, 
 }
 
 /// The request's own authority, without a port that the new scheme or port makes wrong.
-fn own_host<'a>(redirect: &Redirect, head: &'a RequestHead, (old, new): (&str, &str)) -> &'a [u8] {
+fn own_host<'a>(redirect: &Redirect, head: &'a RequestHead, old: &str, new: &str) -> &'a [u8] {
     let authority = head.authority();
     let end = if authority.starts_with(b"[") {
         authority.windows(2).rposition(|w| w == b"]:").map(|at| at + 1)

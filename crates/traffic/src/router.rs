@@ -109,7 +109,7 @@ impl RouteTable {
             for domain in &host.domains {
                 table.index_domain(&domain.to_ascii_lowercase(), index);
             }
-            let routes = host.routes.iter().map(|r| CompiledRoute::compile(r, (host, config), &mut numbers)).collect();
+            let routes = host.routes.iter().map(|r| CompiledRoute::compile(r, host, config, &mut numbers)).collect();
             let index = RouteIndex::build(host.routes.iter().map(|r| &r.matches));
             table.hosts.push(CompiledHost {
                 config: VirtualHost { routes: Vec::new(), ..host.clone() },
@@ -258,7 +258,8 @@ fn without_port(name: &str) -> &str {
 impl CompiledRoute {
     fn compile(
         route: &Route,
-        (host, table): (&VirtualHost, &RouteConfiguration),
+        host: &VirtualHost,
+        table: &RouteConfiguration,
         numbers: &mut HashMap<String, usize>,
     ) -> Self {
         let matches = &route.matches;

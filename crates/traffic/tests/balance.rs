@@ -9,7 +9,7 @@ use serin_resources::cluster::{
     Balancer, Cluster, Discovery, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector, ZoneAware,
 };
 use serin_resources::endpoint::LoadAssignment;
-use serin_traffic::balance::{Balance, EndpointLoad, HealthState, LbContext, Member, State, Zones};
+use serin_traffic::balance::{Balance, EndpointLoad, HealthState, LbContext, LbInput, Member, State, Zones};
 
 /// Requests in flight, and shares of those that start slowly, by endpoint.
 #[derive(Default)]
@@ -69,7 +69,9 @@ fn counts(cluster: &Cluster, members: &[Member], now: &Now, picks: usize) -> Vec
     let (mut state, mut rng) = (State::default(), fastrand::Rng::with_seed(7));
     let mut counts = vec![0; members.len()];
     for _ in 0..picks {
-        let picked = balance.pick(1, &mut state, (&LbContext::default(), now), &mut || rng.u64(..)).unwrap();
+        let picked = balance
+            .pick(1, &mut state, &LbInput { context: &LbContext::default(), load: now }, &mut || rng.u64(..))
+            .unwrap();
         counts[picked] += 1;
     }
     counts
@@ -99,7 +101,12 @@ fn shares_hold_across_ten_thousand_rebuilds() {
     let mut light = 0u32;
     for push in 0..10_000 {
         for _ in 0..3 {
-            let picked = balance.pick(push + 1, &mut state, (&LbContext::default(), &now), &mut || rng.u64(..));
+            let picked = balance.pick(
+                push + 1,
+                &mut state,
+                &LbInput { context: &LbContext::default(), load: &now },
+                &mut || rng.u64(..),
+            );
             light += u32::from(picked == Some(1));
         }
     }
@@ -141,7 +148,9 @@ fn hashes_choose_and_stay() {
         let without = Balance::new(&cluster(balancer), 140, &fewer, &Zones::default());
         let pick = |balance: &Balance, hash| {
             let wish = LbContext { hash: Some(hash), ..LbContext::default() };
-            balance.pick(1, &mut State::default(), (&wish, &Now::default()), &mut || 0).unwrap()
+            balance
+                .pick(1, &mut State::default(), &LbInput { context: &wish, load: &Now::default() }, &mut || 0)
+                .unwrap()
         };
         let mut rng = fastrand::Rng::with_seed(3);
         let hashes: Vec<u64> = (0..10_000).map(|_| rng.u64(..)).collect();
@@ -163,7 +172,8 @@ fn hashed_load_is_bounded() {
     let now = Now { active: RefCell::new(vec![0; 5]), ..Now::default() };
     for _ in 0..100 {
         let wish = LbContext { hash: Some(42), ..LbContext::default() };
-        let picked = balance.pick(1, &mut State::default(), (&wish, &now), &mut || 0).unwrap();
+        let picked =
+            balance.pick(1, &mut State::default(), &LbInput { context: &wish, load: &now }, &mut || 0).unwrap();
         now.active.borrow_mut()[picked] += 1;
     }
     let most = *now.active.borrow().iter().max().unwrap();
@@ -187,7 +197,10 @@ fn priorities_localities_and_panic() {
     near(&counts(&cluster(Balancer::Random), &list, &now, 6_000), &[1_000; 6], 200);
     let calm = Cluster { panic_threshold: 0, ..cluster(Balancer::Random) };
     let nobody = Balance::new(&calm, 140, &list, &Zones::default());
-    assert_eq!(nobody.pick(1, &mut State::default(), (&LbContext::default(), &now), &mut || 0), None);
+    assert_eq!(
+        nobody.pick(1, &mut State::default(), &LbInput { context: &LbContext::default(), load: &now }, &mut || 0),
+        None
+    );
     let mut places = members(&[1, 1, 1, 1]);
     for (m, (locality, weight)) in places.iter_mut().zip([("x", 1), ("y", 2), ("y", 2), ("z", 0)]) {
         m.locality = locality.to_owned();
@@ -225,7 +238,9 @@ fn subsets_by_metadata() {
         let (mut state, mut rng) = (State::default(), fastrand::Rng::with_seed(9));
         let wish = LbContext { metadata: Some(&metadata), ..LbContext::default() };
         let mut found: Vec<usize> = (0..20)
-            .filter_map(|_| balance.pick(1, &mut state, (&wish, &Now::default()), &mut || rng.u64(..)))
+            .filter_map(|_| {
+                balance.pick(1, &mut state, &LbInput { context: &wish, load: &Now::default() }, &mut || rng.u64(..))
+            })
             .collect();
         found.sort_unstable();
         found.dedup();

@@ -10,7 +10,7 @@ use serin_resources::endpoint::LoadAssignment;
 use serin_resources::health_check::{HealthCheck, Probe};
 use serin_resources::outlier::{Consecutive, OutlierDetection};
 use serin_resources::retry::{RetryOn, RetryPolicy};
-use serin_traffic::balance::{Balance, EndpointLoad, HealthState, LbContext, Member, State, Zones};
+use serin_traffic::balance::{Balance, EndpointLoad, HealthState, LbContext, LbInput, Member, State, Zones};
 use serin_traffic::health::{Check, HealthHistory};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::outlier::{self, Rows};
@@ -160,7 +160,7 @@ impl World {
             let hash = self.rng.u64(..);
             let mut rng = self.rng.clone();
             let wish = LbContext { hash: Some(hash), ..LbContext::default() };
-            let picked = balance.pick(id, state, (&wish, &*self), &mut || rng.u64(..));
+            let picked = balance.pick(id, state, &LbInput { context: &wish, load: &*self }, &mut || rng.u64(..));
             self.rng = rng;
             let Some(host) = picked else {
                 assert!(states.iter().all(|s| *s == HealthState::Bad), "nobody was chosen though somebody is well");

@@ -120,6 +120,18 @@ impl std::fmt::Display for StepDraft {
     }
 }
 
+/// A metric that is a query of a Prometheus server.
+struct Metric<'a> {
+    name: &'a str,
+    /// The URL of the server.
+    server: &'a str,
+    query: &'a str,
+    min: Option<f64>,
+    max: Option<f64>,
+    /// Further fields of the Release's query, each with a comma before it.
+    more: &'a str,
+}
+
 /// What both kinds become.
 #[derive(Default)]
 struct Draft {
@@ -162,7 +174,8 @@ impl Draft {
     }
 
     /// Asks a Prometheus server for a value that must stay within limits.
-    fn query(&mut self, (name, server, query): (&str, &str, &str), (min, max): (Option<f64>, Option<f64>), more: &str) {
+    fn query(&mut self, metric: &Metric<'_>) {
+        let Metric { name, server, query, min, max, more } = *metric;
         if !server.starts_with("http://") {
             return self.remark(format!("metric '{name}': its server '{server}': only http:// is supported"));
         }

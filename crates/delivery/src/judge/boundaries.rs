@@ -52,9 +52,27 @@ pub fn gamma_poisson(s: f64, v: f64, rho: f64, scale: f64) -> f64 {
     lead + ln_gamma(u) + gamma_ur(u, w).ln() - u * w.ln() + v / square
 }
 
-/// The beta-binomial mixture: increments from -g to h.
+/// The range of the increments of a sum: from `-g` to `h`, as `confseq` names them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Increments {
+    /// The distance of the lowest increment below zero.
+    pub g: f64,
+    /// The highest increment.
+    pub h: f64,
+}
+
+impl Increments {
+    /// The increments of a sum of hits of probability `p`, less `p` each.
+    #[must_use]
+    pub fn of_probability(p: f64) -> Self {
+        Self { g: p, h: 1.0 - p }
+    }
+}
+
+/// The beta-binomial mixture, for increments of a limited range.
 #[must_use]
-pub fn beta_binomial(s: f64, v: f64, rho: f64, (g, h): (f64, f64), one_sided: bool) -> f64 {
+pub fn beta_binomial(s: f64, v: f64, rho: f64, range: Increments, one_sided: bool) -> f64 {
+    let Increments { g, h } = range;
     let r = (rho - g * h).max(1e-3 * g * h);
     let x = if one_sided { h / (g + h) } else { 1.0 };
     let incomplete = |a: f64, b: f64| ln_beta(a, b) + if x < 1.0 { beta_reg(a, b, x).ln() } else { 0.0 };
@@ -86,7 +104,7 @@ pub fn bernoulli(hits: f64, n: f64, alpha: f64, best: f64) -> (f64, f64) {
     let level = (1.0 / alpha).ln();
     let outside = |p: f64| {
         let rho = tuned(best * p * (1.0 - p), alpha, false);
-        beta_binomial(hits - n * p, n * p * (1.0 - p), rho, (p, 1.0 - p), false) >= level
+        beta_binomial(hits - n * p, n * p * (1.0 - p), rho, Increments::of_probability(p), false) >= level
     };
     let search = |mut inside: f64, mut out: f64| {
         for _ in 0..100 {
@@ -249,10 +267,11 @@ mod tests {
         near(gamma_poisson(10.0, 100.0, rho, 2.0), -0.069_912_19);
         near(bound(0.05, 1000.0, |s| gamma_poisson(s, 100.0, rho, 2.0)), 30.1949);
         let two = tuned(100.0, 0.05, false);
-        near(beta_binomial(10.0, 100.0, two, (0.2, 0.8), false), -0.694_101_2);
-        near(beta_binomial(10.0, 100.0, rho, (0.2, 0.8), true), -0.071_340_19);
-        near(bound(0.05, 400.0, |s| beta_binomial(s, 100.0, two, (0.2, 0.8), false)), 31.4308);
-        near(bound(0.05, 400.0, |s| beta_binomial(s, 100.0, rho, (0.2, 0.8), true)), 28.41238);
+        let range = Increments { g: 0.2, h: 0.8 };
+        near(beta_binomial(10.0, 100.0, two, range, false), -0.694_101_2);
+        near(beta_binomial(10.0, 100.0, rho, range, true), -0.071_340_19);
+        near(bound(0.05, 400.0, |s| beta_binomial(s, 100.0, two, range, false)), 31.4308);
+        near(bound(0.05, 400.0, |s| beta_binomial(s, 100.0, rho, range, true)), 28.41238);
     }
 
     #[test]

@@ -19,29 +19,23 @@ pub(super) fn write_all(plan: &Plan) -> anyhow::Result<()> {
     std::fs::write(plan.registry.join("mesh.yaml"), mesh(plan))?;
     register(plan, |_| true)?;
     if plan.data_plane == DataPlane::Envoy {
+        let (ip, xds) = (Ipv4Addr::LOCALHOST.into(), plan.pilot_xds);
         for instance in &plan.instances {
             if let Some(proxy) = &instance.proxy {
-                let labels = instance.labels();
-                let text =
-                    bootstrap::envoy(&client(plan, ("sidecar", "default", &instance.name), &labels), proxy.admin);
+                let labels = instance.labels().to_vec();
+                let client =
+                    Client { role: "sidecar", workload: &instance.name, namespace: "default", ip, labels, xds };
+                let text = bootstrap::envoy(&client, proxy.admin);
                 std::fs::write(bootstrap_file(plan, &instance.name), text.to_string())?;
             }
         }
-        let labels = [("istio", "ingressgateway")];
-        let client = client(plan, ("router", GATEWAY_NAMESPACE, GATEWAY_NAME), &labels);
+        let labels = vec![("istio", "ingressgateway")];
+        let (workload, namespace) = (GATEWAY_NAME, GATEWAY_NAMESPACE);
+        let client = Client { role: "router", workload, namespace, ip, labels, xds };
         let text = bootstrap::envoy(&client, plan.gateway.admin);
         std::fs::write(bootstrap_file(plan, GATEWAY_NAME), text.to_string())?;
     }
     Ok(())
-}
-
-fn client<'a>(
-    plan: &Plan,
-    (role, namespace, workload): (&'a str, &'a str, &'a str),
-    labels: &[(&'a str, &'a str)],
-) -> Client<'a> {
-    let ip = Ipv4Addr::LOCALHOST.into();
-    Client { role, workload, namespace, ip, labels: labels.to_vec(), xds: plan.pilot_xds }
 }
 
 /// Where the Envoy bootstrap of a proxy stands.

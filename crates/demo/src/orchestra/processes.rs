@@ -135,11 +135,13 @@ fn describe(command: &mut Command, plan: &Plan, part: Part) {
             let Some(instance) = plan.instances.get(index) else { return };
             let Some(proxy) = &instance.proxy else { return };
             let labels: Vec<String> = instance.labels().iter().map(|(k, v)| format!("{k}={v}")).collect();
-            describe_proxy(command, plan, (&instance.name, "default", &labels.join(",")), &proxy.admin.to_string());
+            let identity = Identity { name: &instance.name, namespace: "default", labels: &labels.join(",") };
+            describe_proxy(command, plan, &identity, &proxy.admin.to_string());
         }
         Part::Gateway => {
-            let identity = (GATEWAY_NAME, GATEWAY_NAMESPACE, "istio=ingressgateway");
-            describe_proxy(command, plan, identity, &plan.gateway.admin.to_string());
+            let (name, namespace) = (GATEWAY_NAME, GATEWAY_NAMESPACE);
+            let identity = Identity { name, namespace, labels: "istio=ingressgateway" };
+            describe_proxy(command, plan, &identity, &plan.gateway.admin.to_string());
             if plan.data_plane == DataPlane::Serin {
                 command.arg("--gateway");
             }
@@ -164,7 +166,16 @@ fn describe_app(command: &mut Command, plan: &Plan, index: usize) {
     }
 }
 
-fn describe_proxy(command: &mut Command, plan: &Plan, (name, namespace, labels): (&str, &str, &str), admin: &str) {
+/// The workload that a proxy serves, as the pilot knows it.
+struct Identity<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    /// `key=value`, separated by commas.
+    labels: &'a str,
+}
+
+fn describe_proxy(command: &mut Command, plan: &Plan, identity: &Identity<'_>, admin: &str) {
+    let Identity { name, namespace, labels } = *identity;
     if plan.data_plane == DataPlane::Envoy {
         command.arg("demo-envoy").arg("--envoy").arg(&plan.envoy);
         command.arg("--config").arg(bootstrap_file(plan, name)).args(["--admin", admin]);

@@ -22,7 +22,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::listeners::Listeners;
 use crate::peers::{self, Peer};
-use crate::runtime::{ClusterEndpoint, ClusterRuntime, ClusterState, Host, Suspect};
+use crate::runtime::{ClusterEndpoint, ClusterRuntime, ClusterState, Endpoints, Host, Suspect};
 use crate::snapshot::Snapshot;
 use crate::worker::{Command, Shared};
 
@@ -413,9 +413,9 @@ impl Store {
             kept
         });
         let unknown = tally((&self.tallies, &self.own, workers), &held.value, "");
-        let members = (members, assignment.overprovisioning);
+        let endpoints = Endpoints { members, overprovisioning: assignment.overprovisioning };
         let zones = zones(&self.local, &self.built_clusters);
-        let runtime = ClusterRuntime::new(held.value.clone(), state.clone(), members, (unknown, &zones));
+        let runtime = ClusterRuntime::new(held.value.clone(), state.clone(), endpoints, unknown, &zones);
         self.built_clusters.insert(name.to_owned(), Arc::new(runtime));
         if name == self.local.0 {
             // Who prefers the own zone does so by where its neighbours are.
@@ -511,5 +511,5 @@ fn zones((cluster, own): &(String, String), built: &HashMap<String, Arc<ClusterR
 
 /// The tally of requests to an endpoint of a cluster, in a mesh.
 fn tally((all, own, workers): (&Tallies, &Peer, usize), cluster: &Cluster, workload: &str) -> Option<Arc<Tally>> {
-    Some(all.of(peers::labels(own, (&cluster.name, &cluster.service), workload)?, workers))
+    Some(all.of(peers::labels(own, &cluster.name, &cluster.service, workload)?, workers))
 }

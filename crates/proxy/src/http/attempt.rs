@@ -224,7 +224,7 @@ pub(crate) fn choose(
     let mut state = cluster.balancer.borrow_mut();
     let mut chosen = None;
     for attempt in 0..draws.max(1) {
-        let index = cluster.pick(&mut state, (&LbContext { attempt, ..*wish }, cluster), &mut || worker.random())?;
+        let index = cluster.pick(&mut state, &LbContext { attempt, ..*wish }, cluster, &mut || worker.random())?;
         chosen = Some(index);
         if tried.is_empty() || cluster.hosts.get(index).is_none_or(|local| !tried.contains(&local.host.id)) {
             break;

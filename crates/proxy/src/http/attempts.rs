@@ -38,14 +38,23 @@ pub(super) struct Target<'a> {
     pub(super) metadata: Option<Cow<'a, BTreeMap<String, String>>>,
 }
 
-/// RetryState; the last answer, acceptable or not.
+/// The upstream of a request: its cluster, by what an endpoint of it is chosen, and how long the request may take.
+pub(super) struct Upstream<'a> {
+    pub(super) forward: &'a Forward,
+    pub(super) cluster: &'a Rc<LocalCluster>,
+    pub(super) target: &'a Target<'a>,
+    pub(super) deadlines: Deadlines,
+}
+
+/// Makes attempts; returns the last response, acceptable or not.
 pub(super) async fn run(
     stages: &Stages<'_>,
-    forward: &Forward,
-    (head, body): (&mut RequestHead, &mut RequestBody<'_>),
-    (cluster, destination, deadlines): (&Rc<LocalCluster>, &Target<'_>, Deadlines),
+    upstream: &Upstream<'_>,
+    head: &mut RequestHead,
+    body: &mut RequestBody<'_>,
     record: &mut StreamInfo,
 ) -> Result<Answer, Stop> {
+    let Upstream { forward, cluster, target: destination, deadlines } = *upstream;
     let hedged = hedges(stages, head);
     let policy = policy(stages, head);
     let policy = policy.as_deref();
@@ -106,7 +115,7 @@ pub(super) async fn run(
             None => tries.timed_out(host, whole),
         };
         cluster.took(choice, began, outcome);
-        if let Some((permit, wait)) = tries.again(&result, outcome, whole, body) {
+        if let Some(Retry { permit, wait }) = tries.again(&result, outcome, whole, body) {
             repeating = Some(permit);
             if let Some(Ok(answer)) = result {
                 answer.in_flight.outcome(outcome);
@@ -120,7 +129,7 @@ pub(super) async fn run(
         }
         return match result {
             Some(Ok(answer)) => Ok(answer),
-            _ => Err(Stop::Reply(failed((outcome, tries.retries > 0), cluster, worker.id))),
+            _ => Err(Stop::Reply(failed(outcome, tries.retries > 0, cluster, worker.id))),
         };
     }
 }
@@ -156,6 +165,14 @@ struct RetryState<'a> {
     tried: Vec<u64>,
     /// Whether a try that takes too long goes on.
     hedged: bool,
+}
+
+/// A retry that the policy and the circuit breaker allow.
+struct Retry {
+    /// Its place among the cluster's retries in flight.
+    permit: Permit,
+    /// The time before it begins.
+    wait: Duration,
 }
 
 impl RetryState<'_> {
@@ -199,7 +216,7 @@ impl RetryState<'_> {
         outcome: Outcome,
         whole: bool,
         body: &RequestBody<'_>,
-    ) -> Option<(Permit, Duration)> {
+    ) -> Option<Retry> {
         let policy = self.policy.filter(|_| !whole)?;
         let head = match result {
             Some(Ok(answer)) => Some(&answer.head),
@@ -216,7 +233,7 @@ impl RetryState<'_> {
     }
 
     /// Whether there may be another try, whatever became of the last one.
-    fn another(&mut self, head: Option<&ResponseHead>, body: &RequestBody<'_>) -> Option<(Permit, Duration)> {
+    fn another(&mut self, head: Option<&ResponseHead>, body: &RequestBody<'_>) -> Option<Retry> {
         let policy = self.policy?;
         let stats = &self.cluster.state.stats;
         if self.retries >= policy.attempts {
@@ -237,7 +254,8 @@ impl RetryState<'_> {
         let asked = head.and_then(|head| retry::asked_for(policy, head, now, random));
         let kind = if asked.is_some() { metric::cluster::RQ_RETRY_LIMITED } else { metric::cluster::RQ_RETRY_BACKOFF };
         stats.add(self.worker(), kind, 1);
-        Some((permit, asked.unwrap_or_else(|| retry::back_off(policy, self.retries, random))))
+        let wait = asked.unwrap_or_else(|| retry::back_off(policy, self.retries, random));
+        Some(Retry { permit, wait })
     }
 
     /// How often an endpoint is drawn at most, to find one that was not tried.
@@ -297,7 +315,7 @@ impl RetryState<'_> {
             Some(_) if self.deadlines.ends_stream(timers) => Err(Stop::Reply(ended())),
             Some(_) => {
                 stats.add(self.worker(), metric::cluster::RQ_TIMEOUT, 1);
-                Err(Stop::Reply(failed((Outcome::Timeout, true), self.cluster, self.worker())))
+                Err(Stop::Reply(failed(Outcome::Timeout, true, self.cluster, self.worker())))
             }
         }
     }
@@ -307,7 +325,7 @@ impl RetryState<'_> {
 const NO_ENDPOINT: &str = "an endpoint was chosen that the cluster does not have";
 
 /// What a client is answered when the last try failed like this.
-fn failed((outcome, retried): (Outcome, bool), cluster: &ClusterRuntime, worker: usize) -> LocalReply {
+fn failed(outcome: Outcome, retried: bool, cluster: &ClusterRuntime, worker: usize) -> LocalReply {
     if outcome == Outcome::Overflow {
         cluster.state.stats.add(worker, metric::cluster::RQ_PENDING_OVERFLOW, 1);
     }
@@ -344,7 +362,7 @@ fn ended() -> LocalReply {
 
 /// A place among a cluster's requests in flight, unless all are taken.
 pub(super) fn admit(cluster: &ClusterRuntime, high: bool, worker: usize) -> Result<Permit, Stop> {
-    cluster.permit_request(high).ok_or_else(|| Stop::Reply(failed((Outcome::Overflow, false), cluster, worker)))
+    cluster.permit_request(high).ok_or_else(|| Stop::Reply(failed(Outcome::Overflow, false, cluster, worker)))
 }
 
 /// The output unless the try's time or the request's is up first; the flag tells whether it was the request's.

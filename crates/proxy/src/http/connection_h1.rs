@@ -87,13 +87,13 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
             Next::Quiet => return Burst::Quiet,
             Next::Closed => return Burst::Closed,
             Next::Refuse(error) => {
-                refuse(context, &timers, (error, &head), writer).await;
+                refuse(context, &timers, error, &head, writer).await;
                 return Burst::Linger;
             }
             Next::Request(framing) => framing,
         };
         if let Err(error) = expectation(&mut head, framing, writer).await {
-            refuse(context, &timers, (Some(error), &head), writer).await;
+            refuse(context, &timers, Some(error), &head, writer).await;
             return Burst::Linger;
         }
         let wanted = framing::keeps_alive(&head.fields, head.version);
@@ -216,7 +216,8 @@ async fn expectation(head: &mut RequestHead, framing: Framing, writer: &mut H1Wr
 async fn refuse(
     context: &Rc<ConnectionContext>,
     timers: &Timers,
-    (error, asked): (Option<Error>, &RequestHead),
+    error: Option<Error>,
+    asked: &RequestHead,
     writer: &mut H1Writer,
 ) {
     let status = error.map_or(408, Error::status);

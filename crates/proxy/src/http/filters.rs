@@ -11,7 +11,7 @@ use serin_http1::{RequestHead, ResponseHead};
 use serin_resources::fault::{AbortStatus, Fault};
 use serin_resources::header::HeaderEdits;
 use serin_resources::http_filter::{Compressor, Cors, HealthAnswer};
-use serin_traffic::fault::{self, Injection};
+use serin_traffic::fault::{self, Draws, Injection};
 use serin_traffic::filter::{
     self, Admission, Bucket, Caller, Concurrency, Filter, Link, Overrides, Preflight, RbacGate,
 };
@@ -119,7 +119,8 @@ impl<'a> FilterContext<'_, 'a> {
     pub(crate) async fn run(
         &self,
         head: &mut RequestHead,
-        (body, framing): (&mut RequestBody<'_>, &mut Framing),
+        body: &mut RequestBody<'_>,
+        framing: &mut Framing,
         response_filters: &mut ResponseFilters<'a>,
     ) -> Result<(), Stop> {
         for link in self.view.listener.chain.links() {
@@ -168,7 +169,10 @@ impl<'a> FilterContext<'_, 'a> {
         if config.is_empty() || elsewhere {
             return None;
         }
-        let injection = fault::decide(config, head, (self.random(), self.random(), self.random()));
+        let injection = {
+            let draws = Draws { delay: self.random(), abort: self.random(), rate: self.random() };
+            fault::decide(config, head, draws)
+        };
         if injection == Injection::default() {
             return None;
         }

@@ -151,7 +151,7 @@ impl StreamInfo {
     }
 
     /// What a format gives before there is an answer but its status.
-    pub(crate) fn formatted(&self, format: &Format, (head, status): (&RequestHead, u16), out: &mut String) {
+    pub(crate) fn formatted(&self, format: &Format, head: &RequestHead, status: u16, out: &mut String) {
         let answer = ResponseHead::new(status);
         let facts = Answered(self, status);
         format.write(&HeaderContext { request: head, response: Some(&answer), facts: &facts }, "-", out);
@@ -298,7 +298,7 @@ impl StreamInfo {
         if let Some(local) = cluster.hosts.get(*first) {
             // What the first of several tries was answered is not known here, only that it was not good enough.
             let answer = if *again { Some(0) } else { answer_key(self.status, self.grpc_status) };
-            local.host.first_attempt(self.context.worker.id, took, (answer, failed));
+            local.host.first_attempt(self.context.worker.id, took, answer, failed);
         }
     }
 

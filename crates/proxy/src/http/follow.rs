@@ -3,64 +3,70 @@
 
 use serin_http1::RequestHead;
 use serin_http1::framing::Framing;
-use serin_resources::route::Action;
 use serin_traffic::outcome::Outcome;
-use serin_traffic::router::CompiledRoute;
 
 use super::body::RequestBody;
 use super::stage::Forwarded;
 use crate::metric;
 
-/// Whether the answer sends the request elsewhere; then `head` is where.
-pub(super) fn follow_redirect(
-    forwarded: &Forwarded<'_>,
-    route: &CompiledRoute,
-    head: &mut RequestHead,
-    (body, framing): (&mut RequestBody<'_>, &mut Framing),
-    redirects: &mut u32,
-) -> bool {
-    let Action::Forward(forward) = &route.config.action else { return false };
-    let Some(policy) = &forward.internal_redirect else { return false };
-    let answer = &forwarded.answer;
-    if !policy.statuses.contains(&answer.head.status) {
-        return false;
-    }
-    let stats = &forwarded.cluster.state.stats;
-    let worker = forwarded.answer.in_flight.worker();
-    let location = answer.head.fields.get("location").and_then(split);
-    let possible = *redirects < policy.most && answer.request_done && body.is_repeatable();
-    let followed = location.filter(|_| possible).filter(|(scheme, ..)| {
-        let own = head.fields.get("x-forwarded-proto").unwrap_or(b"http");
-        policy.cross_scheme || own.eq_ignore_ascii_case(scheme)
-    });
-    let Some((scheme, authority, target)) = followed else {
-        stats.add(worker, metric::cluster::REDIRECT_FAILED, 1);
-        return false;
-    };
-    let status = answer.head.status;
-    answer.in_flight.outcome(Outcome::Response { status, grpc: None });
-    let original = [head.fields.get("x-forwarded-proto").unwrap_or(b"http"), b"://", head.authority(), head.target()];
-    let original = original.concat();
-    head.fields.set("x-envoy-original-url", &original);
-    for name in &policy.copy_headers {
-        match answer.head.fields.get(name) {
-            Some(value) => head.fields.set(name, value),
-            None => _ = head.fields.remove(name),
+/// The internal redirects of one request.
+#[derive(Default)]
+pub(super) struct Redirects {
+    followed: u32,
+}
+
+impl Redirects {
+    /// Changes the request to the target of the response's redirect, if its route follows it; false when it does not.
+    pub(super) fn follow(
+        &mut self,
+        forwarded: &Forwarded<'_>,
+        head: &mut RequestHead,
+        body: &mut RequestBody<'_>,
+        framing: &mut Framing,
+    ) -> bool {
+        let Some(policy) = forwarded.redirects else { return false };
+        let answer = &forwarded.answer;
+        if !policy.statuses.contains(&answer.head.status) {
+            return false;
         }
+        let stats = &forwarded.cluster.state.stats;
+        let worker = forwarded.answer.in_flight.worker();
+        let location = answer.head.fields.get("location").and_then(split);
+        let possible = self.followed < policy.most && answer.request_done && body.is_repeatable();
+        let followed = location.filter(|_| possible).filter(|(scheme, ..)| {
+            let own = head.fields.get("x-forwarded-proto").unwrap_or(b"http");
+            policy.cross_scheme || own.eq_ignore_ascii_case(scheme)
+        });
+        let Some((scheme, authority, target)) = followed else {
+            stats.add(worker, metric::cluster::REDIRECT_FAILED, 1);
+            return false;
+        };
+        let status = answer.head.status;
+        answer.in_flight.outcome(Outcome::Response { status, grpc: None });
+        let original =
+            [head.fields.get("x-forwarded-proto").unwrap_or(b"http"), b"://", head.authority(), head.target()];
+        let original = original.concat();
+        head.fields.set("x-envoy-original-url", &original);
+        for name in &policy.copy_headers {
+            match answer.head.fields.get(name) {
+                Some(value) => head.fields.set(name, value),
+                None => _ = head.fields.remove(name),
+            }
+        }
+        head.fields.set("host", authority);
+        head.fields.set("x-forwarded-proto", scheme);
+        head.set_target(target);
+        if status == 303 && !matches!(head.method(), b"GET" | b"HEAD") {
+            head.set_method(b"GET");
+            head.fields.remove("content-length");
+            body.drop_all();
+            *framing = Framing::Empty;
+        }
+        self.followed += 1;
+        stats.add(worker, metric::cluster::REDIRECT_SUCCEEDED, 1);
+        body.rewind();
+        true
     }
-    head.fields.set("host", authority);
-    head.fields.set("x-forwarded-proto", scheme);
-    head.set_target(target);
-    if status == 303 && !matches!(head.method(), b"GET" | b"HEAD") {
-        head.set_method(b"GET");
-        head.fields.remove("content-length");
-        body.drop_all();
-        *framing = Framing::Empty;
-    }
-    *redirects += 1;
-    stats.add(worker, metric::cluster::REDIRECT_SUCCEEDED, 1);
-    body.rewind();
-    true
 }
 
 /// Scheme, authority and path with query of an absolute `http` or `https` URL.

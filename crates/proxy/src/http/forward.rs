@@ -133,7 +133,8 @@ pub(crate) enum Moved {
 
 /// Moves the answer's body to the client while the rest of the request still goes up.
 pub(crate) async fn stream(
-    (answer, mut alter): (&mut Answer, Option<Box<BodyTransform>>),
+    answer: &mut Answer,
+    mut alter: Option<Box<BodyTransform>>,
     body: &mut RequestBody<'_>,
     client: &mut Sink<'_>,
     record: &mut StreamInfo,
@@ -149,7 +150,7 @@ pub(crate) async fn stream(
                     record.ended_with(trailers);
                 }
                 let Some(pieces) = alter.as_mut().map(|alter| alter.frame(frame)) else { continue };
-                if !altered((answer, pieces), body, client, record).await {
+                if !altered(answer, pieces, body, client, record).await {
                     return Moved::ClientGone;
                 }
             }
@@ -170,7 +171,7 @@ pub(crate) async fn stream(
             }
             Ok(Take::End) => {
                 if let Some(pieces) = alter.as_mut().map(|alter| alter.end())
-                    && !altered((answer, pieces), body, client, record).await
+                    && !altered(answer, pieces, body, client, record).await
                 {
                     return Moved::ClientGone;
                 }
@@ -243,7 +244,8 @@ pub(super) async fn discard(
 
 /// Sends what became of a part of the answer, each piece after its pause; false when the client is gone.
 async fn altered(
-    (answer, pieces): (&mut Answer, Vec<PacedChunk>),
+    answer: &mut Answer,
+    pieces: Vec<PacedChunk>,
     body: &mut RequestBody<'_>,
     client: &mut Sink<'_>,
     record: &mut StreamInfo,

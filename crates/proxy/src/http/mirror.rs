@@ -56,19 +56,24 @@ pub(super) fn start(stages: &Stages<'_>, head: &RequestHead, body: &mut RequestB
             };
             let pair = stages.comparison().map(|config| Pair::new(worker, config, &cluster.config.name, head));
             pairs.extend(pair.clone());
-            send(stages, (mirror, cluster), head, (body, pair), limit);
+            send(stages, Planned { mirror, cluster, pair, limit }, head, body);
         }
     }
     pairs
 }
 
-fn send(
-    stages: &Stages<'_>,
-    (mirror, cluster): (&Mirror, Rc<LocalCluster>),
-    head: &RequestHead,
-    (body, pair): (&mut RequestBody<'_>, Option<Rc<Pair>>),
+/// A copy that is to be sent.
+struct Planned<'a> {
+    mirror: &'a Mirror,
+    cluster: Rc<LocalCluster>,
+    /// Compares its response with the client's.
+    pair: Option<Rc<Pair>>,
+    /// The time limit of its response.
     limit: Duration,
-) {
+}
+
+fn send(stages: &Stages<'_>, planned: Planned<'_>, head: &RequestHead, body: &mut RequestBody<'_>) {
+    let Planned { mirror, cluster, pair, limit } = planned;
     let mut copy = head.clone();
     let authority = match &mirror.host_rewrite {
         Some(host) => host.clone().into_bytes(),
@@ -89,7 +94,7 @@ fn send(
     let (context, framing, body) = (stages.context.clone(), stages.framing, body.copy());
     tokio::task::spawn_local(async move {
         let shadow = Shadow { worker: &context.worker, cluster: &cluster, pair: pair.as_ref(), head: &copy };
-        shadow.run((framing, body), limit).await;
+        shadow.run(framing, body, limit).await;
     });
 }
 
@@ -103,7 +108,7 @@ struct Shadow<'a> {
 
 impl Shadow<'_> {
     /// Sends it, and counts how it went: who mirrors to a new version wants to know how it does.
-    async fn run(&self, (framing, body): (Framing, BodyCopy), limit: Duration) {
+    async fn run(&self, framing: Framing, body: BodyCopy, limit: Duration) {
         let Some(_permit) = self.cluster.permit_request(false) else { return };
         let Some(choice) = choose(self.worker, self.cluster, &LbContext::default(), &[], 1) else { return };
         let Some(local) = self.cluster.hosts.get(choice) else { return };
@@ -113,7 +118,7 @@ impl Shadow<'_> {
         // As for any request, the time for the answer begins when it has come.
         let until = || timers.received().map(|received| received + limit);
         let answered = Cell::new(false);
-        let exchange = pin!(self.exchange(choice, (framing, &mut body), &answered));
+        let exchange = pin!(self.exchange(choice, framing, &mut body, &answered));
         let good = timers.limited(until, exchange).await.unwrap_or_else(|| {
             self.cluster.state.stats.add(self.worker.id, metric::cluster::RQ_TIMEOUT, 1);
             // Its head has counted already.
@@ -125,7 +130,7 @@ impl Shadow<'_> {
             Some(false)
         });
         if let (Some(began), Some(good)) = (began, good) {
-            local.host.first_attempt(self.worker.id, began.elapsed(), ((!good).then_some(0), !good));
+            local.host.first_attempt(self.worker.id, began.elapsed(), (!good).then_some(0), !good);
         }
     }
 
@@ -134,7 +139,8 @@ impl Shadow<'_> {
     async fn exchange(
         &self,
         choice: usize,
-        (framing, body): (Framing, &mut RequestBody<'_>),
+        framing: Framing,
+        body: &mut RequestBody<'_>,
         answered: &Cell<bool>,
     ) -> Option<bool> {
         let Self { worker, cluster, head, .. } = *self;

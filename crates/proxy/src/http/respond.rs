@@ -61,7 +61,8 @@ impl<'a> Responder<'a> {
     fn start(
         self,
         head: &ResponseHead,
-        (framing, declared): (Framing, Declared),
+        framing: Framing,
+        declared: Declared,
         slot: &'a mut Option<H2Writer>,
     ) -> Option<(Sink<'a>, bool)> {
         match self {
@@ -108,7 +109,8 @@ pub(crate) struct Shape<'a> {
 /// Answers by ourselves.
 pub(crate) async fn local(
     reply: LocalReply,
-    (request, body): (&RequestHead, &RequestBody<'_>),
+    request: &RequestHead,
+    body: &RequestBody<'_>,
     responder: Responder<'_>,
     record: &mut StreamInfo,
 ) -> Disposition {
@@ -146,7 +148,7 @@ pub(crate) async fn local(
         other => other,
     };
     let mut slot = None;
-    let started = responder.start(&head, (framing, declared), &mut slot);
+    let started = responder.start(&head, framing, declared, &mut slot);
     let Some((mut sink, keep)) = started else { return Disposition::Abort };
     if framing != Framing::Empty {
         record.sent = length;
@@ -165,13 +167,14 @@ pub(crate) async fn answer(
     forwarded: Forwarded<'_>,
     mut shape: Shape<'_>,
     body: &mut RequestBody<'_>,
-    (responder, record): (Responder<'_>, &mut StreamInfo),
+    responder: Responder<'_>,
+    record: &mut StreamInfo,
 ) -> Disposition {
     let Forwarded { mut answer, cluster, deadlines, permit, cookies, pairs, .. } = forwarded;
     let compared: Vec<_> = pairs.iter().map(|pair| (pair, pair.head(&answer.head))).collect();
     let switching = answer.head.status == 101;
     let took = body.timers.tick() - record.started();
-    prepare(&mut answer.head, &shape, (took, switching), (record, &cluster.config.name));
+    prepare(&mut answer.head, &shape, took, record, &cluster.config.name);
     shape.response_filters.apply(&mut answer.head, shape.request, record);
     let mut alter = shape.response_filters.alter(&mut answer.head, (answer.framing, answer.declared));
     if alter.as_ref().is_some_and(|a| a.changes_length()) {
@@ -189,14 +192,14 @@ pub(crate) async fn answer(
     let grpc = GrpcStatus::of(&answer.head.fields);
     answer.in_flight.outcome(Outcome::Response { status: answer.head.status, grpc });
     let mut slot = None;
-    let started = responder.start(&answer.head, (answer.framing, answer.declared), &mut slot);
+    let started = responder.start(&answer.head, answer.framing, answer.declared, &mut slot);
     let Some((mut sink, keep)) = started else { return Disposition::Abort };
     if switching {
         return if sink.flush().await.is_ok() { tunnel(answer, permit) } else { Disposition::Abort };
     }
     let timers = body.timers;
     let moved = {
-        let moving = pin!(forward::stream((&mut answer, alter), body, &mut sink, record));
+        let moving = pin!(forward::stream(&mut answer, alter, body, &mut sink, record));
         timers.limited(|| deadlines.first(timers), moving).await.unwrap_or(Moved::TimedOut)
     };
     drop(permit);
@@ -235,16 +238,11 @@ pub(crate) async fn answer(
     }
 }
 
-fn prepare(
-    head: &mut ResponseHead,
-    shape: &Shape<'_>,
-    (took, switching): (Duration, bool),
-    (record, cluster): (&mut StreamInfo, &str),
-) {
-    if !switching {
-        framing::strip_hop_by_hop(&mut head.fields);
-    } else {
+fn prepare(head: &mut ResponseHead, shape: &Shape<'_>, took: Duration, record: &mut StreamInfo, cluster: &str) {
+    if head.status == 101 {
         head.fields.remove("connection");
+    } else {
+        framing::strip_hop_by_hop(&mut head.fields);
     }
     if !head.fields.contains("date") {
         date::with(record.started() + took, |date| head.fields.append(b"date", date));

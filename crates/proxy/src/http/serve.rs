@@ -22,11 +22,12 @@ use super::body::RequestBody;
 use super::deadlines::Deadlines;
 use super::filters::{FilterContext, ResponseFilters};
 use super::finish::StreamInfo;
+use super::follow::Redirects;
 use super::local_reply::{LocalReply, Stop};
 use super::request::RequestInfo;
 use super::respond::{self, Disposition, Responder};
 use super::stage::{Forwarded, MatchedRoute, RouteCommands, Stages};
-use super::{ConnectionContext, attempts, follow, held, mirror, request};
+use super::{ConnectionContext, attempts, held, mirror, request};
 use crate::metric;
 use crate::worker::{LocalCluster, View};
 
@@ -43,7 +44,7 @@ pub(crate) async fn serve(
     record.request(head);
     let unserved = unserved(context, known, head, &record);
     if let Some(reply) = unserved {
-        return respond::local(LocalReply { close: true, ..reply }, (head, &body), responder, &mut record).await;
+        return respond::local(LocalReply { close: true, ..reply }, head, &body, responder, &mut record).await;
     }
     let Filter::Http(http) = &view.listener.config.filter else {
         // The listener became another: the connection ends as its configuration did.
@@ -55,11 +56,11 @@ pub(crate) async fn serve(
         Err(error) => {
             let reply =
                 LocalReply { close: true, ..LocalReply::new(error.status(), error.to_string(), ResponseFlag::None) };
-            return respond::local(reply, (head, &body), responder, &mut record).await;
+            return respond::local(reply, head, &body, responder, &mut record).await;
         }
     };
     record.request_info(&info, head, http.tracing.as_ref());
-    let mut redirects = 0;
+    let mut redirects = Redirects::default();
     let served = loop {
         let found = find(&view.table, head, info.internal, context.worker.random());
         let place = found.place();
@@ -78,7 +79,7 @@ pub(crate) async fn serve(
             overrides: &overrides,
             cluster: cluster.as_deref(),
         };
-        let passed = passage.run(head, (&mut body, &mut framing), &mut response_filters).await;
+        let passed = passage.run(head, &mut body, &mut framing, &mut response_filters).await;
         let outcome = match (passed, place.zip(drawn)) {
             (Err(stop), drawn) => {
                 record_skipped_cluster(&view, drawn.as_ref(), &mut record);
@@ -93,7 +94,7 @@ pub(crate) async fn serve(
         match outcome {
             Ok((stages, forwarded)) => {
                 let place = stages.place;
-                if follow::follow_redirect(&forwarded, place.route, head, (&mut body, &mut framing), &mut redirects) {
+                if redirects.follow(&forwarded, head, &mut body, &mut framing) {
                     // Where it goes now it has all its time.
                     body.timers.tick();
                     continue;
@@ -101,17 +102,17 @@ pub(crate) async fn serve(
                 body.forget();
                 let edits = stages.response_edits(forwarded.destination);
                 let shape = respond::Shape { edits, http, place, request: head, response_filters };
-                break respond::answer(forwarded, shape, &mut body, (responder, &mut record)).await;
+                break respond::answer(forwarded, shape, &mut body, responder, &mut record).await;
             }
             Err(Stop::Reply(reply)) => {
                 let reply = completed(reply, place, head, &record, &mut response_filters);
-                break respond::local(reply, (head, &body), responder, &mut record).await;
+                break respond::local(reply, head, &body, responder, &mut record).await;
             }
             Err(Stop::DownstreamGone) => break Disposition::Abort,
             Err(Stop::Bug(what)) => {
                 tracing::error!("a bug in Serin ended a request: {what}");
                 let reply = LocalReply { close: true, ..LocalReply::empty(500, ResponseFlag::None) };
-                break respond::local(reply, (head, &body), responder, &mut record).await;
+                break respond::local(reply, head, &body, responder, &mut record).await;
             }
         }
     };
@@ -269,15 +270,16 @@ impl<'a> Stages<'a> {
     ) -> Result<Forwarded<'a>, Stop> {
         let forward = self.local_reply(head, record)?;
         body.idle = forward.idle_timeout.unwrap_or(body.idle);
-        let Destination { weighted, cluster, mut hashed } = self.destination(drawn, forward, head, record)?;
-        record.cluster(&cluster);
-        if !cluster.config.hash.is_empty() {
-            self.hash_within((&cluster, forward), head, &mut hashed);
+        let mut destination = self.destination(drawn, forward, head, record)?;
+        record.cluster(&destination.cluster);
+        if !destination.cluster.config.hash.is_empty() {
+            self.hash_within(&mut destination, forward, head);
         }
         if self.place.host.config.include_attempt_count {
             head.fields.set("x-envoy-attempt-count", b"1");
         }
-        self.edit_request(head, forward, (weighted, &cluster.config.name), record);
+        self.edit_request(head, forward, &destination, record);
+        let Destination { weighted, cluster, hashed } = destination;
         let permit = attempts::admit(&cluster, forward.high_priority, self.context.worker.id)?;
         let mirrored = !self.place.route.mirrors.is_empty();
         let pairs = if mirrored { mirror::start(self, head, body) } else { Vec::new() };
@@ -289,12 +291,14 @@ impl<'a> Stages<'a> {
         }
         let deadlines = Deadlines::new(limits, body.timers.last());
         let target = Target { hash: hashed.value, metadata: metadata(forward, weighted) };
-        let answer = attempts::run(self, forward, (head, body), (&cluster, &target, deadlines), record).await?;
+        let upstream = attempts::Upstream { forward, cluster: &cluster, target: &target, deadlines };
+        let answer = attempts::run(self, &upstream, head, body, record).await?;
         // A cookie makes requests stick: where nothing goes by its hash, none is set (Envoy: the load balancer makes it).
         let sticks = forward.random == RandomSource::Hash
             || matches!(cluster.config.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. });
         let cookies = if sticks { hashed.cookies } else { Vec::new() };
-        Ok(Forwarded { answer, cluster, destination: weighted, deadlines, permit, cookies, pairs })
+        let redirects = forward.internal_redirect.as_ref();
+        Ok(Forwarded { answer, cluster, destination: weighted, deadlines, redirects, permit, cookies, pairs })
     }
 
     /// Draws the cluster.
@@ -329,7 +333,8 @@ impl<'a> Stages<'a> {
     }
 
     /// Hashes a request by what its cluster says, which goes before what its route says.
-    fn hash_within(&self, (cluster, forward): (&LocalCluster, &Forward), head: &RequestHead, hashed: &mut Hashed) {
+    fn hash_within(&self, destination: &mut Destination<'_>, forward: &Forward, head: &RequestHead) {
+        let Destination { cluster, hashed, .. } = destination;
         let connection = hash::Connection { peer: self.context.peer, local: self.context.local };
         let own = hash::of(&cluster.config.hash, &cluster.hash_patterns, head, (self.request.client, connection));
         hashed.value = own.value;
@@ -355,7 +360,7 @@ impl<'a> Stages<'a> {
                 let mut reply = LocalReply::new(respond.status, &respond.body, ResponseFlag::None);
                 if let Some((format, kind)) = &respond.format {
                     let mut text = String::new();
-                    record.formatted(format, (head, respond.status), &mut text);
+                    record.formatted(format, head, respond.status, &mut text);
                     reply = LocalReply::new(respond.status, &text, ResponseFlag::None);
                     reply.head.fields.set("content-type", kind.as_bytes());
                 }
@@ -382,19 +387,20 @@ impl<'a> Stages<'a> {
         &self,
         head: &mut RequestHead,
         forward: &Forward,
-        (destination, cluster): (Option<&WeightedCluster>, &str),
+        destination: &Destination<'_>,
         record: &StreamInfo,
     ) {
         let MatchedRoute { host, route } = self.place;
-        let here = RouteCommands { record, place: self.place, cluster };
+        let here = RouteCommands { record, place: self.place, cluster: &destination.cluster.config.name };
+        let weighted = destination.weighted;
         let table = &self.view.table;
-        let own = destination.map(|d| &d.request_headers);
+        let own = weighted.map(|w| &w.request_headers);
         for edits in
             self.ordered(own, [&route.config.request_headers, &host.config.request_headers, &table.request_headers])
         {
             header_edit::to_request(edits, head, &here);
         }
-        if let Some(authority) = destination.and_then(|d| d.host_rewrite.as_ref()) {
+        if let Some(authority) = weighted.and_then(|w| w.host_rewrite.as_ref()) {
             head.fields.set("host", authority.as_bytes());
         }
         let authority = forward.host_rewrite.as_ref().and_then(|h| rewrite::authority(h, route, head));

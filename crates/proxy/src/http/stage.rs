@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serin_http1::RequestHead;
 use serin_http1::framing::Framing;
 use serin_resources::connection_manager::HttpConnectionManager;
-use serin_resources::route::{Action, Comparison, Forward, HostRewrite, WeightedCluster};
+use serin_resources::route::{Action, Comparison, Forward, HostRewrite, InternalRedirect, WeightedCluster};
 use serin_traffic::header_edit::CommandSource;
 use serin_traffic::router::{CompiledHost, CompiledRoute};
 
@@ -31,6 +31,8 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) cluster: Rc<LocalCluster>,
     pub(crate) destination: Option<&'a WeightedCluster>,
     pub(crate) deadlines: Deadlines,
+    /// The policy for redirects that are followed here.
+    pub(crate) redirects: Option<&'a InternalRedirect>,
     pub(crate) permit: Permit,
     /// Cookies to issue.
     pub(crate) cookies: Vec<String>,

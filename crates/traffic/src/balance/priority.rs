@@ -17,7 +17,7 @@ pub struct Availability {
 impl Availability {
     /// Of so many healthy and degraded endpoints among all; `factor` is the over-provisioning, 140 for 1.4.
     #[must_use]
-    pub fn new((healthy, degraded, all): (usize, usize, usize), factor: u32) -> Self {
+    pub fn new(healthy: usize, degraded: usize, all: usize, factor: u32) -> Self {
         let share =
             |part: usize| (part as u64 * u64::from(factor)).checked_div(all as u64).unwrap_or(0).min(100) as u32;
         let healthy_share = share(healthy);
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     fn of(healthy: &[usize], threshold: u8) -> Loads {
-        let list: Vec<Availability> = healthy.iter().map(|h| Availability::new((*h, 0, 100), 140)).collect();
+        let list: Vec<Availability> = healthy.iter().map(|h| Availability::new(*h, 0, 100, 140)).collect();
         loads(&list, threshold)
     }
 
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn degraded_endpoints_come_after_all_healthy_ones() {
-        let list = [Availability::new((50, 50, 100), 140), Availability::new((0, 100, 100), 140)];
+        let list = [Availability::new(50, 50, 100, 140), Availability::new(0, 100, 100, 140)];
         let loads = loads(&list, 50);
         assert_eq!((loads.healthy, loads.degraded), (vec![70, 0], vec![30, 0]));
     }

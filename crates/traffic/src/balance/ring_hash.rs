@@ -11,7 +11,7 @@ pub(super) struct Ring {
 
 impl Ring {
     /// A ring of endpoints, each with its number, what is hashed for it, and its share of 1.
-    pub(super) fn new(shares: &[(usize, &str, f64)], (least, most): (u64, u64), murmur: bool) -> Self {
+    pub(super) fn new(shares: &[(usize, &str, f64)], least: u64, most: u64, murmur: bool) -> Self {
         let smallest = shares.iter().map(|(.., share)| *share).fold(1.0, f64::min);
         let scale = ((smallest * least as f64).ceil() / smallest).min(most as f64);
         let mut places = Vec::with_capacity(scale.ceil() as usize);
@@ -71,7 +71,7 @@ mod tests {
         let keys: Vec<String> = (90..96).map(|port| format!("127.0.0.1:{port}")).collect();
         let shares: Vec<(usize, &str, f64)> =
             keys.iter().enumerate().map(|(i, k)| (90 + i, k.as_str(), 1.0 / 6.0)).collect();
-        let ring = Ring::new(&shares, (12, 8_388_608), false);
+        let ring = Ring::new(&shares, 12, 8_388_608, false);
         let expected = [
             (833_437_586_790_550_860, 94),
             (928_266_305_478_181_108, 92),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Draft, Import, StepDraft, filled, quoted, written};
+use super::{Draft, Import, Metric, StepDraft, filled, quoted, written};
 
 /// Fields of a Rollout that become something, or need nothing because Serin deploys nothing. All others are named.
 const ROLLOUT: [&str; 15] = [
@@ -52,7 +52,7 @@ pub(super) fn rollout(document: &Value, all: &[Value]) -> Result<Import, String>
         let arguments: Vec<(String, String)> =
             used.iter().filter(|(known, _)| known == name).flat_map(|(_, values)| values.clone()).collect();
         for metric in template["spec"]["metrics"].as_array().into_iter().flatten() {
-            rollout_metric(metric, (template, &arguments), &mut draft);
+            rollout_metric(metric, template, &arguments, &mut draft);
         }
     }
     if draft.steps.is_empty() && draft.strategy.is_none() {
@@ -119,7 +119,7 @@ fn templates(strategy: &Value) -> Vec<(String, Vec<(String, String)>)> {
     found
 }
 
-fn rollout_metric(metric: &Value, (template, given): (&Value, &[(String, String)]), draft: &mut Draft) {
+fn rollout_metric(metric: &Value, template: &Value, given: &[(String, String)], draft: &mut Draft) {
     let name = metric["name"].as_str().unwrap_or("?");
     let condition = metric["successCondition"].as_str().unwrap_or_default();
     let failure = metric["failureCondition"].as_str().unwrap_or_default();
@@ -132,10 +132,8 @@ fn rollout_metric(metric: &Value, (template, given): (&Value, &[(String, String)
         let values: Vec<(&str, &str)> = all.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let query = filled(provider["query"].as_str().unwrap_or_default(), &values);
         let server = filled(provider["address"].as_str().unwrap_or_default(), &values);
-        let limits = (
-            number_after(condition, ">").or(number_after(failure, "<")),
-            number_after(condition, "<").or(number_after(failure, ">")),
-        );
+        let min = number_after(condition, ">").or(number_after(failure, "<"));
+        let max = number_after(condition, "<").or(number_after(failure, ">"));
         let mut more = String::new();
         if let Some(Ok(interval)) = metric["interval"].as_str().map(serin_ingest::duration) {
             more += &format!(", interval: {}", written(interval.max(Duration::from_secs(1))));
@@ -143,7 +141,7 @@ fn rollout_metric(metric: &Value, (template, given): (&Value, &[(String, String)
         if let Some(most) = metric["failureLimit"].as_u64() {
             more += &format!(", failures: {}", (most + 1).min(1000));
         }
-        return draft.query((name, &server, &query), limits, &more);
+        return draft.query(&Metric { name, server: &server, query: &query, min, max, more: &more });
     }
     match (name.contains("success"), number_after(condition, ">")) {
         (true, Some(least)) if least <= 1.0 => draft.limit_errors((1.0 - least) * 100.0, name),

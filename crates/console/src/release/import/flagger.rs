@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Draft, Import, StepDraft, filled, quoted, round, written};
+use super::{Draft, Import, Metric, StepDraft, filled, quoted, round, written};
 
 /// Fields of a Canary that become something, or need nothing. All others are named.
 const CANARY: [&str; 34] = [
@@ -86,7 +86,7 @@ pub(super) fn canary(document: &Value, all: &[Value]) -> Result<Import, String> 
         draft.bake = Some(written(look));
     }
     for metric in analysis["metrics"].as_array().into_iter().flatten() {
-        canary_metric(metric, (document, all), &mut draft);
+        canary_metric(metric, document, all, &mut draft);
     }
     webhooks(&analysis["webhooks"], &mut draft);
     if let Some(cookie) = analysis["sessionAffinity"]["cookieName"].as_str() {
@@ -99,7 +99,7 @@ pub(super) fn canary(document: &Value, all: &[Value]) -> Result<Import, String> 
 }
 
 /// A metric of a Canary: Flagger's own two are limits, others are queries.
-fn canary_metric(metric: &Value, (document, all): (&Value, &[Value]), draft: &mut Draft) {
+fn canary_metric(metric: &Value, document: &Value, all: &[Value], draft: &mut Draft) {
     let range = &metric["thresholdRange"];
     let name = metric["name"].as_str().unwrap_or("?");
     // `threshold` is Flagger's older form: a minimum of successes, a maximum of everything else.
@@ -146,7 +146,8 @@ fn canary_metric(metric: &Value, (document, all): (&Value, &[Value]), draft: &mu
     let named: Vec<(String, String)> =
         variables.into_iter().flatten().map(|(k, v)| (format!("variables.{k}"), plain(v))).collect();
     values.extend(named.iter().map(|(key, value)| (key.as_str(), value.as_str())));
-    draft.query((name, server, &filled(query, &values)), (min, max), &format!(", interval: {interval}"));
+    let (query, more) = (filled(query, &values), format!(", interval: {interval}"));
+    draft.query(&Metric { name, server, query: &query, min, max, more: &more });
 }
 
 /// What `spec.service` says of routes becomes the VirtualService that Flagger would make.

@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{
-    Failure, Host, Outcome, Permit, RequestBody, RequestHead, RetryState, StreamInfo, choose, failed, grpc_status,
+    Failure, Host, Outcome, Permit, RequestBody, RequestHead, Retry, RetryState, StreamInfo, choose, failed,
+    grpc_status,
 };
 use super::{NO_ENDPOINT, ended, nobody, stalled};
 use crate::http::attempt::{Answer, Attempt};
@@ -22,8 +23,13 @@ use crate::http::stage::Stages;
 use crate::metric;
 use crate::timer::Timers;
 
-/// How a try ended: its number, how much of the body it took, and its answer.
-type Ended = (usize, usize, Result<Answer, Failure>);
+/// An attempt that ended.
+struct Ended {
+    number: usize,
+    /// The position in the body up to which it was sent.
+    position: usize,
+    result: Result<Answer, Failure>,
+}
 
 /// A try that is under way.
 struct UnderWay {
@@ -135,11 +141,12 @@ impl<'a, 'b> Race<'a, 'b> {
                 self.tries.cluster.took(one.choice, one.began, Outcome::Timeout);
             }
         }
-        failed((Outcome::Timeout, self.tries.retries > 0), self.tries.cluster, self.tries.worker())
+        failed(Outcome::Timeout, self.tries.retries > 0, self.tries.cluster, self.tries.worker())
     }
 
     /// Another try is to begin.
-    fn schedule(&mut self, (permit, wait): (Permit, Duration)) {
+    fn schedule(&mut self, retry: Retry) {
+        let Retry { permit, wait } = retry;
         self.permit = Some(permit);
         self.tries.cluster.state.stats.add(self.tries.worker(), metric::cluster::RQ_RETRY, 1);
         self.again = Some(Instant::now() + wait);
@@ -193,7 +200,7 @@ impl<'a, 'b> Race<'a, 'b> {
                 idle: None,
             };
             let result = attempt.run(choice, &mut body).await;
-            (number, body.position(), result)
+            Ended { number, position: body.position(), result }
         });
         let slow = Some(Instant::now() + self.per_try);
         self.under_way.push(UnderWay { number, choice, host, began, slow, succeeded: false });
@@ -203,10 +210,11 @@ impl<'a, 'b> Race<'a, 'b> {
     /// What a try that ended means: the answer that wins, or nothing yet.
     fn ended(
         &mut self,
-        (number, position, result): Ended,
+        ended: Ended,
         body: &mut RequestBody<'_>,
         record: &mut StreamInfo,
     ) -> Result<Option<Answer>, Stop> {
+        let Ended { number, position, result } = ended;
         let Some(place) = self.under_way.iter().position(|one| one.number == number) else { return Ok(None) };
         let UnderWay { choice, began, slow, succeeded, .. } = self.under_way.swap_remove(place);
         let outcome = match &result {
@@ -241,9 +249,7 @@ impl<'a, 'b> Race<'a, 'b> {
                     body.resume(position);
                     Ok(Some(answer))
                 }
-                _ => {
-                    Err(Stop::Reply(failed((outcome, self.tries.retries > 0), self.tries.cluster, self.tries.worker())))
-                }
+                _ => Err(Stop::Reply(failed(outcome, self.tries.retries > 0, self.tries.cluster, self.tries.worker()))),
             };
         }
         // What was bad waits for those that may be better.
