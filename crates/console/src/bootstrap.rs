@@ -8,6 +8,8 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use serin_xds::bootstrap::{Client, envoy, grpc};
 
+use crate::error::Error;
+
 /// The data plane that uses the bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Peer {
@@ -49,8 +51,8 @@ pub struct BootstrapOptions {
     pub admin: SocketAddr,
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("'{text}' is not KEY=VALUE"))?;
+fn label(text: &str) -> Result<(String, String), Error> {
+    let (key, value) = text.split_once('=').ok_or_else(|| Error::Label(text.to_owned()))?;
     Ok((key.to_owned(), value.to_owned()))
 }
 

@@ -4,6 +4,7 @@
 
 mod analyze;
 mod bootstrap;
+mod error;
 mod pilot;
 mod release;
 

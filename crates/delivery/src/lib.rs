@@ -6,6 +6,7 @@
 //! arguments, and everything that is needed to go on is in the status: a process that was killed goes on as if it had not been.
 
 mod change;
+mod error;
 mod evidence;
 pub mod judge;
 pub mod machine;
@@ -17,6 +18,7 @@ mod traffic;
 pub mod verdict;
 
 pub use change::changed;
+pub use error::Error;
 pub use evidence::{Applied, Arm, Class, Evidence, Verdict};
 pub use machine::{Command, Said, advance, command, may_begin};
 pub use queries::{Queried, Reading};

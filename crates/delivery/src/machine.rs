@@ -7,6 +7,7 @@
 use serin_model::{Labels, Release};
 
 use crate::Millis;
+use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::states::{Action, HookAt, Run, frozen, lacking, misnamed, obstacle};
 use crate::status::{Event, EventKind, Phase, Status};
@@ -86,7 +87,7 @@ pub fn command(
     evidence: &Evidence,
     said: Said,
     now: Millis,
-) -> Result<Vec<Event>, String> {
+) -> Result<Vec<Event>, Error> {
     let phase = status.phase;
     if !said.force {
         refuse_outage(spec, status, evidence, &said.command)?;
@@ -94,27 +95,23 @@ pub fn command(
     let Said { who, command, .. } = said;
     let who = who.as_str();
     let mut run = Run { spec, status, evidence, now, events: Vec::new(), actions: Vec::new() };
-    let over = || Err(format!("the release is over ({})", phase.words()));
     let says = |run: &mut Run<'_>, text: String| run.note(EventKind::Action, &text);
     match command {
         Command::Undo(why) => {
             if phase == Phase::Pending || phase == Phase::RolledBack {
-                return Err("there is nothing to undo".to_owned());
+                return Err(Error::NothingToUndo);
             }
             says(&mut run, because(who, "undoes it", &why));
             run.roll_back(&because(who, "undid it", &why));
         }
         Command::Retry(why) => {
             if phase != Phase::RolledBack {
-                return Err(format!(
-                    "only a release that was aborted or rolled back is begun anew (this one is {})",
-                    phase.words()
-                ));
+                return Err(Error::NotRolledBack(phase));
             }
             *run.status = run.status.anew(spec);
             says(&mut run, because(who, "retries it", &why));
         }
-        _ if phase.is_final() => return over(),
+        _ if phase.is_final() => return Err(Error::Over(phase)),
         Command::Start(why) => {
             run.status.go = true;
             says(&mut run, because(who, "starts it", &why));
@@ -130,7 +127,7 @@ pub fn command(
         }
         Command::Approve(comment) => {
             if phase != Phase::AwaitingApproval {
-                return Err(format!("no consent is waited for (the release is {})", phase.words()));
+                return Err(Error::NotAwaitingApproval(phase));
             }
             says(&mut run, because(who, "approves", &comment));
             run.status.approved = Some((who.to_owned(), comment));
@@ -138,10 +135,10 @@ pub fn command(
         }
         Command::Promote { all, why } => {
             if phase == Phase::RollingBack {
-                return Err("traffic is going back".to_owned());
+                return Err(Error::RollingBack);
             }
             if let Some(why) = misnamed(spec, run.status) {
-                return Err(why);
+                return Err(Error::Misnamed(why));
             }
             run.status.paused = None;
             run.status.failed_hook = None;
@@ -168,12 +165,12 @@ pub fn command(
 }
 
 /// A hook has ended: the next one is its turn, or the release goes back.
-fn hooked(run: &mut Run<'_>, hook: HookAt, result: Result<(), String>) -> Result<(), String> {
+fn hooked(run: &mut Run<'_>, hook: HookAt, result: Result<(), String>) -> Result<(), Error> {
     let number = run.status.hook.unwrap_or_default();
     let before = run.status.phase == Phase::Before;
     let at = HookAt { step: run.status.step, before, number, since: run.status.since };
     if run.status.hook.is_none() || hook != at {
-        return Err("this hook is not at work".to_owned());
+        return Err(Error::NoSuchHook);
     }
     match result {
         Ok(()) => run.status.hook = Some(number + 1),
@@ -186,8 +183,7 @@ fn hooked(run: &mut Run<'_>, hook: HookAt, result: Result<(), String>) -> Result
 }
 
 /// What somebody says must not leave users without an instance, nor pass over a freeze by accident.
-fn refuse_outage(spec: &Release, status: &Status, evidence: &Evidence, command: &Command) -> Result<(), String> {
-    const FORCE: &str = "use --force to do it all the same";
+fn refuse_outage(spec: &Release, status: &Status, evidence: &Evidence, command: &Command) -> Result<(), Error> {
     let labels = |labels: &Labels| labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
     let moves_back = match command {
         Command::Undo(_) => !matches!(status.phase, Phase::Pending | Phase::RolledBack),
@@ -196,28 +192,19 @@ fn refuse_outage(spec: &Release, status: &Status, evidence: &Evidence, command: 
         _ => false,
     };
     if moves_back && evidence.stable_ready == 0 {
-        let stable = labels(&spec.stable);
-        return Err(format!(
-            "no instance of the stable version ({stable}) is ready, so traffic would find nobody; {FORCE}"
-        ));
+        return Err(Error::StableNotReady(labels(&spec.stable)));
     }
     if moves_back && !evidence.without_stable.is_empty() {
-        return Err(format!(
-            "no instance of the stable version is of subset {}, so requests to it would find nobody; {FORCE}",
-            evidence.without_stable.join(", ")
-        ));
+        return Err(Error::SubsetNotReady(evidence.without_stable.join(", ")));
     }
     if let Command::Promote { .. } = command
         && !status.phase.is_final()
     {
         if evidence.candidate_ready == 0 {
-            let candidate = labels(&spec.candidate);
-            return Err(format!(
-                "no instance of the candidate ({candidate}) is ready, so traffic would find nobody; {FORCE}"
-            ));
+            return Err(Error::CandidateNotReady(labels(&spec.candidate)));
         }
         if let Some(until) = frozen(spec, evidence.calendar) {
-            return Err(format!("it is a time of freeze until {until}; {FORCE}"));
+            return Err(Error::Frozen(until));
         }
     }
     Ok(())

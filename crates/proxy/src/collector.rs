@@ -13,6 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
 use crate::discovery::SharedStore;
+use crate::error::Error;
 use crate::spans::{DROPPED, SENT};
 
 /// Spans in one call at most, and how long the first of them waits for others.
@@ -55,15 +56,15 @@ async fn export(
     channels: &mut BTreeMap<String, Channel>,
     provider: &Provider,
     batch: Vec<Span>,
-) -> Result<(), String> {
+) -> Result<(), Error> {
     let address = match provider.cluster.as_str() {
         "" => provider.address.clone(),
-        cluster => member(store, cluster).ok_or("its cluster has no endpoint")?.to_string(),
+        cluster => member(store, cluster).ok_or(Error::NoCollector)?.to_string(),
     };
     let channel = match channels.get(&address) {
         Some(channel) => channel.clone(),
         None => {
-            let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
+            let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
             let channel = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect_lazy();
             if channels.len() >= KEPT {
                 channels.pop_first();
@@ -72,11 +73,12 @@ async fn export(
         }
     };
     let mut client = tonic::client::Grpc::new(channel);
-    client.ready().await.map_err(|e| e.to_string())?;
+    client.ready().await?;
     let codec: ProstCodec<ExportRequest, ExportResponse> = ProstCodec::default();
     let request = tonic::Request::new(ExportRequest::new(&provider.service, batch));
     let call = client.unary(request, tonic::codegen::http::uri::PathAndQuery::from_static(EXPORT), codec);
-    call.await.map(drop).map_err(|status| status.to_string())
+    call.await?;
+    Ok(())
 }
 
 /// Some endpoint of a cluster that is fit.

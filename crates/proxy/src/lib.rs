@@ -9,6 +9,7 @@ mod admin;
 mod bootstrap;
 mod collector;
 mod discovery;
+mod error;
 mod health;
 mod http;
 mod loads;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::error::Error;
+
 /// Variant of the xDS protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum XdsMode {
@@ -75,16 +77,16 @@ pub struct ProxyOptions {
     pub exit_with_parent: bool,
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("'{text}' is not KEY=VALUE"))?;
+fn label(text: &str) -> Result<(String, String), Error> {
+    let (key, value) = text.split_once('=').ok_or_else(|| Error::Label(text.to_owned()))?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
 /// `500ms`, `5s`, `2m`.
-fn duration(text: &str) -> Result<Duration, String> {
+fn duration(text: &str) -> Result<Duration, Error> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let wrong = || format!("'{text}' is not a duration such as 500ms, 5s or 2m");
+    let wrong = || Error::Duration(text.to_owned());
     let number: f64 = number.parse().map_err(|_| wrong())?;
     let seconds = match unit {
         "ms" => number / 1000.0,

@@ -142,7 +142,7 @@ pub(crate) fn regex(value: &pbm::RegexMatcher, path: &Path<'_>) -> Result<String
         return Err(path.field("regex").error("must not be empty"));
     }
     regex::Regex::new(&value.regex).map_err(|e| path.field("regex").error(format!("does not compile: {e}")))?;
-    re2::check(&value.regex).map_err(|e| path.field("regex").error(e))?;
+    re2::check(&value.regex).map_err(|e| path.field("regex").error(e.to_string()))?;
     Ok(value.regex.clone())
 }
 

@@ -6,29 +6,61 @@ use regex_syntax::ast::{self, Ast, ClassSet, ClassSetItem, Flag, FlagsItemKind, 
 /// RE2's limit on counted repetitions, nested ones multiplied.
 const MOST_REPETITIONS: u64 = 1000;
 
-/// Says what is wrong with a pattern that compiles here and does not there, or means something else.
+/// A construct that RE2 does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unsupported {
+    /// The pattern is no regular expression.
+    #[error("does not parse: {0}")]
+    Syntax(Box<ast::Error>),
+    /// More repetitions than RE2 allows.
+    #[error("its repetitions multiply to more than {MOST_REPETITIONS}, which RE2 refuses")]
+    TooManyRepetitions,
+    /// As in `a**`.
+    #[error("RE2 has no repetition of a repetition")]
+    NestedRepetition,
+    /// As in `a{,3}`.
+    #[error("'{{,n}}' is literal text in RE2")]
+    RepetitionWithoutMinimum,
+    /// As in `\<`.
+    #[error("RE2 has no half word boundaries")]
+    HalfWordBoundary,
+    /// As in `(?x)`.
+    #[error("RE2 has no flag '{0}'")]
+    Flag(char),
+    /// As in `[a&&b]`.
+    #[error("RE2 has no operations on classes")]
+    ClassOperation,
+    /// As in `\u0061`.
+    #[error("RE2 has no \\u and \\U")]
+    UnicodeEscape,
+    /// As in `[a[b]]`.
+    #[error("RE2 has no classes inside classes")]
+    NestedClass,
+}
+
+/// Refuses a pattern that compiles here and does not in RE2, or means something else there.
 ///
 /// # Errors
 /// With the construct.
-pub fn check(pattern: &str) -> Result<(), String> {
-    let ast = ast::parse::Parser::new().parse(pattern).map_err(|e| format!("does not parse: {e}"))?;
+pub fn check(pattern: &str) -> Result<(), Unsupported> {
+    let ast = ast::parse::Parser::new().parse(pattern).map_err(|error| Unsupported::Syntax(Box::new(error)))?;
     let repeated = visit(&ast, pattern)?;
     if repeated > MOST_REPETITIONS {
-        return Err("its repetitions multiply to more than 1000, which RE2 refuses".to_owned());
+        return Err(Unsupported::TooManyRepetitions);
     }
     Ok(())
 }
 
 /// The largest product of nested counted repetitions.
-fn visit(ast: &Ast, pattern: &str) -> Result<u64, String> {
+fn visit(ast: &Ast, pattern: &str) -> Result<u64, Unsupported> {
     match ast {
         Ast::Repetition(repetition) => {
             if matches!(*repetition.ast, Ast::Repetition(_)) {
-                return Err("RE2 has no repetition of a repetition".to_owned());
+                return Err(Unsupported::NestedRepetition);
             }
             let operator = pattern.get(repetition.op.span.start.offset..repetition.op.span.end.offset);
             if operator.is_some_and(|o| o.starts_with("{,")) {
-                return Err("'{,n}' is literal text in RE2".to_owned());
+                return Err(Unsupported::RepetitionWithoutMinimum);
             }
             let count = match &repetition.op.kind {
                 RepetitionKind::Range(RepetitionRange::Exactly(n) | RepetitionRange::AtLeast(n)) => *n,
@@ -54,14 +86,14 @@ fn visit(ast: &Ast, pattern: &str) -> Result<u64, String> {
             | ast::AssertionKind::WordBoundaryStartAngle
             | ast::AssertionKind::WordBoundaryEndAngle
             | ast::AssertionKind::WordBoundaryStartHalf
-            | ast::AssertionKind::WordBoundaryEndHalf => Err("RE2 has no half word boundaries".to_owned()),
+            | ast::AssertionKind::WordBoundaryEndHalf => Err(Unsupported::HalfWordBoundary),
             _ => Ok(1),
         },
         _ => Ok(1),
     }
 }
 
-fn most(list: &[Ast], pattern: &str) -> Result<u64, String> {
+fn most(list: &[Ast], pattern: &str) -> Result<u64, Unsupported> {
     let mut most = 1;
     for ast in list {
         most = most.max(visit(ast, pattern)?);
@@ -69,7 +101,7 @@ fn most(list: &[Ast], pattern: &str) -> Result<u64, String> {
     Ok(most)
 }
 
-fn check_flags(flags: &ast::Flags) -> Result<(), String> {
+fn check_flags(flags: &ast::Flags) -> Result<(), Unsupported> {
     let unknown = flags.items.iter().find_map(|item| match item.kind {
         FlagsItemKind::Flag(Flag::Unicode) => Some('u'),
         FlagsItemKind::Flag(Flag::IgnoreWhitespace) => Some('x'),
@@ -77,33 +109,33 @@ fn check_flags(flags: &ast::Flags) -> Result<(), String> {
         _ => None,
     });
     match unknown {
-        Some(flag) => Err(format!("RE2 has no flag '{flag}'")),
+        Some(flag) => Err(Unsupported::Flag(flag)),
         None => Ok(()),
     }
 }
 
-fn check_class(class: &ClassSet) -> Result<(), String> {
+fn check_class(class: &ClassSet) -> Result<(), Unsupported> {
     match class {
-        ClassSet::BinaryOp(_) => Err("RE2 has no operations on classes".to_owned()),
+        ClassSet::BinaryOp(_) => Err(Unsupported::ClassOperation),
         ClassSet::Item(ClassSetItem::Union(union)) => union.items.iter().try_for_each(check_item),
         ClassSet::Item(item) => check_item(item),
     }
 }
 
-fn check_literal(literal: &ast::Literal) -> Result<(), String> {
+fn check_literal(literal: &ast::Literal) -> Result<(), Unsupported> {
     use ast::{HexLiteralKind as H, LiteralKind as L};
     match literal.kind {
         L::HexFixed(H::UnicodeShort | H::UnicodeLong) | L::HexBrace(H::UnicodeShort | H::UnicodeLong) => {
-            Err("RE2 has no \\u and \\U".to_owned())
+            Err(Unsupported::UnicodeEscape)
         }
         _ => Ok(()),
     }
 }
 
-fn check_item(item: &ClassSetItem) -> Result<(), String> {
+fn check_item(item: &ClassSetItem) -> Result<(), Unsupported> {
     match item {
         ClassSetItem::Literal(literal) => check_literal(literal),
-        ClassSetItem::Bracketed(_) => Err("RE2 has no classes inside classes".to_owned()),
+        ClassSetItem::Bracketed(_) => Err(Unsupported::NestedClass),
         _ => Ok(()),
     }
 }

@@ -14,6 +14,8 @@ use serde_json::Value;
 use argo::rollout;
 use flagger::canary;
 
+use crate::error::Error;
+
 /// Prints a Release for each Canary and Rollout; remarks go to standard error.
 pub(super) fn run(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let mut documents = Vec::new();

@@ -12,6 +12,7 @@ use serin_traffic::explain::{self, Explanation, Outcome};
 use serin_traffic::router::{HostMatch, Mismatch};
 
 use super::Admin;
+use crate::error::Error;
 use crate::snapshot::Snapshot;
 
 pub(super) async fn explain(Extract(admin): Extract<Admin>, Query(asked): Query<HashMap<String, String>>) -> Response {
@@ -22,15 +23,15 @@ pub(super) async fn explain(Extract(admin): Extract<Admin>, Query(asked): Query<
     }
 }
 
-fn answer(current: &Snapshot, asked: &HashMap<String, String>) -> Result<Value, String> {
+fn answer(current: &Snapshot, asked: &HashMap<String, String>) -> Result<Value, Error> {
     let names = || current.listeners.keys().cloned().collect::<Vec<_>>().join(", ");
     let listener = match asked.get("listener") {
         Some(name) => current.listeners.get(name),
         None if current.listeners.len() == 1 => current.listeners.values().next(),
         None => None,
     };
-    let (_, table) = listener.ok_or_else(|| format!("say listener=NAME; there are: {}", names()))?;
-    let url = asked.get("url").ok_or("say url=http://AUTHORITY/PATH")?;
+    let (_, table) = listener.ok_or_else(|| Error::NoListener(names()))?;
+    let url = asked.get("url").ok_or(Error::NoUrl)?;
     let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let mut head = RequestHead::default();
@@ -39,14 +40,14 @@ fn answer(current: &Snapshot, asked: &HashMap<String, String>) -> Result<Value, 
     head.start(method.as_bytes(), path.as_bytes(), Version::Http11);
     head.fields.append(b"host", authority.as_bytes());
     for field in asked.get("header").map(String::as_str).unwrap_or_default().split('|').filter(|f| !f.is_empty()) {
-        let (name, value) = field.split_once(':').ok_or_else(|| format!("'{field}' is no name:value"))?;
+        let (name, value) = field.split_once(':').ok_or_else(|| Error::Header(field.to_owned()))?;
         head.fields.append(name.trim().as_bytes(), value.trim().as_bytes());
     }
     if let Err(error) = check_target(&head) {
         return Ok(json!({"outcome": {"status": error.status(), "why": error.to_string()}}));
     }
     let draw = asked.get("draw").map_or(Ok(0.5), |d| d.parse::<f64>());
-    let draw = draw.ok().filter(|d| (0.0..=1.0).contains(d)).ok_or("draw is a number from 0 to 1")?;
+    let draw = draw.ok().filter(|d| (0.0..=1.0).contains(d)).ok_or(Error::Draw)?;
     Ok(describe(&explain::route(table, &head, (draw * u64::MAX as f64) as u64), current))
 }
 

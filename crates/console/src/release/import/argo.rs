@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Draft, Import, Metric, StepDraft, filled, quoted, written};
+use super::{Draft, Error, Import, Metric, StepDraft, filled, quoted, written};
 
 /// Fields of a Rollout that become something, or need nothing because Serin deploys nothing. All others are named.
 const ROLLOUT: [&str; 15] = [
@@ -26,7 +26,7 @@ const ROLLOUT: [&str; 15] = [
 ];
 
 /// Argo's: its steps, with pauses as bakes or approvals.
-pub(super) fn rollout(document: &Value, all: &[Value]) -> Result<Import, String> {
+pub(super) fn rollout(document: &Value, all: &[Value]) -> Result<Import, Error> {
     let strategy = &document["spec"]["strategy"];
     let mut draft = Draft::default();
     if strategy["blueGreen"].is_object() {
@@ -64,15 +64,13 @@ pub(super) fn rollout(document: &Value, all: &[Value]) -> Result<Import, String>
     Ok(draft.finish(document, host, &ROLLOUT))
 }
 
-fn rollout_step(kind: &str, value: &Value, before: &mut f64, draft: &mut Draft) -> Result<(), String> {
+fn rollout_step(kind: &str, value: &Value, before: &mut f64, draft: &mut Draft) -> Result<(), Error> {
     match kind {
         "pause" => pause(&value["duration"], draft),
         "setWeight" => {
             let weight = value.as_f64().unwrap_or(0.0);
             if weight < *before {
-                return Err(format!(
-                    "a weight falls, from {before} % to {weight} %: a Release only rises, and goes back at once when it is worse; write two Releases"
-                ));
+                return Err(Error::FallingWeight { from: *before, to: weight });
             }
             *before = weight;
             if weight > 0.0 && weight <= 100.0 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Draft, Import, Metric, StepDraft, filled, quoted, round, written};
+use super::{Draft, Error, Import, Metric, StepDraft, filled, quoted, round, written};
 
 /// Fields of a Canary that become something, or need nothing. All others are named.
 const CANARY: [&str; 34] = [
@@ -45,7 +45,7 @@ const CANARY: [&str; 34] = [
 ];
 
 /// Flagger's: a step every interval.
-pub(super) fn canary(document: &Value, all: &[Value]) -> Result<Import, String> {
+pub(super) fn canary(document: &Value, all: &[Value]) -> Result<Import, Error> {
     let spec = &document["spec"];
     let analysis = if spec["analysis"].is_null() { &spec["canaryAnalysis"] } else { &spec["analysis"] };
     // Flagger takes no shorter ones.
@@ -64,7 +64,7 @@ pub(super) fn canary(document: &Value, all: &[Value]) -> Result<Import, String> 
         (Some(weights), _) => {
             let weights: Vec<f64> = weights.iter().filter_map(Value::as_f64).collect();
             if weights.windows(2).any(|pair| pair.first() >= pair.last()) {
-                return Err("analysis.stepWeights do not rise, so Flagger would never get further".to_owned());
+                return Err(Error::FlatWeights);
             }
             let weights = weights.into_iter().filter(|w| *w < 100.0);
             draft.steps.extend(weights.map(|w| StepDraft::weight(w, Some(interval))));

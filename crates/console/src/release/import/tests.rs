@@ -182,5 +182,5 @@ fn argos_pauses_weights_and_everything_else() {
         "{kind: Rollout, spec: {strategy: {canary: {steps: [{setWeight: 50}, {setWeight: 20}]}}}}",
     )
     .unwrap();
-    assert!(rollout(&falling, &[]).err().unwrap().contains("from 50 % to 20 %"));
+    assert!(rollout(&falling, &[]).err().unwrap().to_string().contains("from 50 % to 20 %"));
 }

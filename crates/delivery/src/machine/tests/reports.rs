@@ -20,14 +20,14 @@ fn what_people_say_causes_no_outage() {
         (Command::Undo("x".to_owned()), "stable version (version=v1)"),
     ] {
         let before = status.clone();
-        let refused = says(&mut status, &nobody, what.clone(), false).unwrap_err();
+        let refused = says(&mut status, &nobody, what.clone(), false).unwrap_err().to_string();
         assert!(refused.contains(why) && refused.contains("--force"), "{refused}");
         assert_eq!(status, before);
         assert!(says(&mut status.clone(), &nobody, what, true).is_ok());
     }
     let frozen = Release { freezes: vec![(0, 7 * 24 * 60 - 1)], ..spec.clone() };
-    let refused =
-        command(&frozen, &mut status, &world.evidence, Said::new("ann", promote.clone()), world.now).unwrap_err();
+    let said = Said::new("ann", promote.clone());
+    let refused = command(&frozen, &mut status, &world.evidence, said, world.now).unwrap_err().to_string();
     assert!(refused.contains("until Sun 23:59 UTC"), "{refused}");
     assert!(
         command(

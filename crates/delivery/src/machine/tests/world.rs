@@ -46,7 +46,7 @@ pub(super) struct World {
 
 impl World {
     /// Ann says something of the release.
-    pub(super) fn says(&self, spec: &Release, status: &mut Status, what: Command) -> Result<Vec<Event>, String> {
+    pub(super) fn says(&self, spec: &Release, status: &mut Status, what: Command) -> Result<Vec<Event>, Error> {
         command(spec, status, &self.evidence, Said::new("ann", what), self.now)
     }
 

@@ -1,0 +1,33 @@
+//! The errors that users of the proxy read: of its options, of its admin interface and of the export of spans.
+
+/// An option or a parameter that cannot be used, or spans that cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// An option's label that is not a pair.
+    #[error("'{0}' is not KEY=VALUE")]
+    Label(String),
+    /// An option's duration that cannot be read.
+    #[error("'{0}' is not a duration such as 500ms, 5s or 2m")]
+    Duration(String),
+    /// `/explain` without a listener, where there is not exactly one; holds the names of all.
+    #[error("say listener=NAME; there are: {0}")]
+    NoListener(String),
+    /// `/explain` without a URL.
+    #[error("say url=http://AUTHORITY/PATH")]
+    NoUrl,
+    /// `/explain` with a header that is not a pair.
+    #[error("'{0}' is no name:value")]
+    Header(String),
+    /// `/explain` with a draw out of range.
+    #[error("draw is a number from 0 to 1")]
+    Draw,
+    /// The cluster of a collector of spans has no endpoint.
+    #[error("its cluster has no endpoint")]
+    NoCollector,
+    /// The connection to a collector failed.
+    #[error(transparent)]
+    Transport(#[from] tonic::transport::Error),
+    /// A collector refused spans.
+    #[error(transparent)]
+    Status(#[from] tonic::Status),
+}
