@@ -29,7 +29,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
 
 fn page(root: &Path) -> anyhow::Result<String> {
     let mut messages: BTreeMap<String, Fields> = BTreeMap::new();
-    for file in super::tidy::rust_files(&root.join("crates/resources/src"))? {
+    for file in crate::repository::rust_files(&root.join("crates/resources/src"))? {
         let text = std::fs::read_to_string(&file)?;
         collect(&text, &mut messages).with_context(|| file.display().to_string())?;
     }

@@ -5,6 +5,7 @@ mod fields;
 mod interop;
 mod judge;
 mod profile;
+mod repository;
 mod tidy;
 
 use anyhow::bail;

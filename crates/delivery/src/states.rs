@@ -9,6 +9,12 @@ use crate::status::{Event, EventKind, Phase, Status, Target};
 use crate::traffic::{has_baseline, traffic, weight};
 use crate::verdict::Expected;
 
+mod look;
+mod obstacle;
+
+pub use obstacle::DOCUMENT_GONE;
+pub(crate) use obstacle::{frozen, lacking, misnamed, obstacle};
+
 /// Something to be done outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -34,60 +40,11 @@ pub struct HookAt {
     pub since: Millis,
 }
 
-/// What pauses a release whose document is gone.
-pub const DOCUMENT_GONE: &str = "its document is gone: its traffic stays for a minute as it is";
-
-/// How long a version that gets traffic may be without a ready instance: instances are replaced, and known late.
-const DESERTED: Millis = 5_000;
-
 /// Why traffic does not go back.
 const NOBODY: &str = "but no instance of the stable version is ready";
 
 /// How long proxies may take to confirm that traffic went back; then those that have not are named.
 const ABORT_PATIENCE: Millis = 5_000;
-
-/// What is in the way of going forward; `calendar` is the time by the clock on the wall, in UTC.
-pub(crate) fn obstacle(spec: &Release, status: &Status, calendar: Millis) -> Option<String> {
-    if let Some(why) = &status.paused {
-        return Some(if why == DOCUMENT_GONE { format!("paused: {why}") } else { format!("paused by {why}") });
-    }
-    frozen(spec, calendar).map(|until| format!("it is a time of freeze until {until}"))
-}
-
-/// Until when it does not go forward, when it is a time of freeze.
-pub(crate) fn frozen(spec: &Release, calendar: Millis) -> Option<String> {
-    let minute = (calendar / 60_000 + 3 * 24 * 60) % (7 * 24 * 60);
-    let within = |(from, to): &&(u32, u32)| {
-        let (from, to) = (u64::from(*from), u64::from(*to));
-        if from <= to { (from..to).contains(&minute) } else { minute >= from || minute < to }
-    };
-    let (_, until) = spec.freezes.iter().find(within)?;
-    let day = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"].into_iter().cycle().nth(*until as usize / 1440);
-    Some(format!("{} {:02}:{:02} UTC", day.unwrap_or_default(), until % 1440 / 60, until % 60))
-}
-
-/// Which other version than the one named as stable has the traffic.
-pub(crate) fn misnamed(spec: &Release, status: &Status) -> Option<String> {
-    let holder = status.holder.as_ref().filter(|holder| **holder != spec.stable)?;
-    let labels: Vec<String> = holder.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    Some(format!("{} has the traffic, by an earlier release: name it as stable", labels.join(",")))
-}
-
-/// What a release lacks to begin.
-pub(crate) fn lacking(spec: &Release, status: &Status, evidence: &Evidence) -> Option<String> {
-    let misnamed = misnamed(spec, status);
-    if misnamed.is_some() {
-        return misnamed;
-    }
-    let lacking = match evidence {
-        _ if spec.waits_for_start && !status.go => "it waits to be started",
-        e if e.candidate_ready == 0 => "no instance of the candidate is ready",
-        e if e.stable_ready == 0 => "no instance of the stable version is ready",
-        e if spec.baseline.is_some() && e.baseline_ready == 0 => "no instance of the baseline is ready",
-        _ => return None,
-    };
-    Some(lacking.to_owned())
-}
 
 /// A salt of a release's own: other releases, and its next version, choose other users.
 fn salt(spec: &Release, now: Millis) -> String {
@@ -120,7 +77,8 @@ impl Run<'_> {
         self.note(if phase.is_final() { EventKind::Done } else { EventKind::Phase }, reason);
     }
 
-    fn elapsed(&self) -> Millis {
+    /// The time since the phase began.
+    fn time_in_phase(&self) -> Millis {
         self.now.saturating_sub(self.status.since)
     }
 
@@ -142,138 +100,6 @@ impl Run<'_> {
         Expected { share: if baseline { 0.5 } else { f64::from(share.parts()) / 1e6 }, drawn, baseline }
     }
 
-    /// Takes in what is new, and rolls back when it says so.
-    pub(crate) fn look(&mut self) {
-        let (proxies, weights) = (&self.evidence.applied, self.status.weights);
-        self.status.proxies = (proxies.done, proxies.of);
-        self.status.laggards.clone_from(&proxies.laggards);
-        let notes = self.notes();
-        let topic = |note: &String| note.split([':', '(']).next().unwrap_or_default().to_owned();
-        let known: Vec<String> = self.status.notes.iter().map(topic).collect();
-        for note in notes.iter().filter(|n| n.starts_with("different mix") && !known.contains(&topic(n))) {
-            self.note(EventKind::Verdict, note);
-        }
-        self.status.notes = notes;
-        if self.is_applied() {
-            self.status.weights.applied = weights.configured;
-        }
-        let warm = self.elapsed() >= self.spec.analysis.warmup.as_millis() as u64;
-        match self.status.phase {
-            Phase::Pending | Phase::Promoted | Phase::RolledBack | Phase::RollingBack => {}
-            Phase::Before if !matches!(self.status.target, Target::Step(_)) => {}
-            // A proxy that does not confirm, a pause or a freeze holds the step up; the candidate has traffic all the same.
-            Phase::Shifting | Phase::Promoting if warm => self.judge(false),
-            Phase::WarmingUp
-                if warm && (self.is_worse() || obstacle(self.spec, self.status, self.evidence.calendar).is_some()) =>
-            {
-                self.judge(false);
-            }
-            Phase::Shifting | Phase::WarmingUp | Phase::Promoting => self.status.judgement.skip(self.evidence),
-            Phase::Before | Phase::Baking | Phase::AwaitingApproval | Phase::After | Phase::Guarding => {
-                self.judge(true);
-            }
-        }
-        self.deserted();
-    }
-
-    /// What is good to know of its traffic.
-    fn notes(&self) -> Vec<String> {
-        let kept = |subset: &String| {
-            format!("requests to subset {subset} stay with the stable version: no instance of the candidate is of it")
-        };
-        let mut notes: Vec<String> = self.evidence.kept.iter().map(kept).collect();
-        let failed: u64 = self.evidence.candidate.failed;
-        notes.extend(self.evidence.failed_calls.iter().map(|(release, calls)| {
-            format!("{calls} failed calls of its candidate's instances went to the candidate of release {release}; {failed} of the candidate's own requests failed")
-        }));
-        notes.extend(
-            self.evidence
-                .applied
-                .silent
-                .iter()
-                .map(|proxy| format!("{proxy} is connected and has never confirmed anything: it is not waited for")),
-        );
-        notes.extend(self.status.judgement.mixed(&self.spec.analysis));
-        notes.extend(self.without_stable());
-        notes
-    }
-
-    /// What becomes of requests to a stable version without instances, while it gets some.
-    fn without_stable(&self) -> Option<String> {
-        let begun = !matches!(self.status.phase, Phase::Pending | Phase::Promoted);
-        let share = 100.0 - self.status.weights.applied;
-        (begun && self.evidence.stable_ready == 0 && share > 0.0).then(|| {
-            format!(
-                "no instance of the stable version is ready: its {share:.4} % of requests fail; 'promote --full' gives them to the \
-                 candidate"
-            )
-            .replace(".0000 %", " %")
-        })
-    }
-
-    /// Takes traffic from versions without instances, where the stable version has some.
-    fn deserted(&mut self) {
-        let without = match traffic(self.spec, self.status.target) {
-            Some((Share::NONE, cohorts, _)) if cohorts.is_empty() => None,
-            Some(_) if self.evidence.candidate_ready == 0 => Some("candidate"),
-            Some(_) if self.expected().baseline => (self.evidence.baseline_ready == 0).then_some("baseline"),
-            _ => None,
-        };
-        let over = self.status.phase.is_final() || self.status.phase == Phase::RollingBack;
-        let Some(without) = without.filter(|_| !over && self.may_go_back()) else {
-            self.status.deserted = None;
-            return;
-        };
-        let since = *self.status.deserted.get_or_insert(self.now);
-        if self.now.saturating_sub(since) >= DESERTED {
-            self.roll_back(&format!("no instance of the {without} is ready"));
-        }
-    }
-
-    /// Judges what is new; `settled` when all proxies share requests as configured.
-    fn judge(&mut self, settled: bool) {
-        let expected = self.expected();
-        let expected = Expected { drawn: expected.drawn && settled, ..expected };
-        let analysis = &self.spec.analysis;
-        let due = queries::look(&analysis.queries, &mut self.status.queries, &self.evidence.readings, self.now);
-        self.actions.extend(due.into_iter().map(|number| Action::Query { number }));
-        let news = self.status.judgement.take(self.evidence, analysis, expected);
-        if let Some(rule) = &analysis.kayenta {
-            self.status.judgement.series.close(rule, self.now);
-        }
-        let verdict = self.status.judgement.verdict(analysis, expected, self.evidence);
-        let outside = queries::regression(&analysis.queries, &self.status.queries);
-        let verdict = outside.map_or(verdict, Verdict::Regression);
-        self.status.weights.observed = self.status.judgement.observed().map(|s| s * 100.0);
-        if news {
-            let text = match &verdict {
-                Verdict::NoEvidence => "no request reached the candidate yet".to_owned(),
-                Verdict::NotEnough(text) | Verdict::NoWorse(text) | Verdict::Regression(text) | Verdict::Void(text) => {
-                    text.clone()
-                }
-            };
-            self.note(EventKind::Evidence, &text);
-        }
-        let said = std::mem::discriminant(&self.status.verdict) != std::mem::discriminant(&verdict);
-        self.status.verdict = verdict.clone();
-        match verdict {
-            Verdict::Regression(reason) if self.may_go_back() => {
-                self.note(EventKind::Verdict, &reason);
-                self.roll_back(&reason);
-            }
-            // Nobody is there who would do better: it goes back once somebody is.
-            Verdict::Regression(reason) => {
-                let reason = format!("{reason}; {NOBODY}");
-                if said {
-                    self.note(EventKind::Verdict, &reason);
-                }
-                self.status.reason = reason;
-            }
-            Verdict::NoWorse(reason) | Verdict::Void(reason) if said => self.note(EventKind::Verdict, &reason),
-            _ => {}
-        }
-    }
-
     fn is_worse(&self) -> bool {
         matches!(self.status.verdict, Verdict::Regression(_))
     }
@@ -282,7 +108,7 @@ impl Run<'_> {
     fn is_stuck(&mut self) -> bool {
         let further = [Phase::Before, Phase::Baking, Phase::AwaitingApproval, Phase::After, Phase::Guarding];
         let worse = self.is_worse() && !self.status.forced && further.contains(&self.status.phase);
-        if worse && self.status.phase == Phase::Baking && self.elapsed() >= self.longest() {
+        if worse && self.status.phase == Phase::Baking && self.time_in_phase() >= self.longest() {
             let reason = self.status.reason.clone();
             self.hold(reason);
         }
@@ -361,7 +187,7 @@ impl Run<'_> {
             Phase::Before => self.hooks(true),
             Phase::Shifting => self.shifted(Phase::WarmingUp),
             Phase::WarmingUp => {
-                let over = self.elapsed() >= self.spec.analysis.warmup.as_millis() as u64;
+                let over = self.time_in_phase() >= self.spec.analysis.warmup.as_millis() as u64;
                 if over {
                     self.status.judgement.reshare();
                     self.status.judgement.begin(self.status.step);
@@ -378,7 +204,7 @@ impl Run<'_> {
             Phase::After => self.hooks(false),
             Phase::Promoting => self.shifted(Phase::Guarding),
             Phase::Guarding => {
-                let over = self.elapsed() >= self.spec.guard.as_millis() as u64;
+                let over = self.time_in_phase() >= self.spec.guard.as_millis() as u64;
                 if over {
                     self.enter(Phase::Promoted, "the candidate has all the traffic");
                 }
@@ -389,9 +215,9 @@ impl Run<'_> {
     }
 
     fn went_back(&mut self) -> bool {
-        let late = self.elapsed() >= ABORT_PATIENCE;
+        let late = self.time_in_phase() >= ABORT_PATIENCE;
         // What is known at first is about the traffic before.
-        if self.elapsed() == 0 || (!self.is_applied() && !late) {
+        if self.time_in_phase() == 0 || (!self.is_applied() && !late) {
             return false;
         }
         let why = self.status.reason.clone();
@@ -464,7 +290,7 @@ impl Run<'_> {
     }
 
     fn shifted(&mut self, then: Phase) -> bool {
-        if self.elapsed() == 0 {
+        if self.time_in_phase() == 0 {
             return false;
         }
         if !self.is_applied() {
@@ -497,12 +323,12 @@ impl Run<'_> {
         match self.status.phase {
             Phase::AwaitingApproval if self.status.approved.is_none() => {
                 let expires = step.approval.as_ref().and_then(|a| a.expires);
-                if expires.is_some_and(|e| self.elapsed() >= e.as_millis() as u64) {
+                if expires.is_some_and(|e| self.time_in_phase() >= e.as_millis() as u64) {
                     return self.goes_back("nobody approved in time");
                 }
             }
             Phase::Baking if self.spec.analysis.on_deadline == OnDeadline::Abort => {
-                if let Some(why) = self.lacks().filter(|_| self.elapsed() >= self.longest()) {
+                if let Some(why) = self.lacks().filter(|_| self.time_in_phase() >= self.longest()) {
                     return self.goes_back(&format!("the time is up: {why}"));
                 }
             }
@@ -528,7 +354,7 @@ impl Run<'_> {
     fn baked(&mut self) -> bool {
         let Some(step) = self.step() else { return false };
         let min = step.bake.min.as_millis() as u64;
-        let elapsed = self.elapsed();
+        let elapsed = self.time_in_phase();
         if elapsed < min {
             return false;
         }

@@ -1,6 +1,7 @@
 //! What the evidence says of a release: worse, no worse, not enough, or nothing at all.
 
 mod mix;
+mod report;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,8 @@ use crate::judge::{
 };
 use crate::series::Series;
 pub use mix::Mix;
+pub use report::count;
+use report::share_of;
 
 /// Requests of a step, both versions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -347,73 +350,6 @@ impl Judgement {
         [failures, times]
     }
 
-    fn worse(&self, analysis: &Analysis) -> String {
-        let [failures, times] = self.over(analysis);
-        let compares = |ln: f64| if analysis.kayenta.is_none() { ln } else { f64::MIN };
-        let slow = self.slower.iter().map(|s| (s, s.regression.ln_evidence())).max_by(|a, b| a.1.total_cmp(&b.1));
-        let candidates = [
-            (compares(self.errors.ln_evidence()), self.failing()),
-            (failures.unwrap_or(f64::MIN), format!("more failures than the limit of {} %: {}", percent(analysis.error_rate), self.failing())),
-            (times.unwrap_or(f64::MIN), self.too_slow(analysis)),
-            slow.filter(|_| analysis.compare_latency).map_or((f64::MIN, String::new()), |(s, ln)| {
-                let text = format!(
-                    "it is slower: more of its requests than of the stable version's take over {:.1} ms, where the stable version's p{:.0} is {:.1} ms",
-                    s.than as f64 / 1000.0,
-                    s.quantile * 100.0,
-                    (if s.of == 0 { s.than } else { s.of }) as f64 / 1000.0
-                );
-                (compares(ln), text)
-            }),
-        ];
-        let (_, what) = candidates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
-        let suspect = self.suspect.as_ref().map_or(String::new(), |s| format!("; most of it is of one instance, {s}"));
-        format!(
-            "the candidate is worse: {what} (evidence {}, needed {}){suspect}",
-            count(self.ln_evidence.exp()),
-            count(self.ln_needed.exp())
-        )
-    }
-
-    fn too_slow(&self, analysis: &Analysis) -> String {
-        let Some((quantile, most)) = analysis.latency else { return String::new() };
-        let (timed, slow) = (self.candidate.timed(), self.candidate.slower(most.as_micros() as u64));
-        format!(
-            "{} of its requests took longer than {} ms, where {} % may",
-            share_of(slow, timed),
-            most.as_millis(),
-            percent(Some(1.0 - quantile))
-        )
-    }
-
-    /// Failures of both sides since the release began, in one sentence.
-    fn failing(&self) -> String {
-        let sum =
-            |of: fn(&StepCounts) -> (u64, u64)| self.steps.iter().map(of).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-        let ((requests, failed), (stable_requests, stable_failed)) = (sum(|s| s.candidate), sum(|s| s.stable));
-        let rate = |some: u64, all: u64| some as f64 / all.max(1) as f64;
-        let ratio = match (stable_failed, rate(failed, requests) / rate(stable_failed, stable_requests)) {
-            (0, _) => String::new(),
-            (_, ratio) if ratio > 100.0 => ", far more often".to_owned(),
-            (_, ratio) if ratio > 1.05 => format!(", {ratio:.1} times as often"),
-            _ => String::new(),
-        };
-        format!(
-            "{} of its requests failed, {} of the stable version's{ratio}",
-            share_of(failed, requests),
-            share_of(stable_failed, stable_requests)
-        )
-    }
-
-    fn summary(&self) -> String {
-        let (n, k) = self.step;
-        let stable = self.steps.last().map_or((0, 0), |s| s.stable);
-        format!(
-            "no worse in this step: {} of the candidate's requests failed, {} of the stable version's",
-            share_of(k, n),
-            share_of(stable.1, stable.0)
-        )
-    }
-
     /// What the step lacks; `None` when it lacks nothing.
     fn missing(&self, analysis: &Analysis, expected: Expected) -> Option<String> {
         let needed = (1.0 / analysis.promote_alpha).ln();
@@ -465,34 +401,6 @@ impl Judgement {
         }
         None
     }
-}
-
-/// `3 of 16`, for people.
-fn share_of(some: u64, all: u64) -> String {
-    format!("{} of {}", count(some as f64), count(all as f64))
-}
-
-/// A share in per cent, in as few digits as it takes.
-fn percent(share: Option<f64>) -> String {
-    let number = (share.unwrap_or_default() * 100.0 * 10_000.0).round() / 10_000.0;
-    number.to_string()
-}
-
-/// A number for people: in groups of three digits, and not beyond what anybody counts.
-#[must_use]
-pub fn count(number: f64) -> String {
-    if number >= 1e9 {
-        return "more than a billion".to_owned();
-    }
-    let digits = format!("{number:.0}");
-    let mut out = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 fn mean(logs: impl Iterator<Item = f64> + Clone) -> f64 {

@@ -7,6 +7,7 @@ mod processes;
 mod ready;
 mod release;
 mod report;
+mod scenario;
 mod supervise;
 
 use std::cell::Cell;

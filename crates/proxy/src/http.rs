@@ -21,8 +21,8 @@ mod request;
 mod respond;
 mod serve;
 mod stage;
-mod trace;
 mod upgrade;
+mod upload;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

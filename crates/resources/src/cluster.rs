@@ -1,10 +1,12 @@
 //! Cluster: how the endpoints of one upstream are found, chosen between and spoken to.
 #![expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
 
+mod balancer;
 mod balancing;
+mod breakers;
+mod discovery;
 mod policy;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
@@ -13,13 +15,16 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3 as pb_http;
 use prost::Message as _;
 
 use crate::convert;
-use crate::endpoint::LoadAssignment;
 use crate::health_check::HealthCheck;
 use crate::outlier::OutlierDetection;
 use crate::route::HashPolicy;
 use crate::{Audit, Error, Path};
 
-pub use balancing::{Balancer, Reported, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector, ZoneAware};
+use discovery::DNS_REFRESH;
+
+pub use balancer::{Balancer, Reported, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector, ZoneAware};
+pub use breakers::{Breakers, RetryBudget};
+pub use discovery::{Discovery, LookupFamily, Names};
 
 /// One upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,112 +76,6 @@ pub struct Cluster {
     pub refused: Option<String>,
     /// Whether its loads are reported to the server that it is from. gRPC asks each cluster; proxies are told elsewhere.
     pub reports_loads: bool,
-}
-
-/// How much may be in flight before more is refused; `None` is unlimited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Breakers {
-    /// Connections.
-    pub connections: Option<u32>,
-    /// Requests that wait for a connection.
-    pub pending: Option<u32>,
-    /// Requests.
-    pub requests: Option<u32>,
-    /// Retries.
-    pub retries: Option<u32>,
-    /// Retries as a share of requests instead.
-    pub budget: Option<RetryBudget>,
-}
-
-/// Retries as a share of the requests in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RetryBudget {
-    /// Share, in parts of a million.
-    pub share: u32,
-    /// That many may always be.
-    pub least: u32,
-}
-
-impl RetryBudget {
-    /// How many retries may be in flight beside so many requests.
-    #[must_use]
-    pub fn limit(self, requests: u64) -> u32 {
-        let share = requests.saturating_mul(self.share.into()) / 1_000_000;
-        u32::try_from(share).unwrap_or(u32::MAX).max(self.least)
-    }
-}
-
-impl Breakers {
-    /// No limits.
-    pub const NONE: Self = Self { connections: None, pending: None, requests: None, retries: None, budget: None };
-}
-
-impl Default for Breakers {
-    /// Envoy's limits.
-    fn default() -> Self {
-        Self { connections: Some(1024), pending: Some(1024), requests: Some(1024), retries: Some(3), budget: None }
-    }
-}
-
-/// Where endpoints come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Discovery {
-    /// From EDS under this name.
-    Eds(String),
-    /// From the cluster itself.
-    Static(LoadAssignment),
-    /// Names in the cluster, which are looked up.
-    Dns(Names),
-}
-
-/// Endpoints by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
-    /// The endpoints, whose hosts may be names.
-    pub assignment: LoadAssignment,
-    /// Time until they are looked up again.
-    pub refresh: Duration,
-    /// Which of their addresses are used.
-    pub family: LookupFamily,
-}
-
-impl Names {
-    /// Names with Envoy's settings.
-    #[must_use]
-    pub fn new(assignment: LoadAssignment) -> Self {
-        Self { assignment, refresh: DNS_REFRESH, family: LookupFamily::Auto }
-    }
-}
-
-/// Which addresses of a name are used (Envoy, `Cluster.DnsLookupFamily`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LookupFamily {
-    /// Those of IPv6, or those of IPv4 where it has none.
-    #[default]
-    Auto,
-    /// Those of IPv4.
-    V4Only,
-    /// Those of IPv6.
-    V6Only,
-    /// Those of IPv4, or those of IPv6 where it has none.
-    V4Preferred,
-    /// All.
-    All,
-}
-
-impl LookupFamily {
-    /// Keeps of a name's addresses those that are used.
-    pub fn choose(self, addresses: &mut Vec<SocketAddr>) {
-        let has = |v6: bool| addresses.iter().any(|a| a.is_ipv6() == v6);
-        let v6 = match self {
-            Self::All => return,
-            Self::V4Only => false,
-            Self::V6Only => true,
-            Self::Auto => has(true),
-            Self::V4Preferred => !has(false),
-        };
-        addresses.retain(|a| a.is_ipv6() == v6);
-    }
 }
 
 /// What is spoken to the upstream.
@@ -275,7 +174,7 @@ impl Cluster {
             }
         }
         let value = older.as_ref().unwrap_or(value);
-        let mut cluster = Self::new(value.name.clone(), discovery(value, audit, path)?);
+        let mut cluster = Self::new(value.name.clone(), discovery::decode(value, audit, path)?);
         cluster.service = convert::service(value.metadata.as_ref());
         cluster.refused = convert::own(value.metadata.as_ref(), "refused");
         cluster.balancer = balancing::balancer(value, audit, path)?;
@@ -298,7 +197,7 @@ impl Cluster {
             cluster.protocol = Protocol::Http2;
         }
         protocol_options(value, &mut cluster, audit, path)?;
-        breakers(value, &mut cluster, audit, path)?;
+        breakers::decode(value, &mut cluster, audit, path)?;
         if let Some(common) = &value.common_lb_config {
             balancing::common(common, &mut cluster, audit, &path.field("common_lb_config"))?;
         }
@@ -362,36 +261,6 @@ impl Cluster {
         proto
     }
 
-    fn proto_breakers(&self) -> Option<pb::CircuitBreakers> {
-        let limit = |value: Option<u32>| Some(convert::wrap_u32(value.unwrap_or(u32::MAX)));
-        let threshold = |(priority, breakers): (usize, &Breakers)| pb::circuit_breakers::Thresholds {
-            priority: priority as i32,
-            max_connections: limit(breakers.connections),
-            max_pending_requests: limit(breakers.pending),
-            max_requests: limit(breakers.requests),
-            max_retries: limit(breakers.retries),
-            retry_budget: breakers.budget.map(|b| pb::circuit_breakers::thresholds::RetryBudget {
-                budget_percent: Some(envoy_types::pb::envoy::r#type::v3::Percent {
-                    value: f64::from(b.share) / 10_000.0,
-                }),
-                min_retry_concurrency: Some(convert::wrap_u32(b.least)),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        // What is not said of high priority is Envoy's default.
-        let [_, high] = &self.breakers;
-        let list = if *high == Breakers::default() { &self.breakers[..1] } else { &self.breakers[..] };
-        let host = |most| pb::circuit_breakers::Thresholds {
-            max_connections: Some(convert::wrap_u32(most)),
-            ..Default::default()
-        };
-        Some(pb::CircuitBreakers {
-            thresholds: list.iter().enumerate().map(threshold).collect(),
-            per_host_thresholds: self.max_host_connections.map(host).into_iter().collect(),
-        })
-    }
-
     fn proto_options(&self) -> pb_http::HttpProtocolOptions {
         use pb_http::http_protocol_options::{
             ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
@@ -419,9 +288,6 @@ impl Cluster {
     }
 }
 
-/// Envoy's time between two resolutions of a name.
-const DNS_REFRESH: Duration = Duration::from_secs(5);
-
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 fn refuse_tls(socket: Option<&core::TransportSocket>, path: &Path<'_>) -> Result<(), Error> {
@@ -430,55 +296,6 @@ fn refuse_tls(socket: Option<&core::TransportSocket>, path: &Path<'_>) -> Result
             Err(path.field("transport_socket").error(format!("'{}' is not supported, only raw_buffer", socket.name)))
         }
         _ => Ok(()),
-    }
-}
-
-fn discovery(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<Discovery, Error> {
-    use pb::cluster::{ClusterDiscoveryType as T, DiscoveryType as D};
-    let kind = match &value.cluster_discovery_type {
-        None => D::Static,
-        Some(T::Type(kind)) => D::try_from(*kind).map_err(|_| path.field("type").error("is no known type"))?,
-        Some(T::ClusterType(t)) => {
-            return Err(path.field("cluster_type").error(format!("'{}' is not supported", t.name)));
-        }
-    };
-    if kind == D::Eds {
-        let eds_path = path.field("eds_cluster_config");
-        let eds = value.eds_cluster_config.as_ref().ok_or_else(|| eds_path.error("is required"))?;
-        convert::require_ads(eds.eds_config.as_ref(), &eds_path.field("eds_config"))?;
-        let name = if eds.service_name.is_empty() { &value.name } else { &eds.service_name };
-        return Ok(Discovery::Eds(name.clone()));
-    }
-    let assignment = match &value.load_assignment {
-        Some(a) => LoadAssignment::from_proto(a, audit, &path.field("load_assignment"))?,
-        None => LoadAssignment { cluster: value.name.clone(), ..LoadAssignment::default() },
-    };
-    match kind {
-        D::Static => {
-            for (i, endpoint) in assignment.endpoints.iter().enumerate() {
-                if endpoint.host.parse::<std::net::IpAddr>().is_err() {
-                    return Err(path
-                        .field("load_assignment")
-                        .field("endpoints")
-                        .index(i)
-                        .error(format!("'{}' is not an IP address; use type STRICT_DNS for names", endpoint.host)));
-                }
-            }
-            Ok(Discovery::Static(assignment))
-        }
-        D::StrictDns | D::LogicalDns => {
-            let refresh = convert::optional_duration(value.dns_refresh_rate.as_ref(), &path.field("dns_refresh_rate"))?;
-            let family = match value.dns_lookup_family {
-                0 => LookupFamily::Auto,
-                1 => LookupFamily::V4Only,
-                2 => LookupFamily::V6Only,
-                3 => LookupFamily::V4Preferred,
-                4 => LookupFamily::All,
-                _ => return Err(path.field("dns_lookup_family").error("is no known family")),
-            };
-            Ok(Discovery::Dns(Names { assignment, refresh: refresh.unwrap_or(DNS_REFRESH), family }))
-        }
-        D::OriginalDst | D::Eds => Err(path.field("type").error("ORIGINAL_DST is not supported")),
     }
 }
 
@@ -524,63 +341,4 @@ fn protocol_options(
         };
     }
     Ok(())
-}
-
-fn breakers(value: &pb::Cluster, cluster: &mut Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<(), Error> {
-    cluster.breakers = [Breakers::default(); 2];
-    let Some(breakers) = &value.circuit_breakers else { return Ok(()) };
-    let path = path.field("circuit_breakers");
-    let list_path = path.field("thresholds");
-    let bounded = |v: &Option<envoy_types::pb::google::protobuf::UInt32Value>, default| {
-        v.as_ref().map_or(Some(default), |v| (v.value != u32::MAX).then_some(v.value))
-    };
-    for (i, threshold) in breakers.thresholds.iter().enumerate() {
-        let here = list_path.index(i);
-        audit!(threshold, pb::circuit_breakers::Thresholds as pb::circuit_breakers::Thresholds, audit, &here;
-            supported: priority, max_connections, max_pending_requests, max_requests, max_retries, retry_budget;
-            ignored: track_remaining, max_connection_pools;
-            refused: );
-        let Some(place) = usize::try_from(threshold.priority).ok().and_then(|p| cluster.breakers.get_mut(p)) else {
-            return Err(here.field("priority").error("is no known priority"));
-        };
-        *place = Breakers {
-            connections: bounded(&threshold.max_connections, 1024),
-            pending: bounded(&threshold.max_pending_requests, 1024),
-            requests: bounded(&threshold.max_requests, 1024),
-            retries: bounded(&threshold.max_retries, 3),
-            budget: threshold.retry_budget.as_ref().map(|b| RetryBudget {
-                share: convert::percent_parts(b.budget_percent.as_ref().map_or(20.0, |p| p.value)),
-                least: b.min_retry_concurrency.as_ref().map_or(3, |v| v.value),
-            }),
-        };
-    }
-    // Of the limits for one endpoint Envoy knows only that of connections.
-    let own = breakers.per_host_thresholds.iter().find(|t| t.priority == 0);
-    cluster.max_host_connections = own.and_then(|t| bounded(&t.max_connections, u32::MAX)).filter(|n| *n != u32::MAX);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_family_chooses_among_the_addresses_of_a_name() {
-        let addresses = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<SocketAddr>>();
-        let (v4, v6) = (addresses(&["127.0.0.1:1"]), addresses(&["[::1]:1"]));
-        let both = [v4.clone(), v6.clone()].concat();
-        for (family, of_both, of_v4, of_v6) in [
-            (LookupFamily::Auto, &v6, &v4, &v6),
-            (LookupFamily::V4Only, &v4, &v4, &Vec::new()),
-            (LookupFamily::V6Only, &v6, &Vec::new(), &v6),
-            (LookupFamily::V4Preferred, &v4, &v4, &v6),
-            (LookupFamily::All, &both, &v4, &v6),
-        ] {
-            for (found, expected) in [(&both, of_both), (&v4, of_v4), (&v6, of_v6)] {
-                let mut chosen = found.clone();
-                family.choose(&mut chosen);
-                assert_eq!(&chosen, expected, "{family:?} of {found:?}");
-            }
-        }
-    }
 }

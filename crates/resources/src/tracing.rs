@@ -47,8 +47,10 @@ pub struct Tag {
 /// Where a tag's value is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TagSource {
-    /// Always this; an environment variable was read with the configuration.
+    /// Always this.
     Literal(String),
+    /// A variable of the proxy's environment, or this when it is not set.
+    Environment(String, String),
     /// A header of the request, or this when it is absent; nothing when empty.
     Header(String, String),
     /// A format.
@@ -117,9 +119,12 @@ impl Tracing {
 
 impl Tag {
     fn encode(&self) -> pb_tag::CustomTag {
-        use pb_tag::custom_tag::{Header, Literal, Type};
+        use pb_tag::custom_tag::{Environment, Header, Literal, Type};
         let source = match &self.source {
             TagSource::Literal(value) => Type::Literal(Literal { value: value.clone() }),
+            TagSource::Environment(name, other) => {
+                Type::Environment(Environment { name: name.clone(), default_value: other.clone() })
+            }
             TagSource::Header(name, other) => {
                 Type::RequestHeader(Header { name: name.clone(), default_value: other.clone() })
             }
@@ -132,9 +137,7 @@ impl Tag {
         use pb_tag::custom_tag::Type;
         let source = match &value.r#type {
             Some(Type::Literal(literal)) => TagSource::Literal(literal.value.clone()),
-            Some(Type::Environment(from)) => {
-                TagSource::Literal(std::env::var(&from.name).unwrap_or_else(|_| from.default_value.clone()))
-            }
+            Some(Type::Environment(from)) => TagSource::Environment(from.name.clone(), from.default_value.clone()),
             Some(Type::RequestHeader(from)) => {
                 TagSource::Header(from.name.to_ascii_lowercase(), from.default_value.clone())
             }

@@ -26,7 +26,8 @@ const EDGES: [(&str, &[&str]); 18] = [
 ];
 
 /// Crates that decide without clock, randomness, files or sockets, and what that forbids them.
-const PURE: [&str; 7] = ["model", "http1", "http2", "ingest", "translator", "traffic", "resources"];
+pub(super) const PURE: [&str; 8] =
+    ["model", "http1", "http2", "ingest", "translator", "traffic", "resources", "delivery"];
 const IMPURE_CRATES: [&str; 6] = ["tokio", "hyper", "axum", "tonic", "notify", "socket2"];
 
 /// Looks at every manifest.

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serin_model::{Analysis, OnMix};
 
-use super::{Judgement, TOLERATED, share_of};
+use super::report::share_of;
+use super::{Judgement, TOLERATED};
 use crate::evidence::{Arm, Class};
 use crate::judge::{Regression, Window, shifted};
 

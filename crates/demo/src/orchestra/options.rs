@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 
-use super::release::{self, Scenario};
+use super::scenario::{self, Scenario};
 
 /// Program that runs as every proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,7 +78,7 @@ impl DemoOptions {
         for (name, built_in) in BUILT_IN {
             let edited = std::fs::read_to_string(here.join(name)).ok().filter(|_| self.scratch);
             let text = edited.as_deref().unwrap_or(built_in);
-            let text = if self.release.is_some() { release::rules(text) } else { text.to_owned() };
+            let text = if self.release.is_some() { scenario::rules(text) } else { text.to_owned() };
             std::fs::write(copy.join(name), text)?;
         }
         Ok(copy)

@@ -7,8 +7,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 
 use super::options::{DataPlane, DemoOptions};
-use super::processes::Part;
-use super::release::Scenario;
+use super::scenario::Scenario;
+
+/// The part of the demo that a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Part {
+    Pilot,
+    /// Index into the plan's instances.
+    App(usize),
+    /// Index into the plan's instances.
+    Proxy(usize),
+    Gateway,
+}
 
 /// Everything that is decided before the start.
 pub(super) struct Plan {

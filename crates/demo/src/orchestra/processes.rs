@@ -11,18 +11,7 @@ use tokio::sync::mpsc;
 
 use super::documents::{GATEWAY_NAME, GATEWAY_NAMESPACE, bootstrap_file};
 use super::options::DataPlane;
-use super::plan::Plan;
-
-/// What a process is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Part {
-    Pilot,
-    /// Index into the plan's instances.
-    App(usize),
-    /// Index into the plan's instances.
-    Proxy(usize),
-    Gateway,
-}
+use super::plan::{Part, Plan};
 
 /// A process ended.
 pub(super) struct Ended {
@@ -153,7 +142,8 @@ fn describe_app(command: &mut Command, plan: &Plan, index: usize) {
     let Some(instance) = plan.instances.get(index) else { return };
     command.arg("demo-app").args(["--service", instance.service, "--version", instance.version]);
     command.args(["--name", &instance.name, "--listen", &instance.app.to_string()]);
-    command.args(plan.scenario.map(|s| s.faults(instance)).unwrap_or_default());
+    let faults = plan.scenario.map(|s| s.faults(&instance.name, instance.service, instance.version));
+    command.args(faults.unwrap_or_default());
     match &instance.proxy {
         Some(proxy) => {
             command.args(["--mesh", &proxy.outbound.to_string()]);

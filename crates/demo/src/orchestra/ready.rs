@@ -7,8 +7,8 @@ use anyhow::bail;
 use serde_json::Value;
 
 use super::options::DataPlane;
-use super::plan::Plan;
-use super::processes::{Part, Processes};
+use super::plan::{Part, Plan};
+use super::processes::Processes;
 use crate::client::Client;
 
 const QUESTION: Duration = Duration::from_millis(500);

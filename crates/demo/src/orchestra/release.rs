@@ -7,68 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::plan::{Instance, Plan};
+use super::plan::Plan;
 use super::ready::Places;
+use super::scenario::Scenario;
 use crate::client::Client;
-
-/// How the new version behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Scenario {
-    /// The new version is as good as the old one and gets all traffic.
-    Good,
-    /// The new version fails requests and is rolled back.
-    Bad,
-    /// The new version is slow and is rolled back.
-    Slow,
-    /// One of the ten instances of the new version fails, and the version is rolled back.
-    Flaky,
-    /// There are too few requests for a verdict, and a person must decide.
-    LowTraffic,
-}
-
-impl Scenario {
-    /// How it should end.
-    fn outcome(self) -> &'static str {
-        match self {
-            Self::Good => "promoted",
-            Self::Bad | Self::Slow | Self::Flaky => "rolledBack",
-            Self::LowTraffic => "held",
-        }
-    }
-
-    /// Requests a second.
-    fn rate(self) -> u32 {
-        if self == Self::LowTraffic { 2 } else { 120 }
-    }
-
-    /// Instances of a version.
-    pub(super) fn copies(scenario: Option<Self>, service: &str, version: &str) -> usize {
-        if scenario == Some(Self::Flaky) && (service, version) == ("reviews", "v3") { 10 } else { 2 }
-    }
-
-    /// What an instance does wrong.
-    pub(super) fn faults(self, instance: &Instance) -> Vec<String> {
-        if (instance.service, instance.version) != ("reviews", "v3") {
-            return Vec::new();
-        }
-        let words: &[&str] = match self {
-            Self::Good | Self::LowTraffic => &[],
-            Self::Bad => &["--fail", "0.3"],
-            Self::Slow => &["--delay", "1500ms"],
-            Self::Flaky if instance.name.ends_with("-0") => &["--fail", "1"],
-            Self::Flaky => &[],
-        };
-        words.iter().map(|w| (*w).to_owned()).collect()
-    }
-}
-
-/// The rules of a story: everybody is with v2 before it begins.
-pub(super) fn rules(text: &str) -> String {
-    text.replace("subset: v1\n      weight: 100", "subset: v2\n      weight: 100")
-}
 
 /// The release; its plan is quick.
 const RELEASE: &str = "\

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::documents::GATEWAY_NAME;
 use super::options::DataPlane;
-use super::plan::Plan;
-use super::processes::{Part, Processes};
+use super::plan::{Part, Plan};
+use super::processes::Processes;
 use super::ready::Places;
 
 /// Says that everything is ready.

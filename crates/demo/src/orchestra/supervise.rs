@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::documents;
-use super::plan::Plan;
-use super::processes::{Ended, Part, Processes};
+use super::plan::{Part, Plan};
+use super::processes::{Ended, Processes};
 use super::ready::is_ready;
 use super::report::event;
 use crate::client::Client;

@@ -1,5 +1,7 @@
 //! The end of every request, in one place: counters and access log, written when the request's record is dropped.
 
+mod trace;
+
 use serin_traffic::grpc::GrpcStatus;
 use serin_traffic::response_flag::ResponseFlag;
 use std::net::{IpAddr, SocketAddr};
@@ -20,12 +22,12 @@ use tokio::time::Instant;
 
 use super::ConnectionContext;
 use super::request::RequestInfo;
-use super::trace::{self, Traced};
 use crate::metric;
 use crate::runtime::answer_key;
 use crate::snapshot::ListenerRuntime;
 use crate::spans;
 use crate::worker::{LocalCluster, View, Worker};
+use trace::Traced;
 
 /// What is remembered of a request.
 pub(crate) struct StreamInfo {
@@ -64,7 +66,7 @@ pub(crate) struct StreamInfo {
     request: Option<RequestHead>,
     response: Option<ResponseHead>,
     /// Its span, when it is traced.
-    pub(super) span: Option<Box<Traced>>,
+    span: Option<Box<Traced>>,
 }
 
 /// Who is asked for an answer.

@@ -1,120 +1,17 @@
-//! Moving bodies: the request's to the upstream, the answer's to the client, both at once.
+//! The way of a response's body to the client, while the rest of the request still goes up.
 
 use serin_traffic::grpc::GrpcStatus;
 use std::pin::pin;
 use std::time::Duration;
 
 use super::alter::{BodyTransform, PacedChunk};
-use super::attempt::{Answer, AnswerReader, Failure, InFlight};
+use super::attempt::{Answer, AnswerReader};
 use super::body::RequestBody;
 use super::compare::Tap;
 use super::finish::StreamInfo;
 use super::held::{self, Held};
+use super::upload::{Side, pump, upload};
 use crate::wire::{BodyError, Frame, Sink, Take};
-
-/// A side of the proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    Client,
-    Upstream,
-}
-
-/// Why a request's body did not arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PumpError {
-    /// That side is gone.
-    Gone(Side),
-    /// That side was silent for too long.
-    Stalled(Side),
-    /// The client's body is not framed as it should be.
-    Malformed,
-}
-
-impl PumpError {
-    /// A client's failure ends the request; an upstream that is gone may have answered before.
-    pub(crate) fn unless_upstream(self, in_flight: &InFlight) -> Result<(), Failure> {
-        match self {
-            Self::Gone(Side::Upstream) => Ok(()),
-            Self::Gone(Side::Client) => {
-                in_flight.cancelled();
-                Err(Failure::Client)
-            }
-            Self::Stalled(side) => {
-                in_flight.cancelled();
-                Err(Failure::Stalled(side))
-            }
-            Self::Malformed => {
-                in_flight.cancelled();
-                Err(Failure::Malformed)
-            }
-        }
-    }
-
-    fn side(self) -> Side {
-        match self {
-            Self::Gone(side) | Self::Stalled(side) => side,
-            Self::Malformed => Side::Client,
-        }
-    }
-}
-
-/// Moves the request's body until its end. Can be dropped and made anew at any point.
-pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Result<(), PumpError> {
-    loop {
-        let taken = body.take().map_err(|error| match error {
-            BodyError::Malformed => PumpError::Malformed,
-            BodyError::Aborted => PumpError::Gone(Side::Client),
-        });
-        match taken? {
-            Take::Frame(frame) => {
-                sink.push(frame);
-                if sink.is_full() {
-                    push_out(body, sink).await?;
-                    body.timers.tick();
-                }
-            }
-            Take::End => {
-                sink.finish();
-                return push_out(body, sink).await;
-            }
-            Take::Wait if !sink.is_full() && body.fill_more() => {}
-            Take::Wait => {
-                push_out(body, sink).await?;
-                let timers = body.timers;
-                let filled =
-                    timers.within(body.idle, pin!(body.fill())).await.ok_or(PumpError::Stalled(Side::Client))?;
-                filled.map_err(|_| PumpError::Gone(Side::Client))?;
-            }
-        }
-    }
-}
-
-/// How often a client is looked at while its request cannot go on.
-const LOOK: Duration = Duration::from_secs(1);
-
-async fn push_out(body: &RequestBody<'_>, sink: &mut Sink<'_>) -> Result<(), PumpError> {
-    let mut flushing = pin!(sink.flush());
-    let idle = if body.idle.is_zero() { Duration::MAX } else { body.idle };
-    let mut patience = idle.min(LOOK);
-    let mut watch = body.watch();
-    loop {
-        match body.timers.within(patience, flushing.as_mut()).await {
-            Some(flushed) => return flushed.map_err(|_| PumpError::Gone(Side::Upstream)),
-            None if patience >= idle => return Err(PumpError::Stalled(Side::Upstream)),
-            None if body.is_gone(&mut watch).await => return Err(PumpError::Gone(Side::Client)),
-            None => patience = idle.min(patience + LOOK),
-        }
-    }
-}
-
-/// Moves the request's body, or, when that is done, waits for the client to go away.
-pub(crate) async fn upload(body: &mut RequestBody<'_>, sink: &mut Sink<'_>, done: bool) -> Result<(), PumpError> {
-    if done {
-        body.abandoned().await;
-        return Err(PumpError::Gone(Side::Client));
-    }
-    pump(body, sink).await
-}
 
 /// How moving an answer's body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use bytes::BytesMut;
 
-use super::reader::READ_SIZE;
+/// Bytes that are read at once to begin with.
+pub(crate) const READ_SIZE: usize = 16 * 1024;
 
 /// Most that are kept; more come and go with a burst.
 const KEPT: usize = 64;

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::buffers;
-use super::reader::READ_SIZE;
+use super::buffers::READ_SIZE;
 
 /// How often what a peer may do is renewed.
 const REFILL: Duration = Duration::from_secs(1);

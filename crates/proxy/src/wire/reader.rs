@@ -6,44 +6,15 @@
 use std::rc::Rc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use serin_http1::HeaderBlock;
 use serin_http1::body::BodyDecoder;
 use serin_http1::framing::Framing;
 use serin_http2::{Piece, StreamError, StreamHandle};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::tcp::OwnedReadHalf;
 
-use super::buffers;
+use super::buffers::{self, READ_SIZE};
+use super::frame::{BodyError, Frame, Take};
 use super::writer::{H1Writer, SMALL};
-
-/// A piece of a body.
-#[derive(Debug)]
-pub(crate) enum Frame {
-    /// Bytes.
-    Data(Bytes),
-    /// Fields after the last byte.
-    Trailers(HeaderBlock),
-}
-
-/// What is at hand.
-#[derive(Debug)]
-pub(crate) enum Take {
-    /// A piece.
-    Frame(Frame),
-    /// The proper end.
-    End,
-    /// Nothing yet.
-    Wait,
-}
-
-/// Why a body cannot be read on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyError {
-    /// The sender broke the protocol.
-    Malformed,
-    /// The sender went away before the end.
-    Aborted,
-}
 
 /// The reading half of an HTTP/1 connection.
 pub(crate) struct H1Reader {
@@ -65,8 +36,7 @@ const TURN: usize = 256 * 1024;
 /// Pieces of a chunked body below this size are joined with the next, up to that size.
 const CRUMB: usize = 1024;
 const JOINED: usize = 16 * 1024;
-/// Bytes that are read at once to begin with, and at most.
-pub(crate) const READ_SIZE: usize = 16 * 1024;
+/// Bytes that are read at once at most.
 const LARGEST_READ: usize = 128 * 1024;
 
 impl H1Reader {

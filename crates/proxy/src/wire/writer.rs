@@ -13,7 +13,7 @@ use serin_http2::{Reason, StreamHandle};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::reader::Frame;
+use super::frame::Frame;
 
 /// The peer takes no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use envoy_types::pb::google::protobuf as wkt;
 use prost::Name;
 
 use super::Cluster;
-use super::balancing::{Balancer, Reported};
+use super::balancer::{Balancer, Reported};
 
 /// A policy, with what it weighs by where backends report.
 pub(super) type Chosen = (Balancer, Option<Reported>);

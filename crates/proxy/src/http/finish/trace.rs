@@ -1,5 +1,8 @@
 //! A request's span: begun when the request came, told when its record ends.
 
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use serin_http1::{RequestHead, Version};
@@ -9,7 +12,7 @@ use serin_resources::tracing::{Tag, TagSource, Tracing};
 use serin_telemetry::otlp::Span;
 use serin_traffic::trace::{Carrier, Context, decide};
 
-use super::finish::StreamInfo;
+use super::StreamInfo;
 use crate::worker::Worker;
 
 /// The span of a request that is traced.
@@ -93,9 +96,17 @@ fn written(format: &Format, record: &StreamInfo) -> String {
     text
 }
 
+/// A variable of the environment as it was when the first one was asked for: nothing in the process changes it.
+fn environment(name: &str) -> Option<&'static str> {
+    static VARIABLES: OnceLock<HashMap<OsString, OsString>> = OnceLock::new();
+    let variables = VARIABLES.get_or_init(|| std::env::vars_os().collect());
+    variables.get(OsStr::new(name))?.to_str()
+}
+
 fn value(tag: &Tag, record: &StreamInfo) -> Option<String> {
     match &tag.source {
         TagSource::Literal(text) => Some(text.clone()),
+        TagSource::Environment(name, otherwise) => Some(environment(name).unwrap_or(otherwise).to_owned()),
         TagSource::Header(name, otherwise) => {
             record.request_header(name).or_else(|| (!otherwise.is_empty()).then(|| otherwise.clone()))
         }

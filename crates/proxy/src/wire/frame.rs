@@ -1,0 +1,33 @@
+//! The pieces of a body, whatever it comes from.
+
+use bytes::Bytes;
+use serin_http1::HeaderBlock;
+
+/// A piece of a body.
+#[derive(Debug)]
+pub(crate) enum Frame {
+    /// Bytes.
+    Data(Bytes),
+    /// Fields after the last byte.
+    Trailers(HeaderBlock),
+}
+
+/// What is at hand.
+#[derive(Debug)]
+pub(crate) enum Take {
+    /// A piece.
+    Frame(Frame),
+    /// The proper end.
+    End,
+    /// Nothing yet.
+    Wait,
+}
+
+/// Why a body cannot be read on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyError {
+    /// The sender broke the protocol.
+    Malformed,
+    /// The sender went away before the end.
+    Aborted,
+}
