@@ -134,34 +134,30 @@ pub fn command(
             run.status.forced = true;
         }
         Command::Promote { all, why } => {
-            if phase == Phase::RollingBack {
-                return Err(Error::RollingBack);
-            }
-            if let Some(why) = misnamed(spec, run.status) {
-                return Err(Error::Misnamed(why));
-            }
-            run.status.paused = None;
-            run.status.failed_hook = None;
-            run.status.forced = true;
-            run.status.go = true;
+            may_promote(spec, run.status)?;
             says(&mut run, because(who, if all { "promotes it to the end" } else { "promotes it" }, &why));
             promote(&mut run, all);
         }
         Command::Abort(why) => {
             says(&mut run, because(who, "aborts it", &why));
-            let why = because(who, "aborted it", &why);
-            match phase {
-                Phase::RollingBack => {}
-                // It moved nothing yet: what an earlier release has in hand stays there, and nothing goes where nobody is.
-                Phase::Pending if run.status.holder.is_some() || evidence.contested || evidence.stable_ready == 0 => {
-                    run.enter(Phase::RolledBack, &why);
-                }
-                _ => run.roll_back(&why),
-            }
+            abort(&mut run, &because(who, "aborted it", &why));
         }
         Command::Hooked { hook, result } => hooked(&mut run, hook, result)?,
     }
     Ok(run.events)
+}
+
+/// Rolls a release back that a person aborts.
+fn abort(run: &mut Run<'_>, why: &str) {
+    let evidence = run.evidence;
+    match run.status.phase {
+        Phase::RollingBack => {}
+        // It moved nothing yet: what an earlier release has in hand stays there, and nothing goes where nobody is.
+        Phase::Pending if run.status.holder.is_some() || evidence.contested || evidence.stable_ready == 0 => {
+            run.enter(Phase::RolledBack, why);
+        }
+        _ => run.roll_back(why),
+    }
 }
 
 /// A hook has ended: the next one is its turn, or the release goes back.
@@ -210,8 +206,20 @@ fn refuse_outage(spec: &Release, status: &Status, evidence: &Evidence, command: 
     Ok(())
 }
 
+/// Refuses a promotion while traffic goes back, or when another version than the named one has it.
+fn may_promote(spec: &Release, status: &Status) -> Result<(), Error> {
+    if status.phase == Phase::RollingBack {
+        return Err(Error::RollingBack);
+    }
+    misnamed(spec, status).map_or(Ok(()), |why| Err(Error::Misnamed(why)))
+}
+
 /// Passes over what is in the way of the next step, or of the end.
 fn promote(run: &mut Run<'_>, all: bool) {
+    run.status.paused = None;
+    run.status.failed_hook = None;
+    run.status.forced = true;
+    run.status.go = true;
     match run.status.phase {
         Phase::Promoting => {}
         Phase::Guarding => run.enter(Phase::Promoted, "somebody promoted it"),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use serin_resources::bootstrap::Ads;
 use serin_xds::client::Connections;
 use serin_xds::server::Mode;
 use serin_xds::{client, load};
@@ -84,10 +85,27 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
         let loads = Loads::new(store.clone(), state.clone());
         tokio::spawn(load::run(bootstrap.loads, bootstrap.node.clone(), connections.clone(), loads));
     }
-    match bootstrap.ads {
+    follow(bootstrap.ads, bootstrap.node, connections, &store, &state);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = state.asked_to_quit() => return Ok(()),
+    }
+    tokio::select! {
+        () = drain(&store, &state, &shared, options.drain_time) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = state.asked_to_quit() => {}
+    }
+    Ok(())
+}
+
+/// Takes configuration from the server of the aggregated discovery stream; without one, the proxy is ready when its own clusters are.
+fn follow(ads: Option<Ads>, node: Vec<u8>, connections: Connections, store: &SharedStore, state: &State) {
+    match ads {
         Some(ads) => {
             let mode = if ads.delta { Mode::Delta } else { Mode::Sotw };
-            let config = client::Config { servers: ads.servers, node: bootstrap.node, mode, connections };
+            let config = client::Config { servers: ads.servers, node, mode, connections };
             tokio::spawn(client::run(
                 config,
                 StoreHandler { store: store.clone(), state: state.clone(), missed: false },
@@ -103,18 +121,6 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
             });
         }
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = state.asked_to_quit() => return Ok(()),
-    }
-    tokio::select! {
-        () = drain(&store, &state, &shared, options.drain_time) => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = state.asked_to_quit() => {}
-    }
-    Ok(())
 }
 
 /// Lets what backends report of their load count, as often as their clusters say.

@@ -169,7 +169,7 @@ fn remaining(item: &Value) -> Option<String> {
 /// One release: its versions, what the proxies have confirmed, and what the evidence says.
 pub(super) fn tree(item: &Value, proxies: &Value, look: Look) -> String {
     let (spec, status) = (&item["plan"], &item["status"]);
-    let steps = spec["steps"].as_array().map_or(0, Vec::len);
+    let count = spec["steps"].as_array().map_or(0, Vec::len);
     let mut out = String::new();
     let mut line = |name: &str, text: String| _ = writeln!(out, "{name:<13}{text}");
     line("Release", format!("{} in {}", word(&item["metadata"], "name"), word(&item["metadata"], "namespace")));
@@ -182,7 +182,7 @@ pub(super) fn tree(item: &Value, proxies: &Value, look: Look) -> String {
     let here = since(item, &status["since"]).map_or_else(String::new, |s| format!(", in this phase for {}", span(s)));
     line("Age", format!("{age}{here}"));
     let left = remaining(item).map_or_else(String::new, |left| format!(" ({left})"));
-    line("Step", format!("{} of {steps}{left}", status["step"].as_u64().unwrap_or_default() + 1));
+    line("Step", format!("{} of {count}{left}", status["step"].as_u64().unwrap_or_default() + 1));
     let weights = &status["weights"];
     line(
         "Weights",
@@ -215,6 +215,12 @@ pub(super) fn tree(item: &Value, proxies: &Value, look: Look) -> String {
         let _ = writeln!(out, "├ query      {name}: {value} {}", query["problem"].as_str().unwrap_or_default());
     }
     confirmed(status, proxies, look, &mut out);
+    steps(spec, status, look, &mut out);
+    out
+}
+
+/// Writes a line for each step, with its state.
+fn steps(spec: &Value, status: &Value, look: Look, out: &mut String) {
     let _ = writeln!(out, "└ steps");
     let (at, phase) = (status["step"].as_u64().unwrap_or_default(), word(status, "phase"));
     for (place, step) in spec["steps"].as_array().into_iter().flatten().enumerate() {
@@ -236,7 +242,6 @@ pub(super) fn tree(item: &Value, proxies: &Value, look: Look) -> String {
         };
         let _ = writeln!(out, "  {} {what}{consent}", look.paint(mark, code));
     }
-    out
 }
 
 /// What the evidence says; a reason that stands with the phase is not said again.

@@ -58,8 +58,7 @@ pub(super) async fn run(
     let hedged = hedges(stages, head);
     let policy = policy(stages, head);
     let policy = policy.as_deref();
-    let tries =
-        RetryState { stages, forward, cluster, deadlines, policy, retries: 0, tried: Vec::new(), hedged: false };
+    let tries = RetryState::new(stages, upstream, policy);
     if policy.is_some() || head.is_idempotent() || forward.internal_redirect.is_some() {
         body.keep();
     }
@@ -74,18 +73,8 @@ pub(super) async fn run(
     let worker = &stages.context.worker;
     let (high, idle) = (forward.high_priority, policy.and_then(|p| p.per_try_idle_timeout));
     let mut repeating: Option<Permit> = None;
-    let mut priorities = Vec::new();
     loop {
-        let wish = LbContext {
-            hash: destination.hash,
-            metadata: destination.metadata.as_deref(),
-            without: &priorities,
-            ..LbContext::default()
-        };
-        let Some(choice) = choose(worker, cluster, &wish, &tries.tried, tries.draws()) else {
-            cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
-            return Err(Stop::Reply(nobody(cluster, worker.id)));
-        };
+        let choice = tries.pick(destination)?;
         let host = cluster.hosts.get(choice).map(|local| &local.host).ok_or(Stop::Bug(NO_ENDPOINT))?;
         record.endpoint(choice, host.address);
         tries.announce(head, choice, record.attempts, body.timers);
@@ -106,11 +95,7 @@ pub(super) async fn run(
         let (result, whole) = bounded(timers, pin!(attempt.run(choice, body)), per_try, deadlines).await;
         drop(repeating.take());
         let outcome = match &result {
-            Some(Ok(answer)) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
-            Some(Err(Failure::Outcome(outcome))) => *outcome,
-            Some(Err(Failure::Client)) => return Err(Stop::DownstreamGone),
-            Some(Err(Failure::Stalled(side))) => return Err(Stop::Reply(stalled(*side))),
-            Some(Err(Failure::Malformed)) => return Err(Stop::Reply(bad_request())),
+            Some(result) => outcome(result)?,
             None if whole && deadlines.ends_stream(timers) => return Err(Stop::Reply(ended())),
             None => tries.timed_out(host, whole),
         };
@@ -120,8 +105,7 @@ pub(super) async fn run(
             if let Some(Ok(answer)) = result {
                 answer.in_flight.outcome(outcome);
             }
-            tries.tried.push(host.id);
-            priorities = tries.priorities();
+            tries.avoid(host.id);
             body.rewind();
             tries.wait(wait, body).await?;
             body.timers.tick();
@@ -131,6 +115,17 @@ pub(super) async fn run(
             Some(Ok(answer)) => Ok(answer),
             _ => Err(Stop::Reply(failed(outcome, tries.retries > 0, cluster, worker.id))),
         };
+    }
+}
+
+/// The outcome of an attempt, unless its failure ends the request.
+fn outcome(result: &Result<Answer, Failure>) -> Result<Outcome, Stop> {
+    match result {
+        Ok(answer) => Ok(Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) }),
+        Err(Failure::Outcome(outcome)) => Ok(*outcome),
+        Err(Failure::Client) => Err(Stop::DownstreamGone),
+        Err(Failure::Stalled(side)) => Err(Stop::Reply(stalled(*side))),
+        Err(Failure::Malformed) => Err(Stop::Reply(bad_request())),
     }
 }
 
@@ -162,7 +157,10 @@ struct RetryState<'a> {
     deadlines: Deadlines,
     policy: Option<&'a RetryPolicy>,
     retries: u32,
+    /// The hosts of earlier attempts.
     tried: Vec<u64>,
+    /// The priorities that are avoided.
+    without: Vec<u32>,
     /// Whether a try that takes too long goes on.
     hedged: bool,
 }
@@ -175,9 +173,36 @@ struct Retry {
     wait: Duration,
 }
 
-impl RetryState<'_> {
+impl<'a> RetryState<'a> {
+    fn new(stages: &'a Stages<'a>, upstream: &Upstream<'a>, policy: Option<&'a RetryPolicy>) -> Self {
+        let Upstream { forward, cluster, deadlines, .. } = *upstream;
+        let (tried, without) = (Vec::new(), Vec::new());
+        Self { stages, forward, cluster, deadlines, policy, retries: 0, tried, without, hedged: false }
+    }
+
     fn worker(&self) -> usize {
         self.stages.context.worker.id
+    }
+
+    /// Picks an endpoint.
+    fn pick(&self, target: &Target<'_>) -> Result<usize, Stop> {
+        let (worker, cluster) = (&self.stages.context.worker, self.cluster);
+        let context = LbContext {
+            hash: target.hash,
+            metadata: target.metadata.as_deref(),
+            without: &self.without,
+            ..LbContext::default()
+        };
+        choose(worker, cluster, &context, &self.tried, self.draws()).ok_or_else(|| {
+            cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
+            Stop::Reply(nobody(cluster, worker.id))
+        })
+    }
+
+    /// Avoids a host in later attempts, and its priority where the policy says so.
+    fn avoid(&mut self, host: u64) {
+        self.tried.push(host);
+        self.without = self.priorities();
     }
 
     /// Tells the upstream which try this is, and how long it may take.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use serin_http1::RequestHead;
 use serin_http1::framing::Framing;
 use serin_resources::cluster::Balancer;
+use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::header::HeaderEdits;
 use serin_resources::listener::Filter;
 use serin_resources::route::{Action, Forward, RandomSource, RequireTls, WeightedCluster};
@@ -42,22 +43,9 @@ pub(crate) async fn serve(
     let (known, view) = context.view();
     let mut record = StreamInfo::new(context, &view, body.timers.last());
     record.request(head);
-    let unserved = unserved(context, known, head, &record);
-    if let Some(reply) = unserved {
-        return respond::local(LocalReply { close: true, ..reply }, head, &body, responder, &mut record).await;
-    }
-    let Filter::Http(http) = &view.listener.config.filter else {
-        // The listener became another: the connection ends as its configuration did.
-        return Disposition::Abort;
-    };
-    body.idle = http.timeouts.stream_idle;
-    let info = match request::normalise(context, http, &view.table, head) {
-        Ok(info) => info,
-        Err(error) => {
-            let reply =
-                LocalReply { close: true, ..LocalReply::new(error.status(), error.to_string(), ResponseFlag::None) };
-            return respond::local(reply, head, &body, responder, &mut record).await;
-        }
+    let (http, info) = match admit(known, &view, head, &mut body, &record) {
+        Ok(admitted) => admitted,
+        Err(stop) => return stopped(stop, head, &body, responder, &mut record).await,
     };
     record.request_info(&info, head, http.tracing.as_ref());
     let mut redirects = Redirects::default();
@@ -108,16 +96,51 @@ pub(crate) async fn serve(
                 let reply = completed(reply, place, head, &record, &mut response_filters);
                 break respond::local(reply, head, &body, responder, &mut record).await;
             }
-            Err(Stop::DownstreamGone) => break Disposition::Abort,
-            Err(Stop::Bug(what)) => {
-                tracing::error!("a bug in Serin ended a request: {what}");
-                let reply = LocalReply { close: true, ..LocalReply::empty(500, ResponseFlag::None) };
-                break respond::local(reply, head, &body, responder, &mut record).await;
-            }
+            Err(stop) => break stopped(stop, head, &body, responder, &mut record).await,
         }
     };
     record.received = body.received();
     served
+}
+
+/// Lets a request in and normalises it, or stops it before it is routed.
+fn admit<'v>(
+    known: bool,
+    view: &'v View,
+    head: &mut RequestHead,
+    body: &mut RequestBody<'_>,
+    record: &StreamInfo,
+) -> Result<(&'v HttpConnectionManager, RequestInfo), Stop> {
+    let closing = |reply: LocalReply| Stop::Reply(LocalReply { close: true, ..reply });
+    let context = record.context();
+    if let Some(reply) = unserved(context, known, head, record) {
+        return Err(closing(reply));
+    }
+    // The listener became another: the connection ends as its configuration did.
+    let Filter::Http(http) = &view.listener.config.filter else { return Err(Stop::DownstreamGone) };
+    body.idle = http.timeouts.stream_idle;
+    let refused =
+        |error: serin_http1::Error| closing(LocalReply::new(error.status(), error.to_string(), ResponseFlag::None));
+    Ok((http, request::normalise(context, http, &view.table, head).map_err(refused)?))
+}
+
+/// Ends a request that no route completes: with a local reply, or by breaking off.
+async fn stopped(
+    stop: Stop,
+    head: &RequestHead,
+    body: &RequestBody<'_>,
+    responder: Responder<'_>,
+    record: &mut StreamInfo,
+) -> Disposition {
+    let reply = match stop {
+        Stop::Reply(reply) => reply,
+        Stop::DownstreamGone => return Disposition::Abort,
+        Stop::Bug(what) => {
+            tracing::error!("a bug in Serin ended a request: {what}");
+            LocalReply { close: true, ..LocalReply::empty(500, ResponseFlag::None) }
+        }
+    };
+    respond::local(reply, head, body, responder, record).await
 }
 
 /// What a request is answered that is not looked at further.

@@ -7,15 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serin_http1::framing::Framing;
-use serin_traffic::balance::LbContext;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{
-    Failure, Host, Outcome, Permit, RequestBody, RequestHead, Retry, RetryState, StreamInfo, choose, failed,
-    grpc_status,
+    Failure, Host, Outcome, Permit, RequestBody, RequestHead, Retry, RetryState, StreamInfo, failed, grpc_status,
 };
-use super::{NO_ENDPOINT, ended, nobody, stalled};
+use super::{NO_ENDPOINT, ended, stalled};
 use crate::http::attempt::{Answer, Attempt};
 use crate::http::body::{KEEP, Source};
 use crate::http::local_reply::{LocalReply, Stop};
@@ -161,22 +159,11 @@ impl<'a, 'b> Race<'a, 'b> {
     ) -> Result<(), Stop> {
         let stages: &Stages<'_> = self.tries.stages;
         let (worker, cluster) = (stages.context.worker.clone(), self.tries.cluster.clone());
-        let priorities = self.tries.priorities();
-        let wish = LbContext {
-            hash: self.target.hash,
-            metadata: self.target.metadata.as_deref(),
-            without: &priorities,
-            ..LbContext::default()
-        };
-        let draws = self.tries.draws();
-        let Some(choice) = choose(&worker, &cluster, &wish, &self.tries.tried, draws) else {
-            cluster.state.stats.add(worker.id, metric::cluster::CX_NONE_HEALTHY, 1);
-            return Err(Stop::Reply(nobody(&cluster, worker.id)));
-        };
+        let choice = self.tries.pick(self.target)?;
         let host = cluster.hosts.get(choice).map(|local| local.host.clone()).ok_or(Stop::Bug(NO_ENDPOINT))?;
         record.endpoint(choice, host.address);
         self.tries.announce(head, choice, record.attempts, body.timers);
-        self.tries.tried.push(host.id);
+        self.tries.avoid(host.id);
         body.rewind();
         let copy = body.copy();
         let (head, framing, h2) = (head.clone(), stages.framing, self.h2);
