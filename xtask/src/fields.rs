@@ -76,7 +76,7 @@ fn collect(text: &str, messages: &mut BTreeMap<String, Fields>) -> anyhow::Resul
     Ok(())
 }
 
-/// What short names stand for in a file.
+/// The paths that short names stand for in a file.
 fn aliases(text: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for line in text.lines().map(str::trim) {

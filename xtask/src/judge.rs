@@ -46,7 +46,7 @@ No judge can distinguish a bad version from a faulty machine if only one instanc
 failures (`suspect` in the status), and a person decides.
 ";
 
-/// How often an equal candidate is rolled back.
+/// Writes the share of equal candidates that are rolled back.
 fn errors(page: &mut String) {
     let sigma = (ALPHA * (1.0 - ALPHA) / RELEASES as f64).sqrt();
     let _ = writeln!(
@@ -89,7 +89,7 @@ fn errors(page: &mut String) {
     );
 }
 
-/// How many failures it takes to see a regression.
+/// Writes the number of failures after which a regression is seen.
 fn detection(page: &mut String, root: &Path) -> anyhow::Result<()> {
     page.push_str(
         "## Failures until a regression is seen\n\nFailures of both versions together, median (and 90th percentile), one failure per evaluation, \

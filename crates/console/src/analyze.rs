@@ -79,7 +79,7 @@ pub fn analyze(options: &AnalyzeOptions) -> anyhow::Result<ExitCode> {
     Ok(if unread { ExitCode::from(2) } else { ExitCode::from(u8::from(failed)) })
 }
 
-/// What a running pilot found.
+/// Prints the findings of a running pilot.
 fn live(pilot: &str, output: Output) -> anyhow::Result<ExitCode> {
     let pilot = Pilot::new(pilot, None)?;
     let (findings, objects) = (pilot.get("/debug/diagnosticz")?, pilot.get("/debug/configz")?);
@@ -202,7 +202,7 @@ fn examine(files: &BTreeMap<String, String>, traffic: Option<(f64, f64)>) -> Exa
     Examined { findings, objects: documents.len() }
 }
 
-/// What is said where there is no document.
+/// The finding where there is no document.
 fn nothing() -> Diagnostic {
     Diagnostic {
         code: Code::NoObjects,
@@ -215,7 +215,7 @@ fn nothing() -> Diagnostic {
     }
 }
 
-/// What a release cannot see at so many requests a second, of which so many per cent fail.
+/// The findings about a release's blind spots at so many requests a second, of which so many per cent fail.
 fn blind(document: &Document, rps: f64, error_rate: f64) -> Vec<Diagnostic> {
     let Object::Release(release) = document.object.as_ref() else { return Vec::new() };
     let finding = |message| Diagnostic {
@@ -232,7 +232,7 @@ fn blind(document: &Document, rps: f64, error_rate: f64) -> Vec<Diagnostic> {
 
 type Place = (Arc<str>, serin_ingest::Position, Code);
 
-/// What each folder's documents lack among themselves.
+/// The findings of each folder's documents among themselves.
 fn by_folder(documents: &[Document]) -> BTreeMap<Place, Severity> {
     let mut folders: BTreeMap<PathBuf, Vec<&Document>> = BTreeMap::new();
     for document in documents {

@@ -1,4 +1,4 @@
-//! What a person looks at: the commands that explain and check.
+//! The commands for users: they explain and check.
 //!
 //! Every command returns an exit code; what it found goes to standard output, what went wrong to standard error.
 

@@ -19,7 +19,7 @@ pub(crate) struct Pilot {
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
-/// Why nobody answered.
+/// The reason why nobody answered.
 #[derive(Debug)]
 pub(crate) struct Unreachable(String);
 

@@ -311,7 +311,7 @@ impl Asker<'_> {
     }
 }
 
-/// How a release ended; `None` while it has not. One that waits for a person cannot say.
+/// The exit code for a release that ended; `None` while it has not. One that waits for a person cannot say.
 fn ending(status: &Value) -> Option<ExitCode> {
     match status["phase"].as_str() {
         Some("promoted") => Some(ExitCode::SUCCESS),

@@ -1,4 +1,4 @@
-//! What is seen of a release, and what may come of it.
+//! The evidence about a release, and the verdicts that may follow from it.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ impl Arm {
             .map(|(bound, _)| *bound)
     }
 
-    /// What came since `before`; counts only grow.
+    /// The difference from `before`; counts only grow.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let requests = self.requests.saturating_sub(before.requests);
@@ -120,7 +120,7 @@ impl Class {
         }
     }
 
-    /// Whether they are what failures are where a release does not say which responses are.
+    /// Returns true when they are what failures are where a release does not say which responses are.
     pub(crate) fn fails(self) -> bool {
         matches!(self, Self::GrpcErrors | Self::ServerErrors)
     }
@@ -129,17 +129,17 @@ impl Class {
 /// Proxies that have confirmed the traffic in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// How many.
+    /// The number of proxies that confirmed it.
     pub done: usize,
     /// Of how many.
     pub of: usize,
-    /// Who has not.
+    /// The proxies that have not.
     pub laggards: Vec<String>,
-    /// Who has never confirmed anything for so long that nothing is waited for from there.
+    /// The proxies that have never confirmed anything, for so long that nothing waits for them.
     pub silent: Vec<String>,
 }
 
-/// What is seen of a release at one moment.
+/// The evidence about a release at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evidence {
     /// The old version.
@@ -150,7 +150,7 @@ pub struct Evidence {
     pub candidate: Arm,
     /// The new one's instances, by their address.
     pub instances: BTreeMap<String, Arm>,
-    /// Who has confirmed the traffic.
+    /// The proxies that have confirmed the traffic.
     pub applied: Applied,
     /// Instances that are ready.
     pub stable_ready: usize,
@@ -158,9 +158,9 @@ pub struct Evidence {
     pub candidate_ready: usize,
     /// See above.
     pub baseline_ready: usize,
-    /// Whether there are other releases of the host.
+    /// True when there are other releases of the host.
     pub contested: bool,
-    /// The last answers to queries, by their names.
+    /// The last responses to queries, by their names.
     pub readings: BTreeMap<String, Reading>,
     /// The time by the clock on the wall, for freezes; everything else goes by a clock that does not jump.
     pub calendar: Millis,
@@ -172,7 +172,7 @@ pub struct Evidence {
     pub without_stable: Vec<String>,
 }
 
-/// What the evidence says.
+/// The verdict of the evidence.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "says", content = "reason")]
 pub enum Verdict {

@@ -1,4 +1,4 @@
-//! Whether a candidate is worse than the stable version: tests that may be looked at after every event, for ever.
+//! Tests whether a candidate is worse than the stable version; they may be looked at after every event, for ever.
 //!
 //! An *event* is a failed request, or one that took longer than a threshold. If the candidate is no worse, an event belongs
 //! to it with the probability of its share of the requests, whatever the overall rate: traffic that comes and goes, and faults
@@ -11,7 +11,7 @@ pub mod kayenta;
 
 use serde::{Deserialize, Serialize};
 
-/// How much worse a candidate might be; the bet is spread evenly.
+/// The ratios by which a candidate might be worse; the bet is spread evenly.
 pub const RATIOS: [f64; 7] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0];
 
 /// Ratios that the estimate is measured against, on both sides of 1.
@@ -35,7 +35,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Whether it can say anything: both had requests.
+    /// Returns true when it can say anything: both had requests.
     fn is_telling(self) -> bool {
         self.share > 0.0 && self.share < 1.0 && self.candidate + self.others > 0.0
     }
@@ -88,7 +88,7 @@ impl Regression {
     }
 }
 
-/// What a bet of size `lambda` on a window becomes in which the candidate had `part` of the events.
+/// The factor of a bet of size `lambda` on a window in which the candidate had `part` of the events.
 #[must_use]
 pub fn robust(part: f64, share: f64, lambda: f64) -> f64 {
     1.0 + lambda * (part - share)
@@ -124,7 +124,7 @@ pub fn ln_beta_mixture(window: Window) -> f64 {
     statrs::function::beta::ln_beta(c + 1.0, b + 1.0) - c * share.ln() - b * (1.0 - share).ln()
 }
 
-/// How many times the others' rate of events the candidate has, with an interval that holds at every look.
+/// The ratio of the candidate's rate of events to the others' rate, with an interval that holds at every look.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The likeliest ratio.
@@ -165,7 +165,7 @@ pub fn estimate(windows: &[Window], alpha: f64) -> Option<Estimate> {
     Some(Estimate { ratio: peak.exp(), low, high })
 }
 
-/// Where a function changes its sign.
+/// The place at which a function changes its sign.
 fn root(mut low: f64, mut high: f64, f: impl Fn(f64) -> f64) -> f64 {
     let sign = f(low) > 0.0;
     for _ in 0..200 {
@@ -179,7 +179,7 @@ fn root(mut low: f64, mut high: f64, f: impl Fn(f64) -> f64) -> f64 {
     f64::midpoint(low, high)
 }
 
-/// How many events, of both together, it takes until a rollback in half of all cases when the candidate has `ratio` times the
+/// The number of events, of both together, until a rollback in half of all cases when the candidate has `ratio` times the
 /// rate; right to about a tenth.
 #[must_use]
 pub fn events_until_rollback(ratio: f64, share: f64, alpha: f64) -> f64 {
@@ -193,7 +193,7 @@ pub fn events_until_rollback(ratio: f64, share: f64, alpha: f64) -> f64 {
     if best > 0.0 { ((1.0 / alpha).ln() + 0.5) / best } else { f64::INFINITY }
 }
 
-/// How many events, of both together, are expected until the margin is refuted when the candidate is equal.
+/// The number of events, of both together, that is expected until the margin is refuted when the candidate is equal.
 #[must_use]
 pub fn events_until_promotion(margin: f64, share: f64, alpha: f64) -> f64 {
     let worse = shifted(margin, share);

@@ -12,7 +12,7 @@ use crate::evidence::Evidence;
 use crate::states::{Action, HookAt, Run, frozen, lacking, misnamed, obstacle};
 use crate::status::{Event, EventKind, Phase, Status};
 
-/// What people, and hooks, say.
+/// A command of a person or of a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Begin.
@@ -27,7 +27,7 @@ pub enum Command {
     Promote {
         /// To the end.
         all: bool,
-        /// Why, for the record.
+        /// The reason, for the record.
         why: String,
     },
     /// Back to the stable version.
@@ -38,9 +38,9 @@ pub enum Command {
     Retry(String),
     /// A hook has ended.
     Hooked {
-        /// Which one, as it was asked for.
+        /// The hook, as in the action that started it.
         hook: HookAt,
-        /// How.
+        /// Its result.
         result: Result<(), String>,
     },
 }
@@ -58,14 +58,14 @@ pub fn advance(spec: &Release, status: &mut Status, evidence: &Evidence, now: Mi
     (run.events, run.actions)
 }
 
-/// What somebody says.
+/// A command with its sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
-    /// Who, for the record.
+    /// The sender, for the record.
     pub who: String,
-    /// What.
+    /// The command.
     pub command: Command,
-    /// Whether it is done although it sends traffic where no instance is ready, or in a freeze.
+    /// True when it is done although it sends traffic where no instance is ready, or in a freeze.
     pub force: bool,
 }
 
@@ -178,7 +178,7 @@ fn hooked(run: &mut Run<'_>, hook: HookAt, result: Result<(), String>) -> Result
     Ok(())
 }
 
-/// What somebody says must not leave users without an instance, nor pass over a freeze by accident.
+/// Refuses a command that would leave users without an instance, or move traffic in a freeze by accident.
 fn refuse_outage(spec: &Release, status: &Status, evidence: &Evidence, command: &Command) -> Result<(), Error> {
     let labels = |labels: &Labels| labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
     let moves_back = match command {
@@ -232,13 +232,13 @@ fn promote(run: &mut Run<'_>, all: bool) {
     }
 }
 
-/// Whether a release that has not begun could begin now, by itself and by its evidence.
+/// Returns true when a release that has not begun could begin now, by itself and by its evidence.
 #[must_use]
 pub fn may_begin(spec: &Release, status: &Status, evidence: &Evidence) -> bool {
     obstacle(spec, status, evidence.calendar).is_none() && lacking(spec, status, evidence).is_none()
 }
 
-/// Who did what, and why when that was said.
+/// A sentence about a command: who did it, and the reason if one was given.
 fn because(who: &str, did: &str, why: &str) -> String {
     if why.is_empty() { format!("{who} {did}") } else { format!("{who} {did}: {why}") }
 }

@@ -1,4 +1,4 @@
-//! What others measure: values that are asked for at intervals and kept within limits. No answer is no evidence: it holds a
+//! Values that others measure: they are queried at intervals and kept within limits. A missing value is no evidence: it holds a
 //! release up and never takes it back.
 
 use std::collections::BTreeMap;
@@ -8,28 +8,28 @@ use serin_model::Query;
 
 use crate::Millis;
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
-    /// When it came.
+    /// The time at which it came.
     pub at: Millis,
     /// The value, or why there is none.
     pub value: Result<f64, String>,
 }
 
-/// What is known of a query since the step began to be judged.
+/// The state of a query since the step began to be judged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Queried {
-    /// When it was asked last.
+    /// The time at which it was asked last.
     pub asked: Millis,
-    /// When the last answer came.
+    /// The time at which the last response came.
     pub answered: Millis,
-    /// The value, when the last answer had one.
+    /// The value, when the last response had one.
     pub value: Option<f64>,
-    /// How often in a row it was outside its limits.
+    /// The number of values in a row that were outside the limits.
     pub outside: u32,
-    /// Why the last answer was none.
+    /// The reason why the last response was none.
     pub problem: Option<String>,
 }
 
@@ -54,7 +54,7 @@ impl Queried {
     }
 }
 
-/// How a value breaks the limits.
+/// The sentence about a value that breaks the limits.
 fn breach(query: &Query, value: f64) -> Option<String> {
     match (query.min, query.max) {
         (Some(min), _) if value < min => Some(format!("{} is {value}, below {min}", query.name)),
@@ -66,7 +66,7 @@ fn breach(query: &Query, value: f64) -> Option<String> {
 /// All queries of a release.
 pub(crate) type All = BTreeMap<String, Queried>;
 
-/// Takes answers in; yields the numbers of the queries that are to be asked now.
+/// Takes responses in; yields the numbers of the queries that are to be asked now.
 pub(crate) fn look(queries: &[Query], all: &mut All, readings: &BTreeMap<String, Reading>, now: Millis) -> Vec<usize> {
     let mut due = Vec::new();
     for (number, query) in queries.iter().enumerate() {
@@ -90,7 +90,7 @@ pub(crate) fn regression(queries: &[Query], all: &All) -> Option<String> {
     })
 }
 
-/// What is missing before a step may be over.
+/// The sentence about the first query that keeps a step from its end.
 pub(crate) fn missing(queries: &[Query], all: &All) -> Option<String> {
     queries.iter().find_map(|query| {
         let known = all.get(&query.name);

@@ -11,15 +11,15 @@ use crate::judge::kayenta::{Class, classify, score};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Series {
-    /// When the interval at hand began.
+    /// The time at which the interval at hand began.
     since: Millis,
-    /// What it has so far.
+    /// The evidence of the open interval.
     open: [Arm; 2],
     /// Failures in per cent.
     failures: [Vec<f64>; 2],
     /// Mean times in milliseconds.
     times: [Vec<f64>; 2],
-    /// What the points say, until there are more.
+    /// The verdict of the points, until there are more.
     #[serde(skip)]
     said: Option<Verdict>,
 }
@@ -62,7 +62,7 @@ impl Series {
         }
     }
 
-    /// What the score of the points says.
+    /// The verdict of the score of the points.
     pub(crate) fn verdict(&mut self, rule: &Kayenta, compare_times: bool) -> Verdict {
         let verdict = self.said.take().unwrap_or_else(|| self.judge(rule, compare_times));
         self.said.insert(verdict).clone()

@@ -20,30 +20,30 @@ pub(crate) use obstacle::{frozen, lacking, misnamed, obstacle};
 pub enum Action {
     /// Run a hook and report how it ended; it is asked for again until then.
     Hook(HookAt),
-    /// Ask a query of the analysis, and put its answer into the evidence.
+    /// Ask a query of the analysis, and put its response into the evidence.
     Query {
         /// Its number in the list.
         number: usize,
     },
 }
 
-/// Which hook, and of which time that its step came to it: one that was asked for before answers for no other.
+/// Identifies a hook, and the time at which its step came to it: the result of an earlier one counts for no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HookAt {
     /// The step.
     pub step: usize,
-    /// Whether it stands before the step.
+    /// True when it stands before the step.
     pub before: bool,
     /// Its number in the list.
     pub number: usize,
-    /// When the step came to its hooks.
+    /// The time at which the step came to its hooks.
     pub since: Millis,
 }
 
-/// Why traffic does not go back.
+/// The reason why traffic does not go back.
 const NOBODY: &str = "but no instance of the stable version is ready";
 
-/// How long proxies may take to confirm that traffic went back; then those that have not are named.
+/// The time that proxies may take to confirm that traffic went back; then those that have not are named.
 const ABORT_PATIENCE: Millis = 5_000;
 
 /// A salt of a release's own: other releases, and its next version, choose other users.
@@ -86,7 +86,7 @@ impl Run<'_> {
         self.spec.steps.get(self.status.step)
     }
 
-    /// Whether every proxy that there is has confirmed the traffic.
+    /// Returns true when every proxy that there is has confirmed the traffic.
     fn is_applied(&self) -> bool {
         self.evidence.applied.done == self.evidence.applied.of
     }
@@ -115,7 +115,7 @@ impl Run<'_> {
         worse || self.status.failed_hook.is_some()
     }
 
-    /// How long the step bakes at most.
+    /// The time that the step bakes at most.
     fn longest(&self) -> Millis {
         self.step().map_or(0, |step| step.bake.max.max(step.bake.min).as_millis() as u64)
     }
@@ -128,7 +128,7 @@ impl Run<'_> {
         self.status.reason = reason;
     }
 
-    /// Whether the stable version has instances: without, going back helps nobody, unless a person says so.
+    /// Returns true when the stable version has instances: without, going back helps nobody, unless a person says so.
     pub(crate) fn may_go_back(&self) -> bool {
         self.evidence.stable_ready > 0
     }
@@ -337,7 +337,7 @@ impl Run<'_> {
         false
     }
 
-    /// Which evidence the step lacks.
+    /// The evidence that the step lacks.
     fn lacks(&self) -> Option<String> {
         let share = self.expected().share;
         let compares = share > 0.0 && share < 1.0;

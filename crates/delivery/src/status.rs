@@ -1,4 +1,4 @@
-//! What is known of a release: all of it is kept, and shown.
+//! The complete state of a release: it is stored, and shown.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::evidence::Verdict;
 use crate::queries::All;
 use crate::verdict::Judgement;
 
-/// Where a release stands.
+/// The phase of a release.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Phase {
@@ -61,14 +61,14 @@ impl Phase {
         }
     }
 
-    /// Whether nothing happens any more.
+    /// Returns true when nothing happens any more.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Promoted | Self::RolledBack)
     }
 }
 
-/// Whose traffic is in force.
+/// The version or step whose traffic is in force.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Target {
@@ -86,15 +86,15 @@ pub enum Target {
 /// The three weights of the candidate, in per cent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Weights {
-    /// What is asked for.
+    /// The configured weight.
     pub configured: f64,
-    /// What every proxy has confirmed.
+    /// The weight that every proxy has confirmed.
     pub applied: f64,
-    /// What its requests make; none when there are none.
+    /// The weight that its requests have; none without requests.
     pub observed: Option<f64>,
 }
 
-/// What came of a release.
+/// The outcome of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
@@ -106,7 +106,7 @@ pub enum Outcome {
     Held,
 }
 
-/// What happened.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EventKind {
@@ -129,9 +129,9 @@ pub enum EventKind {
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// When.
+    /// The time of the event.
     pub at: Millis,
-    /// What.
+    /// The kind of the event.
     pub event: EventKind,
     /// The phase then.
     pub phase: Phase,
@@ -139,9 +139,9 @@ pub struct Event {
     pub step: usize,
     /// The weights then.
     pub weights: Weights,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// What came of it, when it is over.
+    /// The outcome, when the release is over.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub outcome: Option<Outcome>,
 }
@@ -149,7 +149,7 @@ pub struct Event {
 /// The versions that a status is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
-    /// Whose they are.
+    /// The host whose traffic they divide.
     pub host: String,
     /// The one before.
     pub stable: Labels,
@@ -169,19 +169,19 @@ impl Versions {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
-    /// Where it stands.
+    /// The phase.
     pub phase: Phase,
     /// Its step, from 0.
     pub step: usize,
-    /// Why it stands there.
+    /// The reason why it stands there.
     pub reason: String,
     /// Since when.
     pub since: Millis,
-    /// When it began; 0 before.
+    /// The time at which it began; 0 before.
     pub started: Millis,
-    /// When it moved traffic last, or one before it did that it follows: of several of a host the last word counts.
+    /// The time at which it moved traffic last, or one before it did that it follows: of several of a host the last word counts.
     pub moved: Millis,
-    /// Whose traffic is in force.
+    /// The version or step whose traffic is in force.
     pub target: Target,
     /// The candidate's weights.
     pub weights: Weights,
@@ -191,7 +191,7 @@ pub struct Status {
     pub laggards: Vec<String>,
     /// Somebody stopped it, and why.
     pub paused: Option<String>,
-    /// What paused it before its document went away for now.
+    /// The reason of the pause before its document went away for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_before: Option<String>,
     /// Its reason says what stopped it, a pause or a freeze.
@@ -208,15 +208,15 @@ pub struct Status {
     pub failed_hook: Option<String>,
     /// Its train has arrived: what becomes of others does not concern it any more.
     pub arrived: bool,
-    /// Who consented to the step at hand, and with which words.
+    /// The person who approved the step at hand, and the comment.
     pub approved: Option<(String, String)>,
     /// The hook that is at work, by its number in the list.
     pub hook: Option<usize>,
-    /// What the evidence says.
+    /// The verdict of the evidence.
     pub verdict: Verdict,
     /// The evidence.
     pub judgement: Judgement,
-    /// What others measured since the step began to be judged, by the names of the queries.
+    /// The values that others measured since the step began to be judged, by the names of the queries.
     pub queries: All,
     /// Since when a version that gets traffic has no ready instance.
     pub deserted: Option<Millis>,
@@ -233,9 +233,9 @@ pub struct Status {
     /// Mixed into what keeps users with a version, drawn when it begins; empty in one that began before there was a salt, whose users
     /// stay where they are.
     pub salt: String,
-    /// What is good to know of its traffic, beside its reason.
+    /// Notes about its traffic, beside its reason.
     pub notes: Vec<String>,
-    /// What happened, the newest last.
+    /// The events, the newest last.
     pub history: Vec<Event>,
 }
 

@@ -1,10 +1,10 @@
-//! What a release makes of routes.
+//! The changes that a release makes to routes.
 
 use serin_model::{HttpMatch, Overlay, Release, Share};
 
 use crate::status::{Status, Target};
 
-/// What the release makes of routes for now; `None` leaves the documents alone.
+/// Returns the release's current changes to routes; `None` leaves the documents alone.
 #[must_use]
 pub fn overlay(spec: &Release, status: &Status) -> Option<Overlay> {
     let (weight, cohorts, mirror) = traffic(spec, status.target)?;
@@ -38,7 +38,7 @@ pub(crate) fn traffic(spec: &Release, target: Target) -> Option<(Share, Vec<Http
     }
 }
 
-/// Whether a baseline gets traffic beside a candidate of that weight: it gets as much, so there must be enough.
+/// Returns true when a baseline gets traffic beside a candidate of that weight: it gets as much, so there must be enough.
 pub(crate) fn has_baseline(weight: Share) -> bool {
     weight.parts() <= 500_000
 }

@@ -1,4 +1,4 @@
-//! What the evidence says of a release: worse, no worse, not enough, or nothing at all.
+//! The verdict of the evidence about a release: worse, no worse, not enough, or none at all.
 
 mod mix;
 mod report;
@@ -46,7 +46,7 @@ pub struct Slower {
     pub regression: Regression,
     /// Evidence of the step.
     pub no_worse: NoWorse,
-    /// Where that is measured: above the quantile, or at it where hardly any request takes longer than what is noticed.
+    /// The threshold at which `no_worse` is measured: above the quantile, or at it where hardly any request takes longer than what is noticed.
     #[serde(default)]
     pub no_worse_than: u64,
 }
@@ -55,10 +55,10 @@ pub struct Slower {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Judgement {
-    /// What was seen last: of the old version, its baseline and the new one. Counts begin anew in every process, so it is not kept.
+    /// The evidence at the last look: of the old version, its baseline and the new one. Counts begin anew in every process, so it is not kept.
     #[serde(skip)]
     seen: [Arm; 3],
-    /// What the stable version did since the release began, until the thresholds are set.
+    /// The stable version's requests since the release began, until the thresholds are set.
     calibration: Arm,
     /// The candidate, as far as it was judged.
     pub candidate: Arm,
@@ -86,11 +86,11 @@ pub struct Judgement {
     pub ln_evidence: f64,
     /// See above.
     pub ln_needed: f64,
-    /// How many times the stable version's failures the candidate has.
+    /// The ratio of the candidate's failures to the stable version's.
     pub estimate: Option<Estimate>,
     /// The instance that has more than its share of the failures, if one has.
     pub suspect: Option<String>,
-    /// Whether classes of statuses differ, by class.
+    /// The evidence about differences between classes of statuses, by class.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub mix: BTreeMap<Class, Mix>,
 }
@@ -101,7 +101,7 @@ const STABLE_FAILS: (u64, f64) = (20, 0.5);
 /// Quantiles of the stable version's times that become thresholds.
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
-/// How many times the stable version's slow requests the candidate may have before that counts against it.
+/// The ratio of slow requests to the stable version's up to which nothing counts against the candidate.
 const TOLERATED: f64 = 1.25;
 
 /// Microseconds by which a request must take longer than the stable version's quantile, or a quarter of that, to count as slow: a
@@ -114,14 +114,14 @@ const CALIBRATED: u64 = 200;
 /// ln of the evidence by which shares of requests are found wrong.
 const LN_MISMATCH: f64 = 9.2;
 
-/// How requests are expected to be shared.
+/// The expected share of the requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Expected {
     /// The candidate's share of the requests.
     pub share: f64,
-    /// Whether requests are drawn one by one, so that their numbers must fit the share.
+    /// True when requests are drawn one by one, so that their numbers must fit the share.
     pub drawn: bool,
-    /// Whether the baseline is what the candidate is compared with.
+    /// True when the baseline is what the candidate is compared with.
     pub baseline: bool,
 }
 
@@ -144,7 +144,7 @@ impl Judgement {
         self.calibrate();
     }
 
-    /// What came since this was asked last.
+    /// Returns the evidence that is new since the last call.
     fn news(&mut self, evidence: &Evidence) -> [Arm; 3] {
         let now = [&evidence.stable, &evidence.baseline, &evidence.candidate];
         let new: [Arm; 3] = std::array::from_fn(|arm| now[arm].since(&self.seen[arm]));
@@ -263,7 +263,7 @@ impl Judgement {
         self.mismatch_prior = None;
     }
 
-    /// What all of it says.
+    /// Returns the verdict of all evidence.
     pub fn verdict(&mut self, analysis: &Analysis, expected: Expected, evidence: &Evidence) -> Verdict {
         self.weigh(analysis);
         let windows: Vec<Window> = self.steps.iter().map(|s| s.errors).collect();
@@ -350,7 +350,7 @@ impl Judgement {
         [failures, times]
     }
 
-    /// What the step lacks; `None` when it lacks nothing.
+    /// The sentence about the evidence that the step lacks; `None` when it lacks nothing.
     fn missing(&self, analysis: &Analysis, expected: Expected) -> Option<String> {
         let needed = (1.0 / analysis.promote_alpha).ln();
         let margin = margin(analysis, expected.share);

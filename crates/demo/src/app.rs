@@ -84,7 +84,7 @@ const PASSED_ON: [&str; 13] = [
     "user-agent",
 ];
 
-/// What handlers share.
+/// The state that handlers share.
 #[derive(Clone)]
 struct App {
     name: Arc<str>,
@@ -133,7 +133,7 @@ async fn serve(options: &AppOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What an application does wrong on purpose.
+/// The faults of an application, on purpose.
 #[derive(Clone)]
 struct Faults {
     fail: f64,
@@ -188,7 +188,7 @@ impl App {
     }
 }
 
-/// A JSON answer.
+/// A JSON response.
 fn json(status: StatusCode, value: &Value) -> (StatusCode, [(&'static str, &'static str); 1], String) {
     (status, [("content-type", "application/json")], value.to_string())
 }

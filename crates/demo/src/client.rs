@@ -21,7 +21,7 @@ impl Client {
         Self(Legacy::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(30)).build(connector))
     }
 
-    /// Sends a request and reads the answer, all within `limit`.
+    /// Sends a request and reads the response, all within `limit`.
     pub(crate) async fn send(
         &self,
         request: Request<Full<Bytes>>,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Largest file that is read: beyond any set of rules, and small enough to parse in a moment.
 pub const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
 
-/// What was found.
+/// The result of reading a folder.
 #[derive(Debug, Default)]
 pub struct Contents {
     /// The files with documents.
@@ -24,18 +24,18 @@ pub struct Contents {
 /// A file as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// What stands in it, or why it cannot be read.
+    /// Its text, or the reason why it cannot be read.
     pub text: Result<String, Unread>,
     /// Tells whether the file was replaced, in one step, or written over.
     pub identity: (u64, u64),
 }
 
-/// Why a file cannot be read.
+/// The reason why a file cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
     /// The reason.
     pub why: String,
-    /// What can be made out of what stands in it all the same, as text; empty when nothing can.
+    /// The part of the text that can be read all the same; empty when nothing can.
     pub glimpse: String,
 }
 

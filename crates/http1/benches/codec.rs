@@ -1,4 +1,4 @@
-//! What reading and writing heads costs: `cargo bench -p serin-http1`.
+//! The cost of reading and writing heads: `cargo bench -p serin-http1`.
 
 use serin_http1::encode::{self, Connection};
 use serin_http1::framing::{Declared, Framing};

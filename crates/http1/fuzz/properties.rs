@@ -1,4 +1,4 @@
-//! What must hold for every input: the fuzz targets look for one that breaks it, `cargo test` replays those once found.
+//! Properties that hold for every input: the fuzz targets look for one that breaks them, `cargo test` replays those once found.
 
 use serin_http1::body::BodyDecoder;
 use serin_http1::encode::{self, Connection};

@@ -90,7 +90,7 @@ impl HeaderBlock {
         self.fields.len()
     }
 
-    /// Whether there is no field.
+    /// Returns true when there is no field.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
@@ -118,7 +118,7 @@ impl HeaderBlock {
         fields.iter().filter(move |f| self.named(f, name)).map(|f| self.slice(f.value))
     }
 
-    /// Whether a field of that name is there.
+    /// Returns true when a field of that name is there.
     #[must_use]
     #[inline]
     pub fn contains(&self, name: &str) -> bool {

@@ -27,14 +27,14 @@ enum State {
     Trailers,
 }
 
-/// What the next bytes are.
+/// The meaning of the next bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Step {
     /// Bytes of framing at the front, to be dropped.
     pub skip: usize,
     /// Bytes of data after them.
     pub data: usize,
-    /// Whether the body is complete after these.
+    /// True when the body is complete after these.
     pub done: bool,
 }
 
@@ -56,13 +56,13 @@ impl BodyDecoder {
         Self { state, overhead: 0 }
     }
 
-    /// Whether the body is complete.
+    /// Returns true when the body is complete.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Whether the end of the connection is a proper end of this body.
+    /// Returns true when the end of the connection is a proper end of this body.
     #[must_use]
     pub fn ends_with_connection(&self) -> bool {
         matches!(self.state, State::UntilClose | State::Done)

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use crate::framing::{Declared, Framing};
 use crate::head::{RequestHead, ResponseHead, reason_of};
 
-/// What the sender says of the connection after this message.
+/// The sender's statement about the connection after this message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connection {
     /// Says nothing: HTTP/1.1 keeps the connection.
@@ -62,7 +62,7 @@ pub fn chunk_header(size: usize, out: &mut Vec<u8>) {
     let _ = write!(out, "{size:x}\r\n");
 }
 
-/// What ends a chunked body, without trailers.
+/// The end of a chunked body, without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 fn fields<'a>(iter: impl Iterator<Item = (&'a [u8], &'a [u8])>, out: &mut Vec<u8>) {

@@ -1,4 +1,4 @@
-//! Why bytes are not an acceptable HTTP/1 message, and which status says so.
+//! The reasons why bytes are not an acceptable HTTP/1 message, with the status for each.
 
 /// A reason to refuse a message. Every variant maps to one response status, see [`Error::status`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! How long a message body is (RFC 9112 §6), and which fields live on one hop only (RFC 9110 §7.6.1).
+//! The length of a message body (RFC 9112 §6), and the fields that live on one hop only (RFC 9110 §7.6.1).
 //!
 //! Anything on which two implementations could disagree is an error: two lengths, a list of lengths, a length
 //! beside a transfer coding, a coding other than one plain `chunked`.
@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use crate::head::{RequestHead, ResponseHead, Version};
 use crate::{Error, HeaderBlock, syntax};
 
-/// Where a body ends.
+/// The rule by which a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Framing {
     /// There is no body.
@@ -22,15 +22,15 @@ pub enum Framing {
     UntilClose,
 }
 
-/// What a response without a body says of the length it would have had.
+/// The length that a response without a body declares for the body it would have had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Declared {
     /// Nothing of its own: its framing says all.
     #[default]
     AsFramed,
-    /// So many bytes (an answer to HEAD, or 304).
+    /// So many bytes (a response to HEAD, or 304).
     Length(u64),
-    /// It is not known (an answer to HEAD whose length was not said).
+    /// It is not known (a response to HEAD whose length was not said).
     Unknown,
 }
 
@@ -78,7 +78,7 @@ pub fn of_response(head: &mut ResponseHead, to_head: bool) -> Result<(Framing, D
     Ok((framing, Declared::AsFramed))
 }
 
-/// Whether a response says two things about where it ends: a length beside a coding, or a body with a 204. It can be
+/// Returns true when a response says two things about where it ends: a length beside a coding, or a body with a 204. It can be
 /// understood (RFC 9112 §6.3), but whoever sent it may hold another view, so its connection carries nothing more.
 #[must_use]
 pub fn is_ambiguous(head: &ResponseHead) -> bool {
@@ -87,7 +87,7 @@ pub fn is_ambiguous(head: &ResponseHead) -> bool {
     if head.status == 204 { coded || long() } else { coded && head.fields.contains("content-length") }
 }
 
-/// Whether the connection may carry another message after this one, by its own words.
+/// Returns true when the connection may carry another message after this one, by its own words.
 #[must_use]
 pub fn keeps_alive(fields: &HeaderBlock, version: Version) -> bool {
     let mut alive = version != Version::Http10;

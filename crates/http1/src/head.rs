@@ -94,13 +94,13 @@ impl RequestHead {
         self.method = self.fields.push_bytes(method);
     }
 
-    /// Whether the method is idempotent (RFC 9110 §9.2.2).
+    /// Returns true when the method is idempotent (RFC 9110 §9.2.2).
     #[must_use]
     pub fn is_idempotent(&self) -> bool {
         matches!(self.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE")
     }
 
-    /// Whether the method is `CONNECT`.
+    /// Returns true when the method is `CONNECT`.
     #[must_use]
     pub fn is_connect(&self) -> bool {
         self.method() == b"CONNECT"

@@ -1,4 +1,4 @@
-//! What an HTTP message is on the wire: header block, request and status line, HTTP/1.1 framing.
+//! HTTP/1 messages on the wire: header block, request and status line, HTTP/1.1 framing.
 //!
 //! Bytes in, bytes out; no socket, no clock, no async. Strict by default: wherever RFC 9112 lets a
 //! recipient choose between repairing and rejecting, this crate rejects, because a proxy that repairs

@@ -26,7 +26,7 @@ impl Default for Limits {
     }
 }
 
-/// How far a head was looked at, so that the next look starts there.
+/// The progress of the look at a head, so that the next look starts there.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scan {
     line_start: usize,
@@ -102,13 +102,13 @@ pub fn parse_request(
     Ok(Some(skipped + end))
 }
 
-/// Where the first line of a whole head ends. Lines end at LF (`Scan` made sure that CR stands before each), so a CR
+/// The end of the first line of a whole head. Lines end at LF (`Scan` made sure that CR stands before each), so a CR
 /// anywhere else is part of the line and fails the checks of its parts.
 fn first_line(block: &[u8]) -> usize {
     memchr(b'\n', block).unwrap_or_default().saturating_sub(1)
 }
 
-/// What can be refused before the head is whole, so that garbage does not wait for a timer.
+/// Refuses what can be refused before the head is whole, so that garbage does not wait for a timer.
 fn early_request_checks(input: &[u8]) -> Result<(), Error> {
     match input.first() {
         Some(b) if !syntax::is_method(&[*b]) => Err(Error::RequestLine),

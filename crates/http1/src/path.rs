@@ -2,7 +2,7 @@
 
 use crate::Error;
 
-/// What to do to a path.
+/// The normalisations of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Normalise {
     /// Resolve `.` and `..` segments and decode percent-encoded unreserved characters.

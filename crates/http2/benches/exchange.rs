@@ -1,4 +1,4 @@
-//! What a request and its answer cost on both ends of an HTTP/2 connection, without a socket:
+//! The cost of a request and its response on both ends of an HTTP/2 connection, without a socket:
 //! `cargo bench -p serin-http2`.
 
 use bytes::BytesMut;

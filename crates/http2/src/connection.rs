@@ -18,7 +18,7 @@ use crate::message::{REQUEST_LIMIT, RESPONSE_LIMIT};
 use crate::stream::Stream;
 use budget::Budget;
 
-/// Which end of a connection this is.
+/// The end of a connection that this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The one that makes requests.
@@ -27,7 +27,7 @@ pub enum Role {
     Server,
 }
 
-/// What the peer is allowed.
+/// The limits of the peer.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
     /// Streams at a time.
@@ -46,7 +46,7 @@ impl Default for Config {
 
 /// The window that every connection and stream begins with (§6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
-/// What a stream of a client may be sent before somebody reads it: answers that nobody reads cost memory, many at once.
+/// The window of a client's stream before somebody reads it: responses that nobody reads cost memory, many at once.
 const FIRST_ANSWER_WINDOW: u32 = 32 * 1024;
 /// The largest window.
 const LARGEST_WINDOW: i64 = i32::MAX as i64;
@@ -86,7 +86,7 @@ struct Block {
     frames: u32,
 }
 
-/// How far the end of a connection is (§6.8).
+/// The progress of a connection's end (§6.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Leaving {
     No,
@@ -101,7 +101,7 @@ enum Leaving {
 pub struct Refused {
     /// Its head, as far as that is understood; without a method when it is not.
     pub head: RequestHead,
-    /// What it was answered; `None` when its stream was reset.
+    /// The status of the response; `None` when its stream was reset.
     pub status: Option<u16>,
 }
 
@@ -116,9 +116,9 @@ pub(crate) struct Arrived {
 pub(crate) struct Connection {
     role: Role,
     config: Config,
-    /// Whether the client's preface has come; for a server only.
+    /// True when the client's preface has come; for a server only.
     greeted: bool,
-    /// Whether the peer's first SETTINGS have come.
+    /// True when the peer's first SETTINGS have come.
     settled: bool,
     decoder: Decoder,
     list: FieldList,
@@ -133,7 +133,7 @@ pub(crate) struct Connection {
     send_window: i64,
     receive_window: i64,
     released: u32,
-    /// What the peer's settings say.
+    /// The peer's settings.
     peer_window: i64,
     peer_streams: u32,
     /// The peer's highest stream (server), or the next of our own (client).
@@ -145,18 +145,18 @@ pub(crate) struct Connection {
     last_served: Option<u32>,
     gone: bool,
     budget: Budget,
-    /// Whether a stream waits for a window or for room.
+    /// True when a stream waits for a window or for room.
     starved: bool,
-    /// Whether a header block was sent.
+    /// True when a header block was sent.
     encoded: bool,
     driver: Option<Waker>,
     driver_waits: bool,
 }
 
-/// What PING carries when it asks whether the peer has read GOAWAY.
+/// The payload of the PING that asks whether the peer has read GOAWAY.
 const FAREWELL: [u8; 8] = *b"farewell";
 
-/// What a stream's sender may send to begin with.
+/// The first window of a stream's sender.
 fn first_window(role: Role, config: &Config) -> u32 {
     match role {
         Role::Server => config.stream_window,
@@ -334,17 +334,17 @@ impl Connection {
         self.produced();
     }
 
-    /// Whether neither end has given the connection up.
+    /// Returns true when neither end has given the connection up.
     pub(crate) fn is_open(&self) -> bool {
         !self.gone && self.last_served.is_none() && self.leaving == Leaving::No && self.next < 1 << 31
     }
 
-    /// Whether another stream can be opened.
+    /// Returns true when another stream can be opened.
     pub(crate) fn can_open(&self) -> bool {
         self.is_open() && self.live < self.peer_streams
     }
 
-    /// Whether the peer has begun as it must.
+    /// Returns true when the peer has begun as it must.
     pub(crate) fn is_settled(&self) -> bool {
         self.settled
     }
@@ -384,7 +384,7 @@ impl Connection {
         frame(frame::GOAWAY, 0, 0, &payload, &mut self.out);
     }
 
-    /// Whether nothing is left to do.
+    /// Returns true when nothing is left to do.
     pub(crate) fn is_finished(&self) -> bool {
         let leaving = self.leaving == Leaving::Final || self.last_served.is_some();
         leaving && self.live == 0 && self.out.is_empty()

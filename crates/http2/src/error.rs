@@ -1,4 +1,4 @@
-//! Why a connection or a stream ended.
+//! The reasons why a connection or a stream ends.
 
 use std::fmt;
 
@@ -29,12 +29,12 @@ impl Reason {
     pub const ENHANCE_YOUR_CALM: Self = Self(11);
 }
 
-/// Why a connection must end.
+/// The reason why a connection must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionError {
     /// The code that the peer is told.
     pub reason: Reason,
-    /// What happened.
+    /// The violation.
     pub why: &'static str,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for ConnectionError {
 
 impl std::error::Error for ConnectionError {}
 
-/// Why a stream ended before its end.
+/// The reason why a stream ended before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamError {
     /// The peer did not process it at all.

@@ -7,7 +7,7 @@ pub(crate) struct FieldList {
     fields: Vec<Place>,
 }
 
-/// Where a field lies: the value follows the name.
+/// The place of a field: the value follows the name.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     start: u32,

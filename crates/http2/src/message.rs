@@ -65,7 +65,7 @@ pub(crate) fn request(list: &FieldList, head: &mut RequestHead) -> Result<(), Ma
     Ok(())
 }
 
-/// What can be told of a request that is refused, for a log: its target and the fields that are sound.
+/// Reads what is sound of a request that is refused, for a log: its target and its fields.
 pub(crate) fn outline(list: &FieldList, head: &mut RequestHead) {
     let mut pseudo = Pseudo::default();
     let regular: Vec<(&[u8], &[u8])> = list.iter().filter(|(name, value)| !pseudo.take(name, value)).collect();

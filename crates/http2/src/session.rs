@@ -20,9 +20,9 @@ pub struct Session(Rc<RefCell<Connection>>);
 pub struct Accepted {
     /// Its head.
     pub head: RequestHead,
-    /// Whether no body follows.
+    /// True when no body follows.
     pub ended: bool,
-    /// Where the rest comes from and the answer goes.
+    /// The source of the rest of the message, and the way of the response.
     pub stream: StreamHandle,
 }
 
@@ -62,19 +62,19 @@ impl Session {
         Some(StreamHandle { session: self.clone(), id })
     }
 
-    /// Whether another stream can be opened.
+    /// Returns true when another stream can be opened.
     #[must_use]
     pub fn can_open(&self) -> bool {
         self.0.borrow().can_open()
     }
 
-    /// Whether neither end has given the connection up.
+    /// Returns true when neither end has given the connection up.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.borrow().is_open()
     }
 
-    /// Whether the peer has begun with what it must say first.
+    /// Returns true when the peer has begun with what it must say first.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.0.borrow().is_settled()
@@ -86,7 +86,7 @@ impl Session {
         self.0.borrow().live()
     }
 
-    /// Whether there is something to write.
+    /// Returns true when there is something to write.
     #[must_use]
     pub fn has_output(&self) -> bool {
         !self.0.borrow().out.is_empty()
@@ -118,7 +118,7 @@ impl Session {
         self.0.borrow_mut().shut_down();
     }
 
-    /// Whether the end was announced, no stream is left and everything was taken to be written.
+    /// Returns true when the end was announced, no stream is left and everything was taken to be written.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.0.borrow().is_finished()
@@ -141,7 +141,7 @@ impl StreamHandle {
         act(&mut self.session.0.borrow_mut(), self.id)
     }
 
-    /// The final answer's head, on a client's stream; it comes once.
+    /// The final response's head, on a client's stream; it comes once.
     pub fn poll_head(&self, cx: &Context<'_>) -> Poll<Result<ResponseHead, StreamError>> {
         self.with(|connection, id| match connection.stream(id) {
             Err(error) => Poll::Ready(Err(error)),
@@ -174,7 +174,7 @@ impl StreamHandle {
         })
     }
 
-    /// Whether everything was received and taken.
+    /// Returns true when everything was received and taken.
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.with(|connection, id| connection.stream(id).is_ok_and(|s| s.remote_ended && s.received.is_empty()))
@@ -199,7 +199,7 @@ impl StreamHandle {
         self.with(|connection, id| connection.respond(id, head, length, ended))
     }
 
-    /// Sends an interim answer of that status (1xx), before the final one.
+    /// Sends an interim response of that status (1xx), before the final one.
     ///
     /// # Errors
     /// When the stream is over.

@@ -26,26 +26,26 @@ const JOINED: usize = 4096;
 pub(crate) struct Stream {
     pub(crate) local_ended: bool,
     pub(crate) remote_ended: bool,
-    /// What may still be sent; negative after the peer lowered it (§6.9.2).
+    /// The bytes that may still be sent; negative after the peer lowered it (§6.9.2).
     pub(crate) send_window: i64,
-    /// What the peer may still send, and what it may have sent that nobody has taken out: that grows up to its configured
+    /// The bytes that the peer may still send, and those it may have sent that nobody has taken out: that grows up to its configured
     /// size with a reader that keeps up.
     pub(crate) receive_window: i64,
     pub(crate) window: u32,
     /// Bytes taken out since the peer's window was last opened.
     pub(crate) released: u32,
     pub(crate) received: VecDeque<Piece>,
-    /// The answer's head, on a client's stream.
+    /// The response's head, on a client's stream.
     pub(crate) head: Option<ResponseHead>,
-    /// Whether a final head has come, on a client's stream, or was sent, on a server's.
+    /// True when a final head has come, on a client's stream, or was sent, on a server's.
     pub(crate) answered: bool,
-    /// Interim answers so far.
+    /// Interim responses so far.
     pub(crate) interim: u8,
     pub(crate) failure: Option<StreamError>,
     /// Body bytes that the message announced, when that must hold, and those that came.
     pub(crate) announced: Option<u64>,
     pub(crate) body: u64,
-    /// Whether it is a request whose answer has no body, whatever it announces.
+    /// True when it is a request whose response has no body, whatever it announces.
     pub(crate) to_head: bool,
     waker: Option<Waker>,
     waiting: bool,
@@ -90,7 +90,7 @@ impl Stream {
         self.received.push_back(Piece::Data(Bytes::copy_from_slice(data)));
     }
 
-    /// Whether both ends are done with it.
+    /// Returns true when both ends are done with it.
     pub(crate) fn is_over(&self) -> bool {
         self.failure.is_some() || (self.local_ended && self.remote_ended)
     }

@@ -43,7 +43,7 @@ fn written(session: &Session) -> Vec<(u8, u8, u32, Vec<u8>)> {
     frames
 }
 
-/// What became of a server that received `input` behind a good start.
+/// The state of a server that received `input` behind a good start.
 #[derive(Debug, PartialEq)]
 enum End {
     /// It goes on.
@@ -263,7 +263,7 @@ fn tiny_frames_are_joined() {
     assert_eq!((pieces, bytes), (3, 10_000));
 }
 
-/// Who ends an answer that has begun, as watches and streams of events are ended, does nothing unusual.
+/// A server that ends a response that has begun, as watches and streams of events are ended, does nothing unusual.
 #[test]
 fn ending_a_begun_answer_is_no_abuse() {
     let session = Session::new(Role::Server, Config::default());
@@ -279,7 +279,7 @@ fn ending_a_begun_answer_is_no_abuse() {
     }
 }
 
-/// A client that asks and never reads is refused more, and does not make the server collect answers without end.
+/// A client that asks and never reads is refused more, and does not make the server collect responses without end.
 #[test]
 fn answers_that_nobody_reads_are_bounded() {
     let session = Session::new(Role::Server, Config::default());

@@ -1,4 +1,4 @@
-//! The admin interface, with Envoy's paths and answers.
+//! The admin interface, with Envoy's paths and responses.
 
 mod config_dump;
 mod explain;
@@ -21,7 +21,7 @@ use crate::discovery::SharedStore;
 use crate::state::State;
 use crate::worker::Command;
 
-/// What the pages look at.
+/// The state that the pages show.
 #[derive(Clone)]
 pub(crate) struct Admin {
     pub(crate) store: SharedStore,
@@ -82,7 +82,7 @@ async fn from_here(request: Request, next: Next) -> Response {
     response
 }
 
-/// Whether a browser sends this for a page that is not of this interface.
+/// Returns true when a browser sends this for a page that is not of this interface.
 fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
     let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
     let origin = text(header::ORIGIN);

@@ -1,4 +1,4 @@
-//! Who this proxy is and where its configuration comes from: an Envoy bootstrap file, or the command line.
+//! The identity of this proxy and the source of its configuration: an Envoy bootstrap file, or the command line.
 //!
 //! A file is read as the JSON form of `envoy.config.bootstrap.v3.Bootstrap` (in YAML or JSON), exactly as Envoy
 //! reads it: unknown fields are errors. The descriptors for that are only unpacked when a file is read or dumped.

@@ -20,7 +20,7 @@ use crate::spans::{DROPPED, SENT};
 const BATCH: usize = 512;
 const DELAY: Duration = Duration::from_millis(500);
 
-/// How long a collector may take.
+/// The time that a collector may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Collectors whose connections are kept; those of a cluster come and go.

@@ -18,7 +18,7 @@ use crate::discovery::SharedStore;
 use crate::metric::cluster as counter;
 use crate::runtime::{ClusterState, Host};
 
-/// How often the endpoints are looked through for new ones.
+/// The interval at which the endpoints are looked through for new ones.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// One endpoint to be checked, in one way.

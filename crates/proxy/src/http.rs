@@ -40,14 +40,14 @@ use crate::wire::buffers;
 use crate::worker::View;
 use crate::worker::{ConnectionGuard, Worker};
 
-/// What is true of a connection all its life.
+/// The state of a connection, from its beginning to its end.
 pub(crate) struct ConnectionContext {
     pub(crate) worker: Rc<Worker>,
     /// Name of its listener; the newest configuration under that name applies.
     pub(crate) listener: Rc<str>,
     /// The newest view of it, with the number of its snapshot.
     seen: RefCell<(u64, Rc<View>)>,
-    /// Bytes of answers that wait for it to read.
+    /// Bytes of responses that wait for it to read.
     held: Cell<usize>,
     pub(crate) peer: SocketAddr,
     pub(crate) local: Option<SocketAddr>,

@@ -30,7 +30,7 @@ mod upstream;
 mod wire;
 mod worker;
 
-/// What has passed since some instant at the start.
+/// The time since some instant at the start.
 fn since_start() -> std::time::Duration {
     use std::sync::OnceLock;
     static START: OnceLock<std::time::Instant> = OnceLock::new();

@@ -1,4 +1,4 @@
-//! What this proxy sent where, for load reports: the differences of counters since they were told last.
+//! Load reports of this proxy: the differences of counters since the last report.
 //!
 //! An endpoint's numbers belong to the endpoint object: they go on when a push changes everything else.
 
@@ -14,7 +14,7 @@ use crate::metric;
 use crate::runtime::{ClusterEndpoint, ClusterRuntime};
 use crate::state::State;
 
-/// What was told of an endpoint.
+/// The counts of an endpoint at the last report.
 #[derive(Debug, Default)]
 struct Told {
     issued: u64,
@@ -91,7 +91,7 @@ fn service(cluster: &ClusterRuntime) -> String {
     }
 }
 
-/// What is new of an endpoint; `None` when nothing is.
+/// The difference of an endpoint since the last report; `None` when there is none.
 fn part(member: &ClusterEndpoint, told: &mut Told) -> Option<Part> {
     let stats = &member.host.stats;
     let new = |index: usize, told: &mut u64| {

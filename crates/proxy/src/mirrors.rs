@@ -1,4 +1,4 @@
-//! How mirrors' answers compare with those that clients got: counts, and the newest differences, for the admin page.
+//! Comparisons of mirrors' responses with those that clients got: counts, and the newest differences, for the admin page.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use crate::runtime::locked;
 /// Differing answers that are kept of each mirror.
 const KEPT: usize = 20;
 
-/// One request whose answers differ.
+/// One request whose responses differ.
 #[derive(Debug, Clone)]
 pub(crate) struct Example {
     /// Method and path.
@@ -18,13 +18,13 @@ pub(crate) struct Example {
     pub(crate) differences: Vec<Difference>,
 }
 
-/// What is known of one mirror.
+/// The comparisons of one mirror.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Compared {
     pub(crate) same: u64,
     pub(crate) different: u64,
     pub(crate) newest: VecDeque<Example>,
-    /// How often each place differed.
+    /// The number of differences by place.
     pub(crate) places: BTreeMap<String, u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Who asks whom, in the labels of Istio's standard metrics.
+//! The labels of Istio's standard metrics: who sent a request to whom.
 //!
 //! The caller's proxy (`reporter="source"`) knows the endpoint from its metadata and the service from the cluster's name;
 //! the proxy beside the application (`reporter="destination"`) knows itself, and not who called.

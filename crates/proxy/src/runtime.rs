@@ -1,4 +1,4 @@
-//! EndpointLoad state that outlives configuration: endpoints and clusters keep their counts when a push changes everything else.
+//! Live state that outlives configuration: endpoints and clusters keep their counts when a push changes everything else.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +46,7 @@ pub(crate) struct ClusterEndpoint {
 }
 
 impl ClusterEndpoint {
-    /// Whether it gets requests.
+    /// The health by which it gets requests.
     pub(crate) fn health_state(&self) -> balance::HealthState {
         let host = &self.host.health;
         if !self.endpoint.health.is_usable() || host.is_ejected() || host.is_unfit() {
@@ -82,9 +82,9 @@ impl ClusterEndpoint {
 pub(crate) struct ClusterState {
     pub(crate) id: u64,
     pub(crate) stats: Counters,
-    /// How long requests took.
+    /// The times of requests.
     pub(crate) times: Histogram,
-    /// What is in flight, of normal and of high priority, counted only where there is a limit.
+    /// The requests and connections in flight, of normal and of high priority, counted only where there is a limit.
     pub(crate) flight: [Flight; 2],
     /// Told when a connection became free or ended, while requests wait for one.
     pub(crate) freed: Notify,
@@ -193,7 +193,7 @@ impl ClusterRuntime {
         self.balance_id.store(NEXT_ID.fetch_add(1, Relaxed), Relaxed);
     }
 
-    /// Why an endpoint gets no requests; `None` when it does.
+    /// The reason why an endpoint gets no requests; `None` when it does.
     pub(crate) fn left_out(&self, member: &ClusterEndpoint) -> Option<&'static str> {
         explain::left_out(&member.member(self.config.hash_hostnames), self.balance.priorities())
     }
@@ -232,7 +232,7 @@ impl ClusterRuntime {
         self.members.iter().filter(|m| m.health_state() != balance::HealthState::Bad).count()
     }
 
-    /// Takes note of how a try ended, for outlier detection.
+    /// Takes note of how an attempt ended, for outlier detection.
     pub(crate) fn note(&self, host: &Host, outcome: Outcome) {
         let (Some(config), Some(verdict)) = (&self.config.outlier, outlier::verdict(outcome)) else { return };
         if let Some(cause) = host.health.note(config, verdict) {

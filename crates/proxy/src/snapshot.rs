@@ -1,4 +1,4 @@
-//! What every worker works from: an immutable picture, published whole.
+//! The configuration that every worker works from: immutable, published whole.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::runtime::ClusterRuntime;
 pub(crate) struct ListenerRuntime {
     pub(crate) config: Listener,
     pub(crate) stats: Arc<Counters>,
-    /// How long requests took.
+    /// The times of requests.
     pub(crate) times: Arc<Histogram>,
     pub(crate) logs: Vec<(LogFormat, Arc<Writer>)>,
     /// Its filters with what they remember.
     pub(crate) chain: Arc<Chain>,
-    /// Who may connect, and how many were let in and not.
+    /// The filters of connections, and the numbers of connections that they let in and not.
     pub(crate) gates: Vec<Gate>,
     /// Faults that go on.
     pub(crate) faults: Arc<AtomicU32>,
@@ -43,7 +43,7 @@ impl Gate {
         Self { rbac: filter::compile_rbac(config), counts: Default::default() }
     }
 
-    /// Whether a connection may come in.
+    /// Returns true when a connection may come in.
     pub(crate) fn lets_in(&self, caller: &Caller) -> bool {
         let count = |which: usize| _ = self.counts.get(which).map(|c| c.fetch_add(1, Relaxed));
         if let Some(allowed) = self.rbac.would_let_in(caller, None) {

@@ -1,4 +1,4 @@
-//! How sockets are set up: what is written leaves at once. On the loopback interface, where most of a sidecar's
+//! The options of sockets: what is written leaves at once. On the loopback interface, where most of a sidecar's
 //! connections are, nothing is ever lost or congested; the simplest congestion control, which any process may choose,
 //! then saves what others (BBR's model and pacing) would compute for every segment.
 

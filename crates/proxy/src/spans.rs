@@ -13,7 +13,7 @@ const WAITING: usize = 4096;
 pub(crate) static SENT: AtomicU64 = AtomicU64::new(0);
 pub(crate) static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Where workers put spans.
+/// The channel from workers to the exporter of spans.
 pub(crate) type Spans = mpsc::Sender<(Provider, Span)>;
 
 /// A way for spans, and its end.

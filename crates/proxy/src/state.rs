@@ -1,4 +1,4 @@
-//! Whether this proxy serves, is still starting, or is leaving.
+//! The state of this proxy: starting, serving, or leaving.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -57,7 +57,7 @@ impl State {
         self.0.connected.load(Relaxed)
     }
 
-    /// Whether a listener cannot be bound.
+    /// Takes note that a listener cannot be bound, or that all can.
     pub(crate) fn ports_taken(&self, taken: bool) {
         self.0.ports_taken.store(taken, Relaxed);
     }
@@ -82,7 +82,7 @@ impl State {
         let _ = self.0.node_id.set(id.to_owned());
     }
 
-    /// What mirrors answered.
+    /// The comparisons of mirrors.
     pub(crate) fn mirrors(&self) -> &Mirrors {
         &self.0.mirrors
     }

@@ -64,7 +64,7 @@ async fn run(id: usize, shared: Shared, mut commands: mpsc::UnboundedReceiver<Co
     }
 }
 
-/// How often a worker says that it cannot accept.
+/// The interval at which a worker says that it cannot accept.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// Closes pooled connections that are idle too long or were closed by their other end, and forgets state of hosts

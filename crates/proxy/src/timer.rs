@@ -14,11 +14,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The timers of one connection, or of one HTTP/2 stream.
 pub(crate) struct Timers {
-    /// When something last happened here. Silence is measured from it, so that waiting needs no look at the clock.
+    /// The time at which something last happened here. Silence is measured from it, so that waiting needs no look at the clock.
     now: Cell<Instant>,
     /// Since when nothing is waited for from who sends the request at hand: all of it has come, or who gets it holds it up.
     received: Cell<Option<Instant>>,
-    /// When its try at hand had a connection.
+    /// The time at which its attempt at hand had a connection.
     connected: Cell<Option<Instant>>,
     alarm: Alarm,
 }
@@ -51,12 +51,12 @@ impl Timers {
         self.received.set(received);
     }
 
-    /// Since when the try at hand waits for its answer: it has a connection, and the request has come.
+    /// Since when the attempt at hand waits for its response: it has a connection, and the request has come.
     pub(crate) fn waits_since(&self) -> Option<Instant> {
         Some(self.received.get()?.max(self.connected.get()?))
     }
 
-    /// The try at hand has a connection, or is looking for one.
+    /// The attempt at hand has a connection, or is looking for one.
     pub(crate) fn set_connected(&self, connected: Option<Instant>) {
         self.connected.set(connected);
     }

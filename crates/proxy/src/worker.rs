@@ -1,4 +1,4 @@
-//! What one worker owns: its copy of every counter, its pools, its random numbers, its handle to the snapshot.
+//! The state of one worker: its copy of every counter, its pools, its random numbers, its handle to the snapshot.
 //!
 //! A connection stays with the worker that accepted it. Workers share only the published snapshot and atomics that
 //! each of them writes in its own copy.
@@ -23,7 +23,7 @@ use crate::upstream::Pools;
 
 pub(crate) use view::{LocalCluster, LocalHost, View};
 
-/// What the main thread tells a worker.
+/// A command of the main thread to a worker.
 pub(crate) enum Command {
     /// Accept on this socket for the listener of that name.
     Listen(String, StdListener),
@@ -35,7 +35,7 @@ pub(crate) enum Command {
     Finish,
 }
 
-/// What was made so far from one snapshot.
+/// The views that were made so far from one snapshot.
 struct Views {
     snapshot: Arc<Snapshot>,
     /// Counts snapshots, so that holders of a view can tell whether it is the newest.
@@ -59,18 +59,18 @@ pub(crate) struct Worker {
     pub(crate) pools: RefCell<Pools>,
     pub(crate) balancers: RefCell<HashMap<u64, Rc<RefCell<balance::State>>>>,
     random: RefCell<fastrand::Rng>,
-    /// Whether clients are asked to leave.
+    /// True when clients are asked to leave.
     pub(crate) draining: Cell<bool>,
-    /// Whether idle connections must close now.
+    /// True when idle connections must close now.
     pub(crate) finishing: Cell<bool>,
     /// Wakes idle connections when either changes.
     pub(crate) wake: Notify,
     /// Connections that are open, of all workers.
     connections: Arc<AtomicUsize>,
-    /// Bytes of answers that wait for clients to read, and how many may.
+    /// Bytes of responses that wait for clients to read, and how many may.
     pub(crate) held: Cell<usize>,
     pub(crate) most_held: usize,
-    /// Whether this proxy serves.
+    /// The state of this proxy.
     pub(crate) state: State,
     pub(crate) spans: Spans,
 }
@@ -142,7 +142,7 @@ impl Worker {
     }
 }
 
-/// What all workers share.
+/// The state that all workers share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,

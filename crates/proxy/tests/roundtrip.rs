@@ -163,7 +163,7 @@ fn extensions(field: &FieldDescriptor) -> &'static [&'static str] {
     }
 }
 
-/// What stands before what a field's own value is drawn to be: network filters and the router, without which no list is taken.
+/// The value of a field that is fixed, before its own value is drawn: network filters and the router, without which no list is taken.
 fn fixed(field: &FieldDescriptor) -> Option<(bool, &'static str)> {
     match (field.parent_message().name(), field.name()) {
         ("HttpConnectionManager", "http_filters") => Some((true, "envoy.extensions.filters.http.router.v3.Router")),

@@ -1,4 +1,4 @@
-//! Where access logs go and in which format.
+//! The outputs of access logs, and their formats.
 
 use envoy_types::pb::envoy::config::accesslog::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -14,13 +14,13 @@ use crate::{Audit, Error, Path};
 /// One access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLog {
-    /// Where lines go.
+    /// The output of the lines.
     pub sink: Sink,
-    /// What is written of a request.
+    /// The format of a line.
     pub format: LogFormat,
 }
 
-/// What is written of a request.
+/// The format of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogFormat {
     /// This text.
@@ -50,7 +50,7 @@ impl LogFormat {
     }
 }
 
-/// Where log lines go.
+/// The output of log lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sink {
     /// A file that is appended to.

@@ -1,4 +1,4 @@
-//! What a gRPC client asks for instead of a listener: how requests to one target are routed.
+//! The listener of a gRPC client: it holds the routes of requests to one target.
 //!
 //! <https://github.com/grpc/proposal/blob/master/A27-xds-global-load-balancing.md>
 
@@ -25,7 +25,7 @@ impl ApiListener {
         pb::Listener { name: self.name.clone(), api_listener: Some(manager), ..Default::default() }.encode_to_vec()
     }
 
-    /// Whether an LDS resource is of this kind.
+    /// Returns true when an LDS resource is of this kind.
     #[must_use]
     pub fn is_one(body: &[u8]) -> bool {
         pb::Listener::decode(body).is_ok_and(|listener| listener.api_listener.is_some())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{Error, Path};
 
-/// What a decode run over a resource found but did not use.
+/// The fields that the decoder of a resource found and did not use.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Audit {
     /// Paths of fields that are set and have no effect here.

@@ -27,7 +27,7 @@ pub struct Bootstrap {
     pub listeners: Vec<Fixed<Listener>>,
     /// The aggregated stream, when there is one.
     pub ads: Option<Ads>,
-    /// Where the admin interface listens.
+    /// The address of the admin interface.
     pub admin: Option<SocketAddr>,
     /// `host:port` of the servers that loads are reported to; empty when they are not.
     pub loads: Vec<String>,
@@ -42,7 +42,7 @@ pub struct Bootstrap {
 /// A resource of the bootstrap.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fixed<T> {
-    /// What is run.
+    /// The resource.
     pub value: T,
     /// The resource as it stands in the bootstrap, with all its fields.
     pub body: Vec<u8>,
@@ -50,10 +50,10 @@ pub struct Fixed<T> {
     pub ignored: Vec<String>,
 }
 
-/// Where the aggregated discovery stream goes.
+/// The server of the aggregated discovery stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ads {
-    /// Whether the incremental protocol is spoken.
+    /// True when the incremental protocol is spoken.
     pub delta: bool,
     /// `host:port` of the servers, in order of preference.
     pub servers: Vec<String>,

@@ -33,27 +33,27 @@ pub struct Cluster {
     pub name: String,
     /// Host name of the service it leads to, for metrics, as Istio says it; may be empty.
     pub service: String,
-    /// Where endpoints come from.
+    /// The source of the endpoints.
     pub discovery: Discovery,
-    /// How one is chosen.
+    /// The load balancer.
     pub balancer: Balancer,
-    /// How weights follow from reports, where they do.
+    /// The rule by which weights follow from reports, where they do.
     pub reported: Option<Reported>,
-    /// When endpoints of the own zone are preferred.
+    /// The conditions under which endpoints of the own zone are preferred.
     pub zone_aware: Option<ZoneAware>,
     /// Most requests of an endpoint that a hash chooses, in per cent of the average; 0 is without limit.
     pub hash_balance_factor: u32,
-    /// Whether host names are hashed instead of addresses.
+    /// True when host names are hashed instead of addresses.
     pub hash_hostnames: bool,
-    /// Whether weights of localities count.
+    /// True when weights of localities count.
     pub locality_weighted: bool,
-    /// How new endpoints get their share.
+    /// The share of new endpoints.
     pub slow_start: Option<SlowStart>,
-    /// How endpoints are divided by their metadata.
+    /// The division of endpoints by their metadata.
     pub subsets: Option<SubsetConfig>,
     /// Time to make a connection.
     pub connect_timeout: Duration,
-    /// What is spoken.
+    /// The protocol.
     pub protocol: Protocol,
     /// Time a pooled connection may be idle; zero is for ever.
     pub idle_timeout: Duration,
@@ -65,20 +65,20 @@ pub struct Cluster {
     pub max_host_connections: Option<u32>,
     /// Per cent of usable endpoints below which health is disregarded.
     pub panic_threshold: u8,
-    /// How endpoints are asked whether they are well.
+    /// The active health check.
     pub health_check: Option<HealthCheck>,
-    /// When an endpoint is ejected; `None` is never.
+    /// The rules by which an endpoint is ejected; `None` ejects none.
     pub outlier: Option<OutlierDetection>,
-    /// What its requests are hashed by, instead of what their route says.
+    /// The policies by which its requests are hashed, instead of those of their route.
     pub hash: Vec<HashPolicy>,
     /// The policy because of which it has no endpoints: requests are refused, and told so. Serin's own, in the cluster's metadata
     /// under `serin` as `refused`; other proxies find no healthy host.
     pub refused: Option<String>,
-    /// Whether its loads are reported to the server that it is from. gRPC asks each cluster; proxies are told elsewhere.
+    /// True when its loads are reported to the server that it is from. gRPC asks each cluster; proxies are told elsewhere.
     pub reports_loads: bool,
 }
 
-/// What is spoken to the upstream.
+/// The protocol of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -91,7 +91,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Whether HTTP/2 is spoken for a client who does or does not.
+    /// Returns true when the upstream gets HTTP/2; `client` is true when the client used it.
     #[must_use]
     pub fn is_h2(self, client: bool) -> bool {
         match self {

@@ -16,48 +16,48 @@ use crate::route::RouteConfiguration;
 use crate::tracing::Tracing;
 use crate::{Audit, Error, Path};
 
-/// How HTTP is spoken on a listener.
+/// The HTTP settings of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConnectionManager {
     /// Prefix of its statistics.
     pub stat_prefix: String,
-    /// What clients may speak.
+    /// The protocols that clients may use.
     pub codec: Codec,
-    /// Where routes come from.
+    /// The source of the routes.
     pub routes: RouteSource,
     /// The filters before the router, in their order.
     pub filters: Vec<HttpFilter>,
-    /// Where requests are logged.
+    /// The logs of requests.
     pub access_logs: Vec<AccessLog>,
     /// Timers.
     pub timeouts: Timeouts,
     /// Path normalisation.
     pub path: PathOptions,
-    /// Whether the peer is the client (an edge) rather than another proxy.
+    /// True when the peer is the client (an edge) rather than another proxy.
     pub use_remote_address: bool,
-    /// Whether `x-request-id` is made when absent.
+    /// True when `x-request-id` is made when absent.
     pub generate_request_id: bool,
     /// Value of the `server` response header; `None` leaves the upstream's.
     pub server_name: Option<String>,
-    /// Whether an upstream's `server` header stays all the same.
+    /// True when an upstream's `server` header stays all the same.
     pub server_if_absent: bool,
-    /// How clients' authorities are read.
+    /// The normalisation of clients' authorities.
     pub authority: AuthorityOptions,
-    /// What is believed of the addresses and ids that clients give.
+    /// The trust in the addresses and ids that clients send.
     pub trust: Trust,
-    /// Whether the request id is sent to the client.
+    /// True when the request id is sent to the client.
     pub request_id_in_response: bool,
     /// A pseudonym for `via`; empty is none.
     pub via: String,
-    /// Whether no `x-envoy-*` headers are added.
+    /// True when no `x-envoy-*` headers are added.
     pub suppress_envoy_headers: bool,
-    /// Whether `Upgrade: websocket` is passed on.
+    /// True when `Upgrade: websocket` is passed on.
     pub websocket: bool,
-    /// Which requests are traced, if any.
+    /// The requests that are traced, if any.
     pub tracing: Option<Tracing>,
 }
 
-/// What clients may speak.
+/// The protocols that clients may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Codec {
     /// HTTP/2 when the connection starts with its preface, else HTTP/1.
@@ -69,7 +69,7 @@ pub enum Codec {
     Http2,
 }
 
-/// Where routes come from.
+/// The source of routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteSource {
     /// RDS, by name.
@@ -93,16 +93,16 @@ pub struct Timeouts {
     pub max_stream: Duration,
 }
 
-/// How clients' authorities are read.
+/// The normalisation of clients' authorities.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AuthorityOptions {
-    /// Which ports are taken off.
+    /// The ports that are removed.
     pub strip_port: StripPort,
-    /// Whether a dot at the end is taken off.
+    /// True when a dot at the end is taken off.
     pub strip_dot: bool,
 }
 
-/// Which ports are taken off an authority.
+/// The ports that are removed from an authority.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum StripPort {
     /// None.
@@ -114,16 +114,16 @@ pub enum StripPort {
     Any,
 }
 
-/// What is believed of the addresses and ids that clients give.
+/// The trust in the addresses and ids that clients send.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
     /// Proxies in front of this one, whose entries at the end of `x-forwarded-for` are true.
     pub hops: u32,
-    /// Whether the peer is left out of `x-forwarded-for`.
+    /// True when the peer is left out of `x-forwarded-for`.
     pub skip_append: bool,
     /// Networks whose clients are internal.
     pub internal: Vec<Network>,
-    /// Whether a request id from outside is kept.
+    /// True when a request id from outside is kept.
     pub keep_request_id: bool,
 }
 
@@ -386,7 +386,7 @@ fn filters(
     Ok(found)
 }
 
-/// Whether no `x-envoy-*` headers are added.
+/// Reads the router filter; true when no `x-envoy-*` headers are added.
 fn router(value: &pb_router::Router, audit: &mut Audit, path: &Path<'_>) -> Result<bool, Error> {
     audit!(value, pb_router::Router as pb_router::Router, audit, path;
         supported: suppress_envoy_headers;

@@ -11,7 +11,7 @@ use prost::Message;
 use crate::substitution::Format;
 use crate::{Audit, Error, Path};
 
-/// Where load balancing looks for metadata.
+/// The metadata of load balancing.
 const LB: &str = "envoy.lb";
 
 /// The metadata under `envoy.lb`, each value as text.
@@ -24,7 +24,7 @@ pub(crate) fn metadata(value: Option<&core::Metadata>, path: &Path<'_>) -> Resul
     }
 }
 
-/// Where Istio says who an endpoint is.
+/// Istio's metadata, which says who an endpoint is.
 const ISTIO: &str = "istio";
 
 /// The workload under `istio`, for metrics.
@@ -47,7 +47,7 @@ pub(crate) fn service(value: Option<&core::Metadata>) -> String {
     }
 }
 
-/// What Istio says of the service that a cluster leads to.
+/// Istio's metadata about the service of a cluster.
 pub(crate) fn proto_service(host: &str) -> Option<core::Metadata> {
     use wkt::value::Kind;
     let text = |text: &str| wkt::Value { kind: Some(Kind::StringValue(text.to_owned())) };
@@ -63,7 +63,7 @@ pub(crate) fn proto_service(host: &str) -> Option<core::Metadata> {
     })
 }
 
-/// Where Serin says what only Serin's proxies understand.
+/// Serin's metadata, which only Serin's proxies understand.
 const SERIN: &str = "serin";
 
 /// A text under `serin`.
@@ -286,7 +286,7 @@ pub(crate) fn runtime_share(
     }
 }
 
-/// Whether something is on, which the runtime may say otherwise.
+/// Returns true when something is on, which the runtime may say otherwise.
 pub(crate) fn runtime_flag(flag: &core::RuntimeFeatureFlag, audit: &Audit) -> bool {
     let said = audit.runtime.get(&flag.runtime_key).map(|share| *share > 0);
     said.unwrap_or_else(|| flag.default_value.as_ref().is_none_or(|v| v.value))

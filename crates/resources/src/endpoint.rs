@@ -16,7 +16,7 @@ pub struct LoadAssignment {
     pub cluster: String,
     /// All endpoints, grouped as they came.
     pub endpoints: Vec<Endpoint>,
-    /// How much of a priority may be missing before the next one takes over, in per cent: 140 lets two in seven.
+    /// The over-provisioning of a priority, in per cent: with 140, two endpoints in seven may be missing before the next one takes over.
     pub overprovisioning: u32,
 }
 
@@ -43,13 +43,13 @@ pub struct Endpoint {
     pub locality: String,
     /// Weight of the locality, when given.
     pub locality_weight: Option<u32>,
-    /// What the control plane says of it.
+    /// The health that the control plane sends.
     pub health: Health,
-    /// What load balancing may select it by.
+    /// The metadata by which load balancing may select it.
     pub metadata: BTreeMap<String, String>,
-    /// Where health checks go instead of its port.
+    /// The port of health checks, if it is another one.
     pub health_check_port: Option<u16>,
-    /// Who it is, for metrics, as Istio says it: `workload;namespace;app;version;cluster`; may be empty.
+    /// The workload, for metrics, in Istio's form: `workload;namespace;app;version;cluster`; may be empty.
     pub workload: String,
 }
 
@@ -70,7 +70,7 @@ pub enum Health {
 }
 
 impl Health {
-    /// Whether requests may go there.
+    /// Returns true when requests may go there.
     #[must_use]
     pub fn is_usable(self) -> bool {
         matches!(self, Self::Unknown | Self::Healthy | Self::Degraded)

@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-/// Why a resource was not accepted.
+/// The reason why a resource was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
 pub struct Error {
     /// Field path from the resource, such as `Listener.filter_chains[0].filters[0]`.
     pub path: String,
-    /// What is wrong, and what would be accepted.
+    /// The mistake, and what would be accepted.
     pub message: String,
 }
 
-/// Where a decoder is, as a list from the leaf to the root: cheap to extend, written out only for a message.
+/// The place of a decoder, as a list from the leaf to the root: cheap to extend, written out only for a message.
 #[derive(Clone, Copy)]
 pub struct Path<'a> {
     parent: Option<&'a Self>,

@@ -12,22 +12,22 @@ use crate::{Audit, Error, Path};
 /// A delay for a share of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delay {
-    /// How long.
+    /// The delay.
     pub fixed: Duration,
     /// Share of requests, in parts of a million.
     pub share: u32,
 }
 
-/// An answer in the upstream's place for a share of requests.
+/// A response in the upstream's place for a share of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Abort {
-    /// What to answer.
+    /// The status of the response.
     pub status: AbortStatus,
     /// Share of requests, in parts of a million.
     pub share: u32,
 }
 
-/// What an aborted request is answered.
+/// The response to an aborted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AbortStatus {
     /// An HTTP status, 200 to 599.
@@ -53,13 +53,13 @@ pub struct Fault {
     pub asked_delay: Option<u32>,
     /// Share of requests whose headers may ask for an abort.
     pub asked_abort: Option<u32>,
-    /// Answers that come slowly.
+    /// Responses that come slowly.
     pub slow: Option<Slow>,
-    /// Share of requests whose headers may ask for a slow answer.
+    /// Share of requests whose headers may ask for a slow response.
     pub asked_slow: Option<u32>,
 }
 
-/// A slow answer for a share of requests.
+/// A slow response for a share of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slow {
     /// Bytes a second.
@@ -69,7 +69,7 @@ pub struct Slow {
 }
 
 impl Fault {
-    /// Whether it does nothing to anybody.
+    /// Returns true when it does nothing to anybody.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let fixed = self.delay.is_some() || self.abort.is_some() || self.slow.is_some();

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use crate::substitution::Format;
 use crate::{Error, Path};
 
-/// What to do with a header of the same name that is already there.
+/// The handling of a header of the same name that is already there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendAction {
     /// Add another value.
@@ -26,9 +26,9 @@ pub struct HeaderValue {
     pub name: String,
     /// Its value.
     pub value: Format,
-    /// How.
+    /// The handling of a header that is already there.
     pub action: AppendAction,
-    /// Whether it is put even when its value is empty.
+    /// True when it is put even when its value is empty.
     pub keep_empty: bool,
 }
 
@@ -53,7 +53,7 @@ impl HeaderEdits {
     /// No edits.
     pub const NONE: Self = Self { add: Vec::new(), remove: Vec::new() };
 
-    /// Whether there is nothing to do.
+    /// Returns true when there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.add.is_empty() && self.remove.is_empty()

@@ -1,4 +1,4 @@
-//! Active health checks: what is asked, how often, and what is made of the answers.
+//! Active health checks: what is asked, how often, and what is made of the responses.
 #![expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
 
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::{Audit, Error, Path};
 /// One way of checking endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// What is asked.
+    /// The probe.
     pub probe: Probe,
-    /// Time for an answer.
+    /// Time for a response.
     pub timeout: Duration,
     /// Time between checks.
     pub interval: Duration,
@@ -44,20 +44,20 @@ pub struct HealthCheck {
     pub port: Option<u16>,
     /// A file that changes are written to, as lines of JSON.
     pub event_log: Option<String>,
-    /// Whether every failure is written.
+    /// True when every failure is written.
     pub log_failures: bool,
 }
 
-/// What is asked of an endpoint.
+/// The request of a health check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
     /// An HTTP request.
     Http(HttpProbe),
     /// A connection, perhaps with bytes to send and to wait for.
     Tcp {
-        /// What is sent.
+        /// The bytes to send.
         send: Vec<u8>,
-        /// What must come back, in order, perhaps with other bytes between.
+        /// The bytes that must be received, in order, perhaps with other bytes between.
         receive: Vec<Vec<u8>>,
     },
     /// `grpc.health.v1.Health/Check`.
@@ -69,7 +69,7 @@ pub enum Probe {
     },
 }
 
-/// An HTTP request and what is made of its answer.
+/// An HTTP request and what is made of its response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpProbe {
     /// Authority; the cluster's name when empty.
@@ -78,7 +78,7 @@ pub struct HttpProbe {
     pub path: String,
     /// Method.
     pub method: String,
-    /// Whether HTTP/2 is spoken.
+    /// True when HTTP/2 is spoken.
     pub h2: bool,
     /// Edits to its headers.
     pub headers: HeaderEdits,
@@ -86,7 +86,7 @@ pub struct HttpProbe {
     pub expected: Vec<(u16, u16)>,
     /// Statuses that count as one failure of several.
     pub retriable: Vec<(u16, u16)>,
-    /// What `x-envoy-upstream-healthchecked-cluster` must say.
+    /// The value that `x-envoy-upstream-healthchecked-cluster` must have.
     pub service: Option<StringMatcher>,
 }
 
@@ -272,7 +272,7 @@ fn payload(value: &pbh::Payload, path: &Path<'_>) -> Result<Vec<u8>, Error> {
 }
 
 impl HttpProbe {
-    /// Whether the service that answers is the one that was meant.
+    /// Returns true when the service that answers is the one that was meant.
     #[must_use]
     pub fn is_meant(&self, service: Option<&str>) -> bool {
         let Some(matcher) = &self.service else { return true };

@@ -27,13 +27,13 @@ pub use limit::{AdaptiveConcurrency, AdmissionControl, RateLimit, Share};
 pub struct HttpFilter {
     /// Its name, by which routes speak of it.
     pub name: String,
-    /// What it does.
+    /// Its configuration.
     pub config: FilterConfig,
-    /// Whether it does so only where a route says.
+    /// True when it does so only where a route says.
     pub disabled: bool,
 }
 
-/// What a filter does.
+/// The configuration of a filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FilterConfig {
     /// Delays and aborts requests.
@@ -48,7 +48,7 @@ pub enum FilterConfig {
     Buffer(u64),
     /// Answers health checks.
     HealthCheck(HealthAnswer),
-    /// Compresses answers.
+    /// Compresses responses.
     Compressor(Compressor),
     /// Changes headers.
     HeaderMutation(Mutations),
@@ -60,7 +60,7 @@ pub enum FilterConfig {
     AdmissionControl(AdmissionControl),
 }
 
-/// What a route, virtual host or weighted cluster says about a filter.
+/// The setting of a filter by a route, virtual host or weighted cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PerRoute {
     /// It does nothing here.

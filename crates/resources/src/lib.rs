@@ -1,4 +1,4 @@
-//! What a proxy *runs*: listener, route configuration, cluster and endpoint assignment as Rust types,
+//! The resources that a proxy *runs*: listener, route configuration, cluster and endpoint assignment as Rust types,
 //! decoded from and encoded to the xDS v3 protobufs side by side, so that the two directions cannot drift.
 //!
 //! Decoding looks at **every** field of every message. A field is supported, or ignored and reported, or refused

@@ -22,13 +22,13 @@ use crate::{Audit, Error, Path};
 pub struct Listener {
     /// The name LDS knows it by.
     pub name: String,
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
-    /// Whether clients or the local application connect.
+    /// The side that connects: clients, or the local application.
     pub direction: Direction,
-    /// Who may connect; all of these must let a connection in.
+    /// The filters of connections; all of these must let a connection in.
     pub gates: Vec<Rbac>,
-    /// What becomes of its connections.
+    /// The network filter of its connections.
     pub filter: Filter,
 }
 
@@ -48,7 +48,7 @@ impl Filter {
         Self::Http(Box::new(manager))
     }
 
-    /// Where routes come from, if it has any.
+    /// The source of its routes, if it has any.
     #[must_use]
     pub fn routes(&self) -> Option<&RouteSource> {
         match self {
@@ -75,7 +75,7 @@ impl Filter {
         }
     }
 
-    /// What is logged of it.
+    /// Its access logs.
     #[must_use]
     pub fn access_logs(&self) -> &[AccessLog] {
         match self {
@@ -85,7 +85,7 @@ impl Filter {
     }
 }
 
-/// Which way traffic of a listener flows, seen from the workload.
+/// The direction of a listener's traffic, seen from the workload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Direction {
     /// Not said.

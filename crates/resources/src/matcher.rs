@@ -26,11 +26,11 @@ pub enum StringMatch {
 pub struct StringMatcher {
     /// The predicate.
     pub pattern: StringMatch,
-    /// Whether ASCII case is ignored (not for regular expressions).
+    /// True when ASCII case is ignored (not for regular expressions).
     pub ignore_case: bool,
 }
 
-/// What a header's value must be.
+/// The condition for a header's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderPredicate {
     /// Present (true) or absent (false).
@@ -46,11 +46,11 @@ pub enum HeaderPredicate {
 pub struct HeaderMatcher {
     /// Lower-case header name, or `:method`, `:path`, `:authority`, `:scheme`.
     pub name: String,
-    /// What it must be.
+    /// The condition.
     pub predicate: HeaderPredicate,
-    /// Whether the outcome is negated.
+    /// True when the outcome is negated.
     pub invert: bool,
-    /// Whether a missing header counts as an empty one; otherwise a missing header matches nothing, inverted or not.
+    /// True when a missing header counts as an empty one; otherwise a missing header matches nothing, inverted or not.
     pub missing_is_empty: bool,
 }
 
@@ -59,11 +59,11 @@ pub struct HeaderMatcher {
 pub struct QueryMatcher {
     /// The parameter's name.
     pub name: String,
-    /// What its value must be.
+    /// The condition for its value.
     pub value: QueryPredicate,
 }
 
-/// What a query parameter must be.
+/// The condition for a query parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueryPredicate {
     /// Present (true) or absent (false).
@@ -77,9 +77,9 @@ pub enum QueryPredicate {
 pub struct CookieMatcher {
     /// Its name.
     pub name: String,
-    /// What its value must be.
+    /// The condition for its value.
     pub value: StringMatcher,
-    /// Whether the outcome is negated.
+    /// True when the outcome is negated.
     pub invert: bool,
 }
 

@@ -35,7 +35,7 @@ impl Network {
         }
     }
 
-    /// Whether an address is in the range.
+    /// Returns true when an address is in the range.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let same =

@@ -1,4 +1,4 @@
-//! Load that a backend reports with its answers: ORCA (`xds.data.orca.v3.OrcaLoadReport`) in response headers or trailers.
+//! Load that a backend reports with its responses: ORCA (`xds.data.orca.v3.OrcaLoadReport`) in response headers or trailers.
 //!
 //! Source: Envoy, `source/common/orca/orca_parser`: `endpoint-load-metrics: TEXT|JSON|BIN …`, and gRPC's
 //! `endpoint-load-metrics-bin`.
@@ -29,7 +29,7 @@ pub struct OrcaReport {
     /// Anything else.
     #[prost(map = "string, double", tag = "8")]
     pub named: HashMap<String, f64>,
-    /// What the application says of itself.
+    /// The utilisation that the application reports.
     #[prost(double, tag = "9")]
     pub application: f64,
 }
@@ -51,7 +51,7 @@ impl OrcaReport {
         }
     }
 
-    /// How busy the backend is: what the application says, else the greatest of these metrics, else its processors.
+    /// The utilisation of the backend: the application's, else the greatest of these metrics, else its processors'.
     #[must_use]
     pub fn utilization(&self, metrics: &[String]) -> f64 {
         let metric = |name: &String| match name.split_once('.') {

@@ -35,7 +35,7 @@ pub struct Compared {
     pub threshold: u32,
 }
 
-/// When an endpoint is ejected.
+/// The rules by which an endpoint is ejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutlierDetection {
     /// Any 5xx, and failures of the connection unless they are split off.
@@ -48,7 +48,7 @@ pub struct OutlierDetection {
     pub success_rate: Compared,
     /// Too many failures.
     pub failure_percentage: Compared,
-    /// Whether failures of the connection count for themselves.
+    /// True when failures of the connection count for themselves.
     pub split_local: bool,
     /// Time between comparisons, and before an ejection can end.
     pub interval: Duration,
@@ -60,7 +60,7 @@ pub struct OutlierDetection {
     pub jitter: Duration,
     /// Per cent of endpoints that may be ejected.
     pub max_ejection_percent: u32,
-    /// Whether one endpoint may be ejected whatever that percentage is.
+    /// True when one endpoint may be ejected whatever that percentage is.
     pub always_one: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What RE2, whose language Envoy's patterns are in, refuses or reads otherwise than the `regex` crate does.
+//! Refuses patterns that RE2, whose language Envoy's patterns are in, refuses or reads otherwise than the `regex` crate does.
 //! Source: RE2 wiki, "Syntax"; `re2::RE2::Options::max_repeat` is 1000.
 
 use regex_syntax::ast::{self, Ast, ClassSet, ClassSetItem, Flag, FlagsItemKind, RepetitionKind, RepetitionRange};

@@ -8,10 +8,10 @@ use crate::convert;
 use crate::matcher::{self, HeaderMatcher};
 use crate::{Audit, Error, Path};
 
-/// Conditions under which a try counts as failed and may be repeated (Envoy `x-envoy-retry-on`).
+/// Conditions under which an attempt counts as failed and may be repeated (Envoy `x-envoy-retry-on`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RetryOn {
-    /// Any 5xx, reset, or no answer at all.
+    /// Any 5xx, reset, or no response at all.
     pub server_error: bool,
     /// 502, 503, 504.
     pub gateway_error: bool,
@@ -27,9 +27,9 @@ pub struct RetryOn {
     pub retriable_4xx: bool,
     /// A status from `retriable_status_codes`.
     pub retriable_status_codes: bool,
-    /// An answer with one of `retriable_headers`.
+    /// A response with one of `retriable_headers`.
     pub retriable_headers: bool,
-    /// An answer that says `x-envoy-ratelimited`.
+    /// A response that says `x-envoy-ratelimited`.
     pub rate_limited: bool,
     /// gRPC status codes, as bits: 1 << code.
     pub grpc: u32,
@@ -44,14 +44,14 @@ pub struct ResetHeaders {
     pub most: Duration,
 }
 
-/// When and how to try a request again.
+/// The policy for retries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The conditions.
     pub on: RetryOn,
-    /// Tries beyond the first.
+    /// Attempts beyond the first.
     pub attempts: u32,
-    /// Time for one try; `None` means only the route's timeout counts.
+    /// Time for one attempt; `None` means only the route's timeout counts.
     pub per_try_timeout: Option<Duration>,
     /// Statuses that [`RetryOn::retriable_status_codes`] speaks of.
     pub status_codes: Vec<u16>,
@@ -59,19 +59,19 @@ pub struct RetryPolicy {
     pub base_interval: Duration,
     /// Its cap; ten times the base unless given.
     pub max_interval: Duration,
-    /// Whether a host that was tried is avoided.
+    /// True when a host that was tried is avoided.
     pub avoid_previous_hosts: bool,
-    /// How often a pick is repeated to avoid one.
+    /// The number of times that a pick is repeated to avoid one.
     pub host_selection_attempts: u32,
-    /// Answers with any of these are tried again, when [`RetryOn::retriable_headers`] says so.
+    /// Responses with any of these are tried again, when [`RetryOn::retriable_headers`] says so.
     pub headers: Vec<HeaderMatcher>,
     /// Only requests with any of these are tried again; all, when empty.
     pub request_headers: Vec<HeaderMatcher>,
     /// Waits that the upstream asks for.
     pub reset_headers: Option<ResetHeaders>,
-    /// Silence of the upstream after which a try is given up.
+    /// Silence of the upstream after which an attempt is given up.
     pub per_try_idle_timeout: Option<Duration>,
-    /// After how many tries priorities that were tried are avoided; `None` is never.
+    /// After how many attempts priorities that were tried are avoided; `None` is never.
     pub previous_priorities: Option<u32>,
 }
 

@@ -8,7 +8,7 @@ const DEFAULT_LOG: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL
     %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \
     \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
 
-/// What a format can speak of.
+/// Provides the values of a format's commands.
 pub trait FormatContext {
     /// The value of a command, such as `RESPONSE_CODE`.
     fn command(&self, name: &str, argument: Option<&str>) -> Option<String>;
@@ -43,7 +43,7 @@ enum Of {
     Trailers,
 }
 
-/// Why a format does not compile.
+/// The reason why a format does not compile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// A `%` without its partner.
@@ -137,7 +137,7 @@ impl Format {
         Self { source: text.replace('%', "%%"), parts }
     }
 
-    /// What it was compiled from.
+    /// The text that it was compiled from.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
@@ -153,12 +153,12 @@ impl Format {
         }
     }
 
-    /// Whether it is one command and nothing else.
+    /// Returns true when it is one command and nothing else.
     pub(crate) fn is_single_command(&self) -> bool {
         matches!(self.parts.as_slice(), [Part::Command { .. } | Part::Header { .. }])
     }
 
-    /// Whether it is one command that gives a number.
+    /// Returns true when it is one command that gives a number.
     pub(crate) fn is_number(&self) -> bool {
         const NUMBERS: [&str; 8] = [
             "RESPONSE_CODE",

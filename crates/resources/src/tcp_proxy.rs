@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 use crate::convert;
 use crate::{Audit, Error, Path};
 
-/// Where the bytes of a connection go.
+/// The destination of a connection's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcpProxy {
     /// Prefix of its statistics.

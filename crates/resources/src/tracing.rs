@@ -14,7 +14,7 @@ use crate::convert;
 use crate::substitution::Format;
 use crate::{Audit, Error, Path};
 
-/// Which requests are traced, and how. Shares are of 10,000.
+/// Tracing: the share of requests, and the spans. Shares are of 10,000.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tracing {
     /// Share of the requests that ask for it by `x-client-trace-id`.
@@ -25,13 +25,13 @@ pub struct Tracing {
     pub overall: u32,
     /// Bytes of the path that a span shows.
     pub path_length: usize,
-    /// What a span shows besides.
+    /// Further attributes of a span.
     pub tags: Vec<Tag>,
     /// Name of spans; `None` is Envoy's usual one.
     pub operation: Option<Format>,
-    /// Whether the next one is told of the trace.
+    /// True when the next one is told of the trace.
     pub propagate: bool,
-    /// Who gets spans.
+    /// The receiver of spans.
     pub provider: Provider,
 }
 
@@ -40,11 +40,11 @@ pub struct Tracing {
 pub struct Tag {
     /// Its name.
     pub name: String,
-    /// Where its value is from.
+    /// The source of its value.
     pub source: TagSource,
 }
 
-/// Where a tag's value is from.
+/// The source of a tag's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TagSource {
     /// Always this.

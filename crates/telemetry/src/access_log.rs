@@ -1,4 +1,4 @@
-//! Where access logs go.
+//! The outputs of access logs.
 
 mod writer;
 

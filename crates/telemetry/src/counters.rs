@@ -38,7 +38,7 @@ impl Counters {
         self.add(worker, index, u64::MAX);
     }
 
-    /// What `worker` counted itself.
+    /// The count of `worker` alone.
     #[must_use]
     pub fn own(&self, worker: usize, index: usize) -> u64 {
         self.cells.get(worker * self.stride + index).map_or(0, |cell| cell.load(Relaxed))

@@ -18,7 +18,7 @@ pub struct Sample {
     pub metric: String,
     /// The number.
     pub value: u64,
-    /// Whether it can go down.
+    /// True when it can go down.
     pub gauge: bool,
 }
 
@@ -31,7 +31,7 @@ pub struct Timing {
     pub tag: (&'static str, String),
     /// `upstream_rq_time`, …
     pub metric: &'static str,
-    /// What was seen since the process began.
+    /// The values since the process began.
     pub seen: Distribution,
 }
 
@@ -70,10 +70,10 @@ impl Sample {
     }
 }
 
-/// Which samples to show.
+/// Selects the samples to show.
 #[derive(Debug, Default, Clone)]
 pub struct Filter {
-    /// What a part of the name must match.
+    /// The pattern that a part of the name must match.
     pub pattern: Option<regex::Regex>,
     /// Only those that were ever counted.
     pub used_only: bool,

@@ -40,7 +40,7 @@ pub const BOUNDS: [f64; 19] = [
 /// The quantiles that `/stats` shows, in per cent: Envoy's.
 pub const QUANTILES: [f64; 10] = [0.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 100.0];
 
-/// How long things took, one copy for each worker.
+/// A histogram of times, one copy for each worker.
 #[derive(Debug)]
 pub struct Histogram(Box<[Copied]>);
 
@@ -76,7 +76,7 @@ impl Histogram {
         }
     }
 
-    /// What all workers saw.
+    /// The values of all workers.
     #[must_use]
     pub fn read(&self) -> Distribution {
         let mut all = Distribution::default();
@@ -114,7 +114,7 @@ fn ends(bucket: usize) -> (f64, f64) {
     (end(cut) / 1000.0, end(cut + 1) / 1000.0)
 }
 
-/// What was seen at one moment.
+/// The values at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Distribution {
     counts: Vec<u64>,
@@ -123,13 +123,13 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// How many there were.
+    /// The number of values.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// How many took at most that long, in milliseconds; a bucket counts where its middle is.
+    /// The number of values up to that many milliseconds; a bucket counts where its middle is.
     #[must_use]
     pub fn at_most(&self, millis: f64) -> u64 {
         let within = |bucket: usize| {
@@ -139,7 +139,7 @@ impl Distribution {
         self.counts.iter().enumerate().take_while(|(bucket, _)| within(*bucket)).map(|(_, count)| count).sum()
     }
 
-    /// What came after `before`, an earlier look at the same histogram; the sum is only as exact as the buckets.
+    /// The values after `before`, an earlier look at the same histogram; the sum is only as exact as the buckets.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let earlier = before.counts.iter().copied().chain(std::iter::repeat(0));

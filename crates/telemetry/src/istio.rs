@@ -17,14 +17,14 @@ use crate::histogram::Histogram;
 pub const MOST_ENDINGS: usize = 100;
 /// Pairs that are told apart.
 pub const MOST_PAIRS: usize = 10_000;
-/// How long series stay whose endpoint is gone.
+/// The time that series stay whose endpoint is gone.
 pub const KEPT: Duration = Duration::from_secs(300);
 /// Most of them that stay.
 const MOST_GONE: usize = 1000;
 /// Pairs from which on those that are gone are looked for when one comes.
 const SEARCHED_FROM: usize = 2048;
 
-/// What stands for everything that is not told apart.
+/// The value that stands for everything that is not told apart.
 const OTHER: &str = "other";
 /// The highest status that gRPC defines.
 const LAST_GRPC: u16 = 16;
@@ -32,28 +32,28 @@ const LAST_GRPC: u16 = 16;
 /// Label names with values; a value that is empty is shown as `unknown`.
 pub type Labels = Vec<(&'static str, String)>;
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ending {
     /// Status; 0 when the client left before it.
     pub status: u16,
     /// Envoy's response flag, `-` for none.
     pub flag: &'static str,
-    /// Whether gRPC is spoken.
+    /// True when gRPC is spoken.
     pub grpc: bool,
     /// Its status, when it came.
     pub grpc_status: Option<u16>,
 }
 
 impl Ending {
-    /// What is told apart of it.
+    /// Replaces what is not told apart.
     fn known(self) -> Self {
         let grpc_status = self.grpc_status.map(|code| if code > LAST_GRPC { u16::MAX } else { code });
         let status = if self.status > 599 { u16::MAX } else { self.status };
         Self { status, grpc_status, ..self }
     }
 
-    /// What stands for endings that are too many.
+    /// The ending that stands for those that are too many.
     const REST: Self = Self { status: u16::MAX, flag: OTHER, grpc: false, grpc_status: None };
 }
 
@@ -64,7 +64,7 @@ pub struct Tally {
     folded: Arc<AtomicU64>,
 }
 
-/// What one worker saw.
+/// The series of one worker.
 type Series = Vec<(Ending, Histogram)>;
 
 impl Tally {

@@ -1,4 +1,4 @@
-//! What a process shows of itself: counters and histograms, their text, JSON and Prometheus forms, and access logs.
+//! Output of a process about itself: counters and histograms, their text, JSON and Prometheus forms, and access logs.
 //!
 //! Counting is one store to memory that only one worker writes; adding up happens when somebody looks.
 //! It deliberately knows no metric by name, but for Istio's standard ones: rooms that count own their names.

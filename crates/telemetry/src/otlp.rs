@@ -17,15 +17,15 @@ pub struct Span {
     pub id: u64,
     /// The caller's span; 0 is none.
     pub parent: u64,
-    /// What was done.
+    /// The name of the operation.
     pub name: String,
-    /// Whether the request came from outside to this workload, rather than from it.
+    /// True when the request came from outside to this workload, rather than from it.
     pub is_server: bool,
-    /// When it began and ended.
+    /// The times of its beginning and its end.
     pub times: [SystemTime; 2],
-    /// What else is known.
+    /// Further attributes.
     pub attributes: Vec<(String, String)>,
-    /// Whether it failed.
+    /// True when it failed.
     pub failed: bool,
 }
 
@@ -36,7 +36,7 @@ pub struct ExportRequest {
     resource_spans: Vec<ResourceSpans>,
 }
 
-/// The answer; what was refused is the collector's to tell its operator.
+/// The response; what was refused is the collector's to tell its operator.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ExportResponse {}
 

@@ -1,4 +1,4 @@
-//! What choosing costs: a cluster by weight, an endpoint by each balancer. `cargo bench -p serin-traffic --bench choices`.
+//! The cost of a choice: of a cluster by weight, and of an endpoint by each balancer. `cargo bench -p serin-traffic --bench choices`.
 
 use std::collections::BTreeMap;
 

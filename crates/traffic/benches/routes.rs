@@ -1,4 +1,4 @@
-//! What finding a route costs, by how many there are: `cargo bench -p serin-traffic --bench routes`.
+//! The cost of finding a route, by the number of routes: `cargo bench -p serin-traffic --bench routes`.
 
 use serin_http1::{RequestHead, Version};
 use serin_resources::http_filter::PerRoutes;

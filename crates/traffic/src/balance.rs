@@ -1,4 +1,4 @@
-//! Which endpoint a request goes to: first the priority, then the locality, then the endpoint.
+//! Chooses the endpoint of a request: first the priority, then the locality, then the endpoint.
 //!
 //! What can be known once for all requests (loads of priorities, rings, tables) is worked out when endpoints change, in
 //! [`Balance`]; what a worker remembers between requests is its own [`State`]. Source: Envoy, "Load balancing".
@@ -24,7 +24,7 @@ pub use priority::{Availability, Loads, loads};
 pub use subset::Subsets;
 pub use zone::Zones;
 
-/// Whether an endpoint gets requests.
+/// The health of an endpoint, by which it gets requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthState {
     /// It does.
@@ -38,46 +38,46 @@ pub enum HealthState {
 /// An endpoint as balancing sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
-    /// What is hashed for it: its address, unless it says otherwise.
+    /// The text that is hashed for it: its address, unless its metadata has a `hash_key`.
     pub key: String,
     /// Relative weight, at least 1.
     pub weight: u32,
     /// 0 is used first.
     pub priority: u32,
-    /// Where it is.
+    /// Its locality.
     pub locality: String,
     /// The weight of all that are there.
     pub locality_weight: u32,
-    /// Whether it gets requests.
+    /// Its health.
     pub health: HealthState,
-    /// What subsets select by.
+    /// The metadata by which subsets select.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What changes from request to request about an endpoint, asked by its number.
+/// The state of endpoints that changes from request to request; an endpoint is given by its number.
 pub trait EndpointLoad {
     /// Requests in flight.
     fn active(&self, member: usize) -> u64;
     /// Requests in flight of the whole cluster.
     fn all_active(&self) -> u64;
-    /// How much of its weight counts: 1 but for those that start slowly.
+    /// The share of its weight that counts: 1 except for endpoints that start slowly.
     fn share(&self, member: usize) -> f64;
     /// The weight that follows from what it reports, if any does.
     fn reported(&self, _member: usize) -> Option<f64> {
         None
     }
-    /// How long its answers take, in seconds; 0 when that is not known.
+    /// The time that its answers take, in seconds; 0 when that is not known.
     fn seconds(&self, _member: usize) -> f64 {
         0.0
     }
 }
 
-/// What a request brings to the choice.
+/// The properties of a request by which an endpoint is chosen.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LbContext<'a> {
     /// Its hash.
     pub hash: Option<u64>,
-    /// Which host selection this is for the same try, from 0: others are avoided by asking again.
+    /// The number of this host selection within one attempt, from 0: a higher number avoids the hosts of earlier selections.
     pub attempt: u32,
     /// Priorities that should be left out if others can be used.
     pub without: &'a [u32],
@@ -88,7 +88,7 @@ pub struct LbContext<'a> {
 /// The input of a choice: what the request brings, and what changes about the endpoints.
 #[derive(Debug)]
 pub struct LbInput<'a, L> {
-    /// What the request brings.
+    /// The properties of the request.
     pub context: &'a LbContext<'a>,
     /// The endpoints' current load.
     pub load: &'a L,
@@ -107,11 +107,11 @@ pub struct Balance {
     subsets: Option<Subsets>,
 }
 
-/// How an endpoint of a group is chosen.
+/// The rule by which an endpoint of a group is chosen.
 #[derive(Debug, Clone, Copy, Default)]
 struct Policy {
     balancer: Balancer,
-    /// Whether new endpoints start slowly.
+    /// True when new endpoints start slowly.
     slow_start: bool,
 }
 
@@ -144,10 +144,10 @@ struct Tiers {
     degraded: Tier,
 }
 
-/// What a worker remembers of a cluster between requests.
+/// The state of a cluster that a worker keeps between requests.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Which balance it belongs to.
+    /// The id of the balance that it belongs to.
     of: u64,
     groups: Vec<GroupState>,
     subsets: BTreeMap<usize, Self>,

@@ -1,11 +1,11 @@
-//! How a mirror's answer differs from the one that the client got: in status, in headers, and, of JSON, in which places.
+//! Compares a mirror's response with the one that the client got: status, headers, and the places of JSON bodies.
 //!
 //! Paths are JSONPath's (RFC 9535): `$.reviews[0].stars`; in a path to be ignored `[*]` and `.*` stand for any one step.
 
 use serde_json::Value;
 use serin_resources::route::Comparison;
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answered {
     /// Its status.
@@ -21,7 +21,7 @@ pub struct Answered {
 pub struct Difference {
     /// `status`, `header NAME`, `body`, or a JSON path.
     pub place: String,
-    /// What the client got, and what the mirror gave; `None` where there is nothing.
+    /// The client's value and the mirror's; `None` where there is none.
     pub values: [Option<String>; 2],
 }
 
@@ -88,7 +88,7 @@ impl Found<'_> {
     }
 }
 
-/// Whether a pattern covers a path, or something above it.
+/// Returns true when a pattern covers a path, or something above it.
 fn covers(pattern: &str, path: &str) -> bool {
     let (mut pattern, mut path) = (steps(pattern), steps(path));
     loop {

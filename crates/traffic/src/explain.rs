@@ -1,4 +1,4 @@
-//! Why a request goes where it goes: the code that decides, asked what it found on the way.
+//! Explains the route of a request: asks the code that decides for everything that it found on the way.
 
 use serin_http1::RequestHead;
 use serin_resources::route::Action;
@@ -6,7 +6,7 @@ use serin_resources::route::Action;
 use crate::balance::{HealthState, Loads, Member};
 use crate::router::{HostMatch, Mismatch, RouteTable};
 
-/// What was found for a request.
+/// The explanation of a request's route.
 #[derive(Debug)]
 pub struct Explanation<'a> {
     /// The virtual host, and by which of its domains; `None` when none has the authority.
@@ -17,22 +17,22 @@ pub struct Explanation<'a> {
     pub other_hosts: Vec<(&'a str, &'a [String])>,
     /// Routes in order, up to and with the one that matches; what kept each from it.
     pub routes: Vec<RouteVerdict<'a>>,
-    /// Where the matching route leads.
+    /// The destination of the matching route.
     pub outcome: Outcome<'a>,
 }
 
-/// What became of one route.
+/// The result for one route.
 #[derive(Debug)]
 pub struct RouteVerdict<'a> {
     /// Its place in the virtual host.
     pub position: usize,
     /// Its name, may be empty.
     pub name: &'a str,
-    /// Why it does not match; `None` for the one that does.
+    /// The reason why it does not match; `None` for the one that does.
     pub mismatch: Option<Mismatch<'a>>,
 }
 
-/// Where a request ends.
+/// The end of a request's way.
 #[derive(Debug)]
 pub enum Outcome<'a> {
     /// Nowhere: no virtual host, or no route in it.
@@ -45,7 +45,7 @@ pub enum Outcome<'a> {
     Clusters {
         /// Names with their shares in per cent.
         shares: Vec<(&'a str, f64)>,
-        /// Which of them the draw means.
+        /// The number of the cluster that was drawn.
         drawn: usize,
     },
     /// To the cluster that this header names.
@@ -92,7 +92,7 @@ pub fn route<'a>(table: &'a RouteTable, head: &'a RequestHead, random: u64) -> E
     explanation
 }
 
-/// Why an endpoint gets no requests; `None` when it does.
+/// The reason why an endpoint gets no requests; `None` when it does.
 #[must_use]
 pub fn left_out(member: &Member, loads: &Loads) -> Option<&'static str> {
     let of = |list: &[u32]| list.get(member.priority as usize).copied().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Whether a fault is injected into a request. Delay and abort are drawn independently (Envoy's fault filter).
+//! Decides whether a fault is injected into a request. Delay and abort are drawn independently (Envoy's fault filter).
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use serin_resources::fault::{AbortStatus, Fault};
 use crate::predicate::matches_headers;
 use crate::split::drawn;
 
-/// What to do to a request.
+/// The faults to inject into a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Injection {
     /// Wait so long first.
     pub delay: Option<Duration>,
     /// Then answer this.
     pub abort: Option<AbortStatus>,
-    /// Let the answer come at so many bytes a second.
+    /// Let the response come at so many bytes a second.
     pub rate: Option<u64>,
 }
 

@@ -59,7 +59,7 @@ pub enum Filter {
 pub struct Link {
     /// Its name.
     pub name: String,
-    /// What it does.
+    /// The filter itself.
     pub filter: Filter,
     disabled: bool,
 }
@@ -70,10 +70,10 @@ pub struct Chain {
     links: Vec<Link>,
 }
 
-/// What a route says about filters, compiled.
+/// The settings of filters at one level of the routes, compiled.
 pub type Overrides = BTreeMap<String, Override>;
 
-/// What a route says about one filter.
+/// The setting of one filter at one level of the routes.
 #[derive(Debug)]
 pub enum Override {
     /// It does nothing here.
@@ -108,7 +108,7 @@ impl Filter {
         }
     }
 
-    /// Whether another site made a browser send this request; `None` when it says nothing of where it comes from.
+    /// Returns true when another site made a browser send this request.
     #[must_use]
     pub fn csrf(config: &Csrf, head: &RequestHead) -> bool {
         access::is_foreign(config, head)
@@ -137,7 +137,7 @@ impl Chain {
 }
 
 impl Link {
-    /// What it does under these overrides, the most specific first; `None` when nothing.
+    /// The filter under these overrides, the most specific first; `None` when it is off.
     #[must_use]
     pub fn under<'a>(&'a self, overrides: &[&'a Overrides]) -> Option<&'a Filter> {
         match overrides.iter().find_map(|o| o.get(&self.name)) {
@@ -201,5 +201,5 @@ pub fn mutations<'a>(
     std::iter::once(own).chain(levels).map(of).collect()
 }
 
-/// What has passed since the program started, for filters that remember times.
+/// The time since the program started, for filters that remember times.
 pub type Now = Duration;

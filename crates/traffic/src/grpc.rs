@@ -44,7 +44,7 @@ impl GrpcStatus {
         fields.get_str("grpc-status").and_then(|code| code.parse().ok()).map(Self)
     }
 
-    /// Whether it is what HTTP has 5xx for; numbers that gRPC does not define count as UNKNOWN (Envoy, `grpcToHttpStatus`).
+    /// Returns true when it is what HTTP has 5xx for; numbers that gRPC does not define count as UNKNOWN (Envoy, `grpcToHttpStatus`).
     #[must_use]
     pub fn is_server_error(self) -> bool {
         matches!(self.0, 2 | 4 | 12..=15 | 17..)

@@ -14,12 +14,12 @@ use xxhash_rust::xxh64::xxh64;
 use crate::cookie;
 use crate::substitute;
 
-/// Whose request it is.
+/// The connection of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Connection {
     /// The client.
     pub peer: SocketAddr,
-    /// Where it came to.
+    /// The local address of the connection.
     pub local: Option<SocketAddr>,
 }
 

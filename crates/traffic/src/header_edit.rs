@@ -7,7 +7,7 @@ use serin_http1::{HeaderBlock, RequestHead, ResponseHead};
 use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue};
 use serin_resources::substitution::FormatContext;
 
-/// What a formatted value can speak of besides the heads.
+/// Provides the commands of format strings that do not come from the heads.
 pub trait CommandSource {
     /// The value of a command, such as `UPSTREAM_CLUSTER`.
     fn command(&self, name: &str, argument: Option<&str>) -> Option<String>;
@@ -17,7 +17,7 @@ pub trait CommandSource {
 pub struct HeaderContext<'a> {
     /// The request.
     pub request: &'a RequestHead,
-    /// The answer, once there is one.
+    /// The response, once there is one.
     pub response: Option<&'a ResponseHead>,
     /// The rest.
     pub facts: &'a dyn CommandSource,
@@ -59,7 +59,7 @@ pub fn to_request(edits: &HeaderEdits, head: &mut RequestHead, facts: &dyn Comma
     put(&puts, &mut head.fields);
 }
 
-/// Applies one level of edits to an answer.
+/// Applies one level of edits to a response.
 pub fn to_response(edits: &HeaderEdits, head: &mut ResponseHead, request: &RequestHead, facts: &dyn CommandSource) {
     if edits.is_empty() {
         return;
@@ -69,7 +69,7 @@ pub fn to_response(edits: &HeaderEdits, head: &mut ResponseHead, request: &Reque
     put(&puts, &mut head.fields);
 }
 
-/// What is to be put, and whether it overwrites.
+/// A header to put: name, value, and true when it overwrites.
 type Put<'a> = (&'a str, Cow<'a, str>, bool);
 
 fn worked_out<'a>(edits: &'a HeaderEdits, fields: &HeaderBlock, known: &HeaderContext<'_>) -> Vec<Put<'a>> {

@@ -1,10 +1,10 @@
-//! What answers to health checks mean. Source: Envoy, "Health checking"; `HealthCheckerImplBase`.
+//! Decides about the health of an endpoint from the results of its checks. Source: Envoy, "Health checking"; `HealthCheckerImplBase`.
 
 use std::time::Duration;
 
 use serin_resources::health_check::HealthCheck;
 
-/// How one check ended.
+/// The result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
     /// Well; whether the endpoint calls itself degraded.
@@ -18,14 +18,14 @@ pub enum Check {
     Unreachable,
 }
 
-/// What is known of an endpoint.
+/// The health of an endpoint so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HealthHistory {
-    /// Whether it was ever checked.
+    /// True when it was ever checked.
     pub checked: bool,
-    /// Whether it is well.
+    /// True when it is well.
     pub healthy: bool,
-    /// Whether it calls itself degraded.
+    /// True when it calls itself degraded.
     pub degraded: bool,
     row: u32,
 }
@@ -55,7 +55,7 @@ impl HealthHistory {
         (next, next.healthy != self.healthy)
     }
 
-    /// How long to wait for the next check; `changed` says that the last one changed something, `has_traffic` that the cluster
+    /// The time to wait for the next check; `changed` says that the last one changed something, `has_traffic` that the cluster
     /// has had any; `random` is uniform.
     #[must_use]
     pub fn wait(self, config: &HealthCheck, changed: bool, has_traffic: bool, random: u64) -> Duration {

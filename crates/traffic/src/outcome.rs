@@ -1,12 +1,12 @@
-//! How one try ended.
+//! The outcome of one attempt.
 
 use crate::grpc::GrpcStatus;
 use crate::response_flag::ResponseFlag;
 
-/// The end of one try, as far as retries and statistics care.
+/// The end of one attempt, as far as retries and statistics care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// An answer came.
+    /// A response came.
     Response {
         /// Its status.
         status: u16,
@@ -15,23 +15,23 @@ pub enum Outcome {
     },
     /// No connection could be made.
     ConnectFailure,
-    /// The connection or stream ended before an answer.
+    /// The connection or stream ended before a response.
     Reset {
-        /// Whether any of the request may have reached the upstream.
+        /// True when any of the request may have reached the upstream.
         sent: bool,
-        /// Whether the upstream said that it did not process the request (REFUSED_STREAM).
+        /// True when the upstream said that it did not process the request (REFUSED_STREAM).
         refused: bool,
     },
-    /// The time for this try ran out.
+    /// The time for this attempt ran out.
     Timeout,
-    /// What came back was no HTTP.
+    /// The response was not HTTP.
     Protocol,
     /// A breaker let it not even try.
     Overflow,
 }
 
 impl Outcome {
-    /// The status that a client is answered when this is the last try.
+    /// The status that a client is answered when this is the last attempt.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -56,7 +56,7 @@ impl Outcome {
         }
     }
 
-    /// What Envoy says in the body of its answer; `retried` says that this was not the first try.
+    /// The body of Envoy's local reply; `retried` says that this was not the first attempt.
     #[must_use]
     pub fn reason(self, retried: bool) -> String {
         let reset = match self {

@@ -10,7 +10,7 @@ use serin_resources::outlier::{Consecutive, OutlierDetection};
 
 use crate::outcome::Outcome;
 
-/// What one try says of its endpoint.
+/// The verdict of one attempt on its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It did what it should.
@@ -24,7 +24,7 @@ pub enum Verdict {
     Unreachable,
 }
 
-/// What a try says of its endpoint; nothing when it was not even made.
+/// The verdict of an attempt on its endpoint; `None` when the attempt was not even made.
 #[must_use]
 pub fn verdict(outcome: Outcome) -> Option<Verdict> {
     let status = match outcome {
@@ -37,7 +37,7 @@ pub fn verdict(outcome: Outcome) -> Option<Verdict> {
     Some(if status < 500 { Verdict::Good } else { Verdict::Error { gateway: matches!(status, 502..=504) } })
 }
 
-/// Why an endpoint is suspected.
+/// The reason why an endpoint is suspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// 5xx in a row.
@@ -77,7 +77,7 @@ pub struct Rows {
     pub local_failures: u32,
 }
 
-/// What failures in a row become by one more try, and what that makes suspicious. A row that reached its limit begins
+/// Counts one more attempt in the rows of failures, and returns what it makes suspicious. A row that reached its limit begins
 /// anew.
 #[must_use]
 pub fn count(config: &OutlierDetection, rows: Rows, verdict: Verdict) -> (Rows, Option<Cause>) {
@@ -116,17 +116,17 @@ fn limited(config: &OutlierDetection, mut rows: Rows) -> (Rows, Option<Cause>) {
     (rows, cause)
 }
 
-/// What an endpoint did in one interval.
+/// The attempts on an endpoint in one interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bucket {
-    /// Tries that ended.
+    /// Attempts that ended.
     pub total: u64,
     /// Those that ended well.
     pub good: u64,
 }
 
 impl Bucket {
-    /// Per cent of tries that ended well.
+    /// Per cent of attempts that ended well.
     fn success(self) -> f64 {
         100.0 * self.good as f64 / self.total as f64
     }
@@ -162,7 +162,7 @@ fn success_threshold(rates: &[(usize, f64)], factor: u32) -> f64 {
     mean - f64::from(factor) / 1000.0 * variance.sqrt()
 }
 
-/// Whether one more may be ejected while `ejected` of `total` are: the share of ejected endpoints, with this one, must stay within
+/// Returns true when one more may be ejected while `ejected` of `total` are: the share of ejected endpoints, with this one, must stay within
 /// the limit, unless it is the first and one is always allowed (Envoy: `DetectorImpl::ejectHost`).
 #[must_use]
 pub fn may_eject(config: &OutlierDetection, ejected: usize, total: usize) -> bool {
@@ -170,7 +170,7 @@ pub fn may_eject(config: &OutlierDetection, ejected: usize, total: usize) -> boo
     within || (config.always_one && ejected == 0)
 }
 
-/// How long the n-th ejection in a row lasts, without jitter.
+/// The time that the n-th ejection in a row lasts, without jitter.
 #[must_use]
 pub fn ejection_time(config: &OutlierDetection, times: u32) -> Duration {
     config.base_ejection_time.saturating_mul(times.max(1)).min(config.max_ejection_time)

@@ -83,7 +83,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Whose it is.
+    /// The name of the header.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -131,19 +131,19 @@ impl Header {
     }
 }
 
-/// Whether a request satisfies all of these; for matchers outside routes, which are rare enough to compile each time.
+/// Returns true when a request satisfies all of these; for matchers outside routes, which are rare enough to compile each time.
 #[must_use]
 pub fn matches_headers(matchers: &[HeaderMatcher], head: &RequestHead) -> bool {
     matchers.iter().all(|m| Header::compile(m).matches(head))
 }
 
-/// Whether bytes satisfy a matcher; for matchers outside routes, as above.
+/// Returns true when bytes satisfy a matcher; for matchers outside routes, as above.
 #[must_use]
 pub fn text_matches(matcher: &StringMatcher, value: &[u8]) -> bool {
     Text::compile(matcher).matches(value)
 }
 
-/// Whether an answer satisfies a matcher.
+/// Returns true when a response satisfies a matcher.
 #[must_use]
 pub fn matches_answer(matcher: &HeaderMatcher, head: &ResponseHead) -> bool {
     let compiled = Header::compile(matcher);
@@ -161,7 +161,7 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// Whose it is.
+    /// The name of the parameter.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -198,7 +198,7 @@ pub(crate) struct Cookie {
 }
 
 impl Cookie {
-    /// Whose it is.
+    /// The name of the cookie.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

@@ -2,7 +2,7 @@
 //!
 //! Source: Envoy, "Access logging", `%RESPONSE_FLAGS%` and `%RESPONSE_FLAGS_LONG%`.
 
-/// Why a response is not simply what an upstream sent.
+/// The reason why a response is not simply what an upstream sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResponseFlag {
     /// No reason.

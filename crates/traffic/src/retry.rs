@@ -1,7 +1,7 @@
-//! Whether a try is repeated, and after which wait.
+//! Decides whether an attempt is repeated, and after which wait.
 //!
 //! Source: Envoy `x-envoy-retry-on` and `RetryStateImpl`: `5xx` and `gateway-error` also cover every reset, failed
-//! connection and timed-out try; `reset` covers all of those but answers. The back-off is exponential with full jitter.
+//! connection and timed-out attempt; `reset` covers all of those but responses. The back-off is exponential with full jitter.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serin_resources::retry::{RetryOn, RetryPolicy};
 use crate::outcome::Outcome;
 use crate::predicate::{matches_answer, matches_headers};
 
-/// Whether `policy` asks for another try after this outcome, leaving the number of tries aside; `head` is the answer's.
+/// Returns true when `policy` asks for another attempt after this outcome, leaving the number of attempts aside; `head` is the response's.
 #[must_use]
 pub fn wanted(policy: &RetryPolicy, outcome: Outcome, head: Option<&ResponseHead>) -> bool {
     let on = &policy.on;
@@ -41,14 +41,14 @@ pub fn wanted(policy: &RetryPolicy, outcome: Outcome, head: Option<&ResponseHead
     }
 }
 
-/// Whether a request may be tried again at all.
+/// Returns true when a request may be tried again at all.
 #[must_use]
 pub fn concerns(policy: &RetryPolicy, head: &RequestHead) -> bool {
     let mut matchers = policy.request_headers.iter();
     matchers.len() == 0 || matchers.any(|m| matches_headers(std::slice::from_ref(m), head))
 }
 
-/// The wait that an answer asks for, when the policy listens and believes it: that long and up to half as much again.
+/// The wait that a response asks for, when the policy listens and believes it: that long and up to half as much again.
 #[must_use]
 pub fn asked_for(policy: &RetryPolicy, head: &ResponseHead, now: Duration, random: u64) -> Option<Duration> {
     let reset = policy.reset_headers.as_ref()?;
@@ -92,7 +92,7 @@ pub fn asked_by(policy: Option<&RetryPolicy>, head: &RequestHead) -> Option<Retr
     Some(policy)
 }
 
-/// The wait before try number `retry` (1 is the first repetition): uniform below an interval that begins at the base and
+/// The wait before attempt number `retry` (1 is the first repetition): uniform below an interval that begins at the base and
 /// doubles up to the longest. (Source: `JitteredExponentialBackOffStrategy`; Envoy's documentation says 2^N − 1.)
 #[must_use]
 pub fn back_off(policy: &RetryPolicy, retry: u32, random: u64) -> Duration {

@@ -20,7 +20,7 @@ use index::RouteIndex;
 /// A route configuration, compiled.
 #[derive(Debug)]
 pub struct RouteTable {
-    /// What it was compiled from, without its hosts' routes.
+    /// The name of the route configuration that it was compiled from.
     pub name: String,
     /// Edits of the whole configuration.
     pub request_headers: serin_resources::header::HeaderEdits,
@@ -34,11 +34,11 @@ pub struct RouteTable {
     default: Option<usize>,
     ignore_port: bool,
     ignore_parameters: bool,
-    /// Whether edits go from the least specific level to the most specific one.
+    /// True when edits go from the least specific level to the most specific one.
     pub most_specific_edits_win: bool,
     /// Headers that only internal clients may send.
     pub internal_only_headers: Vec<String>,
-    /// What filters do for all of it.
+    /// The settings of filters for all of it.
     pub filters: Overrides,
 }
 
@@ -49,7 +49,7 @@ pub struct CompiledHost {
     pub config: VirtualHost,
     /// Its routes, in order.
     pub routes: Vec<CompiledRoute>,
-    /// What filters do for them.
+    /// The settings of filters for its routes.
     pub filters: Overrides,
     index: Option<RouteIndex>,
 }
@@ -61,7 +61,7 @@ pub struct CompiledRoute {
     pub config: Route,
     /// The split of its clusters.
     pub split: Split,
-    /// What filters do here, and for each of its clusters.
+    /// The settings of filters for this route, and for each of its clusters.
     pub filters: Overrides,
     /// See above.
     pub cluster_filters: Vec<Overrides>,
@@ -69,7 +69,7 @@ pub struct CompiledRoute {
     pub clusters: Vec<usize>,
     /// Its retry policy, or its virtual host's.
     pub retry: Option<RetryPolicy>,
-    /// Whether a try that takes too long goes on beside the next.
+    /// True when an attempt that takes too long goes on beside the next.
     pub hedge: bool,
     /// Its mirrors, or its virtual host's, or the table's, with the number of each one's cluster.
     pub mirrors: Vec<(Mirror, usize)>,
@@ -173,7 +173,7 @@ impl RouteTable {
         }
     }
 
-    /// What of a request's path is matched.
+    /// Returns the part of a request's path that is matched.
     #[must_use]
     pub fn matched_path<'a>(&self, head: &'a RequestHead) -> &'a [u8] {
         let path = head.path();
@@ -219,7 +219,7 @@ pub enum HostMatch {
     Any,
 }
 
-/// What keeps a request from a route.
+/// The condition of a route that a request does not meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch<'a> {
     /// The path.
@@ -311,13 +311,13 @@ impl CompiledRoute {
         }
     }
 
-    /// Whether a request matches; `path` is [what is matched](RouteTable::matched_path) of its path.
+    /// Returns true when a request matches; `path` is [what is matched](RouteTable::matched_path) of its path.
     #[must_use]
     pub fn matches(&self, head: &RequestHead, path: &[u8], random: u64) -> bool {
         self.mismatch(head, path, random).is_none()
     }
 
-    /// What keeps a request from matching; `None` when it does.
+    /// Returns the condition that a request does not meet; `None` when it matches.
     #[must_use]
     #[inline]
     pub fn mismatch(&self, head: &RequestHead, path: &[u8], random: u64) -> Option<Mismatch<'_>> {
@@ -334,7 +334,7 @@ impl CompiledRoute {
             .or_else(|| self.config.matches.share.is_some_and(|s| !drawn(s, random)).then_some(Mismatch::Share))
     }
 
-    /// How much of a path the match consumed, for prefix rewrites: a whole exact or regex path, or the prefix.
+    /// The number of bytes of a path that the match consumed, for prefix rewrites: a whole exact or regex path, or the prefix.
     #[must_use]
     pub fn matched_length(&self, path: &[u8]) -> usize {
         match &self.config.matches.path {
@@ -344,7 +344,7 @@ impl CompiledRoute {
     }
 }
 
-/// Whether a request is gRPC by its content type.
+/// Returns true when a request is gRPC by its content type.
 #[must_use]
 pub fn is_grpc(head: &RequestHead) -> bool {
     head.fields.get("content-type").is_some_and(|v| {

@@ -1,4 +1,4 @@
-//! Which of several weighted clusters a request goes to.
+//! Chooses one of several weighted clusters.
 //!
 //! Weights are relative and need not add up to anything. The cumulative sums are made once; a draw costs one
 //! multiplication and a scan of a short array. Source: Envoy `weighted_clusters`.
@@ -47,7 +47,7 @@ impl Split {
     }
 }
 
-/// Whether a draw falls into a share of a million.
+/// Returns true when a draw falls into a share of a million.
 #[must_use]
 pub fn drawn(share: u32, random: u64) -> bool {
     ((u128::from(random) * 1_000_000) >> 64) < u128::from(share)

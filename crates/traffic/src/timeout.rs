@@ -1,4 +1,4 @@
-//! How long a request may take. Source: Envoy router, "Timeouts", and `FilterUtility::finalTimeout`.
+//! The time limits of a request. Source: Envoy router, "Timeouts", and `FilterUtility::finalTimeout`.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub fn of_request(forward: &Forward, head: &RequestHead, internal: bool, stream:
             let asked = asked.checked_sub(offset).filter(|d| !d.is_zero()).unwrap_or(asked);
             stream = if most.is_zero() { asked } else { asked.min(most) };
         }
-        // The header replaces the time for the answer.
+        // The header replaces the time for the response.
         answer = Duration::ZERO;
     } else if forward.max_stream.limit.is_some() {
         answer = Duration::ZERO;

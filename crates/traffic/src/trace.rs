@@ -1,4 +1,4 @@
-//! Which requests are traced, and how a trace travels with them.
+//! Decides which requests are traced, and carries a trace on with them.
 //!
 //! Sources: W3C Trace Context (`traceparent`), B3 propagation (single header and `x-b3-*`), Envoy's
 //! `ConnectionManagerUtility::mutateTracingRequestHeader` (who decides, and how the decision stands in the request id).
@@ -8,18 +8,18 @@ use std::fmt::Write as _;
 use serin_http1::{HeaderBlock, RequestHead};
 use serin_resources::tracing::Tracing;
 
-/// Where a span stands in its trace.
+/// The place of a span in its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Context {
     /// The trace.
     pub trace: u128,
     /// The span.
     pub span: u64,
-    /// Whether it is told to a collector.
+    /// True when it is told to a collector.
     pub sampled: bool,
 }
 
-/// Where a request's trace came from.
+/// The header format in which a request's trace came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
     /// `traceparent`.
@@ -31,7 +31,7 @@ pub enum Carrier {
 }
 
 impl Context {
-    /// What the caller says, in the first form that is well-formed.
+    /// Reads the caller's trace context, in the first format that is well-formed.
     #[must_use]
     pub fn extract(fields: &HeaderBlock) -> Option<(Self, Carrier)> {
         let w3c = fields.get_str("traceparent").and_then(w3c).map(|c| (c, Carrier::W3c));
@@ -96,7 +96,7 @@ fn b3_fields(fields: &HeaderBlock) -> Option<Context> {
     Some(Context { trace, span, sampled })
 }
 
-/// Whether a request without a trace of its own is traced. The decision goes on in the request id, at the place of the UUID's
+/// Decides whether a request without a trace of its own is traced. The decision goes on in the request id, at the place of the UUID's
 /// version: `9` sampled, `a` forced, `b` asked for by the client, `4` not traced.
 pub fn decide(tracing: &Tracing, head: &mut RequestHead, internal: bool) -> bool {
     const VERSION: usize = 14;

@@ -16,7 +16,7 @@ use serin_traffic::balance::{Balance, EndpointLoad, HealthState, LbContext, LbIn
 struct Now {
     active: RefCell<Vec<u64>>,
     shares: Vec<f64>,
-    /// What they report as weights, and how long they take.
+    /// The weights that they report, and their response times.
     reported: Vec<f64>,
     seconds: Vec<f64>,
 }
@@ -63,7 +63,7 @@ fn members(weights: &[u32]) -> Vec<Member> {
     weights.iter().enumerate().map(|(n, w)| member(n, *w)).collect()
 }
 
-/// How often each is chosen.
+/// The number of times that each is chosen.
 fn counts(cluster: &Cluster, members: &[Member], now: &Now, picks: usize) -> Vec<usize> {
     let balance = Balance::new(cluster, 140, members, &Zones::default());
     let (mut state, mut rng) = (State::default(), fastrand::Rng::with_seed(7));

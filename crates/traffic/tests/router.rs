@@ -1,4 +1,4 @@
-//! Which virtual host, which route: tables of Envoy's rules.
+//! Virtual hosts and routes: tables of Envoy's rules.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 

@@ -147,7 +147,7 @@ impl World {
         (Balance::new(&cluster, 140, &members, &Zones::default()), states)
     }
 
-    /// A request from its admission to its last try.
+    /// A request from its admission to its last attempt.
     fn request(&mut self, state: &mut State, id: u64, policy: &RetryPolicy) {
         // The breaker admits exactly its limit.
         if self.requests >= MOST_REQUESTS {
@@ -263,7 +263,7 @@ fn invariants_hold_whatever_happens() {
 fn a_budget_bounds_a_storm() {
     let policy = RetryPolicy { on: RetryOn::parse("5xx").0, attempts: 10, ..RetryPolicy::default() };
     let offered = 200u64;
-    // All at once: each retry in flight is one that stays until its try is answered.
+    // All at once: each retry in flight is one that stays until its attempt is answered.
     let (mut in_flight, mut seen) = (0u64, offered);
     for _ in 0..offered {
         let outcome = Outcome::Response { status: 503, grpc: None };

@@ -4,7 +4,7 @@ use serin_delivery::judge::{Regression, Window, shifted};
 
 use super::window;
 
-/// What goes wrong besides.
+/// The trouble that comes on top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
     None,
@@ -28,7 +28,7 @@ impl Release {
     }
 }
 
-/// Who rolled an equal candidate back.
+/// The evidence that rolled an equal candidate back.
 pub(super) struct Looked {
     pub(super) by_windows: bool,
     pub(super) by_events: bool,
@@ -106,7 +106,7 @@ impl World {
         arms
     }
 
-    /// Whose machine is sick stands in the last bit of when it ends.
+    /// The last bit of the end of a trouble decides whose machine is sick.
     fn trouble_on_candidate(&mut self, share: f64) {
         let own = self.rng.f64() < share;
         self.outage = (self.outage & !1) | u64::from(own);

@@ -1,4 +1,4 @@
-//! Which crate may use which. The list is the architecture: an edge that is not in it does not pass.
+//! The crates that each crate may use. The list is the architecture: an edge that is not in it does not pass.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,7 +43,7 @@ pub(super) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     Ok(manifests.iter().flat_map(|(name, text)| check_manifest(name, text)).collect())
 }
 
-/// What one manifest uses against the rules. Dev-dependencies may reach the test kit and anything below.
+/// The violations of one manifest. Dev-dependencies may reach the test kit and anything below.
 fn check_manifest(name: &str, text: &str) -> Vec<String> {
     let Some((_, allowed)) = EDGES.iter().find(|(n, _)| *n == name) else {
         return vec![format!("crates/{name}: not in the list of crates in xtask/src/tidy/layers.rs")];

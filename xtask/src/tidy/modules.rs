@@ -12,7 +12,7 @@ use super::source::SourceFile;
 /// A path from the root of a crate.
 type ModulePath = Vec<String>;
 
-/// What the modules of a folder use of each other.
+/// The siblings that each module of a folder uses.
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
 /// Looks at every crate, and at xtask.

@@ -4,7 +4,7 @@ use super::code;
 use super::layers::PURE;
 use super::source::SourceFile;
 
-/// What reads a clock, a generator of the thread or the environment, with what is said about it.
+/// Names that read a clock, a generator of the thread or the environment, with what is said about them.
 const SOURCES: [(&str, &str); 8] = [
     ("::now", "reads a clock"),
     (".elapsed()", "reads a clock"),

@@ -3,7 +3,7 @@
 use super::code::{self, is_name, matching, split_list};
 use super::source::SourceFile;
 
-/// Where these rules do not hold yet. Remove a line when its files are in order.
+/// The paths where these rules do not hold yet. Remove a line when its files are in order.
 const NOT_CLEAN: [&str; 8] = [
     "crates/bench",
     "crates/ingest",

@@ -26,7 +26,7 @@ const FILE_LINES: usize = 500;
 /// Most lines of a file of tests.
 const TEST_FILE_LINES: usize = 600;
 
-/// Where files may still be as long as tests. Remove a line when its files are shorter.
+/// The paths where files may still be as long as tests. Remove a line when its files are shorter.
 const NOT_CLEAN: [&str; 2] = ["crates/ingest", "crates/pilot"];
 
 /// Every Rust file of ours.

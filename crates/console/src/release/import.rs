@@ -72,11 +72,11 @@ struct Import {
 
 /// A step that becomes one of a Release.
 struct StepDraft {
-    /// What it does, as a field.
+    /// The field that says what it does.
     what: String,
-    /// How long it lasts at least, as a duration; `None` where nobody said.
+    /// The time that it lasts at least, as a duration; `None` where nobody said.
     least: Option<Duration>,
-    /// Whether it ends then.
+    /// True when it ends then.
     fixed: bool,
     approval: bool,
     /// Hooks, as they are written.
@@ -134,7 +134,7 @@ struct Metric<'a> {
     more: &'a str,
 }
 
-/// What both kinds become.
+/// The common form of both kinds.
 #[derive(Default)]
 struct Draft {
     steps: Vec<StepDraft>,
@@ -144,7 +144,7 @@ struct Draft {
     latency: Option<f64>,
     stickiness: Option<String>,
     strategy: Option<&'static str>,
-    /// How long the one look of blue/green lasts, and whether somebody must consent then.
+    /// The duration of the one look of blue/green. `approval` says that somebody must consent then.
     bake: Option<String>,
     approval: bool,
     manual: bool,

@@ -56,7 +56,7 @@ pub(super) fn lint(options: &LintOptions) -> anyhow::Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What each step can see, and in which time.
+/// Writes what each step can see, and in which time.
 fn power(release: &Release, options: &LintOptions, out: &mut String) {
     let _ = writeln!(
         out,
@@ -89,7 +89,7 @@ fn power(release: &Release, options: &LintOptions, out: &mut String) {
     }
 }
 
-/// Which responses count as failures, and what follows from a list without 5xx.
+/// The sentence about the responses that count as failures, and about a list without 5xx.
 fn failures(release: &Release) -> String {
     let Some(list) = &release.analysis.failures else {
         return "5xx, requests without an answer, and gRPC errors of servers (UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, \
@@ -113,7 +113,7 @@ fn failures(release: &Release) -> String {
     text
 }
 
-/// What a release cannot see at so many requests a second, of which so many per cent fail.
+/// The sentences about what a release cannot see at so many requests a second, of which so many per cent fail.
 pub(crate) fn blind_spots(release: &Release, rps: f64, error_rate: f64) -> Vec<String> {
     let steps = powers(release, rps, error_rate).into_iter().filter(|s| s.share > 0.0 && s.share < 1.0);
     steps
@@ -124,18 +124,18 @@ pub(crate) fn blind_spots(release: &Release, rps: f64, error_rate: f64) -> Vec<S
         .collect()
 }
 
-/// What a step can see; times in seconds.
+/// The power of a step; times in seconds.
 struct Power {
     /// From 1.
     number: usize,
     weight: Share,
     share: f64,
     bake: Bake,
-    /// When an equal candidate goes on.
+    /// The time at which an equal candidate goes on.
     advances: f64,
-    /// When twice the failures are seen.
+    /// The time at which twice the failures are seen.
     doubling: f64,
-    /// When ten times are.
+    /// The time at which ten times the failures are seen.
     tenfold: f64,
 }
 

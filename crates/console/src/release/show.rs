@@ -82,7 +82,7 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     out
 }
 
-/// How text is shown.
+/// The style of the text.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Look {
     /// With colours.
@@ -150,7 +150,7 @@ fn since(item: &Value, moment: &Value) -> Option<u64> {
     Some(item["now"].as_u64()?.saturating_sub(moment) / 1000)
 }
 
-/// How long the step bakes still: until it may go on, and until its time is up.
+/// The time that the step still bakes: until it may go on, and until its time is up.
 fn remaining(item: &Value) -> Option<String> {
     let status = &item["status"];
     if word(status, "phase") != "baking" {
@@ -244,7 +244,7 @@ fn steps(spec: &Value, status: &Value, look: Look, out: &mut String) {
     }
 }
 
-/// What the evidence says; a reason that stands with the phase is not said again.
+/// The verdict of the evidence; a reason that stands with the phase is not said again.
 fn verdict(status: &Value) -> String {
     let verdict = &status["verdict"];
     let words = match serde_json::from_value::<Verdict>(verdict.clone()) {
@@ -306,7 +306,7 @@ fn confirmed(status: &Value, proxies: &Value, look: Look, out: &mut String) {
     }
 }
 
-/// What a proxy has not taken, where the pilot knows.
+/// The resources that a proxy has not taken, where the pilot knows.
 fn stuck(proxy: &str, proxies: &Value) -> String {
     let known = proxies.as_array().into_iter().flatten().find(|p| word(p, "proxy") == proxy);
     let types = known.and_then(|p| p["types"].as_array()).into_iter().flatten();

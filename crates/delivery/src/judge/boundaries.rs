@@ -143,7 +143,7 @@ pub fn stitched(v: f64, alpha: f64, least: f64, c: f64) -> f64 {
     (k1 * k1 * v * l + (k2 * c * l).powi(2)).sqrt() + k2 * c * l
 }
 
-/// How far an empirical distribution function may be from the true one, everywhere and for all n from `first` on.
+/// The largest distance between an empirical distribution function and the true one, everywhere and for all n from `first` on.
 #[must_use]
 pub fn distribution_band(n: f64, alpha: f64, first: f64) -> f64 {
     const A: f64 = 0.85;
@@ -226,7 +226,7 @@ pub fn wald(alpha: f64, beta: f64) -> (f64, f64) {
     (((1.0 - beta) / alpha).ln(), (beta / (1.0 - alpha)).ln())
 }
 
-/// Which of many tests reject when that share of rejections may be wrong, whatever their dependence (e-BH).
+/// The numbers of the tests that reject when that share of rejections may be wrong, whatever their dependence (e-BH).
 #[must_use]
 pub fn many(evidence: &[f64], alpha: f64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..evidence.len()).collect();

@@ -6,7 +6,7 @@
 
 use statrs::distribution::{ContinuousCDF as _, Normal};
 
-/// What the test says of two series.
+/// The result of the test of two series.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shift {
     /// Hodges and Lehmann's estimate: the median of all differences.
@@ -17,7 +17,7 @@ pub struct Shift {
     pub high: f64,
 }
 
-/// How a metric of the candidate stands to the other version's.
+/// The comparison of a metric of the candidate with the other version's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Higher.
@@ -52,7 +52,7 @@ pub fn shift(x: &[f64], y: &[f64], confidence: f64) -> Option<Shift> {
     Some(Shift { estimate: f64::midpoint(*a, *b), low: limit(z, f64::NEG_INFINITY), high: limit(-z, f64::INFINITY) })
 }
 
-/// Where a condition that holds below and not above changes.
+/// The place at which a condition changes that holds below and not above.
 fn crossing(holds: impl Fn(f64) -> bool, mut below: f64, mut above: f64) -> f64 {
     for _ in 0..200 {
         let middle = f64::midpoint(below, above);

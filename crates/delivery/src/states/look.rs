@@ -10,7 +10,7 @@ use crate::status::{EventKind, Phase, Target};
 use crate::traffic::traffic;
 use crate::verdict::Expected;
 
-/// How long a version that gets traffic may be without a ready instance: instances are replaced, and known late.
+/// The time that a version that gets traffic may be without a ready instance: instances are replaced, and known late.
 const DESERTED: Millis = 5_000;
 
 impl Run<'_> {
@@ -48,7 +48,7 @@ impl Run<'_> {
         self.deserted();
     }
 
-    /// What is good to know of its traffic.
+    /// The notes about its traffic.
     fn notes(&self) -> Vec<String> {
         let kept = |subset: &String| {
             format!("requests to subset {subset} stay with the stable version: no instance of the candidate is of it")
@@ -70,7 +70,7 @@ impl Run<'_> {
         notes
     }
 
-    /// What becomes of requests to a stable version without instances, while it gets some.
+    /// The note about requests to a stable version without instances, while it gets some.
     fn without_stable(&self) -> Option<String> {
         let begun = !matches!(self.status.phase, Phase::Pending | Phase::Promoted);
         let share = 100.0 - self.status.weights.applied;

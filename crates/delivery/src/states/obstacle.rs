@@ -1,4 +1,4 @@
-//! What keeps a release from going forward, or from beginning.
+//! The reasons for which a release does not go forward, or does not begin.
 
 use serin_model::Release;
 
@@ -6,10 +6,10 @@ use crate::Millis;
 use crate::evidence::Evidence;
 use crate::status::Status;
 
-/// What pauses a release whose document is gone.
+/// The reason of the pause of a release whose document is gone.
 pub const DOCUMENT_GONE: &str = "its document is gone: its traffic stays for a minute as it is";
 
-/// What is in the way of going forward; `calendar` is the time by the clock on the wall, in UTC.
+/// The reason for which a release does not go forward; `calendar` is the time by the clock on the wall, in UTC.
 pub(crate) fn obstacle(spec: &Release, status: &Status, calendar: Millis) -> Option<String> {
     if let Some(why) = &status.paused {
         return Some(if why == DOCUMENT_GONE { format!("paused: {why}") } else { format!("paused by {why}") });
@@ -29,14 +29,14 @@ pub(crate) fn frozen(spec: &Release, calendar: Millis) -> Option<String> {
     Some(format!("{} {:02}:{:02} UTC", day.unwrap_or_default(), until % 1440 / 60, until % 60))
 }
 
-/// Which other version than the one named as stable has the traffic.
+/// The sentence about another version than the one named as stable that has the traffic.
 pub(crate) fn misnamed(spec: &Release, status: &Status) -> Option<String> {
     let holder = status.holder.as_ref().filter(|holder| **holder != spec.stable)?;
     let labels: Vec<String> = holder.iter().map(|(key, value)| format!("{key}={value}")).collect();
     Some(format!("{} has the traffic, by an earlier release: name it as stable", labels.join(",")))
 }
 
-/// What a release lacks to begin.
+/// The reason for which a release cannot begin.
 pub(crate) fn lacking(spec: &Release, status: &Status, evidence: &Evidence) -> Option<String> {
     let misnamed = misnamed(spec, status);
     if misnamed.is_some() {

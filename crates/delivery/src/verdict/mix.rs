@@ -11,7 +11,7 @@ use crate::judge::{Regression, Window, shifted};
 /// Evidence that one class of statuses has another share of the candidate's requests than of the others'.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mix {
-    /// The candidate's answers of this class, and all its requests meanwhile.
+    /// The candidate's responses of this class, and all its requests meanwhile.
     pub candidate: (u64, u64),
     /// The others'.
     pub others: (u64, u64),
@@ -25,7 +25,7 @@ impl Mix {
     }
 }
 
-/// Answers of a class that it takes to speak of a difference.
+/// Responses of a class that it takes to speak of a difference.
 const MIX_ANSWERS: u64 = 10;
 
 impl Judgement {
@@ -38,7 +38,7 @@ impl Judgement {
             let mix = self.mix.entry(class).or_default();
             mix.candidate = (mix.candidate.0 + hits, mix.candidate.1 + own.requests);
             mix.others = (mix.others.0 + misses, mix.others.1 + others.requests);
-            // Answers may be told apart from requests, so all requests so far say which share is whose.
+            // Responses may be told apart from requests, so all requests so far say which share is whose.
             let share = mix.candidate.1 as f64 / (mix.candidate.1 + mix.others.1).max(1) as f64;
             if share <= 0.0 || share >= 1.0 {
                 continue;
@@ -49,7 +49,7 @@ impl Judgement {
         }
     }
 
-    /// What is to be said of classes of statuses that differ.
+    /// The sentences about classes of statuses that differ.
     pub(crate) fn mixed(&self, analysis: &Analysis) -> Vec<String> {
         if analysis.on_mix == OnMix::Ignore {
             return Vec::new();
@@ -71,7 +71,7 @@ impl Judgement {
             .collect()
     }
 
-    /// What the candidate answers more often, that fails anywhere else and that the release does not call a failure.
+    /// The sentence about responses that the candidate gives more often, that fail anywhere else and that the release does not call failures.
     pub(super) fn overlooked(&self, analysis: &Analysis) -> Option<String> {
         let list = analysis.failures.as_ref().filter(|_| analysis.on_mix != OnMix::Ignore)?;
         let needed = (1.0 / analysis.rollback_alpha).ln();

@@ -1,4 +1,4 @@
-//! What the demo registers: services, instances, and what each proxy listens to; and bootstraps for Envoy.
+//! The documents of the demo: services, instances, and what each proxy listens to; and bootstraps for Envoy.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -9,9 +9,9 @@ use serin_xds::bootstrap::{self, Client};
 use super::options::DataPlane;
 use super::plan::{Instance, Plan, ProxyPlan};
 
-/// Namespace of the entrance.
+/// Namespace of the gateway.
 pub(super) const GATEWAY_NAMESPACE: &str = "istio-system";
-/// Name of the entrance.
+/// Name of the gateway.
 pub(super) const GATEWAY_NAME: &str = "istio-ingressgateway";
 
 /// Writes everything, with every instance registered.
@@ -38,7 +38,7 @@ pub(super) fn write_all(plan: &Plan) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the Envoy bootstrap of a proxy stands.
+/// The path of a proxy's Envoy bootstrap.
 pub(super) fn bootstrap_file(plan: &Plan, name: &str) -> PathBuf {
     plan.scratch.join(format!("{name}.json"))
 }

@@ -1,4 +1,4 @@
-//! Who runs where. Made once; ports are checked before anything is started.
+//! The processes and their ports. Made once; ports are checked before anything is started.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -23,7 +23,7 @@ pub(super) enum Part {
 /// Everything that is decided before the start.
 pub(super) struct Plan {
     pub(super) data_plane: DataPlane,
-    /// What a release of reviews v3 is like.
+    /// The story of the release of reviews v3.
     pub(super) scenario: Option<Scenario>,
     pub(super) envoy: PathBuf,
     pub(super) pilot_xds: SocketAddr,
@@ -36,11 +36,11 @@ pub(super) struct Plan {
     pub(super) registry: PathBuf,
     /// Bootstraps and the like.
     pub(super) scratch: PathBuf,
-    /// What keeps others from the ports.
+    /// The sockets that keep others from the ports.
     _ports: Vec<TcpListener>,
 }
 
-/// The entrance.
+/// The gateway.
 pub(super) struct GatewayPlan {
     pub(super) admin: SocketAddr,
     /// Free ports for the ports that Gateways name; empty when those are used as they are.
@@ -66,7 +66,7 @@ pub(super) struct ProxyPlan {
 }
 
 impl Instance {
-    /// Where others reach it.
+    /// The address at which others reach it.
     pub(super) fn reached_at(&self) -> SocketAddr {
         self.proxy.map_or(self.app, |p| p.inbound)
     }
@@ -169,7 +169,7 @@ fn check_envoy(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Ports that Gateways of the rules open on the demo's entrance; common ones too, so that a Gateway that is
+/// Ports that Gateways of the rules open on the demo's gateway; common ones too, so that a Gateway that is
 /// written later finds its port mapped.
 fn gateway_ports(rules: &Path) -> BTreeSet<u16> {
     let mut ports = BTreeSet::new();

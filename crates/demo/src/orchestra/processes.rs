@@ -98,7 +98,7 @@ impl Processes {
     }
 }
 
-/// What a part logs while nobody asks for more.
+/// The log filter of a part while nobody asks for more.
 fn quiet(part: Part) -> &'static str {
     match part {
         Part::Pilot => "warn,serin_applied=info",

@@ -13,7 +13,7 @@ use crate::client::Client;
 
 const QUESTION: Duration = Duration::from_millis(500);
 
-/// Whether a proxy serves; `None` when it takes its time to say so, which means that it is busy, not that it is gone.
+/// Returns true when a proxy serves; `None` when it takes its time to say so, which means that it is busy, not that it is gone.
 pub(super) async fn is_ready(client: &Client, admin: SocketAddr) -> Option<bool> {
     match client.get(&format!("http://{admin}/ready"), QUESTION).await {
         Ok((status, _)) => Some(status.is_success()),
@@ -51,15 +51,15 @@ pub(super) async fn wait(plan: &Plan, processes: &mut Processes) -> anyhow::Resu
     Ok(())
 }
 
-/// Where a person goes.
+/// The addresses for people.
 pub(super) struct Places {
     /// The page.
     pub(super) productpage: String,
-    /// The entrance, when a Gateway opens one.
+    /// The gateway, when a Gateway opens one.
     pub(super) gateway: Option<String>,
 }
 
-/// Asks the entrance where it listens; without a Gateway the page is reached at its own proxy.
+/// Asks the gateway where it listens; without a Gateway the page is reached at its own proxy.
 pub(super) async fn places(plan: &Plan) -> Places {
     let client = Client::new();
     let direct =

@@ -1,4 +1,4 @@
-//! What the demo tells: a table for people, a line for programs.
+//! The output of the demo: a table for people, a line for programs.
 
 use std::io::Write as _;
 

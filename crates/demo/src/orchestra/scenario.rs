@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-/// How the new version behaves.
+/// The behaviour of the new version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     /// The new version is as good as the old one and gets all traffic.
@@ -18,7 +18,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    /// How it should end.
+    /// The outcome that is expected.
     pub(super) fn outcome(self) -> &'static str {
         match self {
             Self::Good => "promoted",
@@ -37,7 +37,7 @@ impl Scenario {
         if scenario == Some(Self::Flaky) && (service, version) == ("reviews", "v3") { 10 } else { 2 }
     }
 
-    /// What an instance does wrong.
+    /// The options for the faults of an instance.
     pub(super) fn faults(self, instance: &str, service: &str, version: &str) -> Vec<String> {
         if (service, version) != ("reviews", "v3") {
             return Vec::new();

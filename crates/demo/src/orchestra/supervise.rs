@@ -40,7 +40,7 @@ struct Watch<'a> {
     dead: BTreeSet<usize>,
     /// Instances whose proxy does not serve.
     away: BTreeSet<usize>,
-    /// What was started again and when, or will be.
+    /// The parts that were started again, or will be, with the times.
     restarts: BTreeMap<Part, Restart>,
 }
 

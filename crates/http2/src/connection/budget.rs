@@ -1,10 +1,10 @@
-//! What a peer may make us do without doing anything itself. Rows G1 to G10 of the hostile corpus.
+//! Limits the work that a peer can cause without doing any itself. Rows G1 to G10 of the hostile corpus.
 
 use crate::error::ConnectionError;
 
 /// Frames of no use in a row, and between two refills.
 const NOISE: i64 = 10_000;
-/// What one stream or one frame of a body is worth.
+/// The value of one stream, or of one frame of a body.
 const PER_STREAM: i64 = 100;
 /// Replies to PING and SETTINGS that wait to be written (Envoy's limit).
 const REPLIES: u32 = 1000;

@@ -22,7 +22,7 @@ const MOST_INTERIM: u8 = 10;
 const MOST_SETTINGS: usize = 32;
 /// Streams that a frame may touch for the price of one that does nothing.
 const STREAMS_PER_NOISE: i64 = 8;
-/// What an empty DATA frame that ends nothing costs of the budget.
+/// The cost of an empty DATA frame that ends nothing.
 const EMPTY_DATA: i64 = 100;
 
 impl Connection {
@@ -95,7 +95,7 @@ impl Connection {
         }
     }
 
-    /// Whether nobody has used that stream yet (§5.1).
+    /// Returns true when nobody has used that stream yet (§5.1).
     fn is_idle(&self, stream: u32) -> bool {
         match self.role {
             Role::Server => stream.is_multiple_of(2) || stream > self.highest,
@@ -148,7 +148,7 @@ impl Connection {
         Ok(())
     }
 
-    /// What still comes for a stream that was given up here counts for the connection only.
+    /// Counts data for a stream that was given up here, for the connection only.
     fn data_on_closed(&mut self, head: Head) -> Result {
         if self.is_idle(head.stream) {
             return Err(ConnectionError::protocol("DATA on a stream that is not open"));

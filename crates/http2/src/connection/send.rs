@@ -41,7 +41,7 @@ impl Connection {
         self.finish_block(id, ends, |block| message::encode_response(head, length, block))
     }
 
-    /// Sends an interim answer (RFC 9113 §8.1).
+    /// Sends an interim response (RFC 9113 §8.1).
     pub(crate) fn inform(&mut self, id: u32, status: u16) -> Result<(), StreamError> {
         self.sendable(id)?;
         self.header_block_out(id, false, |block| encode_status(status, block));

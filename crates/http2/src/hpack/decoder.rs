@@ -13,11 +13,11 @@ pub(crate) enum Undecodable {
     Endless,
 }
 
-/// How often the limit a block may grow to before its connection is given up. Up to there it is decoded, so that the table
+/// The factor by which a block may exceed its limit before its connection is given up. Up to there it is decoded, so that the table
 /// stays right, and the request is answered.
 const GROWTH: usize = 4;
 
-/// What a field costs towards the limit beside its bytes (RFC 9113 §6.5.2).
+/// The bytes that a field costs towards the limit beside its own (RFC 9113 §6.5.2).
 const OVERHEAD: usize = 32;
 
 /// The receiving end's state.

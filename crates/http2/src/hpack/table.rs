@@ -67,7 +67,7 @@ pub(super) const STATIC: [(&str, &str); 61] = [
     ("www-authenticate", ""),
 ];
 
-/// What an entry costs beside its bytes (§4.1).
+/// The bytes that an entry costs beside its own (§4.1).
 const OVERHEAD: usize = 32;
 
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use super::Admin;
 use crate::metric;
 use crate::spans;
 
-/// How long requests took, by cluster and by connection manager.
+/// The times of requests, by cluster and by connection manager.
 pub(super) fn timings(admin: &Admin) -> Vec<Timing> {
     let store = admin.lock();
     let clusters = &store.current().clusters;

@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 
 use crate::wire::{Driven, Driver};
 
-/// Most bytes of an answer that are looked at.
+/// Most bytes of a response that are looked at.
 const MOST: usize = 64 * 1024;
 
 /// Asks; whoever calls keeps the time.

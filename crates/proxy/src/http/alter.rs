@@ -1,4 +1,4 @@
-//! What becomes of an answer's body on its way: compressed, or held back to a rate.
+//! Changes a response's body on its way: compresses it, or holds it back to a rate.
 
 use std::io::Write as _;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use super::compare::Tap;
 use crate::wire::Frame;
 
-/// Slow answers come in so many pieces a second (Envoy's `StreamRateLimiter`).
+/// Slow responses come in so many pieces a second (Envoy's `StreamRateLimiter`).
 const PIECES: u64 = 16;
 
 /// A part of a body, and how long to wait before it.
@@ -20,14 +20,14 @@ pub(super) struct PacedChunk {
     pub(super) frame: Frame,
 }
 
-/// What is done to a body.
+/// The changes to a body.
 pub(crate) struct BodyTransform {
     encoder: Option<GzEncoder<Vec<u8>>>,
     /// Bytes of one piece.
     piece: Option<usize>,
-    /// Whether a piece went out already: the first waits for nothing.
+    /// True when a piece went out already: the first waits for nothing.
     begun: bool,
-    /// Where the body passes by as it came.
+    /// Sees the body as it came from the upstream.
     tap: Option<Rc<Tap>>,
 }
 
@@ -47,12 +47,12 @@ impl BodyTransform {
         self
     }
 
-    /// Whether the body's length is not what the upstream said.
+    /// Returns true when the body's length is not what the upstream said.
     pub(super) fn changes_length(&self) -> bool {
         self.encoder.is_some()
     }
 
-    /// What becomes of a frame.
+    /// Changes a frame.
     pub(super) fn frame(&mut self, frame: Frame) -> Vec<PacedChunk> {
         match frame {
             Frame::Data(data) => {
@@ -79,7 +79,7 @@ impl BodyTransform {
         }
     }
 
-    /// What is left at the end.
+    /// Returns what is left at the end.
     pub(super) fn end(&mut self) -> Vec<PacedChunk> {
         let rest = self.encoder.take().and_then(|encoder| encoder.finish().ok()).unwrap_or_default();
         self.pieces(rest.into())

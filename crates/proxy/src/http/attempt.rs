@@ -1,4 +1,4 @@
-//! One try: choose an endpoint, get a connection, send the request, wait for the head of the answer.
+//! One attempt: choose an endpoint, get a connection, send the request, wait for the head of the response.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -27,22 +27,22 @@ mod in_flight;
 pub(crate) use in_flight::InFlight;
 use in_flight::Pending;
 
-/// What a try needs.
+/// One attempt: a request to one endpoint.
 pub(crate) struct Attempt<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     pub(crate) cluster: &'a Rc<LocalCluster>,
     pub(crate) head: &'a RequestHead,
-    /// How the body is framed towards an HTTP/1 upstream.
+    /// The framing of the body towards an HTTP/1 upstream.
     pub(crate) framing: Framing,
     pub(crate) websocket: bool,
     pub(crate) h2: bool,
-    /// Whether the breakers of high priority count.
+    /// True when the breakers of high priority count.
     pub(crate) high: bool,
-    /// Silence of the upstream after which the try is given up.
+    /// Silence of the upstream after which the attempt is given up.
     pub(crate) idle: Option<Duration>,
 }
 
-/// An answer whose body is still to come.
+/// A response whose body is still to come.
 pub(crate) struct Answer {
     pub(crate) head: ResponseHead,
     pub(crate) framing: Framing,
@@ -53,7 +53,7 @@ pub(crate) struct Answer {
     pub(crate) keep_alive: bool,
 }
 
-/// The upstream's side of a request: where the answer's body comes from and the rest of the request goes.
+/// The upstream's side of a request: where the response's body comes from and the rest of the request goes.
 pub(crate) enum Exchange {
     H1(Box<H1Connection>),
     H2(Box<(H2Reader, H2Writer)>),
@@ -72,19 +72,19 @@ impl Exchange {
     }
 }
 
-/// Where an answer's body comes from.
+/// The source of a response's body.
 pub(crate) enum AnswerReader<'a> {
     H1(&'a mut H1Reader),
     H2(&'a mut H2Reader),
 }
 
-/// Why a try has no answer.
+/// The reason why an attempt has no response.
 pub(crate) enum Failure {
     /// It ended like this.
     Outcome(Outcome),
     /// The client's body is broken or the client is gone.
     Client,
-    /// One side was silent for too long: the client with its body, or the upstream with its answer.
+    /// One side was silent for too long: the client with its body, or the upstream with its response.
     Stalled(Side),
     /// The client's body is not framed as it should be.
     Malformed,
@@ -138,7 +138,7 @@ pub(crate) fn choose(
 }
 
 impl Attempt<'_> {
-    /// Makes the try on the endpoint of that number. A pooled connection that turns out to be dead is replaced by a new
+    /// Makes the attempt on the endpoint of that number. A pooled connection that turns out to be dead is replaced by a new
     /// one: if nothing of the request went out, always; if it died before it answered anything, when the request may be
     /// repeated (RFC 9112 §9.3.1): its other end had closed it already.
     pub(crate) async fn run(&self, choice: usize, body: &mut RequestBody<'_>) -> Result<Answer, Failure> {
@@ -242,7 +242,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// The upstream said nothing for too long: another try may do better where silence of one is limited.
+    /// The upstream said nothing for too long: another attempt may do better where silence of one is limited.
     fn silent(&self) -> Failure {
         match self.idle {
             Some(_) => {
@@ -295,7 +295,7 @@ impl Attempt<'_> {
                 biased;
                 read = read_head(reader, &mut scan, &mut head) => read,
                 pumped = upload(body, &mut sink, request_done) => {
-                    // An upstream that stops reading may have answered already: its answer decides.
+                    // An upstream that stops reading may have answered already: its response decides.
                     pumped.or_else(|e| e.unless_upstream(&in_flight))?;
                     request_done = true;
                     continue;
@@ -402,8 +402,8 @@ fn silence<'a>(
     }
 }
 
-/// What an error on a stream means. The end of the whole connection may have hit a request that the other end never
-/// saw; a reset of the stream alone is its answer to this request.
+/// The outcome of an error on a stream. The end of the whole connection may have hit a request that the other end never
+/// saw; a reset of the stream alone is its response to this request.
 fn stream_error(connection: &H2Connection, error: StreamError) -> Outcome {
     match error {
         StreamError::Refused => Outcome::Reset { sent: false, refused: true },

@@ -1,4 +1,4 @@
-//! RetryState of a request until an answer is acceptable, the policy is exhausted or the time is up.
+//! Attempts of a request until a response is acceptable, the policy is exhausted or the time is up.
 
 mod hedge;
 
@@ -32,7 +32,7 @@ use crate::runtime::{ClusterRuntime, Host, Permit};
 use crate::timer::Timers;
 use crate::worker::LocalCluster;
 
-/// What an endpoint is chosen by.
+/// The properties by which an endpoint is chosen.
 pub(super) struct Target<'a> {
     pub(super) hash: Option<u64>,
     pub(super) metadata: Option<Cow<'a, BTreeMap<String, String>>>,
@@ -129,7 +129,7 @@ fn outcome(result: &Result<Answer, Failure>) -> Result<Outcome, Stop> {
     }
 }
 
-/// Whether a try that takes too long goes on beside the next.
+/// Returns true when an attempt that takes too long goes on beside the next.
 fn hedges(stages: &Stages<'_>, head: &RequestHead) -> bool {
     match head.fields.get("x-envoy-hedge-on-per-try-timeout") {
         Some(b"true") if stages.request.internal => true,
@@ -149,7 +149,7 @@ fn policy<'a>(stages: &Stages<'a>, head: &mut RequestHead) -> Option<Cow<'a, Ret
     policy.filter(|p| retry::concerns(p, head))
 }
 
-/// What all tries of a request share.
+/// The state that all attempts of a request share.
 struct RetryState<'a> {
     stages: &'a Stages<'a>,
     forward: &'a Forward,
@@ -161,7 +161,7 @@ struct RetryState<'a> {
     tried: Vec<u64>,
     /// The priorities that are avoided.
     without: Vec<u32>,
-    /// Whether a try that takes too long goes on.
+    /// True when an attempt that takes too long goes on.
     hedged: bool,
 }
 
@@ -205,7 +205,7 @@ impl<'a> RetryState<'a> {
         self.without = self.priorities();
     }
 
-    /// Tells the upstream which try this is, and how long it may take.
+    /// Tells the upstream which attempt this is, and how long it may take.
     fn announce(&self, head: &mut RequestHead, choice: usize, attempt: u32, timers: &Timers) {
         let mut digits = [0u8; 20];
         if self.stages.place.host.config.include_attempt_count {
@@ -234,7 +234,7 @@ impl<'a> RetryState<'a> {
         }
     }
 
-    /// Whether there is another try: its place among the cluster's retries in flight, and how long to wait first.
+    /// Returns a retry if the policy asks for one after this outcome and the circuit breaker allows it.
     fn again(
         &mut self,
         result: &Option<Result<Answer, Failure>>,
@@ -257,7 +257,7 @@ impl<'a> RetryState<'a> {
         self.another(head, body)
     }
 
-    /// Whether there may be another try, whatever became of the last one.
+    /// Returns a retry if the circuit breaker allows it, whatever became of the last attempt.
     fn another(&mut self, head: Option<&ResponseHead>, body: &RequestBody<'_>) -> Option<Retry> {
         let policy = self.policy?;
         let stats = &self.cluster.state.stats;
@@ -283,13 +283,13 @@ impl<'a> RetryState<'a> {
         Some(Retry { permit, wait })
     }
 
-    /// How often an endpoint is drawn at most, to find one that was not tried.
+    /// The number of times that an endpoint is drawn at most, to find one that was not tried.
     fn draws(&self) -> u32 {
         let avoiding = self.policy.filter(|p| p.avoid_previous_hosts);
         avoiding.map_or(1, |p| p.host_selection_attempts.saturating_add(1))
     }
 
-    /// Whether the policy would like another try after this.
+    /// Returns true when the policy would retry after this.
     fn is_bad(&self, result: &Option<Result<Answer, Failure>>, outcome: Outcome) -> bool {
         let head = match result {
             Some(Ok(answer)) => Some(&answer.head),
@@ -321,7 +321,7 @@ impl<'a> RetryState<'a> {
         host.stats.add(self.worker(), metric::host::RQ_ERROR, 1);
     }
 
-    /// Waits before another try, unless the time is up before, or the client goes.
+    /// Waits before another attempt, unless the time is up before, or the client goes.
     async fn wait(&self, wait: Duration, body: &mut RequestBody<'_>) -> Result<(), Stop> {
         let timers = body.timers;
         let stats = &self.cluster.state.stats;
@@ -346,10 +346,10 @@ impl<'a> RetryState<'a> {
     }
 }
 
-/// What is wrong when a balancer yields a number that no endpoint has.
+/// The bug of a balancer that yields a number that no endpoint has.
 const NO_ENDPOINT: &str = "an endpoint was chosen that the cluster does not have";
 
-/// What a client is answered when the last try failed like this.
+/// The local reply after a last attempt that failed like this.
 fn failed(outcome: Outcome, retried: bool, cluster: &ClusterRuntime, worker: usize) -> LocalReply {
     if outcome == Outcome::Overflow {
         cluster.state.stats.add(worker, metric::cluster::RQ_PENDING_OVERFLOW, 1);
@@ -361,7 +361,7 @@ fn failed(outcome: Outcome, retried: bool, cluster: &ClusterRuntime, worker: usi
     reply
 }
 
-/// What is answered when there is no endpoint to ask; where a policy is the reason, it is named.
+/// The local reply when there is no endpoint; where a policy is the reason, it is named.
 pub(super) fn nobody(cluster: &ClusterRuntime, worker: usize) -> LocalReply {
     let Some(policy) = &cluster.config.refused else {
         return LocalReply::new(503, "no healthy upstream", ResponseFlag::NoHealthyUpstream);
@@ -377,7 +377,7 @@ pub(super) fn nobody(cluster: &ClusterRuntime, worker: usize) -> LocalReply {
     LocalReply { details: Some(details), ..LocalReply::new(503, text, ResponseFlag::NoHealthyUpstream) }
 }
 
-/// What is answered when the time for the whole stream is up (Envoy: `max_stream_duration`).
+/// The local reply when the time for the whole stream is up (Envoy: `max_stream_duration`).
 fn ended() -> LocalReply {
     LocalReply {
         grpc: Some(GrpcStatus::DEADLINE_EXCEEDED),
@@ -390,7 +390,7 @@ pub(super) fn admit(cluster: &ClusterRuntime, high: bool, worker: usize) -> Resu
     cluster.permit_request(high).ok_or_else(|| Stop::Reply(failed(Outcome::Overflow, false, cluster, worker)))
 }
 
-/// The output unless the try's time or the request's is up first; the flag tells whether it was the request's.
+/// The output unless the attempt's time or the request's is up first; the flag tells whether it was the request's.
 async fn bounded<F: Future>(
     timers: &Timers,
     future: Pin<&mut F>,
@@ -405,7 +405,7 @@ async fn bounded<F: Future>(
     }
 }
 
-/// The gRPC status in an answer's head, of a call.
+/// The gRPC status in a response's head, of a call.
 pub(super) fn grpc_status(answer: &Answer) -> Option<GrpcStatus> {
     GrpcStatus::of(&answer.head.fields)
 }
@@ -414,7 +414,7 @@ fn bad_request() -> LocalReply {
     LocalReply { close: true, ..LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError) }
 }
 
-/// What is answered when one side was silent for too long (Envoy: stream idle timeout).
+/// The local reply when one side was silent for too long (Envoy: stream idle timeout).
 fn stalled(side: Side) -> LocalReply {
     let status = if side == Side::Client { 408 } else { 504 };
     LocalReply {

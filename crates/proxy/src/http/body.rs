@@ -13,13 +13,13 @@ use super::hang_up::{Watch, hung_up};
 use crate::timer::Timers;
 use crate::wire::{BodyError, Frame, H1Reader, H2Reader, READ_SIZE, Take};
 
-/// Where a request's body comes from.
+/// The source of a request's body.
 pub(crate) enum Source<'a> {
     /// An HTTP/1 connection.
     H1(&'a mut H1Reader),
     /// An HTTP/2 stream.
     H2(H2Reader),
-    /// What another request's body consists of.
+    /// A copy of another request's body.
     Copy(BodyCopy),
 }
 
@@ -55,14 +55,14 @@ pub(crate) struct RequestBody<'a> {
     finished: bool,
     received: u64,
     copies: Vec<Copier>,
-    /// Whether an interim answer may be sent: the client understands it, and the answer has not begun.
+    /// True when an interim response may be sent: the client understands it, and the response has not begun.
     pub(crate) interim: bool,
     /// Longest silence of either side before the request is given up; zero is for ever.
     pub(crate) idle: Duration,
     pub(crate) timers: &'a Timers,
 }
 
-/// How receiving a whole body ended.
+/// The result of receiving a whole body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gathered {
     /// It is there, with so many bytes.
@@ -77,7 +77,7 @@ pub(crate) enum Gathered {
     Gone,
 }
 
-/// Longest body that is kept for another try (Envoy's default buffer is 1 MiB; its edge advice 32 KiB).
+/// Longest body that is kept for another attempt (Envoy's default buffer is 1 MiB; its edge advice 32 KiB).
 pub(super) const KEEP: usize = 64 * 1024;
 
 impl<'a> RequestBody<'a> {
@@ -104,7 +104,7 @@ impl<'a> RequestBody<'a> {
         }
     }
 
-    /// Whether there is nothing to send at all.
+    /// Returns true when there is nothing to send at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.finished && self.kept.is_empty()
     }
@@ -119,7 +119,7 @@ impl<'a> RequestBody<'a> {
         self.keeping = true;
     }
 
-    /// Keeps no more: there will be no other try, and the answer begins.
+    /// Keeps no more: there will be no other try, and the response begins.
     pub(crate) fn forget(&mut self) {
         self.interim = false;
         self.keeping = false;
@@ -128,19 +128,19 @@ impl<'a> RequestBody<'a> {
         self.position = 0;
     }
 
-    /// Whether all of it can be sent again.
+    /// Returns true when all of it can be sent again.
     pub(crate) fn is_repeatable(&self) -> bool {
         !self.lost
     }
 
-    /// Starts over for another try; only for a body that [is repeatable](Self::is_repeatable).
+    /// Starts over for another attempt; only for a body that [is repeatable](Self::is_repeatable).
     pub(crate) fn rewind(&mut self) {
         if !self.lost {
             self.position = 0;
         }
     }
 
-    /// How many of the kept pieces were taken.
+    /// The number of kept pieces that were taken.
     pub(crate) fn position(&self) -> usize {
         self.position
     }
@@ -283,12 +283,12 @@ impl<'a> RequestBody<'a> {
         hung_up(reader.socket.as_ref(), self.interim).await;
     }
 
-    /// What is known of the client while no more of the request can be taken in.
+    /// The first look at the client, for a wait in which no more of the request can be taken in.
     pub(super) fn watch(&self) -> Watch {
         Watch::new(self.interim)
     }
 
-    /// Whether the client is certainly gone, at one of the looks that such a wait has now and then.
+    /// Returns true when the client is certainly gone, at one of the looks that such a wait has now and then.
     pub(super) async fn is_gone(&self, watch: &mut Watch) -> bool {
         match &self.source {
             Source::H1(reader) => watch.is_gone(reader.socket.as_ref()).await,
@@ -316,7 +316,7 @@ impl Drop for Waiting<'_> {
 /// Most bytes that wait for the reader of a copy; one that is slower than that loses its copy.
 const COPIED: usize = 1024 * 1024;
 
-/// How far a copy is.
+/// The progress of a copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Copied {
     #[default]

@@ -1,4 +1,4 @@
-//! The two answers of a request that was mirrored to be compared; whichever is complete last compares them.
+//! The two responses of a request that was mirrored to be compared; whichever is complete last compares them.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -42,7 +42,7 @@ pub(crate) struct Pair {
     config: Comparison,
     cluster: String,
     request: String,
-    /// The client's answer and the mirror's.
+    /// The client's response and the mirror's.
     answers: RefCell<[Option<Answered>; 2]>,
 }
 
@@ -58,13 +58,13 @@ impl Pair {
         })
     }
 
-    /// What of a head is compared.
+    /// The part of a head that is compared.
     pub(super) fn head(&self, head: &ResponseHead) -> Answered {
         let value = |name: &String| Some((name.clone(), head.fields.get_str(name)?.to_owned()));
         Answered { status: head.status, headers: self.config.headers.iter().filter_map(value).collect(), body: None }
     }
 
-    /// Takes an answer whose body is complete; `mirror` tells whose it is.
+    /// Takes a response whose body is complete; `mirror` tells whose it is.
     pub(super) fn complete(&self, mirror: bool, answer: Answered, body: &Tap) {
         let mut answers = self.answers.borrow_mut();
         let [client, shadow] = &mut *answers;

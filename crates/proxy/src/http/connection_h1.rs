@@ -23,7 +23,7 @@ use crate::metric;
 use crate::timer::Timers;
 use crate::wire::{Frame, H1Reader, H1Writer, Sink, Take};
 
-/// What comes next on a connection.
+/// The next step of a connection.
 enum Next {
     Request(Framing),
     /// A head that is no request; none when it did not come in time.
@@ -33,7 +33,7 @@ enum Next {
     Quiet,
 }
 
-/// How a burst of requests ended.
+/// The end of a burst of requests.
 enum Burst {
     /// The client says nothing for a while.
     Quiet,
@@ -45,7 +45,7 @@ enum Burst {
     Tunnel(Box<upgrade::Tunnel>),
 }
 
-/// How long a client may say nothing before what its next request needs is put away.
+/// The time that a client may say nothing before what its next request needs is put away.
 const QUIET: Duration = Duration::from_millis(250);
 
 /// Serves a connection until it ends. Most connections wait most of the time: what a request needs, several kilobytes,
@@ -256,7 +256,7 @@ async fn drained(reader: &mut H1Reader) -> bool {
     within(Duration::from_secs(1), rest).await.unwrap_or(false)
 }
 
-/// Closes so that the client can read the answer: unread bytes would make the kernel reset the connection.
+/// Closes so that the client can read the response: unread bytes would make the kernel reset the connection.
 async fn linger(mut reader: H1Reader, mut writer: H1Writer) {
     let _ = writer.socket.shutdown().await;
     let rest = async {

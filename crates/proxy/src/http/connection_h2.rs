@@ -21,7 +21,7 @@ use crate::metric;
 use crate::timer::Timers;
 use crate::wire::{Driven, Driver, H2Reader};
 
-/// How long a client that was asked to leave, and has no streams, may take to do so.
+/// The time that a client that was asked to leave, and has no streams, may take to do so.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it ends.
@@ -92,7 +92,7 @@ fn broken(context: &ConnectionContext, driver: &Driver) {
     super::count(context, index);
 }
 
-/// How busy a connection is.
+/// The activity of a connection.
 struct Activity {
     streams: Cell<usize>,
     since: Cell<Instant>,

@@ -1,4 +1,4 @@
-//! When a request is given up.
+//! The time limits of a request.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::timer::Timers;
 /// The limits of a request that began.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadlines {
-    /// How long it may take until it is answered whole, from when nothing more is waited for from its client.
+    /// The time until the response is complete, from when nothing more is waited for from the client.
     pub(crate) answer: Option<Duration>,
-    /// When its stream ends, however lively it is.
+    /// The time at which its stream ends, however lively it is.
     stream: Option<Instant>,
-    /// When its filters let it go on.
+    /// The time at which its filters let it go on.
     began: Instant,
 }
 
@@ -23,7 +23,7 @@ impl Deadlines {
         Self { answer: limits.answer, stream: limits.stream.map(|d| now + d), began: now }
     }
 
-    /// Since when an answer is waited for: the request has come, and its filters let it go on.
+    /// Since when a response is waited for: the request has come, and its filters let it go on.
     pub(crate) fn since(self, timers: &Timers) -> Option<Instant> {
         Some(timers.received()?.max(self.began))
     }
@@ -34,7 +34,7 @@ impl Deadlines {
         answer.into_iter().chain(self.stream).min()
     }
 
-    /// Whether the stream's end comes first.
+    /// Returns true when the stream's end comes first.
     pub(crate) fn ends_stream(self, timers: &Timers) -> bool {
         self.stream.is_some() && self.first(timers) == self.stream
     }

@@ -1,4 +1,4 @@
-//! The filters between a listener and its routes, in their order, and what they owe to the answer.
+//! The filters between a listener and its routes, in their order, and their changes to the response.
 
 use serin_traffic::grpc::GrpcStatus;
 use serin_traffic::response_flag::ResponseFlag;
@@ -30,7 +30,7 @@ use crate::metric::http as counter;
 use crate::since_start;
 use crate::worker::View;
 
-/// What filters that let a request through still owe to its answer; mostly nothing, so it takes no room.
+/// The changes to the response that filters have asked for; mostly none, so it takes no room.
 #[derive(Default)]
 pub(crate) struct ResponseFilters<'a>(Option<Box<PendingFilters<'a>>>);
 
@@ -40,11 +40,11 @@ struct PendingFilters<'a> {
     edits: Vec<&'a HeaderEdits>,
     admissions: Vec<&'a Admission>,
     slots: Vec<ConcurrencySlot<'a>>,
-    /// Faults that end with the answer.
+    /// Faults that end with the response.
     faults: Vec<Active<'a>>,
-    /// Bytes a second at which the answer may come.
+    /// Bytes a second at which the response may come.
     rate: Option<u64>,
-    /// How the answer is compressed, and whether the client takes that.
+    /// The compression of the response; true when the client accepts it.
     compress: Option<(&'a Compressor, bool)>,
 }
 
@@ -66,7 +66,7 @@ impl<'a> ResponseFilters<'a> {
         self.0.get_or_insert_default()
     }
 
-    /// Pays what is pending to an answer, whoever gives it.
+    /// Applies the changes to a response, of the upstream or a local reply.
     pub(crate) fn apply(&mut self, answer: &mut ResponseHead, request: &RequestHead, facts: &dyn CommandSource) {
         let Some(pending) = &mut self.0 else { return };
         if let Some((cors, origin)) = &pending.cors {
@@ -86,7 +86,7 @@ impl<'a> ResponseFilters<'a> {
 }
 
 impl ResponseFilters<'_> {
-    /// What becomes of an answer's body, after the head has been changed accordingly.
+    /// Returns the changes to a response's body, after it has changed the head accordingly.
     pub(crate) fn alter(&mut self, answer: &mut ResponseHead, body: (Framing, Declared)) -> Option<Box<BodyTransform>> {
         let pending = self.0.as_mut()?;
         let is_empty = body.0 == Framing::Empty;
@@ -102,7 +102,7 @@ impl ResponseFilters<'_> {
     }
 }
 
-/// What filters look at.
+/// The request and its context, as filters see it.
 pub(crate) struct FilterContext<'r, 'a> {
     pub(crate) context: &'r Rc<ConnectionContext>,
     pub(crate) view: &'a View,
@@ -110,7 +110,7 @@ pub(crate) struct FilterContext<'r, 'a> {
     pub(crate) record: &'r StreamInfo,
     /// The most specific first.
     pub(crate) overrides: &'r [&'a Overrides],
-    /// Where its route forwards it.
+    /// The name of the cluster to which its route forwards it.
     pub(crate) cluster: Option<&'r str>,
 }
 
@@ -163,7 +163,7 @@ impl<'a> FilterContext<'_, 'a> {
         self.context.worker.random()
     }
 
-    /// What is to be done to a request, with its place among the faults that go on.
+    /// Returns the faults to inject into a request, with its place among the faults that go on.
     fn fault(&self, config: &Fault, head: &RequestHead) -> Option<(Injection, Active<'a>)> {
         let elsewhere = config.cluster.as_deref().is_some_and(|c| Some(c) != self.cluster);
         if config.is_empty() || elsewhere {

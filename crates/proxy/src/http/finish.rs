@@ -29,7 +29,7 @@ use crate::spans;
 use crate::worker::{LocalCluster, View, Worker};
 use trace::Traced;
 
-/// What is remembered of a request.
+/// The record of a request: its route, upstream, response and times, for logs, metrics and spans.
 pub(crate) struct StreamInfo {
     context: Rc<ConnectionContext>,
     view: Rc<View>,
@@ -40,23 +40,23 @@ pub(crate) struct StreamInfo {
     pub(crate) status: u16,
     /// Envoy response flag.
     pub(crate) flag: ResponseFlag,
-    /// Why a reply of our own was given, where more is known than the flag says.
+    /// The reason why a reply of our own was given, where more is known than the flag says.
     pub(crate) details: Option<String>,
     /// Body bytes from the client.
     pub(crate) received: u64,
     /// Body bytes to the client.
     pub(crate) sent: u64,
     upstream: Option<SocketAddr>,
-    /// How long it took, once the answer is whole.
+    /// The time that it took, once the response is complete.
     pub(crate) took: Option<Duration>,
-    /// Who is to answer, where that is counted.
+    /// The upstream, where its requests are counted.
     peer: Option<UpstreamInfo>,
     is_grpc: bool,
-    /// Whether the request was a call, whatever the answer is.
+    /// True when the request was a call, whatever the response is.
     pub(crate) is_call: bool,
     grpc_status: Option<GrpcStatus>,
     version: Version,
-    /// Who the client is, when others before us are believed.
+    /// The address of the client, as far as earlier proxies are trusted.
     pub(crate) client: Option<IpAddr>,
     cluster: String,
     route: String,
@@ -69,13 +69,13 @@ pub(crate) struct StreamInfo {
     span: Option<Box<Traced>>,
 }
 
-/// Who is asked for an answer.
+/// The upstream of a request.
 struct UpstreamInfo {
     cluster: Rc<LocalCluster>,
     /// Endpoints by their numbers: the one that was asked first and the one that was asked last.
     first: Option<usize>,
     last: Option<usize>,
-    /// Whether more than one try was made.
+    /// True when more than one attempt was made.
     again: bool,
 }
 
@@ -152,7 +152,7 @@ impl StreamInfo {
         }
     }
 
-    /// What a format gives before there is an answer but its status.
+    /// Writes a format before there is a response, but its status.
     pub(crate) fn formatted(&self, format: &Format, head: &RequestHead, status: u16, out: &mut String) {
         let answer = ResponseHead::new(status);
         let facts = Answered(self, status);
@@ -205,7 +205,7 @@ impl StreamInfo {
         }
     }
 
-    /// Remembers which of several that were asked gave the answer.
+    /// Remembers which of several that were asked gave the response.
     pub(super) fn settled(&mut self, choice: usize, address: SocketAddr) {
         self.upstream = Some(address);
         if let Some(asked) = &mut self.peer {
@@ -239,7 +239,7 @@ impl StreamInfo {
         Some(String::from_utf8_lossy(value).into_owned())
     }
 
-    /// Remembers the answer.
+    /// Remembers the response.
     pub(crate) fn response(&mut self, head: &ResponseHead) {
         self.status = head.status;
         if self.peer.is_some() {
@@ -261,7 +261,7 @@ impl StreamInfo {
         }
     }
 
-    /// What the backend says of its load, in its head or its trailers.
+    /// Takes note of the load that the backend reports, in its head or its trailers.
     fn load_report(&self, fields: &HeaderBlock) {
         let Some(UpstreamInfo { cluster, last: Some(last), .. }) = &self.peer else { return };
         let (Some(config), Some(local)) = (&cluster.config.reported, cluster.hosts.get(*last)) else { return };
@@ -287,7 +287,7 @@ impl StreamInfo {
         }
     }
 
-    /// Counts how the first try went. A client that left before it was answered says nothing about the endpoint.
+    /// Counts how the first attempt went. A client that left before it was answered says nothing about the endpoint.
     fn first_attempt(&self, took: Duration) {
         let Some(UpstreamInfo { cluster, first: Some(first), again, .. }) = &self.peer else { return };
         if !self.context.worker.state.reports_loads() || (self.status == 0 && !again) {
@@ -298,7 +298,7 @@ impl StreamInfo {
             || self.grpc_status.is_some_and(GrpcStatus::is_server_error)
             || matches!(self.flag, ResponseFlag::UpstreamConnectionTermination | ResponseFlag::UpstreamRequestTimeout);
         if let Some(local) = cluster.hosts.get(*first) {
-            // What the first of several tries was answered is not known here, only that it was not good enough.
+            // What the first of several attempts was answered is not known here, only that it was not good enough.
             let answer = if *again { Some(0) } else { answer_key(self.status, self.grpc_status) };
             local.host.first_attempt(self.context.worker.id, took, answer, failed);
         }

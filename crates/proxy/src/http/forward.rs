@@ -13,7 +13,7 @@ use super::held::{self, Held};
 use super::upload::{Side, pump, upload};
 use crate::wire::{BodyError, Frame, Sink, Take};
 
-/// How moving an answer's body ended.
+/// The result of moving a response's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moved {
     /// Whole, and the request too.
@@ -28,7 +28,7 @@ pub(crate) enum Moved {
     TimedOut,
 }
 
-/// Moves the answer's body to the client while the rest of the request still goes up.
+/// Moves the response's body to the client while the rest of the request still goes up.
 pub(crate) async fn stream(
     answer: &mut Answer,
     mut alter: Option<Box<BodyTransform>>,
@@ -101,7 +101,7 @@ pub(crate) async fn stream(
     }
 }
 
-/// Reads an answer to its end past a tap and throws it away, while the rest of the request still goes up: how that ended, and the
+/// Reads a response to its end past a tap and throws it away, while the rest of the request still goes up: how that ended, and the
 /// gRPC status of its trailers, if they have one.
 pub(super) async fn discard(
     answer: &mut Answer,
@@ -139,7 +139,7 @@ pub(super) async fn discard(
     }
 }
 
-/// Sends what became of a part of the answer, each piece after its pause; false when the client is gone.
+/// Sends what became of a part of the response, each piece after its pause; false when the client is gone.
 async fn altered(
     answer: &mut Answer,
     pieces: Vec<PacedChunk>,
@@ -218,7 +218,7 @@ async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sin
     }
 }
 
-/// Waits for more of the answer; `None` when the client is gone.
+/// Waits for more of the response; `None` when the client is gone.
 async fn fill(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>) -> Option<Result<(), BodyError>> {
     let (mut reader, mut upstream) = answer.exchange.sides();
     loop {

@@ -1,8 +1,8 @@
-//! Whether an HTTP/1 client that sends no more is still there.
+//! Finds out whether an HTTP/1 client that sends no more is still connected.
 //!
-//! A client may close its sending half and wait for the answer (RFC 9112 §9.6 lets it). On the wire that looks like a client
+//! A client may close its sending half and wait for the response (RFC 9112 §9.6 lets it). On the wire that looks like a client
 //! that closed its socket; only what is written tells them apart: a closed socket answers with a reset. Envoy takes every
-//! such end for a close. RouteCommands an interim answer (RFC 9110 §15.2.1, which every HTTP/1.1 client must be able to skip) asks.
+//! such end for a close. Here an interim response (RFC 9110 §15.2.1, which every HTTP/1.1 client must be able to skip) asks.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -11,16 +11,16 @@ use std::time::Duration;
 use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 
-/// How often the socket is looked at.
+/// The interval at which the socket is looked at.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often a client that closed its half, and is still there, is asked again, in looks.
+/// The number of looks after which a client that closed its half, and is still there, is asked again.
 const ASK_AGAIN: u32 = 20;
-/// How long a client that closed its half and cannot be asked may take an answer that does not go on, in looks.
+/// The number of looks for which a client that closed its half and cannot be asked may take a response that does not go on.
 const GRACE: u32 = 20;
-/// What asks.
+/// The interim response that asks.
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Waits until the client is gone. `interim` says that it may be asked: it speaks HTTP/1.1 and its answer has not begun.
+/// Waits until the client is gone. `interim` says that it may be asked: it speaks HTTP/1.1 and its response has not begun.
 pub(super) async fn hung_up(socket: &TcpStream, interim: bool) {
     let mut watch = Watch::new(interim);
     loop {
@@ -31,7 +31,7 @@ pub(super) async fn hung_up(socket: &TcpStream, interim: bool) {
     }
 }
 
-/// What is known of a client from one look to the next.
+/// The state of a client from one look to the next.
 pub(super) struct Watch {
     /// Looks since it closed its half.
     closed: u32,
@@ -61,7 +61,7 @@ impl Watch {
     }
 }
 
-/// What is known of a socket now.
+/// The readiness of a socket now.
 async fn readiness(socket: &TcpStream) -> Ready {
     let mut ready = pin!(socket.ready(Interest::READABLE | Interest::WRITABLE));
     std::future::poll_fn(|cx| match ready.as_mut().poll(cx) {

@@ -1,7 +1,7 @@
-//! What answers hold in memory while their clients do not read, bounded over a connection, a listener and the process.
+//! The memory of responses while their clients do not read, bounded over a connection, a listener and the process.
 //!
-//! An answer that waits is read on in large pieces as long as little waits (see [`Sink::is_full`]). Beyond a bound, one piece is
-//! read when the one before has left. When the process holds all it may, requests are refused, and an answer that does not go
+//! A response that waits is read on in large pieces as long as little waits (see [`Sink::is_full`]). Beyond a bound, one piece is
+//! read when the one before has left. When the process holds all it may, requests are refused, and a response that does not go
 //! on is given up soon. (Envoy bounds each stream, and leaves the process to its overload manager.)
 
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::wire::Sink;
 
 /// Bytes that all streams of one connection may hold before they are read on piece by piece (Envoy's default for a connection).
 const OF_CONNECTION: usize = 1024 * 1024;
-/// How long an answer may stand still when the process holds all it may.
+/// The time that a response may stand still when the process holds all it may.
 pub(super) const SHORT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether so much waits for a client, or for all clients, that an answer is not read on.
+/// Returns true when so much waits for a client, or for all clients, that a response is not read on.
 pub(super) fn is_full(context: &ConnectionContext, listener: &ListenerRuntime, client: &Sink<'_>) -> bool {
     if client.is_full() {
         return true;
@@ -33,7 +33,7 @@ pub(super) fn is_full(context: &ConnectionContext, listener: &ListenerRuntime, c
     pressed && client.pending() > 0
 }
 
-/// Whether the process holds all it may.
+/// Returns true when the process holds all it may.
 pub(super) fn is_exhausted(context: &ConnectionContext) -> bool {
     context.worker.held.get() >= context.worker.most_held
 }

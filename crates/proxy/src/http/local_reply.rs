@@ -1,13 +1,13 @@
-//! Answers that the proxy gives itself.
+//! Local replies: responses that the proxy gives itself.
 
 use serin_http1::{RequestHead, ResponseHead};
 use serin_traffic::grpc::GrpcStatus;
 use serin_traffic::response_flag::ResponseFlag;
 use serin_traffic::router::is_grpc;
 
-/// Why a request goes no further in the pipeline.
+/// The reason why a request goes no further in the pipeline.
 pub(crate) enum Stop {
-    /// The proxy answers itself.
+    /// The proxy sends a local reply.
     Reply(LocalReply),
     /// The client is gone, or sent what cannot be answered: the connection ends.
     DownstreamGone,
@@ -21,9 +21,9 @@ pub(crate) struct LocalReply {
     pub(crate) body: Vec<u8>,
     /// Envoy response flag.
     pub(crate) flag: ResponseFlag,
-    /// Whether the connection must close after it.
+    /// True when the connection must close after it.
     pub(crate) close: bool,
-    /// Why it is given, for access logs (`RESPONSE_CODE_DETAILS`), where more is known than its flag says.
+    /// The reason why it is given, for access logs (`RESPONSE_CODE_DETAILS`), where more is known than its flag says.
     pub(crate) details: Option<String>,
     /// The status that a gRPC client gets instead of what the HTTP status stands for.
     pub(crate) grpc: Option<GrpcStatus>,
@@ -44,7 +44,7 @@ impl LocalReply {
         Self::new(status, "", flag)
     }
 
-    /// A gRPC client gets the reason as a gRPC status in a trailers-only answer (gRPC over HTTP/2 protocol page).
+    /// A gRPC client gets the reason as a gRPC status in a trailers-only response (gRPC over HTTP/2 protocol page).
     pub(crate) fn for_request(self, head: &RequestHead) -> Self {
         if !is_grpc(head) || self.head.status < 400 {
             return self;
@@ -53,7 +53,7 @@ impl LocalReply {
         self.into_grpc(status)
     }
 
-    /// The answer as a gRPC status.
+    /// The response as a gRPC status.
     pub(crate) fn into_grpc(self, status: GrpcStatus) -> Self {
         let mut head = ResponseHead::new(200);
         head.fields.append(b"content-type", b"application/grpc");

@@ -1,4 +1,4 @@
-//! Copies of requests to other clusters. Nobody waits for their answers, and nothing of theirs reaches the client.
+//! Copies of requests to other clusters. Nobody waits for their responses, and nothing of theirs reaches the client.
 //! Source: Envoy, "Traffic shadowing": the copy's authority gets `-shadow`, ports kept.
 
 use serin_traffic::grpc::GrpcStatus;
@@ -37,7 +37,7 @@ impl CommandSource for Nothing {
 }
 
 /// Sends the copies that the route asks for; their bodies follow as the request's is received. What is returned waits for the
-/// client's answer, to be compared.
+/// client's response, to be compared.
 pub(super) fn start(stages: &Stages<'_>, head: &RequestHead, body: &mut RequestBody<'_>) -> Vec<Rc<Pair>> {
     let mut pairs = Vec::new();
     let worker = &stages.context.worker;
@@ -115,7 +115,7 @@ impl Shadow<'_> {
         let began = self.worker.state.reports_loads().then(Instant::now);
         let timers = Timers::new();
         let mut body = RequestBody::new(Source::Copy(body), &timers);
-        // As for any request, the time for the answer begins when it has come.
+        // As for any request, the time for the response begins when it has come.
         let until = || timers.received().map(|received| received + limit);
         let answered = Cell::new(false);
         let exchange = pin!(self.exchange(choice, framing, &mut body, &answered));
@@ -134,7 +134,7 @@ impl Shadow<'_> {
         }
     }
 
-    /// Makes the request and throws the answer away, once it was compared: whether it was a good one, or nothing when it says
+    /// Makes the request and throws the response away, once it was compared: whether it was a good one, or nothing when it says
     /// nothing of the endpoint.
     async fn exchange(
         &self,

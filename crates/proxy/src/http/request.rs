@@ -1,4 +1,4 @@
-//! What is done to a request head before anything is decided by it.
+//! Normalises a request head before anything is decided by it.
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -28,13 +28,13 @@ static INTERNAL: NameSet = NameSet::new(&[
     "x-envoy-hedge-on-per-try-timeout",
 ]);
 
-/// What was found out about a request on its way into the form in which it is routed.
+/// The properties of a request that its normalisation finds.
 pub(crate) struct RequestInfo {
-    /// Whether it asks for a WebSocket and may have one.
+    /// True when it asks for a WebSocket and may have one.
     pub(crate) websocket: bool,
-    /// Whether its client is internal.
+    /// True when its client is internal.
     pub(crate) internal: bool,
-    /// Who the client is, as far as others before us are believed.
+    /// The address of the client, as far as earlier proxies are trusted.
     pub(crate) client: IpAddr,
 }
 
@@ -166,7 +166,7 @@ pub(super) fn add_hop(address: &IpAddr, head: &mut RequestHead) {
     head.fields.set("x-forwarded-for", &forwarded);
 }
 
-/// Whether the client asks for a WebSocket; in HTTP/1.0 an `Upgrade` is to be ignored (RFC 9110 §7.8).
+/// Returns true when the client asks for a WebSocket; in HTTP/1.0 an `Upgrade` is to be ignored (RFC 9110 §7.8).
 fn is_websocket(head: &RequestHead) -> bool {
     let asked = |name: &str, token: &str| {
         head.fields

@@ -1,4 +1,4 @@
-//! The answer's way to the client.
+//! The response's way to the client.
 
 use serin_http1::encode::{self, Connection, decimal};
 use serin_http1::framing::{self, Declared, Framing};
@@ -31,25 +31,25 @@ use crate::metric;
 use crate::runtime::{ClusterRuntime, Permit};
 use crate::wire::{Frame, H1Writer, H2Writer, Sink};
 
-/// How a request ended for its connection.
+/// The end of a request, as its connection sees it.
 pub(crate) enum Disposition {
     /// The connection may carry another request.
     Keep,
     /// It must close, after what was written has left.
     Close,
-    /// It must break off: the answer is not whole.
+    /// It must break off: the response is not whole.
     Abort,
     /// It carries another protocol from now on.
     Tunnel(Box<Tunnel>),
 }
 
-/// Where the answer goes.
+/// The destination of the response.
 pub(crate) enum Responder<'a> {
     /// An HTTP/1 connection.
     H1 {
         writer: &'a mut H1Writer,
         version: Version,
-        /// Whether client and proxy want to go on with the connection.
+        /// True when client and proxy want to go on with the connection.
         keep_alive: bool,
     },
     /// An HTTP/2 stream.
@@ -57,7 +57,7 @@ pub(crate) enum Responder<'a> {
 }
 
 impl<'a> Responder<'a> {
-    /// Starts the answer; yields where its body goes and whether the connection stays.
+    /// Starts the response; yields where its body goes and whether the connection stays.
     fn start(
         self,
         head: &ResponseHead,
@@ -96,17 +96,17 @@ impl<'a> Responder<'a> {
     }
 }
 
-/// What is changed in an answer on its way.
+/// The changes to a response on its way.
 pub(crate) struct Shape<'a> {
     pub(crate) edits: [&'a HeaderEdits; 4],
     pub(crate) http: &'a HttpConnectionManager,
     pub(crate) place: MatchedRoute<'a>,
     pub(crate) request: &'a RequestHead,
-    /// What filters owe to the answer.
+    /// The changes that filters have asked for.
     pub(crate) response_filters: ResponseFilters<'a>,
 }
 
-/// Answers by ourselves.
+/// Sends a local reply.
 pub(crate) async fn local(
     reply: LocalReply,
     request: &RequestHead,
@@ -162,7 +162,7 @@ pub(crate) async fn local(
     }
 }
 
-/// Passes an upstream's answer on.
+/// Passes an upstream's response on.
 pub(crate) async fn answer(
     forwarded: Forwarded<'_>,
     mut shape: Shape<'_>,

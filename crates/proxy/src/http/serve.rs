@@ -1,4 +1,4 @@
-//! The life of a request, one stage after the other. Every stage takes plain arguments and yields a value or an answer.
+//! The life of a request, one stage after the other. Every stage takes plain arguments and returns a value or a `Stop`.
 
 use serin_traffic::response_flag::ResponseFlag;
 use std::borrow::Cow;
@@ -143,7 +143,7 @@ async fn stopped(
     respond::local(reply, head, body, responder, record).await
 }
 
-/// What a request is answered that is not looked at further.
+/// The local reply to a request that is not looked at further.
 fn unserved(context: &ConnectionContext, known: bool, head: &RequestHead, record: &StreamInfo) -> Option<LocalReply> {
     if !known {
         return Some(LocalReply::new(503, "the listener was removed", ResponseFlag::NoRouteFound));
@@ -162,7 +162,7 @@ fn unserved(context: &ConnectionContext, known: bool, head: &RequestHead, record
     None
 }
 
-/// Remembers who would have been asked, when a filter answered.
+/// Records the cluster that the request would have gone to, when a filter replied.
 fn record_skipped_cluster(view: &View, drawn: Option<&(MatchedRoute<'_>, Drawn)>, record: &mut StreamInfo) {
     let number = drawn.and_then(|(place, drawn)| place.route.clusters.get(drawn.part).copied());
     if let Some(cluster) = number.and_then(|number| view.cluster(number, record.worker()).cloned()) {
@@ -170,7 +170,7 @@ fn record_skipped_cluster(view: &View, drawn: Option<&(MatchedRoute<'_>, Drawn)>
     }
 }
 
-/// What is known of a request from its authority and path.
+/// The result of looking for a route.
 enum Found<'a> {
     Route(MatchedRoute<'a>),
     /// Its virtual host takes no plain text, whatever the path.
@@ -202,7 +202,7 @@ fn find<'a>(table: &'a RouteTable, head: &RequestHead, internal: bool, random: u
     }
 }
 
-/// What a request without a route is answered.
+/// The local reply to a request without a route.
 fn unrouted(found: &Found<'_>, head: &RequestHead, record: &StreamInfo) -> LocalReply {
     if matches!(found, Found::Insecure) {
         record.count(metric::http::RQ_DIRECT_RESPONSE);
@@ -218,7 +218,7 @@ fn to_https(head: &RequestHead) -> LocalReply {
     redirect_to(301, &[b"https://", head.authority(), head.target()].concat())
 }
 
-/// An answer of our own with what its route and the filters want in it.
+/// A local reply with what its route and the filters want in it.
 fn completed(
     reply: LocalReply,
     place: Option<MatchedRoute<'_>>,
@@ -234,10 +234,10 @@ fn completed(
     reply
 }
 
-/// What was drawn for a request when its route was found.
+/// The draws for a request when its route was found.
 struct Drawn {
     hashed: Hashed,
-    /// Which part of a split.
+    /// The part of a split.
     part: usize,
 }
 
@@ -267,14 +267,14 @@ fn cluster_name<'a>(place: MatchedRoute<'a>, drawn: &Drawn, head: &RequestHead) 
     }
 }
 
-/// What is said of filters for a request, the most specific first.
+/// The settings of filters for a request, the most specific first.
 fn overrides<'a>(table: &'a RouteTable, place: Option<MatchedRoute<'a>>, drawn: Option<&Drawn>) -> Vec<&'a Overrides> {
     let own = place.and_then(|p| p.route.cluster_filters.get(drawn?.part));
     let levels = [own, place.map(|p| &p.route.filters), place.map(|p| &p.host.filters), Some(&table.filters)];
     levels.into_iter().flatten().filter(|o| !o.is_empty()).collect()
 }
 
-/// Where a request goes.
+/// The destination of a request.
 struct Destination<'a> {
     /// The part of a split that was drawn; none when a header names the cluster.
     weighted: Option<&'a WeightedCluster>,
@@ -283,7 +283,7 @@ struct Destination<'a> {
 }
 
 impl<'a> Stages<'a> {
-    /// An answer from upstream; `Err(Some)` is an answer of our own, `Err(Stop::DownstreamGone)` a client that is gone.
+    /// Sends a request upstream and returns the response, unless a stage stops it.
     async fn run(
         &self,
         drawn: Drawn,
@@ -369,7 +369,7 @@ impl<'a> Stages<'a> {
         hashed.cookies.extend(new);
     }
 
-    /// What is answered without an upstream: redirects and fixed answers.
+    /// Returns the route's action when it forwards; redirects and fixed responses are local replies.
     fn local_reply(&self, head: &RequestHead, record: &StreamInfo) -> Result<&'a Forward, Stop> {
         match &self.place.route.config.action {
             Action::Forward(forward) => Ok(forward),
@@ -396,7 +396,7 @@ impl<'a> Stages<'a> {
         }
     }
 
-    /// An answer of a route's own, with the edits that concern it.
+    /// Applies the header edits of a route to its local reply.
     fn edited(&self, mut reply: LocalReply, head: &RequestHead, record: &StreamInfo) -> LocalReply {
         let here = RouteCommands { record, place: self.place, cluster: "" };
         for edits in self.response_edits(None) {

@@ -1,4 +1,4 @@
-//! What all stages of a request look at.
+//! The context that all stages of a request look at.
 
 use std::rc::Rc;
 
@@ -18,14 +18,14 @@ use super::request::RequestInfo;
 use crate::runtime::Permit;
 use crate::worker::{LocalCluster, View};
 
-/// Where a request belongs.
+/// The route of a request, with its virtual host.
 #[derive(Clone, Copy)]
 pub(crate) struct MatchedRoute<'a> {
     pub(crate) host: &'a CompiledHost,
     pub(crate) route: &'a CompiledRoute,
 }
 
-/// An answer from upstream, with what the rest of the request needs.
+/// A response from upstream, with what the rest of the request needs.
 pub(crate) struct Forwarded<'a> {
     pub(crate) answer: Answer,
     pub(crate) cluster: Rc<LocalCluster>,
@@ -36,7 +36,7 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) permit: Permit,
     /// Cookies to issue.
     pub(crate) cookies: Vec<String>,
-    /// Mirrors whose answers are compared with this one.
+    /// Mirrors whose responses are compared with this one.
     pub(crate) pairs: Vec<Rc<Pair>>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Stages<'a> {
     pub(crate) framing: Framing,
 }
 
-/// What formats of header values can speak of, from here.
+/// The commands of header values, with the route's own.
 pub(crate) struct RouteCommands<'a> {
     pub(crate) record: &'a StreamInfo,
     pub(crate) place: MatchedRoute<'a>,
@@ -70,7 +70,7 @@ impl CommandSource for RouteCommands<'_> {
 }
 
 impl Stages<'_> {
-    /// How mirrors' answers are compared, if they are.
+    /// The comparison of mirrors' responses, if there is one.
     pub(crate) fn comparison(&self) -> Option<&Comparison> {
         match &self.place.route.config.action {
             Action::Forward(forward) => forward.comparison.as_ref(),

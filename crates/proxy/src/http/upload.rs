@@ -13,7 +13,7 @@ pub(crate) enum Side {
     Upstream,
 }
 
-/// Why a request's body did not arrive.
+/// The reason why a request's body did not arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PumpError {
     /// That side is gone.
@@ -65,7 +65,7 @@ pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Res
     }
 }
 
-/// How often a client is looked at while its request cannot go on.
+/// The interval at which a client is looked at while its request cannot go on.
 const LOOK: Duration = Duration::from_secs(1);
 
 async fn push_out(body: &RequestBody<'_>, sink: &mut Sink<'_>) -> Result<(), PumpError> {

@@ -26,12 +26,12 @@ pub(crate) struct Host {
     pub(crate) health: EndpointHealth,
     /// Made when somebody wants to know.
     first_attempts: OnceLock<FirstAttempts>,
-    /// What it reports of its load, where that counts.
+    /// The load that it reports, where that counts.
     reports: OnceLock<Reports>,
     workers: usize,
 }
 
-/// What a host reports of its load.
+/// The load that a host reports.
 #[derive(Debug, Default)]
 struct Reports {
     /// The weight that counts now, as the bits of a number; 0 for none.
@@ -47,14 +47,14 @@ struct Newest {
     at: Instant,
 }
 
-/// How requests went that were sent to a host first.
+/// The results of requests that were sent to a host first.
 #[derive(Debug)]
 pub(crate) struct FirstAttempts {
     pub(crate) failed: Counters,
     /// Those that were not answered with 2xx, by what they were answered with: an HTTP status, 1000 and a gRPC status, or 0 for no
-    /// acceptable answer.
+    /// acceptable response.
     answers: Mutex<BTreeMap<u32, u64>>,
-    /// How long the requests took that were not sent again.
+    /// The times of the requests that were not sent again.
     pub(crate) times: Histogram,
 }
 
@@ -117,7 +117,7 @@ impl Host {
         }
     }
 
-    /// How requests went that were sent here first.
+    /// The results of requests that were sent here first.
     pub(crate) fn first_attempts(&self) -> Option<&FirstAttempts> {
         self.first_attempts.get()
     }
@@ -130,7 +130,7 @@ impl FirstAttempts {
     }
 }
 
-/// What is said of an answer to a first attempt: nothing of 2xx, the gRPC status of a call that did not end well, else the status; 0
+/// The key of a response to a first attempt: none for 2xx, the gRPC status of a call that did not end well, else the status; 0
 /// for none.
 pub(crate) fn answer_key(status: u16, grpc: Option<GrpcStatus>) -> Option<u32> {
     match grpc {
@@ -139,33 +139,33 @@ pub(crate) fn answer_key(status: u16, grpc: Option<GrpcStatus>) -> Option<u32> {
     }
 }
 
-/// What is held against a host.
+/// The health of a host, as health checks and outlier detection see it.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointHealth {
     /// Since when it is fit for requests.
     since: Mutex<Option<Instant>>,
-    /// Whether it is checked, and was at least once.
+    /// True when it is checked, and was at least once.
     watched: AtomicBool,
     was_checked: AtomicBool,
-    /// Whether health checks say that it is not.
+    /// True when health checks say that it is unhealthy.
     unfit: AtomicBool,
-    /// Whether health checks say that it is only for when nothing better is there.
+    /// True when health checks say that it is degraded.
     degraded: AtomicBool,
-    /// Whether `rows` are not all zero: success then costs one look.
+    /// True when `rows` are not all zero: success then costs one look.
     marked: AtomicBool,
     rows: Mutex<Rows>,
     ejected: AtomicBool,
     pub(crate) ejection: Mutex<EjectionState>,
 }
 
-/// What only the main thread looks at.
+/// The state of outlier detection that only the main thread looks at.
 #[derive(Debug, Default)]
 pub(crate) struct EjectionState {
-    /// When its ejection ends.
+    /// The time at which its ejection ends.
     pub(crate) until: Option<Instant>,
     /// Ejections less the intervals without one.
     pub(crate) times: u32,
-    /// What it had done at the end of the last interval.
+    /// The counts at the end of the last interval.
     pub(crate) before: Bucket,
 }
 
@@ -174,12 +174,12 @@ impl EndpointHealth {
         self.ejected.load(Relaxed)
     }
 
-    /// Whether health checks say that it is not fit.
+    /// Returns true when health checks say that it is not fit.
     pub(crate) fn is_unfit(&self) -> bool {
         self.unfit.load(Relaxed)
     }
 
-    /// Whether health checks say that it is degraded.
+    /// Returns true when health checks say that it is degraded.
     pub(crate) fn is_degraded(&self) -> bool {
         self.degraded.load(Relaxed)
     }
@@ -193,7 +193,7 @@ impl EndpointHealth {
         }
     }
 
-    /// Whether it was checked at least once.
+    /// Returns true when it was checked at least once.
     pub(crate) fn was_checked(&self) -> bool {
         self.was_checked.load(Relaxed)
     }
@@ -208,7 +208,7 @@ impl EndpointHealth {
         was != (!fit, degraded)
     }
 
-    /// How long it has been fit.
+    /// The time that it has been fit.
     pub(super) fn fit_for(&self) -> Duration {
         locked(&self.since).map_or(Duration::MAX, |since| since.elapsed())
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::ClusterState;
 
-/// What breakers limit.
+/// The counts that breakers limit.
 #[derive(Debug, Default)]
 pub(crate) struct Flight {
     pub(super) connections: Limit,

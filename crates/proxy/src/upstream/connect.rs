@@ -29,7 +29,7 @@ pub(crate) struct H1Connection {
     pub(crate) requests: u32,
     pub(crate) idle_since: Instant,
     pub(crate) idle_timeout: Duration,
-    /// The last answer's head, for its memory.
+    /// The last response's head, for its memory.
     pub(crate) head: ResponseHead,
     gauge: Gauge,
 }
@@ -48,13 +48,13 @@ pub(crate) struct H2Connection {
     pub(crate) usage: Rc<H2Use>,
 }
 
-/// How an HTTP/2 connection is used; all its handles look at the same.
+/// The use of an HTTP/2 connection; all its handles look at the same.
 pub(crate) struct H2Use {
     streams: Cell<usize>,
     requests: Cell<u32>,
     most_requests: Option<u32>,
     retired: Cell<bool>,
-    /// Whether no connection could be made.
+    /// True when no connection could be made.
     unreachable: Cell<bool>,
     idle_since: Cell<Instant>,
     idle_timeout: Duration,
@@ -83,17 +83,17 @@ impl H2Use {
         self.retired.set(true);
     }
 
-    /// Whether no connection could be made.
+    /// Returns true when no connection could be made.
     pub(crate) fn is_unreachable(&self) -> bool {
         self.unreachable.get()
     }
 
-    /// Whether it takes new streams.
+    /// Returns true when it takes new streams.
     pub(crate) fn is_usable(&self) -> bool {
         !self.retired.get() && self.most_requests.is_none_or(|most| self.requests.get() < most)
     }
 
-    /// Whether it has been without streams for longer than it should.
+    /// Returns true when it has been without streams for longer than it should.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         let limited = !self.idle_timeout.is_zero();
         limited && self.streams.get() == 0 && now.duration_since(self.idle_since.get()) >= self.idle_timeout
@@ -139,7 +139,7 @@ impl Drop for Gauge {
     }
 }
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectError {
     Refused,
@@ -228,7 +228,7 @@ pub(crate) fn multiplexed(
 }
 
 impl H2Connection {
-    /// Whether it takes new streams, now or later.
+    /// Returns true when it takes new streams, now or later.
     pub(crate) fn is_usable(&self) -> bool {
         self.usage.is_usable() && self.session.is_open()
     }

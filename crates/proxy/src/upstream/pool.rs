@@ -18,7 +18,7 @@ pub(crate) struct HostPool {
     #[expect(clippy::vec_box, reason = "a connection stays in its box while it is used")]
     http1: RefCell<Vec<Box<H1Connection>>>,
     http2: RefCell<Vec<H2Connection>>,
-    /// How long its answers take, where that counts.
+    /// The response times of its requests, where they count.
     pub(crate) peak: Cell<Peak>,
 }
 
@@ -117,7 +117,7 @@ fn kept(connection: &H2Connection, wanted: bool) -> bool {
     wanted
 }
 
-/// Whether an idle connection is open and silent: a byte on it would be an answer to nothing.
+/// Returns true when an idle connection is open and silent: a byte on it would be a response to nothing.
 fn is_quiet(connection: &H1Connection) -> bool {
     let mut byte = [0u8; 1];
     let read = connection.reader.socket.try_read(&mut byte);

@@ -13,14 +13,14 @@ use tokio::time::{Instant, Sleep};
 use super::buffers;
 use super::buffers::READ_SIZE;
 
-/// How often what a peer may do is renewed.
+/// The interval at which a peer's budget is renewed.
 const REFILL: Duration = Duration::from_secs(1);
-/// How long a peer that broke the protocol may take to be told.
+/// The time that a peer that broke the protocol may take to be told.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Reads in a row before others get their turn.
 const READS: usize = 4;
 
-/// What a session's socket brought.
+/// The event that a session's socket brought.
 pub(crate) enum Driven {
     /// A request.
     Request(Accepted),
@@ -39,7 +39,7 @@ pub(crate) struct Driver {
     output: Vec<u8>,
     written: usize,
     refilled: Instant,
-    /// Whether others had their turn since there is something to write.
+    /// True when others had their turn since there is something to write.
     rested: bool,
     /// The peer broke the protocol; it is told, then the connection ends, at the latest when this time has passed.
     failed: Option<Pin<Box<Sleep>>>,
@@ -62,7 +62,7 @@ impl Driver {
         }
     }
 
-    /// What the peer did for which the connection ends, if it did.
+    /// The peer's violation for which the connection ends, if there is one.
     pub(crate) fn error(&self) -> Option<ConnectionError> {
         self.error
     }

@@ -12,7 +12,7 @@ pub(crate) enum Frame {
     Trailers(HeaderBlock),
 }
 
-/// What is at hand.
+/// The result of `take`.
 #[derive(Debug)]
 pub(crate) enum Take {
     /// A piece.
@@ -23,7 +23,7 @@ pub(crate) enum Take {
     Wait,
 }
 
-/// Why a body cannot be read on.
+/// The reason why a body cannot be read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyError {
     /// The sender broke the protocol.

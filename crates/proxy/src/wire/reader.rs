@@ -23,9 +23,9 @@ pub(crate) struct H1Reader {
     pub(crate) decoder: BodyDecoder,
     /// The other end will send no more.
     pub(crate) ended: bool,
-    /// How much is read at once: more while reads come back full.
+    /// The number of bytes that are read at once: more while reads come back full.
     read_size: usize,
-    /// Whether the last read came back full, so that more is probably there.
+    /// True when the last read came back full, so that more is probably there.
     hungry: bool,
     /// Work since others had their turn, in bytes of crumbs.
     turn: usize,
@@ -114,7 +114,7 @@ impl H1Reader {
         }
     }
 
-    /// What it means that nothing more is at hand.
+    /// The meaning of a read that found nothing more.
     fn at_pause(&self) -> Result<Take, BodyError> {
         match (self.ended, self.decoder.ends_with_connection()) {
             (false, _) => Ok(Take::Wait),
@@ -223,7 +223,7 @@ impl H2Reader {
         self.discarding = true;
     }
 
-    /// Whether nothing follows what was taken.
+    /// Returns true when nothing follows what was taken.
     pub(crate) fn is_ended(&self) -> bool {
         self.discarding || self.stream.is_ended()
     }

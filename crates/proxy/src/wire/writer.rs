@@ -1,4 +1,4 @@
-//! Where frames go: an HTTP/1 connection or an HTTP/2 stream, towards a client or an upstream.
+//! The sinks of frames: an HTTP/1 connection or an HTTP/2 stream, towards a client or an upstream.
 //!
 //! `push` never waits; `flush` does, and can be dropped and made anew without losing or repeating a byte.
 
@@ -28,7 +28,7 @@ pub(crate) struct H1Writer {
     large: VecDeque<Bytes>,
     /// Bytes in `large`.
     large_bytes: usize,
-    /// Whether data goes out in chunks.
+    /// True when data goes out in chunks.
     pub(crate) chunked: bool,
 }
 
@@ -98,7 +98,7 @@ impl H1Writer {
         }
     }
 
-    /// Whether everything that was queued has left.
+    /// Returns true when everything that was queued has left.
     pub(crate) fn is_flushed(&self) -> bool {
         self.pending() == 0
     }
@@ -232,7 +232,7 @@ impl Sink<'_> {
         }
     }
 
-    /// Whether so much is queued that it should be flushed before more is pushed.
+    /// Returns true when so much is queued that it should be flushed before more is pushed.
     pub(crate) fn is_full(&self) -> bool {
         match self {
             Self::H1(writer) => writer.pending() >= FULL,

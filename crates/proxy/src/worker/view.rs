@@ -22,14 +22,14 @@ use crate::since_start;
 use crate::snapshot::{ListenerRuntime, Snapshot};
 use crate::upstream::HostPool;
 
-/// What a try counts for at least that failed.
+/// The least time that a failed attempt counts for.
 const FAILED: Duration = Duration::from_secs(1);
 
 /// A listener with its routes.
 pub(crate) struct View {
     pub(crate) listener: Arc<ListenerRuntime>,
     pub(crate) table: Arc<RouteTable>,
-    /// What it is a view of: a request that began under it finds its clusters, whatever is published meanwhile.
+    /// The snapshot that it is a view of: a request that began under it finds its clusters, whatever is published meanwhile.
     snapshot: Arc<Snapshot>,
     /// By the table's own numbers.
     clusters: Box<[OnceCell<Option<Rc<LocalCluster>>>]>,
@@ -69,7 +69,7 @@ pub(crate) struct LocalHost {
 }
 
 impl LocalCluster {
-    /// What all workers share of it.
+    /// The part that all workers share.
     pub(crate) fn shared(&self) -> Arc<ClusterRuntime> {
         self.runtime.clone()
     }
@@ -108,12 +108,12 @@ impl EndpointLoad for LocalCluster {
 }
 
 impl LocalCluster {
-    /// When a try begins, where it counts how long it takes.
+    /// The time at which an attempt begins, where the cluster measures attempts.
     pub(crate) fn clock(&self) -> Option<Duration> {
         matches!(self.config.balancer, Balancer::PeakEwma { .. }).then(since_start)
     }
 
-    /// Takes note of how long an endpoint took for a try that began then. To fail at once is not to be quick.
+    /// Takes note of how long an endpoint took for an attempt that began then. To fail at once is not to be quick.
     pub(crate) fn took(&self, member: usize, began: Option<Duration>, outcome: Outcome) {
         let failed = match outcome {
             // It was not asked at all.

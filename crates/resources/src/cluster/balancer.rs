@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How an endpoint is chosen.
+/// The load balancer of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Balancer {
     /// One after the other, by weight.
@@ -13,9 +13,9 @@ pub enum Balancer {
     Random,
     /// The least busy of so many random ones.
     LeastRequest {
-        /// How many are looked at, at least 2.
+        /// The number of endpoints that are compared, at least 2.
         choices: u32,
-        /// How much requests in flight take off a weight, in thousandths: weight / (active + 1)^bias.
+        /// The effect of requests in flight on a weight, in thousandths: weight / (active + 1)^bias.
         bias: u32,
     },
     /// By hash, on a ring.
@@ -36,23 +36,23 @@ pub enum Balancer {
     Reported,
     /// The one of two that answered quickest, requests in flight counted: our own extra.
     PeakEwma {
-        /// How long a measurement counts.
+        /// The time for which a measurement counts.
         decay: Duration,
     },
 }
 
-/// How weights follow from what backends report (Envoy, `ClientSideWeightedRoundRobin`; gRPC A58).
+/// The rule by which weights follow from what backends report (Envoy, `ClientSideWeightedRoundRobin`; gRPC A58).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reported {
-    /// How long reports must have come before they count.
+    /// The time for which reports must have come before they count.
     pub blackout: Duration,
-    /// How long the last one counts.
+    /// The time for which the last report counts.
     pub expiration: Duration,
-    /// How much an error counts as load, in thousandths.
+    /// The load of an error, in thousandths.
     pub penalty: u32,
     /// Metrics that say how busy a backend is, the greatest counts.
     pub metrics: Vec<String>,
-    /// How often weights change.
+    /// The interval at which weights change.
     pub update: Duration,
 }
 
@@ -69,7 +69,7 @@ impl Default for Reported {
     }
 }
 
-/// When endpoints of the own zone are preferred.
+/// The conditions under which endpoints of the own zone are preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ZoneAware {
     /// For which share of requests, in parts of a million.
@@ -78,19 +78,19 @@ pub struct ZoneAware {
     pub smallest: u64,
 }
 
-/// How an endpoint that is new gets its share.
+/// The share of a new endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlowStart {
-    /// How long it takes.
+    /// The duration of the slow start.
     pub window: Duration,
     /// In thousandths: 1000 is linear, more is quicker at first.
     pub aggression: u32,
-    /// Where it begins, in per cent.
+    /// The share at the beginning, in per cent.
     pub least_percent: u32,
 }
 
 impl SlowStart {
-    /// How much of its weight an endpoint has that became usable so long ago (Envoy, "Slow start mode").
+    /// Returns the share of its weight that an endpoint has which became usable so long ago (Envoy, "Slow start mode").
     #[must_use]
     pub fn share(&self, age: Duration) -> f64 {
         if age >= self.window {
@@ -102,14 +102,14 @@ impl SlowStart {
     }
 }
 
-/// How endpoints are divided by their metadata.
+/// The division of endpoints by their metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubsetConfig {
     /// By which keys.
     pub selectors: Vec<SubsetSelector>,
-    /// Where a request goes whose subset is not there.
+    /// The endpoints for a request whose subset is not there.
     pub fallback: SubsetFallback,
-    /// What the default subset has.
+    /// The metadata of the default subset.
     pub default: BTreeMap<String, String>,
 }
 
@@ -118,13 +118,13 @@ pub struct SubsetConfig {
 pub struct SubsetSelector {
     /// The keys, sorted.
     pub keys: Vec<String>,
-    /// Where a request goes whose subset is not there, when not as others.
+    /// The endpoints for a request whose subset is not there, when not as others.
     pub fallback: Option<SubsetFallback>,
     /// The keys that count then.
     pub fallback_keys: Vec<String>,
 }
 
-/// Where a request goes whose subset is not there.
+/// The endpoints for a request whose subset is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SubsetFallback {
     /// Nowhere.

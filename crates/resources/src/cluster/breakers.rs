@@ -6,7 +6,7 @@ use super::Cluster;
 use crate::convert;
 use crate::{Audit, Error, Path};
 
-/// How much may be in flight before more is refused; `None` is unlimited.
+/// The limits on what may be in flight before more is refused; `None` is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Breakers {
     /// Connections.
@@ -31,7 +31,7 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// How many retries may be in flight beside so many requests.
+    /// The number of retries that may be in flight beside so many requests.
     #[must_use]
     pub fn limit(self, requests: u64) -> u32 {
         let share = requests.saturating_mul(self.share.into()) / 1_000_000;

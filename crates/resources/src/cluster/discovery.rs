@@ -9,7 +9,7 @@ use crate::convert;
 use crate::endpoint::LoadAssignment;
 use crate::{Audit, Error, Path};
 
-/// Where endpoints come from.
+/// The source of a cluster's endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Discovery {
     /// From EDS under this name.
@@ -27,7 +27,7 @@ pub struct Names {
     pub assignment: LoadAssignment,
     /// Time until they are looked up again.
     pub refresh: Duration,
-    /// Which of their addresses are used.
+    /// The addresses that are used.
     pub family: LookupFamily,
 }
 
@@ -39,7 +39,7 @@ impl Names {
     }
 }
 
-/// Which addresses of a name are used (Envoy, `Cluster.DnsLookupFamily`).
+/// The addresses of a name that are used (Envoy, `Cluster.DnsLookupFamily`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LookupFamily {
     /// Those of IPv6, or those of IPv4 where it has none.

@@ -28,7 +28,7 @@ struct PeakEwma {
 
 const PEAK_EWMA: &str = "type.googleapis.com/envoy.extensions.load_balancing_policies.peak_ewma.v3alpha.PeakEwma";
 
-/// How long a measurement counts when nothing is said.
+/// The time for which a measurement counts by default.
 const DECAY: Duration = Duration::from_secs(10);
 
 /// Puts into the older fields of `cluster` what the newer one says; a policy that has none is returned.

@@ -10,7 +10,7 @@ use crate::matcher::{HeaderMatcher, StringMatch, StringMatcher};
 use crate::network::Network;
 use crate::{Audit, Error, Path};
 
-/// Which other sites may make browsers send requests here, and see the answers.
+/// The other sites that may make browsers send requests here, and see the responses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cors {
     /// Their origins.
@@ -23,11 +23,11 @@ pub struct Cors {
     pub expose: String,
     /// `access-control-max-age`.
     pub max_age: String,
-    /// Whether cookies may be sent.
+    /// True when cookies may be sent.
     pub credentials: Option<bool>,
-    /// Whether requests into a private network may be made.
+    /// True when requests into a private network may be made.
     pub private_network: Option<bool>,
-    /// Whether a preflight from elsewhere goes on to the upstream, as it does when nothing is said.
+    /// True when a preflight from elsewhere goes on to the upstream, as it does when nothing is said.
     pub forward_others: Option<bool>,
     /// Share of requests that this is for, in parts of a million.
     pub enabled: u32,
@@ -138,12 +138,12 @@ impl Csrf {
     }
 }
 
-/// Who may come in.
+/// Access rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rbac {
-    /// What counts; without rules everybody may.
+    /// The rules that are enforced; without rules everybody is let in.
     pub rules: Option<RbacRules>,
-    /// What is only counted.
+    /// The rules that are only counted.
     pub shadow: Option<RbacRules>,
     /// Prefix of what is counted.
     pub prefix: String,
@@ -158,7 +158,7 @@ pub struct RbacRules {
     pub policies: Vec<(String, RbacPolicy)>,
 }
 
-/// What happens to who fits a policy.
+/// The action on a request that fits a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RbacAction {
     /// They alone may.
@@ -169,10 +169,10 @@ pub enum RbacAction {
     Log,
 }
 
-/// What is asked for, and by whom; any of each list must fit.
+/// The permissions and principals of a policy; any of each list must fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RbacPolicy {
-    /// What.
+    /// The permissions.
     pub permissions: Vec<RbacRule>,
     /// By whom.
     pub principals: Vec<RbacRule>,

@@ -1,4 +1,4 @@
-//! The compressor filter, of answers, with gzip.
+//! The compressor filter, of responses, with gzip.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::compression::gzip::compressor::v3 as pb_gzip;
@@ -9,28 +9,28 @@ use prost::Name as _;
 use crate::convert;
 use crate::{Audit, Error, Path};
 
-/// Which answers are compressed, and how.
+/// The responses that are compressed, and the settings of the library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compressor {
-    /// Whether any are.
+    /// True when responses are compressed at all.
     pub enabled: bool,
     /// Shortest body, in bytes.
     pub shortest: u64,
     /// Media types, in lower case.
     pub types: Vec<String>,
-    /// Whether answers with a strong `etag` are left as they are, instead of losing it.
+    /// True when responses with a strong `etag` are left as they are, instead of losing it.
     pub not_with_etag: bool,
-    /// Whether a strong `etag` becomes a weak one.
+    /// True when a strong `etag` becomes a weak one.
     pub weaken_etag: bool,
-    /// Whether the upstream does not see `accept-encoding`.
+    /// True when the upstream does not see `accept-encoding`.
     pub hide_accepted: bool,
-    /// Statuses whose answers are left as they are.
+    /// Statuses whose responses are left as they are.
     pub except: Vec<u16>,
     /// From 0 (not at all) to 9 (as small as possible).
     pub level: u32,
 }
 
-/// What is compressed when nothing is said (Envoy `DefaultContentTypes`).
+/// The content types that are compressed by default (Envoy `DefaultContentTypes`).
 const TYPES: [&str; 18] = [
     "text/html",
     "text/plain",
@@ -133,7 +133,7 @@ impl Compressor {
     }
 }
 
-/// How hard the library is to try.
+/// The compression level of the library.
 fn level(library: Option<&core::TypedExtensionConfig>, audit: &mut Audit, path: &Path<'_>) -> Result<u32, Error> {
     let any = library.and_then(|l| l.typed_config.as_ref()).ok_or_else(|| path.error("is required"))?;
     let path = path.field("typed_config");

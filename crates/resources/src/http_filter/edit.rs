@@ -14,9 +14,9 @@ use crate::{Audit, Error, Path};
 pub struct Mutations {
     /// Of requests.
     pub request: HeaderEdits,
-    /// Of answers.
+    /// Edits of responses.
     pub response: HeaderEdits,
-    /// Whether a route's come last, and so win; else the virtual host's do.
+    /// True when a route's come last, and so win; else the virtual host's do.
     pub most_specific_wins: bool,
 }
 
@@ -82,16 +82,16 @@ fn decode(
     })
 }
 
-/// How health checks of this proxy are answered.
+/// Responses to health checks of this proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthAnswer {
-    /// Which requests are such.
+    /// The headers by which a health check is known.
     pub headers: Vec<HeaderMatcher>,
-    /// Whether they go on to the upstream.
+    /// True when they go on to the upstream.
     pub pass_through: bool,
-    /// How long an upstream's answer is given again.
+    /// The time for which an upstream's response is given again.
     pub cache_time: Duration,
-    /// How many per cent of each cluster must be well.
+    /// The share of each cluster, in per cent, that must be well.
     pub clusters: Vec<(String, u32)>,
 }
 

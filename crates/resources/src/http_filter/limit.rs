@@ -17,7 +17,7 @@ pub type Share = u32;
 pub struct RateLimit {
     /// Prefix of what is counted.
     pub prefix: String,
-    /// What a refused request is answered.
+    /// The status of the response to a refused request.
     pub status: u16,
     /// Tokens of a full bucket; `None` limits nothing.
     pub most: Option<u32>,
@@ -31,11 +31,11 @@ pub struct RateLimit {
     pub enforced: Share,
     /// Edits to requests that are let through without a token.
     pub unenforced_headers: HeaderEdits,
-    /// Edits to the answers to refused ones.
+    /// Edits to the responses to refused ones.
     pub response_headers: HeaderEdits,
-    /// Whether every connection has a bucket of its own.
+    /// True when every connection has a bucket of its own.
     pub per_connection: bool,
-    /// Whether gRPC clients are told that a resource is exhausted.
+    /// True when gRPC clients are told that a resource is exhausted.
     pub resource_exhausted: bool,
 }
 
@@ -114,15 +114,15 @@ fn proto_status(status: u16) -> envoy_types::pb::envoy::r#type::v3::HttpStatus {
 /// As many requests at once as the upstream answers about as quickly as when it has little to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdaptiveConcurrency {
-    /// Whether it does anything.
+    /// True when it does anything.
     pub enabled: bool,
-    /// Which quantile of the times is compared, in per cent.
+    /// The quantile of the times that is compared, in per cent.
     pub percentile: u32,
     /// Most requests at once.
     pub most: u32,
-    /// How often the limit is worked out.
+    /// The interval at which the limit is worked out.
     pub update: Duration,
-    /// How often the shortest time is measured anew; `None` takes `fixed`.
+    /// The interval at which the shortest time is measured anew; `None` takes `fixed`.
     pub measure_every: Option<Duration>,
     /// The shortest time, when it is given.
     pub fixed: Option<Duration>,
@@ -134,9 +134,9 @@ pub struct AdaptiveConcurrency {
     pub least: u32,
     /// The lowest limit that is worked out; `least` unless it is said.
     pub floor: u32,
-    /// How much longer than the shortest is still good, in per cent.
+    /// The time above the shortest that is still good, in per cent.
     pub buffer: u32,
-    /// What a refused request is answered.
+    /// The status of the response to a refused request.
     pub status: u16,
 }
 
@@ -223,9 +223,9 @@ impl AdaptiveConcurrency {
 /// Refuses a part of requests while too many fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdmissionControl {
-    /// Whether it does anything.
+    /// True when it does anything.
     pub enabled: bool,
-    /// How far back outcomes count.
+    /// The time for which outcomes count.
     pub window: Duration,
     /// In thousandths: more refuses more, sooner.
     pub aggression: u32,

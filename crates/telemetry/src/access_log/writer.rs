@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// Where lines go.
+/// The output of lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// Appended to a file.

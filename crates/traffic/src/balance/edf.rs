@@ -50,7 +50,7 @@ impl Schedule {
         Self { now: 0.0, order: count as u64, heap }
     }
 
-    /// Whose turn it is. Its weight is asked for now, so one that changed counts from here on.
+    /// Returns the member whose turn it is. Its weight is asked for now, so one that changed counts from here on.
     pub(super) fn next(&mut self, weight: &impl Fn(usize) -> f64) -> usize {
         let Some(mut entry) = self.heap.pop() else { return 0 };
         self.now = entry.deadline;

@@ -1,4 +1,4 @@
-//! How long an endpoint takes, as a moving average that rises at once and falls slowly.
+//! The response time of an endpoint, as a moving average that rises at once and falls slowly.
 //!
 //! Source: Finagle's `PeakEwma` (also in linkerd and as Envoy's contributed policy): a time above the average replaces it; one
 //! below is mixed in by `exp(-t/decay)`, where t is the time since the last one. Without new times it fades to zero, so that an
@@ -31,10 +31,10 @@ impl Peak {
     }
 }
 
-/// What an endpoint counts for that has requests in flight and never answered one, in seconds.
+/// The cost of an endpoint that has requests in flight and never responded, in seconds.
 const UNKNOWN: f64 = 1e6;
 
-/// What another request would cost there: the average by the requests that would then be in flight.
+/// The cost of another request there: the average, multiplied by the requests that would then be in flight.
 pub(super) fn cost(average: f64, active: u64) -> f64 {
     match (average > 0.0, active) {
         (false, 0) => 0.0,

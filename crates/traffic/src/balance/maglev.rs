@@ -72,7 +72,7 @@ impl Maglev {
     }
 }
 
-/// Whether a table may have this size.
+/// Returns true when a table may have this size.
 #[must_use]
 pub fn is_prime(number: u64) -> bool {
     number > 1 && (2..).take_while(|d| d * d <= number).all(|d| !number.is_multiple_of(d))

@@ -1,7 +1,7 @@
-//! How much of the load each priority gets. Source: Envoy, "Priority levels", "Panic threshold", "Degraded endpoints";
+//! Shares the load among the priorities. Source: Envoy, "Priority levels", "Panic threshold", "Degraded endpoints";
 //! `LoadBalancerBase::recalculatePerPriorityState`.
 
-/// How much of a priority is there.
+/// The share of a priority that is available.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Availability {
     /// Per cent, over-provisioning counted.
@@ -29,7 +29,7 @@ impl Availability {
         }
     }
 
-    /// Whether it has anything.
+    /// Returns true when it has anything.
     #[must_use]
     pub fn is_there(&self) -> bool {
         self.healthy + self.degraded > 0
@@ -40,14 +40,14 @@ impl Availability {
     }
 }
 
-/// What every priority gets, in per cent.
+/// The load of every priority, in per cent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loads {
     /// Its healthy endpoints; all of them when it panics.
     pub healthy: Vec<u32>,
     /// Its degraded endpoints.
     pub degraded: Vec<u32>,
-    /// Whether health is disregarded.
+    /// True for each priority whose health is disregarded.
     pub panic: Vec<bool>,
 }
 

@@ -10,7 +10,7 @@ use super::{EndpointLoad, Endpoints, Member, Policy, Zones, below, ewma, fractio
 /// Endpoints among which locality and balancer choose.
 #[derive(Debug, Default)]
 pub(super) struct Tier {
-    /// Where its groups' states begin.
+    /// The index of its first group's state.
     pub(super) first: usize,
     pub(super) groups: Vec<Group>,
     pub(super) table: Option<Table>,
@@ -21,7 +21,7 @@ pub(super) struct Tier {
 pub(super) struct Group {
     members: Vec<usize>,
     weights: Vec<u32>,
-    /// Whether all weigh the same.
+    /// True when all weigh the same.
     equal: bool,
     /// Weight of the group among the tier's.
     weight: f64,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serin_resources::cluster::ZoneAware;
 
-/// Where this proxy is, and where all proxies like it are.
+/// The zone of this proxy, and the number of proxies like it in each zone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Zones {
     /// Its own locality.

@@ -1,4 +1,4 @@
-//! Who may come in: rbac and csrf.
+//! Decides who may send requests: rbac and csrf.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,21 +7,21 @@ use serin_resources::http_filter::{Csrf, Rbac, RbacAction, RbacPolicy, RbacRule,
 
 use crate::predicate::{matches_headers, text_matches};
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
     /// The other end of the connection.
     pub peer: SocketAddr,
     /// This end.
     pub local: Option<SocketAddr>,
-    /// Who the client is, when others before us are believed.
+    /// The address of the client, as far as earlier proxies are trusted.
     pub client: IpAddr,
 }
 
 /// Rules that decide.
 #[derive(Debug)]
 pub struct RbacGate {
-    /// How it is configured.
+    /// Its configuration.
     pub config: Rbac,
 }
 
@@ -32,13 +32,13 @@ pub fn compile(config: &Rbac) -> RbacGate {
 }
 
 impl RbacGate {
-    /// Whether a request may come in; `head` is absent for a connection.
+    /// Returns true when a request may come in; `head` is absent for a connection.
     #[must_use]
     pub fn lets_in(&self, caller: &Caller, head: Option<&RequestHead>) -> bool {
         self.config.rules.as_ref().is_none_or(|rules| allowed(rules, caller, head))
     }
 
-    /// What the shadow rules say, when there are any.
+    /// The decision of the shadow rules, when there are any.
     #[must_use]
     pub fn would_let_in(&self, caller: &Caller, head: Option<&RequestHead>) -> Option<bool> {
         self.config.shadow.as_ref().map(|rules| allowed(rules, caller, head))
@@ -78,7 +78,7 @@ fn holds(rule: &RbacRule, caller: &Caller, head: Option<&RequestHead>) -> bool {
     }
 }
 
-/// Whether a request that changes something comes from another site, or does not say from where.
+/// Returns true when a request that changes something comes from another site, or does not say from where.
 pub(super) fn is_foreign(config: &Csrf, head: &RequestHead) -> bool {
     if !matches!(head.method(), b"POST" | b"PUT" | b"DELETE" | b"PATCH") {
         return false;

@@ -13,7 +13,7 @@ use super::Now;
 /// Outcomes of the last while, shared by all workers.
 #[derive(Debug)]
 pub struct Admission {
-    /// How it is configured.
+    /// Its configuration.
     pub config: AdmissionControl,
     seconds: Mutex<VecDeque<(u64, u64, u64)>>,
 }
@@ -39,7 +39,7 @@ impl Admission {
         }
     }
 
-    /// Whether to refuse a request; `random` is uniform.
+    /// Returns true when a request is refused; `random` is uniform.
     pub fn refuses(&self, now: Now, random: u64) -> bool {
         if !self.config.enabled {
             return false;

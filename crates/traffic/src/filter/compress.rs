@@ -1,9 +1,9 @@
-//! Whether an answer is compressed, and what its head then says. Source: Envoy, `CompressorFilter::encodeHeaders`.
+//! Decides whether a response is compressed, and changes its head. Source: Envoy, `CompressorFilter::encodeHeaders`.
 
 use serin_http1::{HeaderBlock, RequestHead, ResponseHead};
 use serin_resources::http_filter::Compressor;
 
-/// Whether a client takes gzip (RFC 9110 §12.5.3): named, or by `*`, and not with a weight of 0.
+/// Returns true when a client takes gzip (RFC 9110 §12.5.3): named, or by `*`, and not with a weight of 0.
 #[must_use]
 pub fn takes_gzip(fields: &HeaderBlock) -> bool {
     let mut any = false;
@@ -22,7 +22,7 @@ pub fn takes_gzip(fields: &HeaderBlock) -> bool {
     named.unwrap_or(any)
 }
 
-/// Decides about an answer of that length, if it is known, and, when it is compressed, changes its head; true when its body
+/// Decides about a response of that length, if it is known, and, when it is compressed, changes its head; true when its body
 /// is to be, if it has one.
 pub fn compress(config: &Compressor, answer: &mut ResponseHead, takes: bool, length: Option<u64>) -> bool {
     let fields = &answer.fields;
@@ -75,7 +75,7 @@ fn vary(fields: &mut HeaderBlock) {
     }
 }
 
-/// What the upstream is not told, where the filter says so.
+/// Removes what the upstream is not to see, where the filter says so.
 pub fn prepare(config: &Compressor, request: &mut RequestHead) {
     if config.hide_accepted {
         request.fields.remove("accept-encoding");

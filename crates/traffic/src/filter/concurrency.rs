@@ -12,7 +12,7 @@ use super::Now;
 /// The limit and what it follows from, shared by all workers.
 #[derive(Debug)]
 pub struct Concurrency {
-    /// How it is configured.
+    /// Its configuration.
     pub config: AdaptiveConcurrency,
     active: AtomicU32,
     limit: AtomicU32,
@@ -23,9 +23,9 @@ pub struct Concurrency {
 struct Window {
     samples: Vec<Duration>,
     shortest: Option<Duration>,
-    /// Whether the shortest time is being measured.
+    /// True when the shortest time is being measured.
     measuring: bool,
-    /// When the next window ends, and when it is measured next.
+    /// The end of the current window, and the time of the next measurement.
     ends: Option<Now>,
     measure_at: Option<Now>,
     /// Windows in a row at the least limit.
@@ -51,7 +51,7 @@ impl Concurrency {
         self.active.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1)).is_ok()
     }
 
-    /// Gives a place back; `took` is how long an answer took, if there was one.
+    /// Gives a place back; `took` is how long a response took, if there was one.
     pub fn end(&self, took: Option<Duration>, now: Now) {
         self.active.fetch_sub(1, Relaxed);
         let Some(took) = took else { return };

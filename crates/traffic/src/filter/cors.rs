@@ -1,18 +1,18 @@
-//! What a browser is told that asks for another site (`envoy.filters.http.cors`; Fetch standard, "CORS protocol").
+//! Responses to browsers that ask for another site (`envoy.filters.http.cors`; Fetch standard, "CORS protocol").
 
 use serin_http1::{HeaderBlock, RequestHead};
 use serin_resources::http_filter::Cors;
 
 use crate::predicate::text_matches;
 
-/// What becomes of a request by what its origin is.
+/// The result of the check of a request's origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preflight {
     /// It goes on.
     Go,
     /// It is answered: its origin may, or nothing is said about that.
     Answer {
-        /// Whether it may.
+        /// True when it may.
         allowed: bool,
     },
 }
@@ -26,7 +26,7 @@ pub fn origin_allowed<'a>(config: &Cors, head: &'a RequestHead) -> Option<(&'a [
     Some((origin, allowed))
 }
 
-/// What becomes of a request whose origin may, or may not.
+/// Decides about a request from an origin that is allowed, or is not.
 #[must_use]
 pub fn preflight(config: &Cors, head: &RequestHead, allowed: bool) -> Preflight {
     let asks =
@@ -38,7 +38,7 @@ pub fn preflight(config: &Cors, head: &RequestHead, allowed: bool) -> Preflight 
     }
 }
 
-/// Puts into an answer what the origin is allowed.
+/// Puts into a response what the origin is allowed.
 pub fn answer_headers(config: &Cors, origin: &[u8], fields: &mut HeaderBlock) {
     fields.set("access-control-allow-origin", origin);
     if config.credentials == Some(true) {
@@ -49,7 +49,7 @@ pub fn answer_headers(config: &Cors, origin: &[u8], fields: &mut HeaderBlock) {
     }
 }
 
-/// Puts into the answer to a preflight what may be asked for.
+/// Puts into the response to a preflight what may be asked for.
 pub fn preflight_headers(config: &Cors, asked: &RequestHead, fields: &mut HeaderBlock) {
     let private = config.private_network == Some(true)
         && asked.fields.get("access-control-request-private-network") == Some(b"true");

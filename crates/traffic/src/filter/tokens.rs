@@ -10,7 +10,7 @@ use super::Now;
 /// A bucket, shared by all workers.
 #[derive(Debug)]
 pub struct Bucket {
-    /// How it is used.
+    /// Its configuration.
     pub config: RateLimit,
     level: Mutex<(f64, Option<Now>)>,
     /// Requests that were looked at, got a token, did not, and were refused.
@@ -46,7 +46,7 @@ impl Bucket {
         }
     }
 
-    /// What is counted, by name.
+    /// The counters, by name.
     pub fn counted(&self) -> impl Iterator<Item = (&'static str, u64)> {
         COUNTS.iter().copied().zip(self.counts.iter().map(|count| count.load(Relaxed)))
     }

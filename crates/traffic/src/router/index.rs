@@ -1,4 +1,4 @@
-//! Which routes of a host can match a path: what makes ten thousand of them cost what ten do.
+//! Finds the routes of a host that can match a path, so that ten thousand of them cost what ten do.
 //!
 //! The first matching route wins, so a longest-prefix tree would be wrong. Exact paths and prefixes are looked up by
 //! hash, prefixes once for each of their distinct lengths; what cannot be looked up (regular expressions, folded case) is

@@ -150,7 +150,7 @@ fn canary_metric(metric: &Value, document: &Value, all: &[Value], draft: &mut Dr
     draft.query(&Metric { name, server, query: &query, min, max, more: &more });
 }
 
-/// What `spec.service` says of routes becomes the VirtualService that Flagger would make.
+/// Writes the VirtualService that Flagger would make from the routes of `spec.service`.
 fn routing(document: &Value, host: &str, draft: &mut Draft) {
     let service = &document["spec"]["service"];
     let fields = ["gateways", "hosts", "match", "rewrite", "timeout", "retries", "headers", "corsPolicy"];

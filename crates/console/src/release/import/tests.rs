@@ -1,4 +1,4 @@
-//! What is imported is read again: it must be a Release without fault.
+//! The result of an import is read again: it must be a Release without fault.
 
 use serin_model::{HashKey, Object, Release};
 

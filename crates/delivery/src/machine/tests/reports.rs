@@ -1,4 +1,4 @@
-//! What people reported: outages, failures that count, sentences.
+//! Problems that people reported: outages, failures that count, sentences.
 
 use super::world::{World, spec};
 use super::*;

@@ -40,7 +40,7 @@ pub(super) struct World {
     pub(super) rate: f64,
     pub(super) rng: fastrand::Rng,
     pub(super) hook: Option<Result<(), String>>,
-    /// What a query is answered.
+    /// The result of a query.
     pub(super) value: Result<f64, String>,
 }
 

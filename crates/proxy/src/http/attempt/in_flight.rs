@@ -14,13 +14,13 @@ use crate::worker::LocalCluster;
 /// Counts a request as in flight on its host and cluster until dropped.
 pub(crate) struct InFlight {
     cluster: Rc<LocalCluster>,
-    /// Which of the cluster's endpoints.
+    /// The number of the endpoint in the cluster.
     choice: usize,
     worker: usize,
     pub(super) stream: Option<H2Stream>,
-    /// Whether it is a call, which its trailers decide.
+    /// True when it is a call, which its trailers decide.
     pub(crate) is_call: bool,
-    /// Whether they are still to come.
+    /// True while its trailers are still to come.
     open: Cell<bool>,
 }
 
@@ -55,7 +55,7 @@ impl InFlight {
         }
     }
 
-    /// Counts how the try ended.
+    /// Counts how the attempt ended.
     pub(crate) fn outcome(&self, outcome: Outcome) {
         if let Some(local) = self.cluster.hosts.get(self.choice) {
             self.cluster.note(&local.host, outcome);
@@ -96,7 +96,7 @@ impl InFlight {
         }
     }
 
-    /// Counts a try that ended because its client did.
+    /// Counts an attempt that ended because its client did.
     pub(crate) fn cancelled(&self) {
         self.cluster.state.stats.add(self.worker, metric::cluster::RQ_CANCELLED, 1);
     }

@@ -1,4 +1,4 @@
-//! Attempts beside each other: one that takes longer than it may goes on, another begins, and the first good answer wins.
+//! Attempts beside each other: one that takes longer than it may goes on, another begins, and the first good response wins.
 //!
 //! Source: Envoy, `HedgePolicy.hedge_on_per_try_timeout`. The whole body is received first; one that is longer than
 //! can be sent again, or of unknown length and not there yet, is not hedged.
@@ -29,20 +29,20 @@ struct Ended {
     result: Result<Answer, Failure>,
 }
 
-/// A try that is under way.
+/// An attempt that is under way.
 struct UnderWay {
     number: usize,
     /// Its endpoint.
     choice: usize,
     host: Arc<Host>,
     began: Option<Duration>,
-    /// When it takes too long; `None` once it has.
+    /// The time from which it is too slow; `None` once it is.
     slow: Option<Instant>,
-    /// Whether another began because of it.
+    /// True when another began because of it.
     succeeded: bool,
 }
 
-/// The tries of one request; those that are still under way when it is dropped are given up.
+/// The attempts of one request; those that are still under way when it is dropped are given up.
 pub(super) struct Race<'a, 'b> {
     tries: RetryState<'a>,
     target: &'b super::Target<'b>,
@@ -51,7 +51,7 @@ pub(super) struct Race<'a, 'b> {
     running: JoinSet<Ended>,
     under_way: Vec<UnderWay>,
     begun: usize,
-    /// When another begins that is wanted.
+    /// The time at which another begins that is wanted.
     again: Option<Instant>,
     /// The newest one's place among the cluster's retries.
     permit: Option<Permit>,
@@ -63,7 +63,7 @@ pub(super) async fn is_whole(framing: Framing, body: &mut RequestBody<'_>) -> bo
     let gathered = match framing {
         Framing::Length(length) if length > KEEP as u64 => return false,
         Framing::Empty | Framing::Length(_) => body.gather(KEEP as u64).await,
-        // A stream may wait for its answer before it ends.
+        // A stream may wait for its response before it ends.
         Framing::Chunked | Framing::UntilClose => match body.gather_ready(KEEP as u64) {
             Some(gathered) => gathered,
             None => return false,
@@ -78,7 +78,7 @@ impl<'a, 'b> Race<'a, 'b> {
         Self { tries, target, per_try, h2, running, under_way, begun: 0, again: None, permit: None }
     }
 
-    /// The answer that wins.
+    /// The response that wins.
     pub(super) async fn run(
         mut self,
         head: &mut RequestHead,
@@ -111,7 +111,7 @@ impl<'a, 'b> Race<'a, 'b> {
         }
     }
 
-    /// A try takes longer than it may, whatever becomes of it: another begins while there are retries left.
+    /// An attempt takes longer than it may, whatever becomes of it: another begins while there are retries left.
     fn is_slow(&mut self, since: Option<Instant>, body: &RequestBody<'_>) {
         for one in self.under_way.iter_mut().filter(|one| one.slow == since) {
             one.slow = None;
@@ -142,7 +142,7 @@ impl<'a, 'b> Race<'a, 'b> {
         failed(Outcome::Timeout, self.tries.retries > 0, self.tries.cluster, self.tries.worker())
     }
 
-    /// Another try is to begin.
+    /// Another attempt is to begin.
     fn schedule(&mut self, retry: Retry) {
         let Retry { permit, wait } = retry;
         self.permit = Some(permit);
@@ -150,7 +150,7 @@ impl<'a, 'b> Race<'a, 'b> {
         self.again = Some(Instant::now() + wait);
     }
 
-    /// Begins a try on an endpoint.
+    /// Begins an attempt on an endpoint.
     fn begin(
         &mut self,
         head: &mut RequestHead,
@@ -194,7 +194,7 @@ impl<'a, 'b> Race<'a, 'b> {
         Ok(())
     }
 
-    /// What a try that ended means: the answer that wins, or nothing yet.
+    /// Takes an attempt that ended in: returns the response that wins, or nothing yet.
     fn ended(
         &mut self,
         ended: Ended,
@@ -232,7 +232,7 @@ impl<'a, 'b> Race<'a, 'b> {
                     if let Some(local) = self.tries.cluster.hosts.get(choice) {
                         record.settled(choice, local.host.address);
                     }
-                    // What it has not sent of the body yet goes up beside its answer.
+                    // What it has not sent of the body yet goes up beside its response.
                     body.resume(position);
                     Ok(Some(answer))
                 }
