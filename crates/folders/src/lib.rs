@@ -4,15 +4,24 @@
 //! but a folder that two names lead to is read once. Names that begin with a dot are left out. It deliberately does not know what
 //! stands in a file.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod stamp;
+mod walk;
+mod watched;
+
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+pub use watched::{Changes, Folders, is_hidden};
+
+use stamp::Stamp;
+use walk::Walk;
+
 /// Largest file that is read: beyond any set of rules, and small enough to parse in a moment.
 pub const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
 
-/// The result of reading a folder.
+/// The result of reading folders.
 #[derive(Debug, Default)]
 pub struct Contents {
     /// The files with documents.
@@ -54,92 +63,29 @@ impl From<String> for Unread {
 /// Reads every document file in these folders.
 #[must_use]
 pub fn read(folders: &[PathBuf]) -> Contents {
-    let mut reader = Reader::default();
-    for folder in folders {
-        reader.folder(folder, 0);
-    }
-    reader.contents
-}
-
-/// Folders within folders are read down to this depth.
-const DEPTH: usize = 8;
-
-/// Other names that are looked at at most: a link to a whole system must not take all the time there is.
-const OTHERS: usize = 10_000;
-
-/// Files that are read at most: beyond any set of rules.
-const FILES: usize = 100_000;
-
-#[derive(Default)]
-struct Reader {
-    contents: Contents,
-    /// Folders that were read, so that links that lead back are followed once.
-    visited: BTreeSet<(u64, u64)>,
-    /// Names that were no document.
-    others: usize,
-}
-
-impl Reader {
-    fn folder(&mut self, folder: &Path, depth: usize) {
-        // Of a folder that two names lead to, the first is read.
-        match std::fs::metadata(folder) {
-            Ok(metadata) if !self.visited.insert((metadata.dev(), metadata.ino())) => return,
-            _ => {}
-        }
-        let entries = std::fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
-        let mut entries = match entries {
-            Ok(entries) => entries,
-            // A folder within, of which the name was just read, may go away at any moment.
-            Err(error) if depth > 0 && error.kind() == std::io::ErrorKind::NotFound => return,
-            Err(error) => {
-                self.contents.unreadable.insert(folder.display().to_string(), error.to_string());
-                return;
-            }
-        };
-        // Documents before folders, so that a folder without end takes none of them away.
-        entries.sort_by_key(|entry| (entry.path().is_dir(), entry.file_name()));
-        for entry in entries {
-            let path = entry.path();
-            if entry.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            }
-            let is_document = path.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|k| e == *k));
-            if !is_document {
-                self.others += 1;
-                if self.others > OTHERS {
-                    let why = format!(
-                        "below it are more than {OTHERS} names that are no documents: the rest is not read; is a link in it?"
-                    );
-                    self.contents.unreadable.insert(folder.display().to_string(), why);
-                    return;
-                }
-            }
-            if path.is_dir() {
-                if depth < DEPTH {
-                    self.folder(&path, depth + 1);
-                } else {
-                    let why = format!("it is nested more than {DEPTH} deep, and is not read");
-                    self.contents.unreadable.insert(path.display().to_string(), why);
-                }
-            } else if is_document && self.contents.files.len() < FILES {
-                self.contents.files.insert(path.display().to_string(), read_file(&path));
-            } else if is_document {
-                let why = format!("it has more than {FILES} files; the rest is not read");
-                self.contents.unreadable.insert(folder.display().to_string(), why);
-            }
-        }
-    }
+    let walk = Walk::through(folders);
+    let files = walk.files.into_keys().map(|name| (name.clone(), read_file(Path::new(&name)))).collect();
+    Contents { files, unreadable: walk.unreadable }
 }
 
 /// Reads a regular file of bounded size, without waiting: a pipe, a device or a file that grows must not hold anybody up.
 #[must_use]
 pub fn read_file(path: &Path) -> Found {
-    let opened = open(path);
-    let identity = opened.as_ref().map_or((0, 0), |(_, identity)| *identity);
-    Found { text: opened.and_then(|(file, _)| read_bounded(file)), identity }
+    read_stamped(path).0
 }
 
-fn open(path: &Path) -> Result<(std::fs::File, (u64, u64)), Unread> {
+/// Reads a file, with its stamp from before the first byte was read.
+fn read_stamped(path: &Path) -> (Found, Option<Stamp>) {
+    match open(path) {
+        Ok((file, metadata)) => {
+            let found = Found { text: read_bounded(file), identity: (metadata.dev(), metadata.ino()) };
+            (found, Some(Stamp::of(&metadata)))
+        }
+        Err(unread) => (Found { text: Err(unread), identity: (0, 0) }, None),
+    }
+}
+
+fn open(path: &Path) -> Result<(std::fs::File, std::fs::Metadata), Unread> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| e.to_string())?);
@@ -147,7 +93,7 @@ fn open(path: &Path) -> Result<(std::fs::File, (u64, u64)), Unread> {
     if !metadata.is_file() {
         return Err("it is no regular file".to_owned().into());
     }
-    Ok((file, (metadata.dev(), metadata.ino())))
+    Ok((file, metadata))
 }
 
 fn read_bounded(file: std::fs::File) -> Result<String, Unread> {

@@ -12,8 +12,7 @@ mod index;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serin_model::{
-    Action, DestinationRule, GatewayRef, Hostname, HttpRoute, Object, ObjectKey, Service, TrafficPolicy,
-    VirtualService,
+    Action, DestinationRule, GatewayRef, Hostname, HttpRoute, Object, ObjectKey, Service, TrafficPolicy, VirtualService,
 };
 
 use crate::diagnostic::{Code, Diagnostic, Severity};
@@ -95,12 +94,13 @@ impl Checker {
         after: impl Iterator<Item = &'a Document> + Clone,
     ) -> Difference {
         let hosts = self.index.hosts();
+        let is_named_otherwise = index::names_others(before.clone(), after.clone());
         let mut concerned = BTreeSet::new();
         before.clone().for_each(|document| self.index.concerned_by(document, &mut concerned));
         before.for_each(|document| self.index.remove(document));
         after.clone().for_each(|document| self.index.add(document));
         after.for_each(|document| self.index.concerned_by(document, &mut concerned));
-        if self.index.hosts() != hosts {
+        if is_named_otherwise {
             // Findings about names that nobody has tell which names there are.
             let names = |findings: &Findings| {
                 findings.all().any(|d| matches!(d.code, Code::UnknownHost | Code::UnknownGateway))

@@ -173,8 +173,7 @@ impl MeshSnapshot {
                 }
             }
             Object::Workload(_) | Object::EndpointSlice(_) => self.instances.add(placed, hosts),
-            Object::Gateway(_) | Object::Sidecar(_) | Object::Release(_) | Object::Guard(_) | Object::MeshConfig(_) => {
-            }
+            _ => {}
         }
     }
 
@@ -196,8 +195,7 @@ impl MeshSnapshot {
                 }
             }
             Object::Workload(_) | Object::EndpointSlice(_) => self.instances.remove(placed, hosts),
-            Object::Gateway(_) | Object::Sidecar(_) | Object::Release(_) | Object::Guard(_) | Object::MeshConfig(_) => {
-            }
+            _ => {}
         }
     }
 
@@ -217,9 +215,7 @@ impl MeshSnapshot {
         let before = self.services.get(host).cloned();
         if let Some(service) = before.as_ref().and_then(|hosted| hosted.service(host)) {
             for port in &service.ports {
-                if let Some(hosts) = self.ports.get_mut(&port.number) {
-                    hosts.remove(host);
-                }
+                index::take(&mut self.ports, &port.number, host);
             }
             self.instances.unselect(service);
         }

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
-use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// Time for the first byte.
@@ -95,7 +95,7 @@ impl Bounded {
         Self { listener, places, held: Arc::default(), name, makes_room, fails: false, is_full: AtomicBool::new(false) }
     }
 
-    async fn next(&mut self) -> (Connection, SocketAddr) {
+    async fn next(&mut self) -> (Accepted, SocketAddr) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
@@ -154,7 +154,7 @@ impl Bounded {
         }
     }
 
-    fn hold(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Connection {
+    fn hold(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Accepted {
         let (sender, ended) = oneshot::channel();
         let heard = Arc::new(AtomicU64::new(0));
         let began = Instant::now();
@@ -162,23 +162,75 @@ impl Bounded {
         // Those that ended by themselves are nobody's.
         held.retain(|held| Arc::strong_count(&held.heard) > 1);
         held.push(Held { heard: heard.clone(), began, peer, _ends: sender });
-        let silence = Box::pin(tokio::time::sleep(FIRST_BYTE));
-        Connection { stream, silence, heard, began, ended, _place: place }
+        Accepted { stream, heard, began, ended, place }
     }
 
-    /// The connections as a stream.
-    pub(crate) fn into_stream(self) -> impl Stream<Item = io::Result<Connection>> {
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        let mut this = self;
+    /// Gives connections to so many threads, in turn, each with a runtime of its own: a stream that is woken is served where its
+    /// connection is, and no other thread is woken for it. `serve` is called in each thread with the connections for it.
+    pub(crate) fn spread<F>(
+        mut self,
+        threads: usize,
+        serve: impl Fn(ReceiverStream<io::Result<Connection>>) -> F + Clone + Send + 'static,
+    ) -> io::Result<mpsc::Receiver<anyhow::Error>>
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let (failed, failures) = mpsc::channel(threads);
+        let mut senders = Vec::new();
+        for number in 0..threads {
+            let (sender, mut accepted) = mpsc::channel::<Accepted>(1);
+            senders.push(sender);
+            let (serve, failed) = (serve.clone(), failed.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            std::thread::Builder::new().name(format!("serin-xds-{number}")).spawn(move || {
+                let ended = runtime.block_on(async {
+                    let (sender, connections) = mpsc::channel(1);
+                    tokio::spawn(async move {
+                        while let Some(accepted) = accepted.recv().await {
+                            if sender.send(accepted.here()).await.is_err() {
+                                return;
+                            }
+                        }
+                    });
+                    serve(ReceiverStream::new(connections)).await
+                });
+                let _ = failed.blocking_send(ended.err().unwrap_or_else(|| anyhow::anyhow!("it ended")));
+            })?;
+        }
         tokio::spawn(async move {
-            loop {
-                let (connection, _) = this.next().await;
-                if sender.send(Ok(connection)).await.is_err() {
+            for place in (0..senders.len()).cycle() {
+                let (accepted, _) = self.next().await;
+                let Some(sender) = senders.get(place) else { return };
+                if sender.send(accepted).await.is_err() {
                     return;
                 }
             }
         });
-        tokio_stream::wrappers::ReceiverStream::new(receiver)
+        Ok(failures)
+    }
+}
+
+/// A connection before a runtime looks after it.
+struct Accepted {
+    stream: TcpStream,
+    heard: Arc<AtomicU64>,
+    began: Instant,
+    ended: oneshot::Receiver<()>,
+    place: OwnedSemaphorePermit,
+}
+
+impl Accepted {
+    /// The connection, with the runtime that accepted it.
+    fn connection(self) -> Connection {
+        let Self { stream, heard, began, ended, place } = self;
+        let silence = Box::pin(tokio::time::sleep(FIRST_BYTE));
+        Connection { stream, silence, heard, began, ended, _place: place }
+    }
+
+    /// The connection, with the runtime of the caller.
+    fn here(mut self) -> io::Result<Connection> {
+        self.stream = TcpStream::from_std(self.stream.into_std()?)?;
+        Ok(self.connection())
     }
 }
 
@@ -187,7 +239,8 @@ impl axum::serve::Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        self.next().await
+        let (accepted, peer) = self.next().await;
+        (accepted.connection(), peer)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {

@@ -3,7 +3,7 @@
 //! A pilot that runs keeps the last sound version of a file that is broken or away. One that begins anew would not know it, and
 //! what the document brought about (routes, the share of a release, a rollback) would be undone by a restart: it begins with these.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::store::Store;
@@ -43,9 +43,9 @@ impl Copies {
         texts
     }
 
-    /// Keeps what is sound now, and forgets files that are gone.
-    pub(crate) fn keep(&mut self, store: &Store) {
-        let result = self.write(store);
+    /// Keeps what is sound now, and forgets files that are gone; of all, or of those that were edited.
+    pub(crate) fn keep(&mut self, store: &Store, edited: Option<&BTreeSet<String>>) {
+        let result = self.write(store, edited.filter(|_| !self.failed));
         if let Err(error) = &result
             && !self.failed
         {
@@ -54,9 +54,9 @@ impl Copies {
         self.failed = result.is_err();
     }
 
-    fn write(&mut self, store: &Store) -> std::io::Result<()> {
+    fn write(&mut self, store: &Store, edited: Option<&BTreeSet<String>>) -> std::io::Result<()> {
         std::fs::create_dir_all(&self.folder)?;
-        for (name, text) in store.sound() {
+        for (name, text) in store.sound(edited) {
             let now = hash(text);
             let (Some(place), false) = (self.place(name), self.written.get(name) == Some(&now)) else { continue };
             let (copy, beside) = (self.folder.join(copy_name(&place)), self.folder.join(".new"));
@@ -64,7 +64,9 @@ impl Copies {
             std::fs::rename(&beside, copy)?;
             self.written.insert(name.clone(), now);
         }
-        let gone: Vec<String> = self.written.keys().filter(|name| !store.knows(name)).cloned().collect();
+        let all = self.written.keys().filter(|_| edited.is_none());
+        let some = edited.into_iter().flatten().filter(|name| self.written.contains_key(*name));
+        let gone: Vec<String> = all.chain(some).filter(|name| !store.knows(name)).cloned().collect();
         for name in gone {
             if let Some(place) = self.place(&name) {
                 std::fs::remove_file(self.folder.join(copy_name(&place)))?;

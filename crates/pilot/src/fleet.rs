@@ -191,16 +191,25 @@ impl Control for Fleet {
         Ok(Feed { resources, stream })
     }
 
-    fn status(&self, stream: u64, known: &Arc<str>, status: Vec<TypeStatus>) {
-        if let Some(client) = self.lock().clients.get_mut(&stream) {
-            for new in status.iter().filter(|s| s.error.is_some()) {
-                if !client.status.iter().any(|old| old.error == new.error) {
-                    let error = new.error.as_deref().unwrap_or_default();
-                    tracing::warn!("{} rejected {}: {error}", client.identity.name, new.type_url);
+    fn status(&self, stream: u64, known: &Arc<str>, changed: Vec<TypeStatus>) {
+        let mut state = self.lock();
+        let Some(client) = state.clients.get_mut(&stream) else { return };
+        for new in changed {
+            if let Some(error) = new.error.as_deref()
+                && !client.status.iter().any(|old| old.error.as_deref() == Some(error))
+            {
+                tracing::warn!("{} rejected {}: {error}", client.identity.name, new.type_url);
+            }
+            client.has_confirmed |= !new.acked.is_empty();
+            match client.status.iter_mut().find(|old| old.type_url == new.type_url) {
+                Some(old) => *old = new,
+                None => {
+                    client.status.push(new);
+                    client.status.sort_by(|a, b| a.type_url.cmp(&b.type_url));
                 }
             }
-            client.has_confirmed |= status.iter().any(|s| !s.acked.is_empty());
-            client.status = status;
+        }
+        if client.known != *known {
             client.known = known.clone();
         }
     }

@@ -527,6 +527,9 @@ impl Inner {
     /// Takes in what proxies reported.
     fn take_in(&mut self, news: &LoadDelta, mesh: &MeshSnapshot, fleet: &Fleet) {
         self.tally.learn(self.entries.values().map(|e| &e.spec), mesh);
+        if self.entries.values().all(|entry| entry.status.phase.is_final()) {
+            return;
+        }
         let callers: HashMap<String, Caller> = fleet
             .each(|_, client| {
                 let name = Caller {

@@ -30,14 +30,14 @@ use crate::store::{Built, Store};
 /// # Errors
 /// When a folder does not exist or an address cannot be bound.
 pub fn run(options: &PilotOptions) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(options))
 }
 
 async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let source = Source::open(&options.config)?;
+    let mut source = Source::open(&options.config)?;
     // Nothing is written before every address is bound: a pilot that cannot run must not touch what another's releases rest on.
     let place = state_file(options)?;
     let lock = place.as_deref().map(StateLock::take).transpose()?;
@@ -57,13 +57,15 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
         );
     }
     let mut copies = place.as_deref().map(|path| Copies::beside(path, &options.config));
-    if let Some(copies) = &mut copies
-        && let Some(before) = store.lock().unwrap_or_else(PoisonError::into_inner).restore(copies.read())
-    {
-        releases.sync(&before.snapshot, false);
-        fleet.publish(before.snapshot.with_overlays(releases.overlays()));
+    if let Some(copies) = &mut copies {
+        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = store.restore(copies.read()) {
+            releases.sync(&before.snapshot, false);
+            fleet.publish(before.snapshot.with_overlays(releases.overlays()));
+        }
+        source.expect(store.names());
     }
-    refresh(&source, (&store, &mut copies), (&fleet, &releases));
+    refresh(&mut source, (&store, &mut copies), (&fleet, &releases));
     let (xds_address, admin_address) = (xds.local_addr()?, admin_socket.local_addr()?);
     tracing::info!("serving proxies on {xds_address}, admin on {admin_address}");
     let loads = Arc::new(Loads::of(fleet.clone()));
@@ -77,17 +79,22 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     let is_served = move |peer: SocketAddr| served.serves(&peer.to_string());
     let xds = Bounded::new(xds, accept::share(3, 4), "proxies", MakesRoom::Unserved(Arc::new(is_served)));
     // Some more than there are cores: each waits for its proxy now and then.
-    let admitted = 4 * std::thread::available_parallelism().map_or(1, usize::from);
-    let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_service(Discovery::service(fleet, &TYPES, admitted))
-        .add_service(Collector::service(loads.clone()))
-        .add_service(Clock::service(loads))
-        .serve_with_incoming(xds.into_stream());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let discovery = Discovery::new(fleet, &TYPES, 4 * cores);
+    let mut failures = xds.spread(cores, move |connections| {
+        let server = tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .http2_keepalive_interval(Some(Duration::from_secs(20)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .add_service(discovery.clone())
+            .add_service(Collector::service(loads.clone()))
+            .add_service(Clock::service(loads.clone()));
+        async move { Ok(server.serve_with_incoming(connections).await?) }
+    })?;
     tokio::select! {
-        served = server => served.context("the discovery service failed"),
+        failed = failures.recv() => {
+            Err(failed.unwrap_or_else(|| anyhow::anyhow!("its threads ended")).context("the discovery service failed"))
+        }
         // Better no pilot than one that lets a release lie.
         ended = delivers => ended.context("releases cannot go on"),
         _ = terminate.recv() => Ok(()),
@@ -161,7 +168,8 @@ async fn watch(
     loop {
         let until = store.lock().unwrap_or_else(PoisonError::into_inner).next_decision(Instant::now());
         source.changed(until).await;
-        refresh(&source, (&store, &mut copies), (&fleet, &releases));
+        // Reading and translating must not hold up the streams of proxies.
+        tokio::task::block_in_place(|| refresh(&mut source, (&store, &mut copies), (&fleet, &releases)));
     }
 }
 
@@ -169,44 +177,48 @@ async fn watch(
 async fn deliver((store, fleet, loads): (Arc<Mutex<Store>>, Arc<Fleet>, Arc<Loads>), releases: Arc<Releases>) {
     let outside = EffectRunner::new();
     let mut published = releases.overlays();
-    let mut publish = || {
+    // With the store held, so that documents and releases do not publish across each other.
+    let mut publish = |store: &Store| {
         let overlays = releases.overlays();
         if overlays != published {
             published = overlays.clone();
-            let mesh = store.lock().unwrap_or_else(PoisonError::into_inner).mesh();
-            fleet.publish(mesh.with_overlays(overlays));
+            fleet.publish(store.mesh().with_overlays(overlays));
         }
     };
     loop {
         // What people said takes effect at once.
         let _ = tokio::time::timeout(releases::LOOK, releases.spoken()).await;
-        publish();
-        let due = releases.look(&fleet.mesh(), &fleet, &loads);
-        publish();
+        let due = tokio::task::block_in_place(|| {
+            let store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            publish(&store);
+            let due = releases.look(&fleet.mesh(), &fleet, &loads);
+            publish(&store);
+            due
+        });
         due.into_iter().for_each(|due| outside.act(due, &releases));
     }
 }
 
 /// Reads what changed, says what is wrong with it, pushes what is right.
 fn refresh(
-    source: &Source,
+    source: &mut Source,
     (store, copies): (&Mutex<Store>, &mut Option<Copies>),
     (fleet, releases): (&Fleet, &Releases),
 ) {
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(Built { snapshot, news, objects }) = store.update(source.read(), Instant::now()) else { return };
+    let Some(Built { snapshot, news, objects, edited }) = store.update(source.read(), Instant::now()) else { return };
     let color = std::io::stderr().is_terminal();
     for diagnostic in &news {
         eprintln!("{}", render_text(diagnostic, store.text(&diagnostic.file), color));
     }
     tracing::info!(target: "serin_applied", "{objects} objects in force; {}", summary(store.diagnostics()));
-    if let Some(copies) = copies {
-        copies.keep(&store);
-    }
     // Documents that are away for now are not gone.
     let whole = objects > 0 && store.diagnostics().iter().all(|d| d.severity != Severity::Error);
     releases.sync(&snapshot, whole);
     let faults = store.faults().filter(|(key, _)| key.kind == Kind::Release);
     releases.outdate(store.outdated(), faults.map(|(key, why)| (key.name.clone(), why)).collect());
     fleet.publish(snapshot.with_overlays(releases.overlays()));
+    if let Some(copies) = copies {
+        copies.keep(&store, edited.as_ref());
+    }
 }

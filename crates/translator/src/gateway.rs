@@ -1,55 +1,18 @@
 //! A proxy at a gateway: one listener for each port that Gateways open on it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
 
 use serin_model::{
-    GatewayRef, GatewayServer, Guarded, HostFilter, Hostname, MeshSnapshot, ObjectName, ProxyIdentity, TargetPort,
-    VirtualService, selects,
+    GatewayRef, GatewayServer, HostFilter, Hostname, MeshSnapshot, ObjectName, ProxyIdentity, VirtualService,
 };
 use serin_resources::connection_manager::RouteSource;
 use serin_resources::listener::{Direction, Filter, Listener};
 use serin_resources::route::{RequireTls, Route, RouteConfiguration, VirtualHost};
 
 use crate::destination::RouteScope;
+use crate::gateway_port::GatewayPort;
 use crate::plan::Plan;
 use crate::{ResourceSet, RoutedHost, naming, route, scope, sidecar, virtual_host};
-
-/// A port that Gateways open.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct GatewayPort {
-    /// Port that clients use.
-    port: u16,
-    /// Where the proxy listens for it.
-    address: SocketAddr,
-    /// The servers on it, with the Gateways that they are of.
-    servers: Vec<(ObjectName, GatewayServer)>,
-    /// The policy that closes it, in words.
-    closed: Option<String>,
-}
-
-/// Returns the ports that Gateways open on a proxy.
-pub(crate) fn ports(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> Vec<GatewayPort> {
-    let mut by_port: BTreeMap<u16, Vec<(ObjectName, GatewayServer)>> = BTreeMap::new();
-    for gateway in mesh.gateways().filter(|g| selects(&g.selector, &proxy.labels)) {
-        for server in &gateway.servers {
-            by_port.entry(server.port).or_default().push((gateway.name.clone(), server.clone()));
-        }
-    }
-    let mut ports: Vec<GatewayPort> = Vec::new();
-    for (port, servers) in by_port {
-        let address = listen_address(mesh, proxy, port, &servers);
-        if ports.iter().any(|other| other.address == address) {
-            continue;
-        }
-        let (namespace, labels) = (proxy.name.namespace.as_str(), &proxy.labels);
-        let (port_behind, root) = (Some(address.port()), mesh.root_namespace());
-        let guarded = Guarded { namespace, labels, port: port_behind, is_gateway: true, is_partly_known: false, root };
-        let closed = mesh.closed_by(&guarded).map(ToString::to_string);
-        ports.push(GatewayPort { port, address, servers, closed });
-    }
-    ports
-}
 
 /// Adds the listeners.
 pub(crate) fn base(plan: &Plan, set: &mut ResourceSet) {
@@ -98,26 +61,6 @@ pub(crate) fn blackhole(plan: &Plan, routes: &str) -> Option<VirtualHost> {
     let port = plan.gateway.iter().find(|port| naming::gateway_routes(port.port) == routes)?.port;
     let domains = vec!["*".to_owned()];
     Some(VirtualHost { name: format!("blackhole:{port}"), domains, ..VirtualHost::default() })
-}
-
-/// The port behind the gateway's own service, when it has one with this number; else the number itself.
-fn listen_address(
-    mesh: &MeshSnapshot,
-    proxy: &ProxyIdentity,
-    port: u16,
-    servers: &[(ObjectName, GatewayServer)],
-) -> SocketAddr {
-    let bind = servers.iter().find_map(|(_, s)| s.bind.as_ref()?.parse::<IpAddr>().ok());
-    let behind = mesh.services().find_map(|service| {
-        let selector = service.selector.as_ref().filter(|s| !s.is_empty() && selects(s, &proxy.labels))?;
-        let service_port = service.port(port)?;
-        let own = mesh.endpoints(&service.host, service_port, selector).find(|(e, _)| e.labels == proxy.labels);
-        own.map(|(_, number)| number).or(match service_port.target {
-            TargetPort::Number(number) => Some(number),
-            TargetPort::Name(_) => None,
-        })
-    });
-    SocketAddr::new(bind.unwrap_or_else(|| proxy.default_bind()), behind.unwrap_or(port))
 }
 
 /// Adds the virtual hosts of a host: routes of all its rules, the oldest first, those that match everything moved last. A server that

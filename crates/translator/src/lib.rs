@@ -7,6 +7,7 @@
 mod cluster;
 mod destination;
 mod gateway;
+mod gateway_port;
 mod grpc;
 mod matches;
 mod naming;

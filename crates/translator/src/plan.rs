@@ -7,7 +7,7 @@ use serin_model::{
     Service, Sidecar, selects,
 };
 
-use crate::gateway::GatewayPort;
+use crate::gateway_port::{self, GatewayPort};
 use crate::scope;
 
 /// Where a proxy without a Sidecar takes its application's requests (Istio's outbound port).
@@ -56,7 +56,7 @@ impl Plan {
         match proxy.role {
             ProxyRole::Sidecar => Self::of_sidecar(mesh, proxy),
             ProxyRole::Gateway => {
-                Self { gateway: crate::gateway::ports(mesh, proxy), reachable: None, ..Self::default() }
+                Self { gateway: gateway_port::ports(mesh, proxy), reachable: None, ..Self::default() }
             }
             ProxyRole::Grpc => Self { reachable: Some(vec![all_hosts()]), ..Self::default() },
         }

@@ -125,6 +125,7 @@ impl ListenerScope<'_> {
 }
 
 /// A port of a service, as a target of requests.
+#[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
     pub(crate) service: &'a Service,
     pub(crate) port: u16,

@@ -15,5 +15,5 @@ pub mod server;
 pub mod type_spec;
 
 pub use error::Error;
-pub use message::{Node, Peer, Resource, ResourceMap, TypeMap};
+pub use message::{Node, Peer, Resource, ResourceMap, Step, TypeMap};
 pub use type_spec::{TYPES, TypeSpec};

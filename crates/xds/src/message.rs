@@ -36,9 +36,26 @@ pub struct ResourceMap {
     pub version: Arc<str>,
     /// Resources by type and name.
     pub types: BTreeMap<&'static str, TypeMap>,
+    /// What differs from the state before.
+    pub step: Step,
+}
+
+/// What differs between a state and the one before it, so that clients that have the one need not compare both.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Step {
+    /// The version of the state before; empty where it is not known.
+    pub from: Arc<str>,
+    /// Type and name of the resources that were added, changed or removed.
+    pub changed: Vec<(&'static str, Arc<str>)>,
 }
 
 impl ResourceMap {
+    /// Returns the resources that differ from the state of that version, when they are known.
+    #[must_use]
+    pub fn changed_since(&self, version: &str) -> Option<&[(&'static str, Arc<str>)]> {
+        (!self.step.from.is_empty() && *self.step.from == *version).then_some(&self.step.changed)
+    }
+
     /// Returns the resources of a type.
     #[must_use]
     pub fn of_type(&self, type_url: &str) -> Option<&TypeMap> {

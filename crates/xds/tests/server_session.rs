@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serin_xds::server::{Mode, Request, Response, Session, TypeState};
-use serin_xds::{Resource, ResourceMap, TypeSpec};
+use serin_xds::{Resource, ResourceMap, Step, TypeSpec};
 
 const fn spec(url: &'static str, place: u8, is_full_state: bool, completes: Option<&'static str>) -> TypeSpec {
     TypeSpec { url, addition: place, removal: 9 - place, is_full_state, completes, is_on_demand: false }
@@ -39,17 +39,36 @@ struct Stream {
     session: Session,
     now: Instant,
     mode: Mode,
+    last: Arc<ResourceMap>,
+    sets: usize,
 }
 
 impl Stream {
     fn new(mode: Mode, text: &str) -> Self {
         let mut session = Session::new(mode, &TYPES);
-        session.set_resources(resources(text));
-        Self { session, now: Instant::now(), mode }
+        let last = resources(text);
+        session.set_resources(last.clone());
+        Self { session, now: Instant::now(), mode, last, sets: 0 }
     }
 
+    /// Sets new resources; every other time they say what differs from those before.
     fn set(&mut self, text: &str) {
-        self.session.set_resources(resources(text));
+        let mut new = resources(text);
+        self.sets += 1;
+        if self.sets.is_multiple_of(2) {
+            let names = |map: &ResourceMap| -> Vec<(&'static str, Arc<str>)> {
+                map.types.iter().flat_map(|(kind, map)| map.keys().map(|name| (*kind, name.clone()))).collect()
+            };
+            let mut changed = names(&self.last);
+            changed.extend(names(&new));
+            let get =
+                |map: &ResourceMap, (kind, name): &(&'static str, Arc<str>)| map.of_type(kind)?.get(name).cloned();
+            changed.retain(|name| get(&self.last, name) != get(&new, name));
+            let map = Arc::make_mut(&mut new);
+            map.step = Step { from: self.last.version.clone(), changed };
+        }
+        self.last = new.clone();
+        self.session.set_resources(new);
     }
 
     fn ask(&mut self, kind: &str, names: &[&str]) {
@@ -64,7 +83,7 @@ impl Stream {
 
     fn answer(&mut self, response: &Response, names: &[&str], error: Option<&str>) {
         let mut request = Request {
-            type_url: response.type_url.clone(),
+            type_url: response.type_url.to_string(),
             nonce: response.nonce.clone(),
             error: error.map(str::to_owned),
             ..Request::default()
@@ -78,7 +97,7 @@ impl Stream {
     /// The next response as text, such as `C +a +b -c`.
     fn next(&mut self) -> Option<(Response, String)> {
         let response = self.session.poll(self.now)?;
-        let mut text = response.type_url.clone();
+        let mut text = response.type_url.to_string();
         response.resources.iter().for_each(|r| text.push_str(&format!(" +{}", r.name)));
         response.removed.iter().for_each(|n| text.push_str(&format!(" -{n}")));
         Some((response, text))
@@ -148,12 +167,12 @@ fn a_rejected_version_is_not_sent_again_and_a_new_one_is() {
         stream.ask("C", &[]);
         let (response, _) = stream.next().unwrap();
         stream.answer(&response, &[], Some("no"));
-        assert_eq!(stream.session.status()[0].state, TypeState::Nacked);
+        assert_eq!(stream.session.take_status()[0].state, TypeState::Nacked);
         stream.quiet();
         stream.set("C:a=2");
         stream.expect("C +a", &[]);
-        assert_eq!(stream.session.status()[0].state, TypeState::Synced);
-        assert_eq!(stream.session.status()[0].error, None);
+        let status = stream.session.take_status();
+        assert_eq!((status[0].state, &status[0].error), (TypeState::Synced, &None));
     }
 }
 
@@ -346,7 +365,7 @@ fn take(stream: &mut Stream, has: &mut std::collections::BTreeMap<String, String
     }
     has.extend(response.resources.iter().map(|r| (r.name.to_string(), r.version.clone())));
     response.removed.iter().for_each(|name| {
-        has.remove(name);
+        has.remove(&**name);
     });
     stream.answer(&response, &[], None);
 }

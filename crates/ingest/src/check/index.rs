@@ -28,6 +28,27 @@ pub(super) fn order(document: &Document) -> (&Provenance, &str, &str) {
     (&document.provenance, &document.key.name.name, &document.key.name.namespace)
 }
 
+/// Returns whether documents register hosts or Gateways that those in their place do not, or the other way round.
+pub(super) fn names_others<'a>(
+    before: impl Iterator<Item = &'a Document>,
+    after: impl Iterator<Item = &'a Document>,
+) -> bool {
+    fn registered<'a>(
+        documents: impl Iterator<Item = &'a Document>,
+    ) -> (BTreeSet<&'a Hostname>, BTreeSet<&'a ObjectName>) {
+        let (mut hosts, mut gateways) = (BTreeSet::new(), BTreeSet::new());
+        for document in documents {
+            match document.object.as_ref() {
+                Object::Services(list) => hosts.extend(list.iter().map(|service| &service.host)),
+                Object::Gateway(gateway) => gateways.extend([&gateway.name]),
+                _ => {}
+            }
+        }
+        (hosts, gateways)
+    }
+    registered(before) != registered(after)
+}
+
 /// Documents under names.
 type Under<K> = BTreeMap<K, BTreeSet<Id>>;
 

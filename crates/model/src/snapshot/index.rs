@@ -5,10 +5,20 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use crate::name::Hostname;
 use crate::object::{Kind, Object, ObjectKey, Provenance};
+
+/// Takes a value from the set under a key, and the key away with the last one.
+pub(super) fn take<K: Ord + Clone, V: Ord + Clone>(sets: &mut OrdMap<K, OrdSet<V>>, key: &K, value: &V) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(value);
+        if set.is_empty() {
+            sets.remove(key);
+        }
+    }
+}
 
 /// The place of an object among all: by creation, then by name, namespace and kind, as Istio orders.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -79,10 +79,8 @@ impl Instances {
 
     /// Forgets what a service finds its workloads by.
     pub(super) fn unselect(&mut self, service: &Service) {
-        let label = service.selector.iter().flatten().next();
-        if let Some(hosts) = label.and_then(|label| self.selectors.get_mut(&namespaced(&service.namespace, label))) {
-            hosts.remove(&service.host);
-        }
+        let Some(label) = service.selector.iter().flatten().next() else { return };
+        super::index::take(&mut self.selectors, &namespaced(&service.namespace, label), &service.host);
     }
 
     /// Returns the hosts of services of a namespace whose selector's first label is among these: the rest is for the caller to see.

@@ -10,7 +10,7 @@ use serin_resources::route::{VirtualHost, append_virtual_hosts};
 use serin_resources::{LoadAssignment, RouteConfiguration};
 use serin_translator::{self as translator, Plan, ResourceSet, RoutedHost};
 use serin_xds::type_spec::{CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST};
-use serin_xds::{Resource, ResourceMap, TypeMap};
+use serin_xds::{Resource, ResourceMap, Step, TypeMap};
 use xxhash_rust::xxh64::xxh64;
 
 use super::sound::{Encoded, mended};
@@ -72,6 +72,8 @@ pub(super) struct Class {
     refused: BTreeMap<Arc<str>, usize>,
     /// Sum of the hashes of all resources, which is the version of the map.
     digest: u64,
+    /// The resources that differ from those of the version of the map.
+    changed: Vec<Name>,
     /// Since when no proxy is of this class.
     pub(super) unused_since: Option<Instant>,
 }
@@ -89,6 +91,7 @@ impl Class {
             stale: BTreeSet::new(),
             refused: BTreeMap::new(),
             digest: 0,
+            changed: Vec::new(),
             unused_since: None,
         };
         class.rebuild(mesh, encoded);
@@ -108,13 +111,13 @@ impl Class {
         }
         for host in &changes.services {
             let set = translator::service(after, &identity, &self.plan, host);
-            self.put(Part::Service(host.clone()), set, encoded);
+            self.put(Part::Service(host.clone()), &set, encoded);
         }
         let hosts: BTreeSet<Hostname> =
             changes.routes.iter().flat_map(|host| translator::hosts_for(&self.plan, &identity, host)).collect();
         for host in hosts {
             let set = translator::routes(after, &identity, &self.plan, &host);
-            self.put(Part::Routes(host), set, encoded);
+            self.put(Part::Routes(host), &set, encoded);
         }
         self.finish(encoded);
     }
@@ -126,11 +129,11 @@ impl Class {
         let base = translator::base(mesh, &identity, &self.plan);
         self.routes = base.routes.iter().map(|routes| (routes.name.clone(), routes.clone())).collect();
         self.stale.extend(self.routes.keys().cloned());
-        self.put(Part::Base, ResourceSet { routes: Vec::new(), ..base }, encoded);
+        self.put(Part::Base, &ResourceSet { routes: Vec::new(), ..base }, encoded);
         let hosts = translator::hosts(mesh, &identity, &self.plan);
         for host in &hosts {
-            self.put(Part::Service(host.clone()), translator::service(mesh, &identity, &self.plan, host), encoded);
-            self.put(Part::Routes(host.clone()), translator::routes(mesh, &identity, &self.plan, host), encoded);
+            self.put(Part::Service(host.clone()), &translator::service(mesh, &identity, &self.plan, host), encoded);
+            self.put(Part::Routes(host.clone()), &translator::routes(mesh, &identity, &self.plan, host), encoded);
         }
         let hosts: BTreeSet<Hostname> = hosts.into_iter().collect();
         let is_gone = |part: &&Part| match part {
@@ -138,7 +141,7 @@ impl Class {
             Part::Service(host) | Part::Routes(host) => !hosts.contains(host),
         };
         for part in self.parts.keys().filter(is_gone).cloned().collect::<Vec<_>>() {
-            self.put(part, ResourceSet::default(), encoded);
+            self.put(part, &ResourceSet::default(), encoded);
         }
         // The targets of gRPC clients are parts of hosts; other route configurations are not.
         if self.key.identity.role != ProxyRole::Grpc {
@@ -153,7 +156,7 @@ impl Class {
     }
 
     /// Puts a part in place of what it was.
-    fn put(&mut self, part: Part, set: ResourceSet, encoded: &Encoded) {
+    fn put(&mut self, part: Part, set: &ResourceSet, encoded: &Encoded) {
         let made = self.encode(set, encoded);
         let names: Vec<Name> = made.iter().map(|(type_url, resource)| (*type_url, resource.name.clone())).collect();
         let before = self.parts.remove(&part).unwrap_or_default();
@@ -203,6 +206,7 @@ impl Class {
         }
         self.digest = self.digest.wrapping_sub(before.map_or(0, |before| weight(type_url, before)));
         self.digest = self.digest.wrapping_add(weight(type_url, &resource));
+        self.changed.push((type_url, resource.name.clone()));
         map.insert(resource.name.clone(), resource);
     }
 
@@ -215,6 +219,7 @@ impl Class {
         let Some(map) = Arc::make_mut(&mut self.map).types.get_mut(type_url) else { return };
         if let Some(before) = map.remove(name) {
             self.digest = self.digest.wrapping_sub(weight(type_url, &before));
+            self.changed.push((type_url, name.clone()));
         }
     }
 
@@ -241,8 +246,10 @@ impl Class {
             }
         }
         let version = format!("{:016x}", self.digest);
+        let changed = std::mem::take(&mut self.changed);
         if *self.map.version != *version {
-            Arc::make_mut(&mut self.map).version = version.into();
+            let map = Arc::make_mut(&mut self.map);
+            map.step = Step { from: std::mem::replace(&mut map.version, version.into()), changed };
         }
     }
 
@@ -264,7 +271,7 @@ impl Class {
     }
 
     /// Encodes what a part is made of; what proxies would reject is refused.
-    fn encode(&self, set: ResourceSet, encoded: &Encoded) -> Vec<(&'static str, Arc<Resource>)> {
+    fn encode(&self, set: &ResourceSet, encoded: &Encoded) -> Vec<(&'static str, Arc<Resource>)> {
         let mut made = Vec::new();
         let mut refused = BTreeSet::new();
         let mut take = |type_url: &'static str, name: &str, body: Vec<u8>| {

@@ -1,7 +1,5 @@
 //! What is made part by part must be what is made at once, whatever happened before.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

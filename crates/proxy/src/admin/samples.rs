@@ -75,6 +75,7 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
         (type_url::CLUSTER, "cluster_manager.cds"),
         (type_url::LISTENER, "listener_manager.lds"),
         (type_url::ROUTE, "http.rds"),
+        (type_url::VIRTUAL_HOST, "http.vhds"),
         (type_url::ENDPOINT, "cluster.eds"),
     ] {
         let (accepted, rejected) = store.updates.get(type_url).copied().unwrap_or_default();

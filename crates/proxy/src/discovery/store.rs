@@ -2,6 +2,7 @@
 
 mod outliers;
 mod virtual_hosts;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -268,40 +269,6 @@ impl Store {
             _ => {}
         }
         self.rejected.remove(&(type_url.to_owned(), name.to_owned()));
-    }
-
-    /// Names of a type that discovery gave.
-    pub(crate) fn names(&self, type_url: &str) -> Vec<String> {
-        fn dynamic<T>(map: &BTreeMap<String, Held<T>>) -> Vec<String> {
-            map.iter().filter(|(_, held)| !held.fixed).map(|(name, _)| name.clone()).collect()
-        }
-        match type_url {
-            type_url::CLUSTER => dynamic(&self.clusters),
-            type_url::LISTENER => dynamic(&self.listeners),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Names under which endpoints are wanted.
-    pub(crate) fn wanted_endpoints(&self) -> BTreeSet<String> {
-        self.clusters
-            .values()
-            .filter_map(|held| match &held.value.discovery {
-                Discovery::Eds(name) => Some(name.clone()),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// Names under which routes are wanted.
-    pub(crate) fn wanted_routes(&self) -> BTreeSet<String> {
-        self.listeners
-            .values()
-            .filter_map(|held| match held.value.filter.routes() {
-                Some(RouteSource::Rds(name)) => Some(name.clone()),
-                Some(RouteSource::Inline(_)) | None => None,
-            })
-            .collect()
     }
 
     fn clusters_of_endpoints(&self, name: &str) -> Vec<String> {

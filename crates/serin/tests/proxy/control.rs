@@ -265,8 +265,11 @@ fn churn_of_configuration_fails_nothing() {
         done.store(true, Relaxed);
         assert!(outcomes.iter().all(Result::is_ok));
     });
-    let accepted = proxy.stat("http.rds.update_success");
-    println!("{requests} requests, {} changes written, {accepted} route updates accepted", rounds.load(Relaxed));
+    let accepted = proxy.stat("http.vhds.update_success");
+    println!(
+        "{requests} requests, {} changes written, {accepted} updates of virtual hosts accepted",
+        rounds.load(Relaxed)
+    );
     assert!(accepted > 3);
 }
 

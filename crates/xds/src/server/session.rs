@@ -5,7 +5,8 @@
 //! response of a type is unacknowledged, so a slow client holds no queue: it gets the newest state when it is ready.
 //! A rejected resource is not sent again until its version changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,15 +46,15 @@ pub struct Request {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// The type.
-    pub type_url: String,
+    pub type_url: Cow<'static, str>,
     /// Its nonce.
     pub nonce: String,
     /// Version of the state it belongs to.
-    pub version: String,
+    pub version: Arc<str>,
     /// New or changed resources (all of them, in state of the world for full-state types).
     pub resources: Vec<Arc<Resource>>,
     /// Delta: names that are gone.
-    pub removed: Vec<String>,
+    pub removed: Vec<Arc<str>>,
 }
 
 /// How a client stands with one type.
@@ -71,7 +72,7 @@ pub enum TypeState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeStatus {
     /// The type.
-    pub type_url: Arc<str>,
+    pub type_url: Cow<'static, str>,
     /// Where it stands.
     pub state: TypeState,
     /// Version of the newest response.
@@ -90,14 +91,26 @@ const ENDPOINT_WAIT: Duration = Duration::from_secs(1);
 /// One stream.
 pub struct Session {
     mode: Mode,
-    /// The types in the order of additions.
-    specs: Vec<TypeSpec>,
-    subscriptions: BTreeMap<Arc<str>, Subscription>,
+    /// The types of a mesh in the order of additions.
+    served: Vec<Served>,
+    /// The places in `served` in the order of removals.
+    removal: Vec<usize>,
+    /// Types that take no part in the order: there is nothing of them.
+    others: BTreeMap<String, Subscription>,
     resources: Arc<ResourceMap>,
     nonce: u64,
     /// New clusters whose endpoints the client has not asked for yet.
-    awaited: BTreeSet<Arc<str>>,
+    awaited: HashSet<Arc<str>>,
     endpoint_wait: Option<Instant>,
+}
+
+/// A type of a mesh on a stream.
+struct Served {
+    spec: TypeSpec,
+    /// What the client should have of it.
+    target: TypeMap,
+    /// What it wants and has; `None` before it asks.
+    subscription: Option<Subscription>,
 }
 
 impl Session {
@@ -106,27 +119,37 @@ impl Session {
     pub fn new(mode: Mode, types: &[TypeSpec]) -> Self {
         let mut specs = types.to_vec();
         specs.sort_by_key(|spec| spec.addition);
+        let mut removal: Vec<usize> = (0..specs.len()).collect();
+        removal.sort_by_key(|place| specs.get(*place).map(|spec| spec.removal));
+        let served = |spec| Served { spec, target: TypeMap::default(), subscription: None };
         Self {
             mode,
-            specs,
-            subscriptions: BTreeMap::new(),
+            served: specs.into_iter().map(served).collect(),
+            removal,
+            others: BTreeMap::new(),
             resources: Arc::default(),
             nonce: 0,
-            awaited: BTreeSet::new(),
+            awaited: HashSet::new(),
             endpoint_wait: None,
         }
     }
 
     /// Takes a request in.
     pub fn on_request(&mut self, request: &Request) {
-        let mode = self.mode;
-        let spec = self.specs.iter().find(|spec| spec.url == request.type_url);
-        let subscription = self.subscriptions.entry(request.type_url.as_str().into()).or_default();
+        let nothing = TypeMap::default();
+        let served = self.served.iter_mut().find(|served| served.spec.url == request.type_url);
+        let (spec, target, subscription) = match served {
+            Some(served) => {
+                (Some(served.spec), &served.target, served.subscription.get_or_insert_with(Subscription::default))
+            }
+            None => (None, &nothing, self.others.entry(request.type_url.clone()).or_default()),
+        };
         subscription.is_on_demand = spec.is_some_and(|spec| spec.is_on_demand);
         let stale = !request.nonce.is_empty() && request.nonce != subscription.last_nonce;
-        if mode == Mode::Sotw && stale {
+        if self.mode == Mode::Sotw && stale {
             return;
         }
+        subscription.is_told = false;
         if !request.nonce.is_empty() && !stale && subscription.outstanding.take().is_some() {
             match &request.error {
                 Some(error) => subscription.rejection = Some(error.clone()),
@@ -136,9 +159,7 @@ impl Session {
                 }
             }
         }
-        let nothing = TypeMap::default();
-        let target = self.resources.of_type(&request.type_url).unwrap_or(&nothing);
-        match mode {
+        match self.mode {
             Mode::Sotw => subscription.replace_names(&request.names, target),
             Mode::Delta => {
                 if !subscription.active {
@@ -159,29 +180,39 @@ impl Session {
 
     /// Sets what the client should have.
     pub fn set_resources(&mut self, resources: Arc<ResourceMap>) {
-        let nothing = TypeMap::default();
-        for (type_url, subscription) in &mut self.subscriptions {
-            let before = self.resources.of_type(type_url).unwrap_or(&nothing);
-            subscription.note_changes(before, resources.of_type(type_url).unwrap_or(&nothing));
+        let known = resources.changed_since(&self.resources.version);
+        for served in &mut self.served {
+            let after = resources.of_type(served.spec.url).cloned().unwrap_or_default();
+            let before = std::mem::replace(&mut served.target, after);
+            if served.spec.completes.is_some() && !self.awaited.is_empty() {
+                self.awaited.retain(|name| served.target.contains_key(name));
+            }
+            let Some(subscription) = &mut served.subscription else { continue };
+            match known {
+                Some(changed) => {
+                    let of_type = changed.iter().filter(|(type_url, _)| *type_url == served.spec.url);
+                    subscription.note_names(of_type.map(|(_, name)| name));
+                }
+                None => subscription.note_changes(&before, &served.target),
+            }
         }
-        let completing = self.specs.iter().find(|spec| spec.completes.is_some());
-        let completing = completing.and_then(|spec| resources.of_type(spec.url));
-        self.awaited.retain(|name| completing.is_some_and(|there| there.contains_key(name)));
         self.resources = resources;
     }
 
     /// Returns the next response to send; call again until there is none.
     pub fn poll(&mut self, now: Instant) -> Option<Response> {
         self.endpoint_wait = self.endpoint_wait.filter(|until| now < *until && !self.awaited.is_empty());
-        for index in 0..self.specs.len() {
-            let spec = *self.specs.get(index)?;
+        for index in 0..self.served.len() {
+            let spec = self.served.get(index)?.spec;
             match self.may_send(index) {
                 true => {}
                 // What completes a type does not wait for its acknowledgement, see `may_send`.
-                false if self.specs.get(index + 1).is_some_and(|next| next.completes == Some(spec.url)) => continue,
+                false if self.served.get(index + 1).is_some_and(|next| next.spec.completes == Some(spec.url)) => {
+                    continue;
+                }
                 false => return None,
             }
-            if let Some(response) = self.additions(spec, now) {
+            if let Some(response) = self.additions(index, now) {
                 return Some(response);
             }
         }
@@ -203,77 +234,87 @@ impl Session {
     /// Returns whether the client asked for all that there is for it and has confirmed it.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let has = |spec: &TypeSpec| {
-            let subscription = self.subscriptions.get(spec.url);
-            let there = self.resources.of_type(spec.url).is_some_and(|map| !map.is_empty());
-            subscription.map_or(!there, |s| s.outstanding.is_none() && s.is_settled())
+        let has = |served: &Served| match &served.subscription {
+            Some(subscription) => subscription.outstanding.is_none() && subscription.is_settled(),
+            None => served.target.is_empty(),
         };
-        self.specs.iter().all(has)
+        self.served.iter().all(has)
     }
 
-    /// How the client stands, by type.
-    #[must_use]
-    pub fn status(&self) -> Vec<TypeStatus> {
-        let of = |(type_url, s): (&Arc<str>, &Subscription)| TypeStatus {
-            type_url: type_url.clone(),
-            state: match (&s.rejection, &s.outstanding) {
-                (Some(_), _) => TypeState::Nacked,
-                (None, Some(_)) => TypeState::Stale,
-                (None, None) => TypeState::Synced,
-            },
-            sent: s.sent_version.clone(),
-            acked: s.acked_version.clone(),
-            error: s.rejection.clone(),
-            resources: s.given.len(),
+    /// How the client stands with the types for which that changed since the last call.
+    pub fn take_status(&mut self) -> Vec<TypeStatus> {
+        let served = self.served.iter_mut();
+        let served = served.filter_map(|s| Some((Cow::Borrowed(s.spec.url), s.subscription.as_mut()?)));
+        let others = self.others.iter_mut().map(|(type_url, s)| (Cow::Owned(type_url.clone()), s));
+        let of = |(type_url, s): (_, &mut Subscription)| {
+            let is_told = std::mem::replace(&mut s.is_told, true);
+            (!is_told).then(|| TypeStatus {
+                type_url,
+                state: match (&s.rejection, &s.outstanding) {
+                    (Some(_), _) => TypeState::Nacked,
+                    (None, Some(_)) => TypeState::Stale,
+                    (None, None) => TypeState::Synced,
+                },
+                sent: s.sent_version.clone(),
+                acked: s.acked_version.clone(),
+                error: s.rejection.clone(),
+                resources: s.given.len(),
+            })
         };
-        self.subscriptions.iter().map(of).collect()
+        served.chain(others).filter_map(of).collect()
     }
 
     /// Returns whether this type and those before it are settled. Endpoints do not wait for the clusters' acknowledgement: Envoy
     /// holds it back until new clusters are warm, and they get warm by their endpoints.
     fn may_send(&self, index: usize) -> bool {
-        let Some(spec) = self.specs.get(index) else { return false };
-        let concerns = |other: &&TypeSpec| spec.completes != Some(other.url);
-        let settled = self
-            .specs
-            .iter()
-            .take(index + 1)
-            .filter(concerns)
-            .all(|other| self.subscriptions.get(other.url).is_none_or(|s| s.outstanding.is_none()));
-        let is_after_completion = self.specs.iter().take(index).any(|other| other.completes.is_some());
+        let Some(spec) = self.served.get(index).map(|served| served.spec) else { return false };
+        let mut before = self.served.iter().take(index + 1).filter(|other| spec.completes != Some(other.spec.url));
+        let settled = before.all(|other| other.subscription.as_ref().is_none_or(|s| s.outstanding.is_none()));
+        let is_after_completion = self.served.iter().take(index).any(|other| other.spec.completes.is_some());
         settled && (!is_after_completion || self.endpoint_wait.is_none())
     }
 
-    fn additions(&mut self, spec: TypeSpec, now: Instant) -> Option<Response> {
+    fn additions(&mut self, index: usize, now: Instant) -> Option<Response> {
+        let Served { spec, target, subscription } = self.served.get_mut(index)?;
         let full = self.mode == Mode::Sotw && spec.is_full_state;
         let delta = self.mode == Mode::Delta;
-        let subscription = self.subscriptions.get_mut(spec.url).filter(|s| s.active)?;
+        let subscription = subscription.as_mut().filter(|s| s.active)?;
         let first = !subscription.answered && (full || (delta && subscription.wildcard));
         if subscription.is_settled() && !first {
             return None;
         }
-        let target = self.resources.of_type(spec.url).cloned().unwrap_or_default();
-        let additions = subscription.take_additions(&target, delta);
+        let additions = subscription.take_additions(target, delta);
         if additions.changed.is_empty() && additions.absent.is_empty() && !first {
             return None;
         }
-        let (updated, new): (Vec<Arc<str>>, Vec<Arc<str>>) =
-            additions.changed.iter().map(|r| r.name.clone()).partition(|name| subscription.given.contains_key(name));
-        subscription.give(&additions, &target);
+        let completing = self.completing(index);
+        let Served { target, subscription, .. } = self.served.get_mut(index)?;
+        let subscription = subscription.as_mut()?;
+        let (mut updated, mut new) = (Vec::new(), Vec::new());
+        if completing.is_some() {
+            let names = additions.changed.iter().map(|resource| resource.name.clone());
+            (updated, new) = names.partition(|name| subscription.given.contains_key(name));
+        }
+        subscription.give(&additions, target);
         let Additions { changed, absent } = additions;
         let sent = if full { subscription.given.values().cloned().collect() } else { changed };
-        if let Some(completing) = self.specs.iter().find(|other| other.completes == Some(spec.url)).copied() {
+        if let Some(completing) = completing {
             self.after_completed(completing, &updated, new, now);
         }
-        Some(self.respond(spec.url, sent, &absent))
+        Some(self.respond(index, sent, absent))
+    }
+
+    /// The place of the type that completes this one.
+    fn completing(&self, index: usize) -> Option<usize> {
+        let url = self.served.get(index)?.spec.url;
+        self.served.iter().position(|other| other.spec.completes == Some(url))
     }
 
     /// A changed cluster asks for its endpoints anew; a new one is waited for.
-    fn after_completed(&mut self, completing: TypeSpec, updated: &[Arc<str>], new: Vec<Arc<str>>, now: Instant) {
-        let there = self.resources.of_type(completing.url);
-        let subscription = self.subscriptions.get_mut(completing.url);
+    fn after_completed(&mut self, completing: usize, updated: &[Arc<str>], new: Vec<Arc<str>>, now: Instant) {
+        let Some(Served { target: there, subscription, .. }) = self.served.get_mut(completing) else { return };
         let asked = |name: &Arc<str>| subscription.as_ref().is_some_and(|s| s.wants(name));
-        let lacks = |name: &Arc<str>| there.is_some_and(|there| there.contains_key(name)) && !asked(name);
+        let lacks = |name: &Arc<str>| there.contains_key(name) && !asked(name);
         let has_new = !new.is_empty();
         self.awaited.extend(new.into_iter().filter(lacks));
         if has_new && !self.awaited.is_empty() {
@@ -286,51 +327,56 @@ impl Session {
 
     /// Types that take no part in the order are answered by what there is: nothing.
     fn other_types(&mut self) -> Option<Response> {
-        let known = |type_url: &Arc<str>| self.specs.iter().any(|spec| spec.url == &**type_url);
-        let waiting = self.subscriptions.iter().find(|(type_url, s)| {
-            s.active && !s.answered && !known(type_url) && (self.mode == Mode::Delta || s.wildcard)
-        });
-        let type_url = waiting.map(|(type_url, _)| type_url.clone())?;
-        Some(self.respond(&type_url, Vec::new(), &[]))
+        let waits = |s: &Subscription| s.active && !s.answered && (self.mode == Mode::Delta || s.wildcard);
+        let (type_url, subscription) = self.others.iter_mut().find(|(_, subscription)| waits(subscription))?;
+        self.nonce += 1;
+        subscription.answer(self.nonce.to_string(), &self.resources.version);
+        Some(Response {
+            type_url: Cow::Owned(type_url.clone()),
+            nonce: self.nonce.to_string(),
+            version: self.resources.version.clone(),
+            resources: Vec::new(),
+            removed: Vec::new(),
+        })
     }
 
     fn removals(&mut self) -> Option<Response> {
-        let mut specs = self.specs.clone();
-        specs.sort_by_key(|spec| spec.removal);
-        for spec in specs {
-            let Some(subscription) = self.subscriptions.get_mut(spec.url) else { continue };
+        for place in 0..self.removal.len() {
+            let index = *self.removal.get(place)?;
+            let Served { spec, target, subscription } = self.served.get_mut(index)?;
+            let Some(subscription) = subscription else { continue };
             if subscription.outstanding.is_some() {
                 return None;
             }
             if subscription.is_settled() {
                 continue;
             }
-            let target = self.resources.of_type(spec.url).cloned().unwrap_or_default();
-            let gone = subscription.take_removals(&target);
+            let gone = subscription.take_removals(target);
             if gone.is_empty() {
                 continue;
             }
             if self.mode == Mode::Delta {
-                return Some(self.respond(spec.url, Vec::new(), &gone));
+                return Some(self.respond(index, Vec::new(), gone));
             }
             if spec.is_full_state {
                 let left = subscription.given.values().cloned().collect();
-                return Some(self.respond(spec.url, left, &[]));
+                return Some(self.respond(index, left, Vec::new()));
             }
         }
         None
     }
 
-    fn respond(&mut self, type_url: &str, resources: Vec<Arc<Resource>>, removed: &[Arc<str>]) -> Response {
+    fn respond(&mut self, index: usize, resources: Vec<Arc<Resource>>, removed: Vec<Arc<str>>) -> Response {
         self.nonce += 1;
         let nonce = self.nonce.to_string();
         let version = self.resources.version.clone();
-        let subscription = self.subscriptions.entry(type_url.into()).or_default();
-        subscription.answer();
-        subscription.outstanding = Some(nonce.clone());
-        subscription.last_nonce = nonce.clone();
-        subscription.sent_version = version.clone();
-        let removed = removed.iter().map(ToString::to_string).collect();
-        Response { type_url: type_url.to_owned(), nonce, version: version.to_string(), resources, removed }
+        let served = self.served.get_mut(index);
+        let type_url = served.map_or("", |served| {
+            if let Some(subscription) = &mut served.subscription {
+                subscription.answer(nonce.clone(), &version);
+            }
+            served.spec.url
+        });
+        Response { type_url: Cow::Borrowed(type_url), nonce, version, resources, removed }
     }
 }

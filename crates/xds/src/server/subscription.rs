@@ -1,6 +1,6 @@
 //! What one client wants of one type, and what it was given.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
@@ -17,15 +17,13 @@ pub(super) struct Subscription {
     /// Whether a name stands for everything below it too.
     pub(super) is_on_demand: bool,
     /// What it wants by name.
-    names: BTreeSet<Arc<str>>,
+    names: HashSet<Arc<str>>,
     /// What it has. When that is all there is, the map is the target itself and costs nothing.
     pub(super) given: TypeMap,
-    /// Names whose resource may differ from what the client has.
-    pending: BTreeSet<Arc<str>>,
+    /// Names whose resource may differ from what the client has; true where they must be answered even if it does not.
+    pending: BTreeMap<Arc<str>, bool>,
     /// Whether every name may differ, as after the first request.
     all_pending: bool,
-    /// Names that must be answered even if the client should have them.
-    forced: BTreeSet<Arc<str>>,
     /// Whether anything was ever sent.
     pub(super) answered: bool,
     /// The nonce that is not acknowledged yet.
@@ -38,6 +36,8 @@ pub(super) struct Subscription {
     pub(super) acked_version: Arc<str>,
     /// Text of the newest rejection, until the next acknowledgement.
     pub(super) rejection: Option<String>,
+    /// Whether it was told how the client stands.
+    pub(super) is_told: bool,
 }
 
 /// What a response of additions holds.
@@ -72,7 +72,7 @@ impl Subscription {
         let first = !self.active;
         self.active = true;
         let wildcard = names.iter().any(|n| n == "*") || (names.is_empty() && (first || self.wildcard));
-        let names: BTreeSet<Arc<str>> = names.iter().filter(|n| *n != "*").map(|n| shared(n, target)).collect();
+        let names: HashSet<Arc<str>> = names.iter().filter(|n| *n != "*").map(|n| shared(n, target)).collect();
         if !wildcard {
             let gone: Vec<Arc<str>> = self.names.difference(&names).cloned().collect();
             gone.iter().for_each(|name| self.forget(name));
@@ -124,21 +124,18 @@ impl Subscription {
         let mut below = below(&name, target, self.is_on_demand).peekable();
         if below.peek().is_some() {
             let below: Vec<Arc<str>> = below.cloned().collect();
-            self.pending.extend(below.iter().cloned());
-            self.forced.extend(below);
+            self.pending.extend(below.into_iter().map(|name| (name, true)));
             if !target.contains_key(&name) {
                 return;
             }
         }
-        self.pending.insert(name.clone());
-        self.forced.insert(name);
+        self.pending.insert(name, true);
     }
 
     /// Demands that what the client has under this name is sent again.
     pub(super) fn resend(&mut self, name: &Arc<str>) {
         if self.given.contains_key(name) {
-            self.pending.insert(name.clone());
-            self.forced.insert(name.clone());
+            self.pending.insert(name.clone(), true);
         }
     }
 
@@ -147,7 +144,6 @@ impl Subscription {
         for name in below.iter().chain([name]) {
             self.given.remove(name);
             self.pending.remove(name);
-            self.forced.remove(name);
         }
     }
 
@@ -160,31 +156,59 @@ impl Subscription {
             let (DiffItem::Add(name, _) | DiffItem::Update { new: (name, _), .. } | DiffItem::Remove(name, _)) =
                 difference;
             if self.wants(name) || self.given.contains_key(name) {
-                self.pending.insert(name.clone());
+                self.pending.entry(name.clone()).or_default();
+            }
+        }
+    }
+
+    /// Notes names that differ from one target to the next.
+    pub(super) fn note_names<'a>(&mut self, changed: impl Iterator<Item = &'a Arc<str>>) {
+        if !self.active || self.all_pending {
+            return;
+        }
+        for name in changed {
+            if self.wants(name) || self.given.contains_key(name) {
+                self.pending.entry(name.clone()).or_default();
             }
         }
     }
 
     /// Takes what is to be added or changed; names that are to be removed stay pending.
     pub(super) fn take_additions(&mut self, target: &TypeMap, tells_absence: bool) -> Additions {
-        let names: Vec<Arc<str>> = if std::mem::take(&mut self.all_pending) {
-            self.pending = self.given.keys().filter(|name| !target.contains_key(*name)).cloned().collect();
-            target.keys().filter(|name| self.wants(name)).cloned().collect()
-        } else {
-            let there = |name: &&Arc<str>| target.contains_key(*name) && self.wants(name);
-            self.pending.iter().filter(there).cloned().collect()
-        };
-        let mut changed = Vec::new();
-        for name in names {
-            let Some(resource) = target.get(&name) else { continue };
-            let is_known = self.given.get(&name).is_some_and(|given| given.version == resource.version);
-            if !is_known || self.forced.contains(&name) {
-                changed.push(resource.clone());
+        let mut additions = Additions { changed: Vec::new(), absent: Vec::new() };
+        let pending = std::mem::take(&mut self.pending);
+        let is_all = std::mem::take(&mut self.all_pending);
+        if is_all {
+            let gone = self.given.keys().filter(|name| !target.contains_key(*name));
+            self.pending = gone.map(|name| (name.clone(), false)).collect();
+            for (name, resource) in target {
+                let is_forced = pending.get(name).copied().unwrap_or_default();
+                if self.wants(name) && (is_forced || self.lacks(resource)) {
+                    additions.changed.push(resource.clone());
+                }
             }
         }
-        self.pending.retain(|name| !target.contains_key(name));
-        let absent = self.forced.iter().filter(|name| tells_absence && !target.contains_key(*name)).cloned().collect();
-        Additions { changed, absent }
+        for (name, is_forced) in pending {
+            match target.get(&name) {
+                Some(_) if is_all => {}
+                Some(resource) if is_forced || (self.wants(&name) && self.lacks(resource)) => {
+                    additions.changed.push(resource.clone());
+                }
+                Some(_) => {}
+                None => {
+                    if is_forced && tells_absence {
+                        additions.absent.push(name.clone());
+                    }
+                    self.pending.insert(name, is_forced);
+                }
+            }
+        }
+        additions
+    }
+
+    /// Returns whether the client does not have this version of a resource.
+    fn lacks(&self, resource: &Resource) -> bool {
+        self.given.get(&resource.name).is_none_or(|given| given.version != resource.version)
     }
 
     /// Notes that these were sent.
@@ -203,13 +227,9 @@ impl Subscription {
 
     /// Takes the names of what the client has and that is gone.
     pub(super) fn take_removals(&mut self, target: &TypeMap) -> Vec<Arc<str>> {
-        let gone: Vec<Arc<str>> = self
-            .pending
-            .iter()
-            .filter(|name| !target.contains_key(*name) && self.given.contains_key(*name))
-            .cloned()
-            .collect();
-        self.pending.retain(|name| target.contains_key(name));
+        let pending = self.pending.keys().filter(|name| !target.contains_key(*name) && self.given.contains_key(*name));
+        let gone: Vec<Arc<str>> = pending.cloned().collect();
+        self.pending.retain(|name, _| target.contains_key(name));
         for name in &gone {
             self.given.remove(name);
         }
@@ -226,13 +246,17 @@ impl Subscription {
 
     /// Returns whether there is nothing to be sent, whatever the target.
     pub(super) fn is_settled(&self) -> bool {
-        !self.all_pending && self.pending.is_empty() && self.forced.is_empty()
+        !self.all_pending && self.pending.is_empty()
     }
 
-    /// Forgets which names had to be answered.
-    pub(super) fn answer(&mut self) {
-        self.forced.clear();
+    /// Notes that a response is sent.
+    pub(super) fn answer(&mut self, nonce: String, version: &Arc<str>) {
+        self.pending.values_mut().for_each(|is_forced| *is_forced = false);
         self.answered = true;
+        self.is_told = false;
+        self.outstanding = Some(nonce.clone());
+        self.last_nonce = nonce;
+        self.sent_version = version.clone();
     }
 }
 

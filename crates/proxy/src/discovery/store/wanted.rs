@@ -1,0 +1,45 @@
+//! What the proxy has of discovery, and wants of it because of what it has.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serin_resources::cluster::Discovery;
+use serin_resources::connection_manager::RouteSource;
+use serin_resources::type_url;
+
+use super::{Held, Store};
+
+impl Store {
+    /// Names of a type that discovery gave.
+    pub(crate) fn names(&self, type_url: &str) -> Vec<String> {
+        fn dynamic<T>(map: &BTreeMap<String, Held<T>>) -> Vec<String> {
+            map.iter().filter(|(_, held)| !held.fixed).map(|(name, _)| name.clone()).collect()
+        }
+        match type_url {
+            type_url::CLUSTER => dynamic(&self.clusters),
+            type_url::LISTENER => dynamic(&self.listeners),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Names under which endpoints are wanted.
+    pub(crate) fn wanted_endpoints(&self) -> BTreeSet<String> {
+        self.clusters
+            .values()
+            .filter_map(|held| match &held.value.discovery {
+                Discovery::Eds(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Names under which routes are wanted.
+    pub(crate) fn wanted_routes(&self) -> BTreeSet<String> {
+        self.listeners
+            .values()
+            .filter_map(|held| match held.value.filter.routes() {
+                Some(RouteSource::Rds(name)) => Some(name.clone()),
+                Some(RouteSource::Inline(_)) | None => None,
+            })
+            .collect()
+    }
+}
