@@ -103,14 +103,14 @@ impl Peer {
     ) -> anyhow::Result<Running> {
         let mut command = Command::new("taskset");
         command.args(["-c", &job.core.to_string()]).arg(self.program(setup, options)?);
-        self.arguments(&mut command, (job, setup), scratch)?;
+        self.arguments(&mut command, job, setup, scratch)?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).env("HOME", scratch);
         let mut running = Running(command.spawn().context("taskset is needed (Debian: util-linux)")?);
         running.wait_for(job.listen).with_context(|| format!("{} does not start", self.name()))?;
         Ok(running)
     }
 
-    fn arguments(self, command: &mut Command, (job, setup): (Job, Setup), scratch: &Path) -> anyhow::Result<()> {
+    fn arguments(self, command: &mut Command, job: Job, setup: Setup, scratch: &Path) -> anyhow::Result<()> {
         let write = |name: &str, text: String| -> anyhow::Result<PathBuf> {
             let path = scratch.join(name);
             std::fs::write(&path, text)?;

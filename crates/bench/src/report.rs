@@ -102,7 +102,7 @@ impl Report {
         self.figures(case, peer).calls = Some(calls);
     }
 
-    pub(crate) fn add_latency(&mut self, case: &Case, peer: Peer, (rate, latency): (f64, Latency)) {
+    pub(crate) fn add_latency(&mut self, case: &Case, peer: Peer, rate: f64, latency: Latency) {
         self.figures(case, peer).latency.push(latency);
         if let Some(results) = self.results(case) {
             results.rate = rate;

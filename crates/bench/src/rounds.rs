@@ -169,7 +169,7 @@ impl Bench<'_> {
                     latency.p99,
                     latency.p999
                 );
-                self.report.add_latency(case, *peer, (rate, latency));
+                self.report.add_latency(case, *peer, rate, latency);
             }
         }
         Ok(())

@@ -41,9 +41,3 @@ pub enum Error {
     #[error("it is a time of freeze until {0}; {FORCE}")]
     Frozen(String),
 }
-
-impl From<Error> for String {
-    fn from(error: Error) -> Self {
-        error.to_string()
-    }
-}

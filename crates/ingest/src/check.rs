@@ -177,7 +177,8 @@ fn shared_hosts(index: &Index, document: &Document) -> Vec<Diagnostic> {
         if let Some((other, place)) = older.min_by_key(|(_, place)| place.len()) {
             findings.push(beside(
                 document,
-                (Code::Duplicate, "spec.hosts"),
+                Code::Duplicate,
+                "spec.hosts",
                 format!(
                     "host '{host}' is routed by {} too, which is older, and only that one applies to it{place}",
                     other.key
@@ -242,7 +243,8 @@ fn ports_at_gateways(index: &Index, document: &Document) -> Vec<Diagnostic> {
             let known: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
             findings.push(beside(
                 document,
-                (Code::UnknownPort, &format!("spec.http[{place}].route[{number}].destination")),
+                Code::UnknownPort,
+                &format!("spec.http[{place}].route[{number}].destination"),
                 format!(
                     "the destination says no port, and '{}' has several: requests that come by port {} of a gateway are \
                      answered 503",
@@ -285,7 +287,8 @@ fn merged_rules(index: &Index, document: &Document) -> Vec<Diagnostic> {
     }
     vec![beside(
         document,
-        (Code::Merged, "spec.host"),
+        Code::Merged,
+        "spec.host",
         format!("it is merged with {}, which is older: {}", first.key, words.join("; ")),
         format!("that one stands in {}:{}", first.file, first.at.line),
     )]
@@ -299,7 +302,7 @@ fn rule_of_nobody(index: &Index, document: &Document) -> Option<Diagnostic> {
         let known: Vec<&str> = index.service_hosts().map(|h| h.as_str()).collect();
         let help = meant(rule.host.as_str(), &known).unwrap_or_else(|| shown("known are", &known));
         let message = format!("there is no service '{}': the rule has no effect", rule.host);
-        beside(document, (Code::UnknownHost, "spec.host"), message, help)
+        beside(document, Code::UnknownHost, "spec.host", message, help)
     })
 }
 
@@ -362,7 +365,7 @@ fn known_gateways(index: &Index) -> String {
 }
 
 /// A warning about a document because of another.
-fn beside(document: &Document, (code, path): (Code, &str), message: String, help: String) -> Diagnostic {
+fn beside(document: &Document, code: Code, path: &str, message: String, help: String) -> Diagnostic {
     Diagnostic {
         file: document.file.clone(),
         ..finding(code, Severity::Warning, (document.at, path.to_owned()), message, help)
@@ -398,12 +401,7 @@ fn unknown_port(service: &Service, number: u16, at: (Position, String)) -> Optio
     Some(finding(Code::UnknownPort, Severity::Error, at, message, format!("it has {}", known.join(", "))))
 }
 
-fn finding(
-    code: Code,
-    severity: Severity,
-    (at, path): (Position, String),
-    message: String,
-    help: String,
-) -> Diagnostic {
+fn finding(code: Code, severity: Severity, place: (Position, String), message: String, help: String) -> Diagnostic {
+    let (at, path) = place;
     Diagnostic { code, severity, file: "".into(), at, path, message, help }
 }

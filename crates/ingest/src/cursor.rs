@@ -3,77 +3,18 @@
 //! An [`Object`] remembers which of its fields were asked for; those that nobody asked for are unknown and are
 //! reported when it is dropped, so no reader can forget to look.
 
-use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+mod context;
+mod objects;
+
+use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::duration::parse_duration;
 use crate::node::{Key, Node, Position, Value};
-use crate::reference::Reference;
 use crate::spelling::{camel_case, distance, is_slip};
-
-/// Where findings about one object gather.
-pub struct Context {
-    file: Arc<str>,
-    namespace: RefCell<String>,
-    diagnostics: RefCell<Vec<Diagnostic>>,
-    references: RefCell<Vec<Reference>>,
-    errors: Cell<usize>,
-    /// Whether fields may be written `like_this` too, as protobuf's JSON parsers allow.
-    protobuf: Cell<bool>,
-}
-
-impl Context {
-    pub(crate) fn new(file: Arc<str>) -> Self {
-        Self {
-            file,
-            namespace: RefCell::new("default".to_owned()),
-            diagnostics: RefCell::default(),
-            references: RefCell::default(),
-            errors: Cell::new(0),
-            protobuf: Cell::new(false),
-        }
-    }
-
-    /// From here on the object is one whose schema is protobuf's.
-    pub(crate) fn set_protobuf(&self) {
-        self.protobuf.set(true);
-    }
-
-    /// Whether a key as it is written means the field of that name (in camel case).
-    fn means(&self, written: &str, name: &str) -> bool {
-        written == name || (self.protobuf.get() && written.contains('_') && camel_case(written) == name)
-    }
-
-    pub(crate) fn set_namespace(&self, namespace: &str) {
-        *self.namespace.borrow_mut() = namespace.to_owned();
-    }
-
-    /// Namespace of the object at hand.
-    pub fn namespace(&self) -> String {
-        self.namespace.borrow().clone()
-    }
-
-    pub(crate) fn refer(&self, reference: Reference) {
-        self.references.borrow_mut().push(reference);
-    }
-
-    pub(crate) fn report(&self, diagnostic: Diagnostic) {
-        if diagnostic.severity == Severity::Error {
-            self.errors.set(self.errors.get() + 1);
-        }
-        self.diagnostics.borrow_mut().push(diagnostic);
-    }
-
-    pub(crate) fn failed(&self) -> bool {
-        self.errors.get() > 0
-    }
-
-    pub(crate) fn finish(self) -> (Vec<Diagnostic>, Vec<Reference>) {
-        (self.diagnostics.into_inner(), self.references.into_inner())
-    }
-}
+pub use context::Context;
+use objects::OBJECTS;
 
 /// A value at a place.
 #[derive(Clone)]
@@ -428,14 +369,14 @@ impl<'a> Object<'a> {
 
     /// Something about its fields that is good to know.
     pub(crate) fn note(&self, message: impl Into<String>) {
-        self.report((Code::NoEffectYet, Severity::Info), message, "");
+        self.report(Code::NoEffectYet, Severity::Info, message, "");
     }
 
     pub(crate) fn error(&self, code: Code, message: impl Into<String>, help: impl Into<String>) {
-        self.report((code, Severity::Error), message, help);
+        self.report(code, Severity::Error, message, help);
     }
 
-    fn report(&self, (code, severity): (Code, Severity), message: impl Into<String>, help: impl Into<String>) {
+    fn report(&self, code: Code, severity: Severity, message: impl Into<String>, help: impl Into<String>) {
         self.context.report(Diagnostic {
             code,
             severity,
@@ -509,55 +450,3 @@ impl Object<'_> {
         }
     }
 }
-
-/// Fields of Istio's kinds that hold an object (from its custom resource definitions).
-const OBJECTS: [&str; 48] = [
-    "abort",
-    "authority",
-    "backendUtilization",
-    "body",
-    "connectionPool",
-    "consistentHash",
-    "corsPolicy",
-    "delay",
-    "delegate",
-    "destination",
-    "directResponse",
-    "egressProxy",
-    "fault",
-    "headers",
-    "http",
-    "http2KeepAlive",
-    "httpCookie",
-    "inboundConnectionPool",
-    "loadBalancer",
-    "localityLbSetting",
-    "maglev",
-    "method",
-    "mirror",
-    "mirrorPercentage",
-    "outboundTrafficPolicy",
-    "outlierDetection",
-    "percentage",
-    "port",
-    "proxyProtocol",
-    "redirect",
-    "request",
-    "response",
-    "retries",
-    "retryBudget",
-    "rewrite",
-    "ringHash",
-    "scheme",
-    "spec",
-    "tcp",
-    "tcpKeepalive",
-    "tls",
-    "trafficPolicy",
-    "tunnel",
-    "uri",
-    "uriRegexRewrite",
-    "warmup",
-    "workloadSelector",
-    "zoneAwareLbSetting",
-];

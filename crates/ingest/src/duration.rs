@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-/// A duration as people write it: Go's form, or a number of seconds.
+/// A text that is no duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a duration such as 500ms, 30s, 5m or 1h30m")]
+pub struct InvalidDuration(pub String);
+
+/// Reads a duration as people write it: Go's form, or a number of seconds.
 ///
 /// # Errors
 /// When it is neither.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, InvalidDuration> {
     let seconds = || text.bytes().all(|b| b.is_ascii_digit()).then(|| parse_duration(&format!("{text}s")))?;
-    let wrong = || format!("'{text}' is not a duration such as 500ms, 30s, 5m or 1h30m");
-    parse_duration(text).or_else(seconds).ok_or_else(wrong)
+    parse_duration(text).or_else(seconds).ok_or_else(|| InvalidDuration(text.to_owned()))
 }
 
 /// Seconds that a duration lasts less than: what fits Go's, and so Istio's and Envoy's, 64 bits of nanoseconds.

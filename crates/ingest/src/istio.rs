@@ -5,6 +5,8 @@ pub(crate) mod fault;
 pub(crate) mod gateway;
 pub(crate) mod http_match;
 pub(crate) mod mesh_config;
+mod retries;
+pub(crate) mod route_headers;
 pub(crate) mod service_entry;
 pub(crate) mod sidecar;
 pub(crate) mod virtual_service;

@@ -26,7 +26,7 @@ pub use check::{Checked, Checker, Difference, check};
 pub use cursor::{Context, Cursor};
 pub use diagnostic::{Code, Diagnostic, Severity};
 pub use document::{Document, MAX_FILE_BYTES, Parsed, close_unreadable, parse};
-pub use duration::duration;
+pub use duration::{InvalidDuration, duration};
 pub use node::Position;
 pub use reference::Reference;
 pub use render::{render_text, summary};

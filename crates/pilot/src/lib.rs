@@ -10,6 +10,7 @@ mod copies;
 mod fleet;
 mod loads;
 mod options;
+mod reconcile;
 mod releases;
 mod run;
 mod source;

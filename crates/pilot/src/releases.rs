@@ -5,7 +5,9 @@
 
 mod api;
 mod audit;
+mod commands;
 mod document;
+mod ending;
 mod order;
 mod outside;
 mod page;
@@ -18,8 +20,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serin_delivery::{
-    Action, Command, DOCUMENT_GONE, Event, EventKind, Evidence, Outcome, Phase, Reading, Said, Status, advance,
-    changed, command, may_begin, overlay,
+    Action, Command, Event, EventKind, Evidence, Outcome, Phase, Reading, Said, Status, advance, changed, may_begin,
+    overlay,
 };
 use serin_model::{Hostname, MeshSnapshot, ObjectName, Overlay, Release};
 use tokio::sync::Notify;
@@ -28,13 +30,13 @@ pub(crate) use crate::clock::now;
 use crate::clock::{Jumps, calendar};
 use crate::fleet::Fleet;
 use crate::loads::{LoadDelta, Loads};
-use audit::{Audit, Whole};
+use audit::{Audit, Stamp, Whole};
 pub(crate) use document::{Ends, Refusal};
 use document::{appear, fingerprint, is_other};
-use order::{Wait, arrived, in_force, is_contested, joint_rollback, replaces, running, waits_for};
+use order::{Wait, arrived, is_contested, joint_rollback, replaces, waits_for};
 use state::StateFile;
 pub(crate) use state::StateLock;
-use tally::{Caller, Tally, ready};
+use tally::{Caller, Callers, Tally, ready};
 
 pub(crate) use api::{BODY, Tokens, routes};
 pub(crate) use outside::EffectRunner;
@@ -223,7 +225,12 @@ impl Releases {
                     if begins_anew {
                         inner.tally.forget(&name);
                     }
-                    inner.audit.write((now(), "the documents"), &name, "its document has changed", &value);
+                    inner.audit.write(
+                        Stamp { at: now(), who: "the documents" },
+                        &name,
+                        "its document has changed",
+                        &value,
+                    );
                     inner.happened(&name, &events);
                 }
                 None => {
@@ -235,7 +242,12 @@ impl Releases {
                     if is_other(&status, &spec, &print) {
                         let events = changed(None, &spec, &mut status, now());
                         let value = serde_json::json!({"phase": status.phase, "weights": status.weights});
-                        inner.audit.write((now(), "the documents"), &name, "its document has changed", &value);
+                        inner.audit.write(
+                            Stamp { at: now(), who: "the documents" },
+                            &name,
+                            "its document has changed",
+                            &value,
+                        );
                         inner.happened(&name, &events);
                     }
                     status.spec = print;
@@ -281,7 +293,7 @@ impl Releases {
         if let Some(text) = inner.jumps.look(now(), calendar()) {
             tracing::warn!("{text}");
             let nobody = ObjectName { namespace: String::new(), name: "clock".to_owned() };
-            inner.audit.write((now(), "serin"), &nobody, &text, &serde_json::Value::Null);
+            inner.audit.write(Stamp { at: now(), who: "serin" }, &nobody, &text, &serde_json::Value::Null);
         }
         let names: Vec<ObjectName> = inner.entries.keys().cloned().collect();
         let mut due = Vec::new();
@@ -322,18 +334,17 @@ impl Releases {
         if let Some(entry) = inner.entries.get_mut(name) {
             entry.known.calendar = calendar();
         }
-        let status = inner.say(name, said).map_err(Refusal::Senseless)?;
+        let status = inner.say(name, said)?;
         let saved = inner.save();
         self.spoken.notify_one();
         // It is done, but a pilot that begins anew would not know.
         saved.map_err(Refusal::NotKept)?;
-        inner.audit.is_kept().map_err(Refusal::NotKept)?;
+        inner.audit.is_kept().map_err(|error| Refusal::NotKept(error.to_string()))?;
         Ok(status)
     }
 
     /// Takes the answer to a query.
-    pub(crate) fn answered(&self, name: &ObjectName, query: &str, value: Result<f64, String>) {
-        let reading = Reading { at: now(), value };
+    pub(crate) fn answered(&self, name: &ObjectName, query: &str, reading: Reading) {
         self.lock().readings.entry(name.clone()).or_default().insert(query.to_owned(), reading);
         self.spoken.notify_one();
     }
@@ -355,7 +366,7 @@ impl Releases {
     }
 
     /// Whether the audit log is whole, and its last lines.
-    pub(crate) fn audited(&self, last: usize) -> Result<Whole, String> {
+    pub(crate) fn audited(&self, last: usize) -> Result<Whole, audit::Error> {
         let (log, lost) = {
             let inner = self.lock();
             (inner.audit.log(), inner.audit.lost())
@@ -366,52 +377,6 @@ impl Releases {
 }
 
 impl Inner {
-    /// Does what is said: in the status, in the audit log, for those who ask and for those who are told.
-    fn say(&mut self, name: &ObjectName, said: Said) -> Result<Status, String> {
-        self.may(name, &said.command)?;
-        let entry = self.entries.get_mut(name).ok_or_else(|| format!("there is no release {name}"))?;
-        let (before, who, force) = (entry.status.phase, said.who.clone(), said.force);
-        let events = command(&entry.spec, &mut entry.status, &entry.known, said, now())?;
-        let (status, release) = (entry.status.clone(), entry.spec.clone());
-        if status.phase == Phase::Pending && before == Phase::RolledBack {
-            self.tally.forget(name);
-        }
-        let text = events.first().map(|e| e.reason.clone()).filter(|text| !text.is_empty());
-        let text = text.unwrap_or_else(|| "a hook has ended".to_owned());
-        let value =
-            serde_json::json!({"before": before, "after": status.phase, "target": status.target, "force": force});
-        self.audit.write((now(), &who), name, &text, &value);
-        self.happened(name, &events);
-        self.pending.push(PendingEffects { release, actions: Vec::new(), events });
-        Ok(status)
-    }
-
-    /// Whether another release of the same host lets this one do it.
-    fn may(&self, name: &ObjectName, says: &Command) -> Result<(), String> {
-        let Some(entry) = self.entries.get(name) else { return Ok(()) };
-        if matches!(says, Command::Undo(_))
-            && let Some(other) = running(&self.entries, name)
-        {
-            return Err(format!("release {other} of the same host is under way: abort that first"));
-        }
-        match (says, in_force(&self.entries, name)) {
-            (Command::Promote { .. }, _) if entry.status.phase == Phase::Pending => {
-                match waits_for(&self.entries, name) {
-                    Some(Wait::Refused(why) | Wait::For(why)) => Err(why),
-                    None => Ok(()),
-                }
-            }
-            // One that began later and is over, or has not begun yet, may have left the traffic where this one brought it.
-            (Command::Undo(_), Some((other, e)))
-                if !(e.status.phase.is_final() || e.status.phase == Phase::Pending)
-                    || e.status.holds() != Some(&entry.spec.candidate) =>
-            {
-                Err(format!("release {other} of the same host has the traffic by now: undo that"))
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn happened(&mut self, name: &ObjectName, events: &[Event]) {
         for event in events {
             let word = match event.outcome {
@@ -446,7 +411,7 @@ impl Inner {
             });
             let words = || format!("{} now", event.phase.words());
             let text = Some(event.reason.clone()).filter(|text| !text.is_empty()).unwrap_or_else(words);
-            self.audit.write((event.at, "serin"), name, &text, &value);
+            self.audit.write(Stamp { at: event.at, who: "serin" }, name, &text, &value);
         }
     }
 
@@ -462,66 +427,6 @@ impl Inner {
             Err(_) => {}
         }
         saved
-    }
-
-    /// A release whose document is gone is held for a moment: it may come back.
-    fn vanish(&mut self, name: &ObjectName) {
-        let Some(entry) = self.entries.get_mut(name).filter(|e| e.vanished.is_none()) else { return };
-        entry.vanished = Some(Instant::now());
-        if entry.status.paused.as_deref() != Some(DOCUMENT_GONE) {
-            entry.status.paused_before = entry.status.paused.replace(DOCUMENT_GONE.to_owned());
-        }
-        let event = entry.status.note(now(), EventKind::Action, DOCUMENT_GONE);
-        tracing::warn!("release {name}: {DOCUMENT_GONE}");
-        self.audit.write((now(), "the documents"), name, DOCUMENT_GONE, &serde_json::Value::Null);
-        self.happened(name, &[event]);
-    }
-
-    /// Forgets releases whose documents have been gone for long enough.
-    fn bury(&mut self) {
-        let late = |e: &Entry| e.vanished.as_ref().is_some_and(|since| since.elapsed() >= self.holds);
-        let gone: Vec<ObjectName> = self.entries.iter().filter(|(_, e)| late(e)).map(|(n, _)| n.clone()).collect();
-        for name in gone {
-            if let Some(entry) = self.entries.remove(&name) {
-                self.leave_behind(&name, entry.status);
-            }
-            self.readings.remove(&name);
-            self.tally.forget(&name);
-            self.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
-        }
-    }
-
-    /// Forgets releases whose documents did not come.
-    fn forget(&mut self) {
-        for (name, status) in std::mem::take(&mut self.remembered) {
-            if status.phase.is_final() {
-                self.leave_behind(&name, status);
-                continue;
-            }
-            self.audit.write((now(), "the documents"), &name, "its document is gone", &serde_json::Value::Null);
-        }
-    }
-
-    /// Remembers how a release ended whose document is gone: when it comes back, it has ended.
-    fn leave_behind(&mut self, name: &ObjectName, mut status: Status) {
-        appear(&mut status);
-        if !status.phase.is_final() {
-            return;
-        }
-        self.ended.insert(name.clone(), status);
-        while self.ended.len() > ENDED
-            && let Some(oldest) = self.ended.iter().min_by_key(|(_, s)| s.moved).map(|(n, _)| n.clone())
-        {
-            self.ended.remove(&oldest);
-        }
-    }
-
-    /// Tells a release that has not begun what the one that has the host's traffic leaves to it.
-    fn inherit(&mut self, name: &ObjectName) {
-        let other = in_force(&self.entries, name).map(|(_, other)| other.status.clone());
-        if let Some(entry) = self.entries.get_mut(name).filter(|e| !e.status.began) {
-            entry.status.inherit(other.as_ref());
-        }
     }
 
     /// Takes in what proxies reported.
@@ -540,11 +445,12 @@ impl Inner {
             })
             .into_iter()
             .collect();
+        let callers = Callers { mesh, by_node: callers };
         let under_way: Vec<&Release> =
             self.entries.values().filter(|e| !e.status.phase.is_final()).map(|e| &e.spec).collect();
         for spec in &under_way {
             self.tally.gather(spec, news, mesh);
-            self.tally.trace(spec, &under_way, news, (mesh, &callers));
+            self.tally.trace(spec, &under_way, news, &callers);
         }
     }
 

@@ -1,14 +1,11 @@
 //! Starting, watching, leaving.
 
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use serin_ingest::{Severity, render_text, summary};
-use serin_model::Kind;
 use serin_xds::TYPES;
 use serin_xds::load::{Clock, Collector};
 use serin_xds::server::Discovery;
@@ -21,9 +18,10 @@ use crate::copies::Copies;
 use crate::fleet::Fleet;
 use crate::loads::Loads;
 use crate::options::PilotOptions;
-use crate::releases::{self, EffectRunner, Releases, StateLock, Tokens};
-use crate::source::Source;
-use crate::store::{Built, Store};
+use crate::reconcile::Reconciler;
+use crate::releases::{self, Releases, StateLock, Tokens};
+use crate::source::{Files, Sources};
+use crate::store::Store;
 
 /// Runs a pilot until it is told to stop.
 ///
@@ -37,7 +35,7 @@ pub fn run(options: &PilotOptions) -> anyhow::Result<()> {
 async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut source = Source::open(&options.config)?;
+    let mut sources = Sources::new(vec![Box::new(Files::open(&options.config)?)]);
     // Nothing is written before every address is bound: a pilot that cannot run must not touch what another's releases rest on.
     let place = state_file(options)?;
     let lock = place.as_deref().map(StateLock::take).transpose()?;
@@ -47,6 +45,13 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     let tokens = Tokens::read(options.tokens.as_deref())?;
     let fleet = Arc::new(Fleet::default());
     let store = Arc::new(Mutex::new(Store::new(options.allow_unenforced_policies, options.file_grace)));
+    let loads = Arc::new(Loads::of(fleet.clone()));
+    let mesh = Arc::new(Reconciler {
+        store: store.clone(),
+        fleet: fleet.clone(),
+        releases: releases.clone(),
+        loads: loads.clone(),
+    });
     match &place {
         Some(path) => tracing::info!("the state of releases is kept in {}", path.display()),
         None => tracing::warn!("--state none: a restart begins every release anew, and traffic goes back meanwhile"),
@@ -58,23 +63,17 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     }
     let mut copies = place.as_deref().map(|path| Copies::beside(path, &options.config));
     if let Some(copies) = &mut copies {
-        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = store.restore(copies.read()) {
-            releases.sync(&before.snapshot, false);
-            fleet.publish(before.snapshot.with_overlays(releases.overlays()));
-        }
-        source.expect(store.names());
+        sources.expect(&mesh.restore(copies));
     }
-    refresh(&mut source, (&store, &mut copies), (&fleet, &releases));
+    mesh.refresh(&mut sources, copies.as_mut());
     let (xds_address, admin_address) = (xds.local_addr()?, admin_socket.local_addr()?);
     tracing::info!("serving proxies on {xds_address}, admin on {admin_address}");
-    let loads = Arc::new(Loads::of(fleet.clone()));
-    let admin = Admin { fleet: fleet.clone(), store: store.clone(), loads: loads.clone() };
+    let admin = Admin { fleet: fleet.clone(), store, loads: loads.clone() };
     let admin_socket = Bounded::new(admin_socket, accept::share(1, 4), "the admin interface", MakesRoom::LongestSilent);
     let names = Names::new(&options.admin_name);
-    tokio::spawn(admin::serve(admin_socket, admin, releases::routes(releases.clone(), tokens, loads.clone()), names));
-    let delivers = tokio::spawn(deliver((store.clone(), fleet.clone(), loads.clone()), releases.clone()));
-    tokio::spawn(watch(source, (store, copies), (fleet.clone(), releases)));
+    tokio::spawn(admin::serve(admin_socket, admin, releases::routes(releases, tokens, loads.clone()), names));
+    let delivers = tokio::spawn(mesh.clone().deliver());
+    tokio::spawn(mesh.watch(sources, copies));
     let served = fleet.clone();
     let is_served = move |peer: SocketAddr| served.serves(&peer.to_string());
     let xds = Bounded::new(xds, accept::share(3, 4), "proxies", MakesRoom::Unserved(Arc::new(is_served)));
@@ -158,67 +157,4 @@ fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
         TcpListener::from_std(socket.into())
     };
     open().with_context(|| format!("cannot listen on {address}: choose another address with {flag}"))
-}
-
-async fn watch(
-    mut source: Source,
-    (store, mut copies): (Arc<Mutex<Store>>, Option<Copies>),
-    (fleet, releases): (Arc<Fleet>, Arc<Releases>),
-) {
-    loop {
-        let until = store.lock().unwrap_or_else(PoisonError::into_inner).next_decision(Instant::now());
-        source.changed(until).await;
-        // Reading and translating must not hold up the streams of proxies.
-        tokio::task::block_in_place(|| refresh(&mut source, (&store, &mut copies), (&fleet, &releases)));
-    }
-}
-
-/// Moves releases on for ever.
-async fn deliver((store, fleet, loads): (Arc<Mutex<Store>>, Arc<Fleet>, Arc<Loads>), releases: Arc<Releases>) {
-    let outside = EffectRunner::new();
-    let mut published = releases.overlays();
-    // With the store held, so that documents and releases do not publish across each other.
-    let mut publish = |store: &Store| {
-        let overlays = releases.overlays();
-        if overlays != published {
-            published = overlays.clone();
-            fleet.publish(store.mesh().with_overlays(overlays));
-        }
-    };
-    loop {
-        // What people said takes effect at once.
-        let _ = tokio::time::timeout(releases::LOOK, releases.spoken()).await;
-        let due = tokio::task::block_in_place(|| {
-            let store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            publish(&store);
-            let due = releases.look(&fleet.mesh(), &fleet, &loads);
-            publish(&store);
-            due
-        });
-        due.into_iter().for_each(|due| outside.act(due, &releases));
-    }
-}
-
-/// Reads what changed, says what is wrong with it, pushes what is right.
-fn refresh(
-    source: &mut Source,
-    (store, copies): (&Mutex<Store>, &mut Option<Copies>),
-    (fleet, releases): (&Fleet, &Releases),
-) {
-    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(Built { snapshot, news, objects, edited }) = store.update(source.read(), Instant::now()) else { return };
-    let color = std::io::stderr().is_terminal();
-    for diagnostic in &news {
-        eprintln!("{}", render_text(diagnostic, store.text(&diagnostic.file), color));
-    }
-    tracing::info!(target: "serin_applied", "{objects} objects in force; {}", summary(store.diagnostics()));
-    // Documents that are away for now are not gone.
-    let whole = objects > 0 && store.diagnostics().iter().all(|d| d.severity != Severity::Error);
-    releases.sync(&snapshot, whole);
-    let faults = store.faults().filter(|(key, _)| key.kind == Kind::Release);
-    releases.outdate(store.outdated(), faults.map(|(key, why)| (key.name.clone(), why)).collect());
-    fleet.publish(snapshot.with_overlays(releases.overlays()));
-    if let Some(copies) = copies {
-        copies.keep(&store, edited.as_ref());
-    }
 }

@@ -1,127 +1,130 @@
-//! Folders of documents, watched.
+//! Where documents come from.
 //!
-//! A change is acted on when what it touched has been quiet for a moment, and at the latest half a second after the first. The moment
-//! is short for a file that was put in its place whole and longer for one that is being written. Now and then everything is looked at
-//! anyway, for file systems that report nothing.
+//! A source yields texts by name, and only those that changed: a file of a folder is such a text, and so is an object that a
+//! Kubernetes API server tells. The store is fed by any number of sources and knows none of them. A source does not look into texts.
+
+mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
-use notify::{Event, Watcher as _};
-use serin_folders::{Changes, Folders};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use serin_folders::Changes;
 
-/// Quiet after a file was put in its place by one step.
-const PLACED: Duration = Duration::from_millis(5);
-/// Quiet after a file was written and closed.
-const CLOSED: Duration = Duration::from_millis(10);
-/// Quiet after a file was written.
-const WRITTEN: Duration = Duration::from_millis(40);
-const LONGEST: Duration = Duration::from_millis(500);
-const POLL: Duration = Duration::from_secs(2);
-/// Looking at everything takes at most one part of this many of the time.
-const SHARE: u32 = 500;
+pub(crate) use files::Files;
 
-/// What was announced by the file system.
-enum Announced {
-    /// These names, of which it is known how long they must be quiet.
-    Names(Vec<PathBuf>, Duration),
-    /// Anything may have changed.
-    Unknown,
+/// Resolves when something may have changed.
+pub(crate) type Changed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// A place where documents come from.
+pub(crate) trait Source: Send {
+    /// Expects texts that were there when an earlier pilot looked: the next reading says of each what it is now, or that it is no more.
+    fn expect(&mut self, names: &BTreeSet<String>);
+
+    /// Reads what may have changed since the last call. What cannot be read now is named as such: nothing of it is gone.
+    fn read(&mut self) -> Changes;
+
+    /// Waits until something may have changed. Dropping the future loses nothing.
+    fn changed(&mut self) -> Changed<'_>;
 }
 
-/// The folders and the channel on which changes are announced.
-pub(crate) struct Source {
-    folders: Folders,
-    announced: mpsc::UnboundedReceiver<Announced>,
-    /// The names to look at; `None` when all must be.
-    names: Option<BTreeSet<PathBuf>>,
-    /// When everything is looked at next.
-    poll: Instant,
-    _watcher: notify::RecommendedWatcher,
+/// All sources of a pilot, as one.
+pub(crate) struct Sources {
+    all: Vec<Known>,
 }
 
-impl Source {
-    /// Watches these folders.
-    pub(crate) fn open(folders: &[PathBuf]) -> anyhow::Result<Self> {
-        let (sender, announced) = mpsc::unbounded_channel();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if let Some(announced) = announcement(event) {
-                let _ = sender.send(announced);
-            }
-        })
-        .context("cannot watch files")?;
-        for folder in folders {
-            anyhow::ensure!(folder.is_dir(), "--config {}: no such folder", folder.display());
-            watcher
-                .watch(folder, notify::RecursiveMode::Recursive)
-                .with_context(|| format!("cannot watch {}", folder.display()))?;
-        }
-        let (folders, poll) = (Folders::new(folders), Instant::now());
-        Ok(Self { folders, announced, names: None, poll, _watcher: watcher })
+struct Known {
+    source: Box<dyn Source>,
+    /// What of it cannot be read, and why.
+    unreadable: BTreeMap<String, String>,
+}
+
+impl Sources {
+    /// Joins sources, whose names must not meet.
+    pub(crate) fn new(sources: Vec<Box<dyn Source>>) -> Self {
+        let known = |source| Known { source, unreadable: BTreeMap::new() };
+        Self { all: sources.into_iter().map(known).collect() }
     }
 
-    /// Expects files that were there when an earlier pilot looked.
-    pub(crate) fn expect<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
-        self.folders.expect(names);
+    /// Expects texts that were there when an earlier pilot looked.
+    pub(crate) fn expect(&mut self, names: &BTreeSet<String>) {
+        self.all.iter_mut().for_each(|known| known.source.expect(names));
     }
 
-    /// Reads the files that may have changed since the last call.
+    /// Reads what may have changed since the last call.
     pub(crate) fn read(&mut self) -> Changes {
-        if let Some(names) = self.names.replace(BTreeSet::new()).filter(|_| Instant::now() < self.poll) {
-            return self.folders.look(&names);
+        let mut all = Changes::default();
+        let mut is_looked_at = false;
+        for known in &mut self.all {
+            let Changes { files, unreadable } = known.source.read();
+            all.files.extend(files);
+            if let Some(unreadable) = unreadable {
+                known.unreadable = unreadable;
+                is_looked_at = true;
+            }
         }
-        let begun = Instant::now();
-        let changes = self.folders.scan();
-        self.poll = Instant::now() + POLL.max(begun.elapsed() * SHARE);
-        changes
+        let unreadable = self.all.iter().flat_map(|known| known.unreadable.clone());
+        all.unreadable = is_looked_at.then(|| unreadable.collect());
+        all
     }
 
-    /// Waits until something may have changed, or until then.
-    pub(crate) async fn changed(&mut self, until: Option<Duration>) {
-        let poll = until.map_or(self.poll, |until| self.poll.min(Instant::now() + until));
-        // When each name is quiet.
-        let mut pending: BTreeMap<PathBuf, Instant> = BTreeMap::new();
-        let mut latest = None;
-        loop {
-            let end = pending.values().max().copied().map_or(poll, |quiet| latest.map_or(quiet, |l| quiet.min(l)));
-            let Ok(Some(announced)) = tokio::time::timeout_at(end, self.announced.recv()).await else { break };
-            let now = Instant::now();
-            match announced {
-                Announced::Names(paths, quiet) => {
-                    let heeded = paths.into_iter().filter(|path| self.folders.heeds(path));
-                    pending.extend(heeded.map(|path| (path, now + quiet)));
-                }
-                Announced::Unknown => {
-                    self.names = None;
-                    pending.insert(PathBuf::new(), now + WRITTEN);
-                }
-            }
-            if !pending.is_empty() {
-                latest.get_or_insert(now + LONGEST);
-            }
-        }
-        if let Some(names) = &mut self.names {
-            names.extend(pending.into_keys());
+    /// Waits until something may have changed in some source, or for so long.
+    pub(crate) async fn changed(&mut self, limit: Option<Duration>) {
+        let mut waiting: Vec<Changed<'_>> = self.all.iter_mut().map(|known| known.source.changed()).collect();
+        let some = std::future::poll_fn(|context| {
+            let is_ready = waiting.iter_mut().any(|changed| changed.as_mut().poll(context).is_ready());
+            if is_ready { Poll::Ready(()) } else { Poll::Pending }
+        });
+        match limit {
+            Some(limit) => drop(tokio::time::timeout(limit, some).await),
+            None => some.await,
         }
     }
 }
 
-/// Tells what an event of the file system says; `None` when nothing changed.
-fn announcement(event: notify::Result<Event>) -> Option<Announced> {
-    let Ok(event) = event else { return Some(Announced::Unknown) };
-    if event.need_rescan() {
-        return Some(Announced::Unknown);
+#[cfg(test)]
+mod tests {
+    use serin_folders::Found;
+
+    use super::*;
+
+    /// A source that yields what it is given.
+    struct Given(Vec<Changes>);
+
+    impl Source for Given {
+        fn expect(&mut self, _: &BTreeSet<String>) {}
+
+        fn read(&mut self) -> Changes {
+            self.0.pop().unwrap_or_default()
+        }
+
+        fn changed(&mut self) -> Changed<'_> {
+            Box::pin(std::future::pending())
+        }
     }
-    let quiet = match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => CLOSED,
-        EventKind::Access(_) => return None,
-        EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => PLACED,
-        _ => WRITTEN,
-    };
-    Some(Announced::Names(event.paths, quiet))
+
+    fn changes(names: &[&str], unreadable: Option<&[&str]>) -> Changes {
+        let found = |name: &&str| ((*name).to_owned(), Some(Found { text: Ok(String::new()), identity: (0, 0) }));
+        let why = |name: &&str| ((*name).to_owned(), "closed".to_owned());
+        Changes {
+            files: names.iter().map(found).collect(),
+            unreadable: unreadable.map(|names| names.iter().map(why).collect()),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_one_source_stays_so_while_another_is_read() {
+        let one = Given(vec![changes(&["a"], None), changes(&[], Some(&["x"]))]);
+        let other = Given(vec![changes(&["b"], Some(&[])), changes(&["c"], None)]);
+        let mut sources = Sources::new(vec![Box::new(one), Box::new(other)]);
+        let first = sources.read();
+        assert_eq!(first.files.keys().collect::<Vec<_>>(), ["c"]);
+        assert_eq!(first.unreadable.map(|all| all.into_keys().collect()), Some(vec!["x".to_owned()]));
+        let second = sources.read();
+        assert_eq!(second.files.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(second.unreadable.map(|all| all.into_keys().collect()), Some(vec!["x".to_owned()]));
+        assert_eq!(sources.read().unreadable, None);
+    }
 }

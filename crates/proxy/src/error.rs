@@ -21,6 +21,26 @@ pub(crate) enum Error {
     /// `/explain` with a draw out of range.
     #[error("draw is a number from 0 to 1")]
     Draw,
+    /// A resource that cannot be decoded.
+    #[error(transparent)]
+    Resource(#[from] serin_resources::Error),
+    /// A route configuration with VHDS from a control plane that sends the state of the world.
+    #[error("RouteConfiguration.vhds: needs the delta variant of the protocol")]
+    NoDelta,
+    /// A resource of a type that was not asked for.
+    #[error("type '{0}' was not asked for")]
+    UnknownType(String),
+    /// A listener's address that cannot be bound.
+    #[error("cannot bind {address}: {error}")]
+    Bind {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The reason.
+        error: std::io::Error,
+    },
+    /// The same of a listener that discovery gave.
+    #[error("{0}; it is tried again every second")]
+    Unbound(Box<Self>),
     /// The cluster of a collector of spans has no endpoint.
     #[error("its cluster has no endpoint")]
     NoCollector,

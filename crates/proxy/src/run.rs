@@ -58,7 +58,7 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
         commands.push(threads::spawn(id, shared.clone()).context("cannot start a worker")?);
     }
     let (suspects, judged) = mpsc::unbounded_channel();
-    let mut store = Store::new(workers, shared.clone(), commands, (options.access_log.clone(), suspects));
+    let mut store = Store::new(workers, shared.clone(), commands, options.access_log.clone(), suspects);
     store.own = Peer::of_node(&bootstrap.node);
     store.runtime = bootstrap.runtime;
     store.local = (bootstrap.local_cluster, bootstrap.locality);
@@ -73,7 +73,7 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     }
     let admin = Admin { store: store.clone(), state: state.clone(), node: bootstrap.node_id.clone(), workers };
     tokio::spawn(admin::serve(socket, admin));
-    lock(&store).add_static(bootstrap.clusters, bootstrap.listeners).map_err(anyhow::Error::msg)?;
+    lock(&store).add_static(bootstrap.clusters, bootstrap.listeners)?;
     tokio::spawn(watch_dns(store.clone()));
     tokio::spawn(watch_outliers(store.clone(), judged));
     tokio::task::spawn_local(health::watch(store.clone()));

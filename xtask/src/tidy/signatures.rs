@@ -3,22 +3,9 @@
 use super::code::{self, is_name, matching, split_list};
 use super::source::SourceFile;
 
-/// The paths where these rules do not hold yet. Remove a line when its files are in order.
-const NOT_CLEAN: [&str; 8] = [
-    "crates/bench",
-    "crates/ingest",
-    "crates/model",
-    "crates/pilot",
-    "crates/proxy/src/discovery",
-    "crates/serin",
-    "crates/translator",
-    "crates/xds",
-];
-
-/// Looks at every file that is not in the list of exceptions.
+/// Looks at every file.
 pub(super) fn check(files: &[SourceFile]) -> Vec<String> {
-    let is_clean = |file: &&SourceFile| !NOT_CLEAN.iter().any(|listed| file.path.starts_with(listed));
-    files.iter().filter(is_clean).flat_map(check_file).collect()
+    files.iter().flat_map(check_file).collect()
 }
 
 fn check_file(file: &SourceFile) -> Vec<String> {

@@ -26,9 +26,6 @@ const FILE_LINES: usize = 500;
 /// Most lines of a file of tests.
 const TEST_FILE_LINES: usize = 600;
 
-/// The paths where files may still be as long as tests. Remove a line when its files are shorter.
-const NOT_CLEAN: [&str; 2] = ["crates/ingest", "crates/pilot"];
-
 /// Every Rust file of ours.
 pub(super) fn rust_files(root: &Path) -> anyhow::Result<Vec<SourceFile>> {
     let mut files = Vec::new();
@@ -57,8 +54,7 @@ fn check_file(file: &SourceFile) -> Vec<String> {
         violations.push(format!("{shown}: modules are foo.rs beside foo/, not mod.rs"));
     }
     let lines = file.text.lines().count();
-    let may_be_long = file.is_test() || NOT_CLEAN.iter().any(|listed| file.path.starts_with(listed));
-    let most = if may_be_long { TEST_FILE_LINES } else { FILE_LINES };
+    let most = if file.is_test() { TEST_FILE_LINES } else { FILE_LINES };
     if lines > most {
         violations.push(format!("{shown}: {lines} lines, more than {most}"));
     }

@@ -5,7 +5,7 @@ use serin_model::{
     OutlierDetection, RetryBudget, Subset, Tls, TrafficPolicy, Warmup,
 };
 
-use super::virtual_service::{cookie_name, header_name};
+use super::route_headers::{cookie_name, header_name};
 use super::{export_to, host, labels};
 use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};

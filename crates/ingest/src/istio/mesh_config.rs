@@ -4,7 +4,7 @@
 
 use serin_model::{MeshConfig, Object};
 
-use super::virtual_service::read_retries;
+use super::retries::read_retries;
 use crate::cursor::Cursor;
 use crate::diagnostic::{Code, Severity};
 use crate::node;

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use serin_model::{
-    Action, CorsPolicy, Destination, GatewayRef, HeaderOperations, Headers, Hostname, HttpMatch, HttpRoute, Mirror,
-    Object, ObjectName, PathRedirect, Redirect, RedirectPort, Respond, Retries, Rewrite, Share, StringMatch,
-    VirtualService,
+    Action, CorsPolicy, Destination, GatewayRef, Headers, Hostname, HttpMatch, HttpRoute, Mirror, Object, ObjectName,
+    PathRedirect, Redirect, RedirectPort, Respond, Rewrite, Share, StringMatch, VirtualService,
 };
 
 use super::http_match::{self, refer_gateway};
+use super::retries::read_retries;
+use super::route_headers::headers;
 use super::{export_to, fault, gateway_ref, host};
 use crate::cursor::{self, Cursor};
 use crate::diagnostic::{Code, Severity};
@@ -353,86 +354,8 @@ fn target(place: &Cursor<'_>, weight: u32) -> Option<Destination> {
     })
 }
 
-fn headers(cursor: &Cursor<'_>) -> Headers {
-    let Some(object) = cursor.object() else { return Headers::default() };
-    let part = |name: &str| object.get(name).map(|c| operations(&c)).unwrap_or_default();
-    Headers { request: part("request"), response: part("response") }
-}
-
-fn operations(cursor: &Cursor<'_>) -> HeaderOperations {
-    let Some(object) = cursor.object() else { return HeaderOperations::default() };
-    let pairs = |name: &str| -> Vec<(String, String)> {
-        let Some(map) = object.get(name) else { return Vec::new() };
-        if map.entries().len() > MOST_HEADERS {
-            map.invalid(format!("there are more than {MOST_HEADERS} headers"), "proxies refuse that many");
-            return Vec::new();
-        }
-        let mut list: Vec<_> = map.entries().into_iter().filter_map(|(k, v)| header_edit(&k, &v)).collect();
-        list.sort();
-        list
-    };
-    HeaderOperations {
-        set: pairs("set"),
-        add: pairs("add"),
-        remove: object.get("remove").map(|r| r.list().iter().filter_map(removed).collect()).unwrap_or_default(),
-    }
-}
-
-/// A header to be taken out. Those that routing rests on stay, as in Istio (`isInternalHeader`).
-fn removed(item: &Cursor<'_>) -> Option<String> {
-    let name = item.text()?;
-    if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
-        let message = format!("'{name}' is not taken out: requests are routed by it");
-        item.report(Code::NoEffectYet, Severity::Warning, message, "change it with rewrite.authority or rewrite.uri");
-        return None;
-    }
-    header_name(&name, item)
-}
-
-/// Bytes of a header's value at most, and headers of one kind of edit (Envoy, `HeaderValue` and `RouteAction`).
-const LONGEST_VALUE: usize = 16_384;
-const MOST_HEADERS: usize = 1000;
-
 /// Bytes of a direct response at most (Istio's validation).
 const LARGEST_BODY: usize = 1024 * 1024;
-
-/// A header to be set or added, checked as proxies will check it.
-fn header_edit(name: &str, value: &Cursor<'_>) -> Option<(String, String)> {
-    let name = header_name(name, value)?;
-    let text = value.text()?;
-    if text.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) {
-        value.invalid(format!("the value of header '{name}' has a control character"), "");
-        return None;
-    }
-    if text.len() > LONGEST_VALUE {
-        value.invalid(format!("the value of header '{name}' has more than {LONGEST_VALUE} bytes"), "proxies refuse it");
-        return None;
-    }
-    Some((name, text))
-}
-
-/// A header's name in lower case (RFC 9110 §5.1). What HTTP/2 calls a pseudo-header is none.
-pub(crate) fn header_name(name: &str, at: &Cursor<'_>) -> Option<String> {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || !name.bytes().all(token) {
-        at.invalid(
-            format!("'{name}' is no header name"),
-            "a name has letters, digits and '-'; path and authority are changed by rewrite",
-        );
-        return None;
-    }
-    Some(name.to_ascii_lowercase())
-}
-
-/// A cookie's name: more than RFC 6265 §4.1.1 calls a token, because browsers and proxies take more; nothing that ends the name.
-pub(crate) fn cookie_name(at: &Cursor<'_>) -> Option<String> {
-    let name = at.text()?;
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && !b"=;,\"\\".contains(&b)) {
-        at.invalid(format!("'{name}' is no cookie name"), "a name has letters, digits and '-'");
-        return None;
-    }
-    Some(name)
-}
 
 fn read_rewrite(cursor: &Cursor<'_>) -> Option<Rewrite> {
     let object = cursor.object()?;
@@ -448,91 +371,6 @@ fn read_rewrite(cursor: &Cursor<'_>) -> Option<Rewrite> {
         authority: object.get("authority").and_then(|c| c.line()),
     })
 }
-
-/// A retry policy.
-pub(crate) fn read_retries(cursor: &Cursor<'_>) -> Option<Retries> {
-    let object = cursor.object()?;
-    object.no_effect_yet(&["retryRemoteLocalities"]);
-    let wrong = object.has("attempts");
-    let attempts = object.get("attempts").map_or(Some(0), |c| c.bounded(0, 1000));
-    let (attempts, wrong) = (attempts.unwrap_or(0), wrong && attempts.is_none());
-    let per_try = object.get("perTryTimeout").and_then(|c| c.milliseconds());
-    let retry_on = object.get("retryOn");
-    if attempts == 0 && !wrong && (per_try.is_some() || retry_on.is_some()) {
-        object.error(Code::InvalidValue, "attempts 0 switches retries off and excludes perTryTimeout and retryOn", "");
-    }
-    if let Some(at) = retry_on.as_ref().filter(|at| at.peek_text().is_some_and(|t| t.contains("retriable-headers"))) {
-        at.report(
-            Code::NoEffectYet,
-            Severity::Info,
-            "'retriable-headers' retries nothing by itself, as in Istio: no header is named",
-            "clients inside the mesh name headers in x-envoy-retriable-header-names",
-        );
-    }
-    if let Some(at) = retry_on.as_ref().filter(|at| at.peek_text().is_some_and(|t| t.contains("http3-post"))) {
-        at.report(
-            Code::NoEffectYet,
-            Severity::Info,
-            "'http3-post-connect-failure' retries nothing: upstreams are not spoken to in HTTP/3",
-            "the other conditions are used",
-        );
-    }
-    Some(Retries {
-        attempts,
-        per_try_timeout: per_try,
-        retry_on: retry_on.and_then(|c| read_retry_on(&c)),
-        backoff: object.get("backoff").and_then(|c| c.milliseconds()),
-        ignore_previous_hosts: object.get("retryIgnorePreviousHosts").and_then(|c| c.boolean()),
-    })
-}
-
-const RETRY_ON: [&str; 16] = [
-    "5xx",
-    "gateway-error",
-    "reset",
-    "reset-before-request",
-    "connect-failure",
-    "refused-stream",
-    "retriable-4xx",
-    "retriable-status-codes",
-    "retriable-headers",
-    "envoy-ratelimited",
-    "http3-post-connect-failure",
-    "cancelled",
-    "deadline-exceeded",
-    "internal",
-    "resource-exhausted",
-    "unavailable",
-];
-
-/// A list of conditions and statuses, as Istio's validation takes it: separated by commas alone.
-fn read_retry_on(cursor: &Cursor<'_>) -> Option<String> {
-    let text = cursor.text()?;
-    if text.is_empty() {
-        return None;
-    }
-    for name in text.split(',') {
-        if name.parse::<u16>().is_ok_and(|code| STATUSES.contains(&code)) || RETRY_ON.contains(&name) {
-            continue;
-        }
-        let trimmed = name.trim();
-        let help = match trimmed {
-            "" => "write conditions separated by single commas".to_owned(),
-            _ if trimmed != name => format!("Istio takes no spaces: write '{trimmed}' right after the comma"),
-            _ => format!("known are {} and status codes", RETRY_ON.join(", ")),
-        };
-        cursor.invalid(format!("'{name}' is no retry condition"), help);
-        return None;
-    }
-    Some(text)
-}
-
-/// Statuses that have a name (Go's `http.StatusText`), which alone are taken for statuses.
-const STATUSES: [u16; 62] = [
-    100, 101, 102, 103, 200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 300, 301, 302, 303, 304, 305, 307, 308, 400,
-    401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425,
-    426, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
-];
 
 fn read_redirect(cursor: &Cursor<'_>) -> Option<Redirect> {
     let object = cursor.object()?;

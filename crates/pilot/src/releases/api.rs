@@ -306,7 +306,7 @@ async fn audit(
     let releases = api.releases.clone();
     // A long log takes its time.
     let audited = tokio::task::spawn_blocking(move || releases.audited(last)).await;
-    Ok(Json(match audited.unwrap_or_else(|e| Err(e.to_string())) {
+    Ok(Json(match audited.map_err(|e| e.to_string()).and_then(|audited| audited.map_err(|e| e.to_string())) {
         Ok(log) if log.missing > 0 => json!({
             "whole": false,
             "reason": format!("{} entries are missing, because they could not be written", log.missing),

@@ -100,17 +100,18 @@ impl Audit {
     }
 
     /// Adds a line. One that cannot be written leaves a gap, which the next that can marks.
-    pub(super) fn write(&mut self, (at, who): (u64, &str), release: &ObjectName, what: &str, value: &Value) {
+    pub(super) fn write(&mut self, stamp: Stamp<'_>, release: &ObjectName, what: &str, value: &Value) {
+        let Stamp { at, who } = stamp;
         if let Some((lost, why)) = self.missing.clone() {
             let text = format!("{lost} entries are missing here: {why}");
-            if self.add((at, "serin"), "-", &text, &json!({"missing": lost})).is_ok() {
+            if self.add(Stamp { at, who: "serin" }, "-", &text, &json!({"missing": lost})).is_ok() {
                 self.missing = None;
             }
         }
         let what: String = what.chars().take(WORDS).collect();
         let added = match &self.missing {
             Some((_, why)) => Err(why.clone()),
-            None => self.add((at, who), &release.to_string(), &what, value),
+            None => self.add(stamp, &release.to_string(), &what, value),
         };
         if let Err(why) = added {
             let (lost, first) = self.missing.take().unwrap_or((0, why));
@@ -122,14 +123,15 @@ impl Audit {
     }
 
     /// Whether all entries are in the log; the error says how many are not, and why.
-    pub(super) fn is_kept(&self) -> Result<(), String> {
+    pub(super) fn is_kept(&self) -> Result<(), Error> {
         match &self.missing {
             None => Ok(()),
-            Some((lost, why)) => Err(format!("{lost} entries of the audit log cannot be written: {why}")),
+            Some((lost, why)) => Err(Error::NotWritten { lost: *lost, why: why.clone() }),
         }
     }
 
-    fn add(&mut self, (at, who): (u64, &str), release: &str, what: &str, value: &Value) -> Result<(), String> {
+    fn add(&mut self, stamp: Stamp<'_>, release: &str, what: &str, value: &Value) -> Result<(), String> {
+        let Stamp { at, who } = stamp;
         let line = json!({
             "number": self.count + 1,
             "at": at,
@@ -180,6 +182,55 @@ impl Audit {
     }
 }
 
+/// When something was done, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamp<'a> {
+    /// Milliseconds since 1970.
+    pub(super) at: u64,
+    pub(super) who: &'a str,
+}
+
+/// An audit log that is not whole, or cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Entries that could not be written.
+    #[error("{lost} entries of the audit log cannot be written: {why}")]
+    NotWritten {
+        /// Their number.
+        lost: u64,
+        /// The first reason.
+        why: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable {
+        /// Its path.
+        path: PathBuf,
+        /// The reason.
+        error: std::io::Error,
+    },
+    /// The file lacks what was written.
+    #[error("the file is shorter than what was written")]
+    Short,
+    /// The file is no text.
+    #[error("it is no text: {0}")]
+    NotText(#[from] std::str::Utf8Error),
+    /// A line that is no entry.
+    #[error("line {line} cannot be read: {error}")]
+    Line {
+        /// Its number, from 1.
+        line: u64,
+        /// The reason.
+        error: serde_json::Error,
+    },
+    /// A line that does not continue the chain.
+    #[error("line {0} does not follow the one before: something was taken out or put in")]
+    Broken(u64),
+    /// A line whose hash is another.
+    #[error("line {0} was changed")]
+    Changed(u64),
+}
+
 /// An audit log as it was at one moment.
 pub(super) enum Log {
     /// So many bytes of a file.
@@ -203,36 +254,36 @@ pub(crate) struct Whole {
 
 impl Log {
     /// Follows the chain from its beginning, and yields so many lines of its end; the error says where it breaks.
-    pub(super) fn verify(&self, last: usize) -> Result<Whole, String> {
+    pub(super) fn verify(&self, last: usize) -> Result<Whole, Error> {
         match self {
             Self::Text(text) => verify(text, last),
             Self::File(path, length) => {
-                let bytes = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-                let whole = bytes.get(..*length as usize).ok_or("the file is shorter than what was written")?;
-                verify(std::str::from_utf8(whole).map_err(|e| format!("it is no text: {e}"))?, last)
+                let bytes = std::fs::read(path).map_err(|error| Error::Unreadable { path: path.clone(), error })?;
+                let whole = bytes.get(..*length as usize).ok_or(Error::Short)?;
+                verify(std::str::from_utf8(whole)?, last)
             }
         }
     }
 }
 
 /// Follows a chain from its beginning.
-fn verify(text: &str, wanted: usize) -> Result<Whole, String> {
+fn verify(text: &str, wanted: usize) -> Result<Whole, Error> {
     let mut whole = Whole { entries: 0, hash: BEGINNING.to_owned(), last: Vec::new(), missing: 0 };
     let lines = text.lines().count();
     for line in text.lines() {
         whole.entries += 1;
         let count = whole.entries;
-        let mut value: Value = serde_json::from_str(line).map_err(|e| format!("line {count} cannot be read: {e}"))?;
+        let mut value: Value = serde_json::from_str(line).map_err(|error| Error::Line { line: count, error })?;
         let own = value.as_object_mut().and_then(|o| o.remove("hash"));
         let own = own.and_then(|h| h.as_str().map(str::to_owned)).unwrap_or_default();
         // Nothing may stand behind the hash.
         let hashed =
             line.strip_suffix(&format!("{HASH}{own}\"}}")).map_or_else(String::new, |text| format!("{text}}}"));
         if value["before"] != json!(whole.hash) || value["number"] != json!(count) {
-            return Err(format!("line {count} does not follow the one before: something was taken out or put in"));
+            return Err(Error::Broken(count));
         }
         if hash(&hashed) != own {
-            return Err(format!("line {count} was changed"));
+            return Err(Error::Changed(count));
         }
         whole.hash = own;
         whole.missing += value["details"]["missing"].as_u64().unwrap_or(0);
@@ -258,18 +309,25 @@ mod tests {
         let name = ObjectName { namespace: "default".to_owned(), name: "r".to_owned() };
         for n in 0..5 {
             // Numbers that not every reader of JSON yields unchanged.
-            audit.write((n, "ann"), &name, "pause", &json!({"n": n, "share": 1.041_666_666_666_666_5}));
+            audit.write(
+                Stamp { at: n, who: "ann" },
+                &name,
+                "pause",
+                &json!({"n": n, "share": 1.041_666_666_666_666_5}),
+            );
         }
         assert_eq!(audit.log().verify(0).unwrap().entries, 5);
         let numbers =
             |last| audit.log().verify(last).unwrap().last.iter().map(|l| l["number"].clone()).collect::<Vec<_>>();
         assert_eq!((numbers(2), numbers(9).len()), (vec![json!(4), json!(5)], 5));
         let whole = audit.lines.concat();
-        assert!(verify(&whole.replace("\"n\":3", "\"n\":4"), 0).unwrap_err().contains("line 4 was changed"));
+        assert!(
+            verify(&whole.replace("\"n\":3", "\"n\":4"), 0).unwrap_err().to_string().contains("line 4 was changed")
+        );
         let behind = whole.replacen("\"}\n", "\",\"who\":\"eve\"}\n", 1);
-        assert!(verify(&behind, 0).unwrap_err().contains("line 1 was changed"));
+        assert!(verify(&behind, 0).unwrap_err().to_string().contains("line 1 was changed"));
         let without: String = audit.lines.iter().enumerate().filter(|(i, _)| *i != 2).map(|(_, l)| l.clone()).collect();
-        assert!(verify(&without, 0).unwrap_err().contains("line 3"));
+        assert!(verify(&without, 0).unwrap_err().to_string().contains("line 3"));
     }
 
     #[test]
@@ -278,12 +336,12 @@ mod tests {
         let path = folder.path().join("audit.jsonl");
         let name = ObjectName { namespace: "default".to_owned(), name: "r".to_owned() };
         let mut audit = Audit::open(Some(path.clone())).unwrap();
-        (0..3).for_each(|n| audit.write((n, "zoë"), &name, "pause", &json!({})));
+        (0..3).for_each(|n| audit.write(Stamp { at: n, who: "zoë" }, &name, "pause", &json!({})));
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend_from_slice(b"{\"who\":\"zo\xc3");
         std::fs::write(&path, bytes).unwrap();
         let mut audit = Audit::open(Some(path.clone())).unwrap();
-        audit.write((3, "ann"), &name, "resume", &json!({}));
+        audit.write(Stamp { at: 3, who: "ann" }, &name, "resume", &json!({}));
         assert_eq!(audit.log().verify(0).unwrap().entries, 4);
         // An end that is gone is missed by the next pilot, and marked.
         let text = std::fs::read_to_string(&path).unwrap();
@@ -293,7 +351,7 @@ mod tests {
             std::fs::write(path.with_extension("head"), format!("4 {}\n", audit.last)).unwrap();
             let mut after = Audit::open(Some(path.clone())).unwrap();
             assert_eq!(after.lost(), 4 - kept as u64);
-            after.write((4, "ann"), &name, "pause", &json!({}));
+            after.write(Stamp { at: 4, who: "ann" }, &name, "pause", &json!({}));
             let whole = after.log().verify(9).unwrap();
             assert_eq!((whole.entries, whole.missing), (kept as u64 + 2, 4 - kept as u64));
             assert!(whole.last.iter().any(|l| l["what"].as_str().unwrap().contains("taken away")));

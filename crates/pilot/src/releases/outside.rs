@@ -10,7 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
-use serin_delivery::{Action, Command, Event, EventKind, Phase, Said};
+use serin_delivery::{Action, Command, Event, EventKind, Phase, Reading, Said};
 use serin_model::{Alert, AlertForm, Hook, HookCall, Query, Release};
 
 use super::{PendingEffects, Releases};
@@ -95,7 +95,7 @@ impl EffectRunner {
                 if let Err(why) = &value {
                     tracing::warn!("query {} of release {name}: {why}", query.name);
                 }
-                releases.answered(&name, &query.name, value);
+                releases.answered(&name, &query.name, Reading { at: super::now(), value });
                 outside.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
             });
         }

@@ -16,6 +16,12 @@ const GONE: Duration = Duration::from_secs(60);
 /// Instances of a release that are told apart at most.
 const INSTANCES: usize = 1000;
 
+/// Who calls, by node, in a mesh.
+pub(super) struct Callers<'a> {
+    pub(super) mesh: &'a MeshSnapshot,
+    pub(super) by_node: HashMap<String, Caller>,
+}
+
 /// The workload whose proxy reports.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
@@ -110,13 +116,8 @@ impl Tally {
     }
 
     /// Remembers which failures of a release's candidate are those of another release's candidate, which it calls.
-    pub(super) fn trace(
-        &mut self,
-        spec: &Release,
-        others: &[&Release],
-        news: &LoadDelta,
-        (mesh, callers): (&MeshSnapshot, &HashMap<String, Caller>),
-    ) {
+    pub(super) fn trace(&mut self, spec: &Release, others: &[&Release], news: &LoadDelta, callers: &Callers<'_>) {
+        let Callers { mesh, by_node } = callers;
         let Some(service) = mesh.service(&spec.host) else { return };
         let is_ours = |caller: &Caller| {
             caller.namespace == service.namespace
@@ -126,7 +127,7 @@ impl Tally {
         let Self { known, totals } = self;
         let totals = totals.entry(spec.name.clone()).or_default();
         for (way, arm) in news.requests.iter().filter(|(_, arm)| arm.failed > 0) {
-            if !callers.get(&way.node).is_some_and(is_ours) {
+            if !by_node.get(&way.node).is_some_and(is_ours) {
                 continue;
             }
             let Some((subset, host)) = outbound(&way.cluster) else { continue };

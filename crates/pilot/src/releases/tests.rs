@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serin_delivery::DOCUMENT_GONE;
 use serin_ingest::parse;
 use serin_model::Labels;
 

@@ -57,6 +57,7 @@ impl Handler for StoreHandler {
                     present.insert(name);
                 }
                 Err(error) => {
+                    let error = error.to_string();
                     store.rejected.insert((update.type_url.clone(), name.clone()), error.clone());
                     errors.push(if name.is_empty() { error } else { format!("{name}: {error}") });
                 }

@@ -13,6 +13,7 @@ use serin_traffic::filter::Chain;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::error::Error;
 use crate::metric;
 use crate::snapshot::{Gate, ListenerRuntime};
 use crate::socket;
@@ -51,15 +52,16 @@ impl Listeners {
     }
 
     /// Opens a listener's sockets; they accept when its routes are known.
-    pub(crate) fn open(&mut self, listener: &Listener) -> Result<(), String> {
+    pub(crate) fn open(&mut self, listener: &Listener) -> Result<(), Error> {
         if self.bound.get(&listener.name).is_some_and(|(asked, _)| *asked == listener.address) {
             return Ok(());
         }
         let mut sockets = Vec::with_capacity(self.workers);
         let mut address = listener.address;
         for _ in 0..self.workers {
-            let socket = listen(address).map_err(|e| format!("cannot bind {address}: {e}"))?;
-            address = socket.local_addr().map_err(|e| e.to_string())?;
+            let bound = listen(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+            let (actual, socket) = bound.map_err(|error| Error::Bind { address, error })?;
+            address = actual;
             sockets.push(socket);
         }
         if self.bound.contains_key(&listener.name) {

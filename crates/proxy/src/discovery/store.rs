@@ -22,6 +22,7 @@ use serin_traffic::router::RouteTable;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::listeners::Listeners;
+use crate::error::Error;
 use crate::peers::{self, Peer};
 use crate::runtime::{ClusterEndpoint, ClusterRuntime, ClusterState, Endpoints, Host, Suspect};
 use crate::snapshot::Snapshot;
@@ -92,7 +93,8 @@ impl Store {
         workers: usize,
         shared: Shared,
         commands: Vec<UnboundedSender<Command>>,
-        (access_log, suspects): (Option<String>, UnboundedSender<Suspect>),
+        access_log: Option<String>,
+        suspects: UnboundedSender<Suspect>,
     ) -> Self {
         Self {
             workers,
@@ -129,7 +131,7 @@ impl Store {
         &mut self,
         clusters: Vec<Fixed<Cluster>>,
         listeners: Vec<Fixed<Listener>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Error> {
         for Fixed { value, body, ignored } in clusters {
             let name = value.name.clone();
             self.clusters.insert(name.clone(), held(value, "", body.into(), true, ignored));
@@ -143,11 +145,11 @@ impl Store {
     }
 
     /// Takes one resource in, under the name that the protocol gives it; empty where it gives none.
-    pub(crate) fn put(&mut self, type_url: &str, name: &str, version: &str, body: &Bytes) -> Result<String, String> {
+    pub(crate) fn put(&mut self, type_url: &str, name: &str, version: &str, body: &Bytes) -> Result<String, Error> {
         let mut audit = Audit { runtime: self.runtime.clone(), ..Audit::default() };
         match type_url {
             type_url::CLUSTER => {
-                let cluster = Cluster::decode(body, &mut audit).map_err(|e| e.to_string())?;
+                let cluster = Cluster::decode(body, &mut audit)?;
                 let name = cluster.name.clone();
                 if self.clusters.get(&name).is_some_and(|held| held.fixed) {
                     return Ok(kept(name));
@@ -163,7 +165,7 @@ impl Store {
                 Ok(name)
             }
             type_url::ENDPOINT => {
-                let assignment = LoadAssignment::decode(body, &mut audit).map_err(|e| e.to_string())?;
+                let assignment = LoadAssignment::decode(body, &mut audit)?;
                 let name = assignment.cluster.clone();
                 self.absent.remove(&name);
                 self.endpoints.insert(name.clone(), held(assignment, version, body.clone(), false, audit.ignored));
@@ -173,9 +175,9 @@ impl Store {
                 Ok(name)
             }
             type_url::ROUTE => {
-                let routes = RouteConfiguration::decode(body, &mut audit).map_err(|e| e.to_string())?;
+                let routes = RouteConfiguration::decode(body, &mut audit)?;
                 if routes.has_vhds && !self.is_incremental {
-                    return Err("RouteConfiguration.vhds: needs the delta variant of the protocol".to_owned());
+                    return Err(Error::NoDelta);
                 }
                 let name = routes.name.clone();
                 self.virtual_hosts.note(&name);
@@ -183,12 +185,12 @@ impl Store {
                 Ok(name)
             }
             type_url::VIRTUAL_HOST => {
-                let host = VirtualHost::decode(body, &mut audit).map_err(|e| e.to_string())?;
+                let host = VirtualHost::decode(body, &mut audit)?;
                 self.virtual_hosts.put(name, held(host, version, body.clone(), false, audit.ignored));
                 Ok(name.to_owned())
             }
             type_url::LISTENER => {
-                let listener = Listener::decode(body, &mut audit).map_err(|e| e.to_string())?;
+                let listener = Listener::decode(body, &mut audit)?;
                 let name = listener.name.clone();
                 if self.listeners.get(&name).is_some_and(|held| held.fixed) {
                     return Ok(kept(name));
@@ -197,16 +199,16 @@ impl Store {
                 let listener = held(listener, version, body.clone(), false, audit.ignored);
                 if let Err(error) = self.sockets.open(&listener.value) {
                     self.unbound.insert(name, listener);
-                    return Err(format!("{error}; it is tried again every second"));
+                    return Err(Error::Unbound(Box::new(error)));
                 }
                 self.open_listener(listener)?;
                 Ok(name)
             }
-            other => Err(format!("type '{other}' was not asked for")),
+            other => Err(Error::UnknownType(other.to_owned())),
         }
     }
 
-    fn open_listener(&mut self, listener: Held<Listener>) -> Result<(), String> {
+    fn open_listener(&mut self, listener: Held<Listener>) -> Result<(), Error> {
         self.sockets.open(&listener.value)?;
         if let Some(RouteSource::Inline(routes)) = listener.value.filter.routes() {
             self.built_tables.insert(inline(&listener.value.name), Arc::new(RouteTable::compile(routes)));
@@ -367,7 +369,7 @@ impl Store {
             };
             let address = SocketAddr::new(ip, endpoint.port);
             let host = hosts.entry(address).or_insert_with(|| Arc::new(Host::new(address, workers))).clone();
-            let tally = tally((&self.tallies, &self.own, workers), &held.value, &endpoint.workload);
+            let tally = tally(&self.tallies, &self.own, workers, &held.value, &endpoint.workload);
             members.push(ClusterEndpoint { host, endpoint: endpoint.clone(), tally });
         }
         let judged = held.value.outlier.is_some();
@@ -379,9 +381,9 @@ impl Store {
             }
             kept
         });
-        let unknown = tally((&self.tallies, &self.own, workers), &held.value, "");
+        let unknown = tally(&self.tallies, &self.own, workers, &held.value, "");
         let endpoints = Endpoints { members, overprovisioning: assignment.overprovisioning };
-        let zones = zones(&self.local, &self.built_clusters);
+        let zones = zones(&self.local.0, &self.local.1, &self.built_clusters);
         let runtime = ClusterRuntime::new(held.value.clone(), state.clone(), endpoints, unknown, &zones);
         self.built_clusters.insert(name.to_owned(), Arc::new(runtime));
         if name == self.local.0 {
@@ -467,8 +469,8 @@ fn held<T>(value: T, version: &str, body: Bytes, fixed: bool, ignored: Vec<Strin
 }
 
 /// Where the members of the own cluster are.
-fn zones((cluster, own): &(String, String), built: &HashMap<String, Arc<ClusterRuntime>>) -> Zones {
-    let mut zones = Zones { own: own.clone(), members: BTreeMap::new() };
+fn zones(cluster: &str, own: &str, built: &HashMap<String, Arc<ClusterRuntime>>) -> Zones {
+    let mut zones = Zones { own: own.to_owned(), members: BTreeMap::new() };
     let members = built.get(cluster).map(|c| c.members.as_slice()).unwrap_or_default();
     for member in members.iter().filter(|m| m.health_state() == HealthState::Healthy) {
         *zones.members.entry(member.endpoint.locality.clone()).or_default() += 1;
@@ -477,6 +479,6 @@ fn zones((cluster, own): &(String, String), built: &HashMap<String, Arc<ClusterR
 }
 
 /// The tally of requests to an endpoint of a cluster, in a mesh.
-fn tally((all, own, workers): (&Tallies, &Peer, usize), cluster: &Cluster, workload: &str) -> Option<Arc<Tally>> {
+fn tally(all: &Tallies, own: &Peer, workers: usize, cluster: &Cluster, workload: &str) -> Option<Arc<Tally>> {
     Some(all.of(peers::labels(own, &cluster.name, &cluster.service, workload)?, workers))
 }

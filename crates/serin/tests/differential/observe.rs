@@ -103,7 +103,7 @@ fn send(client: &mut Over, ask: &Ask, id: &str, n: usize, backends: &Backends) -
     let path = ask.path.replace("{n}", &n.to_string());
     let answer = match client {
         Over::Http1(client) => client.request(&ask.method, &path, &borrowed, ask.body.as_bytes()).ok(),
-        Over::Http2(address) => over_h2::ask(*address, (&ask.method, &path), &borrowed, &ask.body),
+        Over::Http2(address) => over_h2::ask(*address, &ask.method, &path, &borrowed, &ask.body),
     };
     std::thread::sleep(Duration::from_millis(ask.pause));
     let mut tries = backends.tries(id);
@@ -138,7 +138,8 @@ fn sorted(answer: &Response) -> Vec<(String, String)> {
 }
 
 /// Hides what differs between any two runs.
-fn mask((name, value): &mut (String, String)) {
+fn mask(field: &mut (String, String)) {
+    let (name, value) = field;
     match name.as_str() {
         "date" | "x-request-id" | "x-envoy-upstream-service-time" => "*".clone_into(value),
         // What is left of the time differs by milliseconds.

@@ -8,21 +8,17 @@ use serin_testkit::client::Response;
 use tokio::net::TcpStream;
 
 /// Asks once, on a connection of its own; trailers stand behind the headers, marked as such.
-pub fn ask(
-    address: SocketAddr,
-    (method, path): (&str, &str),
-    headers: &[(&str, &str)],
-    body: &str,
-) -> Option<Response> {
+pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Option<Response> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let asked =
-        async { tokio::time::timeout(Duration::from_secs(20), exchange(address, (method, path), headers, body)).await };
+        async { tokio::time::timeout(Duration::from_secs(20), exchange(address, method, path, headers, body)).await };
     runtime.block_on(asked).ok()?.ok()
 }
 
 async fn exchange(
     address: SocketAddr,
-    (method, path): (&str, &str),
+    method: &str,
+    path: &str,
     headers: &[(&str, &str)],
     body: &str,
 ) -> anyhow::Result<Response> {

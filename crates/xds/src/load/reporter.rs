@@ -41,7 +41,7 @@ pub async fn run<M: Measure>(servers: Vec<String>, node: Vec<u8>, connections: C
     let mut last = None;
     for attempt in 0usize.. {
         let Some(server) = servers.get(attempt % servers.len().max(1)) else { return };
-        match report((server, &connections), &node, &mut measure, &mut last).await {
+        match report(server, &connections, &node, &mut measure, &mut last).await {
             Err(status) if status.code() == tonic::Code::Unimplemented => wait = UNKNOWN_WAIT,
             Err(status) => tracing::debug!("load reports to {server}: {}", status.message()),
             Ok(()) => wait = FIRST_WAIT,
@@ -53,7 +53,8 @@ pub async fn run<M: Measure>(servers: Vec<String>, node: Vec<u8>, connections: C
 
 /// One stream; `last` is when loads were taken last, by this stream or one before it.
 async fn report<M: Measure>(
-    (server, connections): (&str, &Connections),
+    server: &str,
+    connections: &Connections,
     node: &core::Node,
     measure: &mut M,
     last: &mut Option<Instant>,
