@@ -1,6 +1,6 @@
 //! A real pilot with documents of its own: what it does with odd files, with its state, with people, and with proxies.
 //!
-//! The cases of `rules` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary (`cargo xtask interop`).
+//! The cases of `rules` and `make_before_break` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary (`cargo xtask interop`).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
@@ -10,6 +10,8 @@ mod analyze;
 mod files;
 #[path = "pilot/interface.rs"]
 mod interface;
+#[path = "pilot/make_before_break.rs"]
+mod make_before_break;
 #[path = "pilot/rules.rs"]
 mod rules;
 #[path = "pilot/sharing.rs"]

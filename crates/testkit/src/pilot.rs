@@ -103,6 +103,20 @@ impl Pilot {
     /// # Errors
     /// When it does not become ready.
     pub fn proxy(&self, role: &str, workload: &str, labels: &[(&str, &str)]) -> anyhow::Result<Proxy> {
+        self.proxy_by(None, role, workload, labels)
+    }
+
+    /// The same, which asks for its configuration in this variant of xDS: `GRPC` (state of the world) or `DELTA_GRPC`.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn proxy_by(
+        &self,
+        variant: Option<&str>,
+        role: &str,
+        workload: &str,
+        labels: &[(&str, &str)],
+    ) -> anyhow::Result<Proxy> {
         let client = serin_xds::bootstrap::Client {
             role,
             workload,
@@ -112,6 +126,9 @@ impl Pilot {
             xds: self.xds,
         };
         let mut bootstrap = serin_xds::bootstrap::envoy(&client, "127.0.0.1:0".parse()?);
+        if let Some(variant) = variant {
+            bootstrap["dynamic_resources"]["ads_config"]["api_type"] = variant.into();
+        }
         if std::env::var_os("SERIN_TEST_ENVOY").is_none()
             && let Some(fields) = bootstrap.as_object_mut()
         {
