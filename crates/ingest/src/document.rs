@@ -33,7 +33,7 @@ pub struct Document {
 }
 
 /// What a file holds.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Parsed {
     /// Objects that are sound in themselves.
     pub documents: Vec<Document>,
@@ -49,11 +49,19 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
     /// Whether the whole file could not be read, so that nothing is known about what it meant.
     pub unreadable: bool,
+    /// The number of objects that stand before in the same file.
+    pub(crate) before: u32,
 }
 
-/// Parses the text of one file; `file` is how diagnostics call it.
-#[must_use]
-pub fn parse(file: &str, text: &str) -> Parsed {
+impl Parsed {
+    /// The number of objects in the file up to the end of this.
+    pub(crate) fn end(&self) -> u32 {
+        self.before + (self.documents.len() + self.broken.len()) as u32
+    }
+}
+
+/// Parses a file as a whole.
+pub(crate) fn parse_whole(file: &str, text: &str) -> Parsed {
     let file: Arc<str> = file.into();
     let mut parsed = Parsed::default();
     if text.len() > MAX_FILE_BYTES {
@@ -147,7 +155,7 @@ fn whole_file(file: &Arc<str>, code: Code, message: String, help: &str) -> Diagn
     }
 }
 
-fn parse_document(file: &Arc<str>, node: &Node, parsed: &mut Parsed) {
+pub(crate) fn parse_document(file: &Arc<str>, node: &Node, parsed: &mut Parsed) {
     if let Some(items) = list_items(node) {
         // Lists may stand in lists; their nesting is bounded where the text is parsed.
         return items.iter().for_each(|item| parse_document(file, item, parsed));
@@ -177,7 +185,7 @@ fn parse_one(file: &Arc<str>, cursor: &Cursor<'_>, parsed: &mut Parsed) {
     let at = cursor.at();
     let outcome = read_object(&context, &cursor);
     let failed = context.failed();
-    let number = (parsed.documents.len() + parsed.broken.len()) as u32;
+    let number = parsed.end();
     let provenance = match created(&cursor) {
         None => Provenance { created: None, file: file.clone(), number },
         created => Provenance { created, ..Provenance::default() },

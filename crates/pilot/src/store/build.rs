@@ -37,14 +37,22 @@ impl Store {
         let of = |files: &[&File]| -> BTreeMap<ObjectKey, Document> {
             files.iter().flat_map(|file| &file.documents).map(|d| (d.key.clone(), d.clone())).collect()
         };
-        let (old, new) = (of(&before), of(&after));
+        let (mut old, mut new) = (of(&before), of(&after));
         let is_once = new.len() == after.iter().map(|file| file.documents.len()).sum::<usize>();
+        if !is_once || old.keys().chain(new.keys()).any(|key| live.several.contains(key)) {
+            return None;
+        }
+        // Of files with many documents most are as they were.
+        let is_same = |a: &Document, b: &Document| {
+            Arc::ptr_eq(&a.object, &b.object) && a.file == b.file && a.at == b.at && a.provenance == b.provenance
+        };
+        old.retain(|key, document| match new.get(key).is_some_and(|other| is_same(document, other)) {
+            true => new.remove(key).is_none(),
+            false => true,
+        });
         let is_new = |key: &&ObjectKey| !old.contains_key(*key);
-        if !is_once
-            || old.keys().chain(new.keys()).any(|key| live.several.contains(key))
-            || new.keys().filter(is_new).any(|key| self.good.contains_key(key))
-            || self.good.len() + new.len() == old.len()
-        {
+        let is_taken = new.keys().filter(is_new).any(|key| self.good.contains_key(key));
+        if is_taken || self.good.len() + new.len() == old.len() {
             return None;
         }
         let difference = live.checker.replace(old.values(), new.values());
@@ -53,7 +61,12 @@ impl Store {
             return None;
         }
         let said = |files: &[&File]| files.iter().flat_map(|file| file.diagnostics.clone()).collect::<Vec<_>>();
-        let (gone, mut news) = (self.said([said(&before), difference.gone]), self.said([said(&after), difference.new]));
+        let (mut said_before, mut said_after) = (said(&before), said(&after));
+        if said_before == said_after {
+            (said_before, said_after) = (Vec::new(), Vec::new());
+        }
+        let gone = self.said([said_before, difference.gone]);
+        let mut news = self.said([said_after, difference.new]);
         for finding in &gone {
             if let Some(place) = self.diagnostics.iter().position(|other| other == finding) {
                 self.diagnostics.remove(place);

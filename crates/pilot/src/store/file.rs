@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serin_folders::{Found, Unread};
-use serin_ingest::{Code, Diagnostic, Document, Parsed, Position, Severity, close_unreadable, parse};
+use serin_ingest::{
+    Code, Diagnostic, Document, InParts, Parsed, Parts, Position, Severity, close_unreadable, parse, parse_beside,
+};
 use serin_model::ObjectKey;
 
 /// What is known of one file.
@@ -24,6 +26,8 @@ pub(super) struct File {
     /// The first error of each object that is broken in it.
     pub(super) faults: Vec<(ObjectKey, Diagnostic)>,
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// How it was parsed, so that the next version is parsed only where it differs.
+    parts: Parts,
 }
 
 /// A version of a file that lacks objects, as files do while somebody writes them.
@@ -43,9 +47,10 @@ impl File {
     /// Parses a file; what is broken in it keeps the version it had before, in this file or elsewhere.
     pub(super) fn read(name: &str, found: Found, before: Option<&Self>, good: &BTreeMap<ObjectKey, Document>) -> Self {
         let Found { text, identity } = found;
-        let parsed = match &text {
-            Ok(text) => parse(name, text),
-            Err(Unread { why, glimpse }) => unreadable(name, why, glimpse),
+        let none = Parts::default();
+        let InParts { parsed, parts } = match &text {
+            Ok(text) => parse_beside(name, text, before.map_or(&none, |before| &before.parts)),
+            Err(Unread { why, glimpse }) => InParts { parsed: unreadable(name, why, glimpse), parts: none },
         };
         let documents = parsed.documents;
         let everything = parsed.unreadable || parsed.nameless;
@@ -64,7 +69,7 @@ impl File {
             diagnostics.retain(|d| d.code != Code::NotEnforced);
         }
         let faults = parsed.faults;
-        Self { text, identity, doubtful: None, documents, retained, closing, faults, diagnostics }
+        Self { text, identity, doubtful: None, documents, retained, closing, faults, diagnostics, parts }
     }
 
     /// Returns whether all that is in force of it is what stands in it.
