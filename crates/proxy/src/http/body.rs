@@ -1,17 +1,17 @@
 //! A request's body: whatever it comes from, and sent again while it is short.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+mod copies;
+
 use std::pin::pin;
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 
 use super::hang_up::{Watch, hung_up};
 use crate::timer::Timers;
 use crate::wire::{BodyError, Frame, H1Reader, H2Reader, READ_SIZE, Take};
+pub(crate) use copies::BodyCopy;
+use copies::Copier;
 
 /// The source of a request's body.
 pub(crate) enum Source<'a> {
@@ -202,15 +202,9 @@ impl<'a> RequestBody<'a> {
 
     /// A copy of all of it: what is kept, and what is received from now on; it never holds this body up.
     pub(crate) fn copy(&mut self) -> BodyCopy {
-        let shared = Rc::new(Shared::default());
-        shared.queued.set(self.kept.iter().map(Bytes::len).sum());
-        shared.queue.borrow_mut().extend(self.kept.iter().cloned());
-        if self.finished {
-            shared.state.set(Copied::Whole);
-        } else {
-            self.copies.push(Copier(shared.clone()));
-        }
-        BodyCopy(shared)
+        let (copy, copier) = copies::begin(self.kept.iter(), self.finished);
+        self.copies.extend(copier);
+        copy
     }
 
     /// Receives the whole body, if it is not longer than that, and keeps it.
@@ -310,92 +304,5 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.set_received(Some(self.0.tick()));
-    }
-}
-
-/// Most bytes that wait for the reader of a copy; one that is slower than that loses its copy.
-const COPIED: usize = 1024 * 1024;
-
-/// The progress of a copy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Copied {
-    #[default]
-    Going,
-    Whole,
-    Broken,
-}
-
-#[derive(Default)]
-struct Shared {
-    queue: RefCell<VecDeque<Bytes>>,
-    queued: Cell<usize>,
-    /// Nobody reads it any more.
-    unread: Cell<bool>,
-    state: Cell<Copied>,
-    wake: Notify,
-}
-
-/// The writing end of a copy. Dropped before the end, it breaks the copy off.
-struct Copier(Rc<Shared>);
-
-impl Copier {
-    /// False when the copy is given up.
-    fn put(&self, bytes: &Bytes) -> bool {
-        let queued = self.0.queued.get() + bytes.len();
-        if queued > COPIED || self.0.unread.get() {
-            return false;
-        }
-        self.0.queued.set(queued);
-        self.0.queue.borrow_mut().push_back(bytes.clone());
-        self.0.wake.notify_one();
-        true
-    }
-
-    fn end(self) {
-        self.0.state.set(Copied::Whole);
-    }
-}
-
-impl Drop for Copier {
-    fn drop(&mut self) {
-        if self.0.state.get() == Copied::Going {
-            self.0.state.set(Copied::Broken);
-        }
-        self.0.wake.notify_one();
-    }
-}
-
-/// The reading end of a copy.
-pub(crate) struct BodyCopy(Rc<Shared>);
-
-impl Drop for BodyCopy {
-    fn drop(&mut self) {
-        self.0.unread.set(true);
-        self.0.queue.borrow_mut().clear();
-    }
-}
-
-impl BodyCopy {
-    fn is_empty(&self) -> bool {
-        self.0.state.get() == Copied::Whole && self.0.queue.borrow().is_empty()
-    }
-
-    fn take(&self) -> Result<Take, BodyError> {
-        if let Some(bytes) = self.0.queue.borrow_mut().pop_front() {
-            self.0.queued.set(self.0.queued.get() - bytes.len());
-            return Ok(Take::Frame(Frame::Data(bytes)));
-        }
-        match self.0.state.get() {
-            Copied::Going => Ok(Take::Wait),
-            Copied::Whole => Ok(Take::End),
-            Copied::Broken => Err(BodyError::Aborted),
-        }
-    }
-
-    async fn fill(&self) -> Result<(), BodyError> {
-        while self.0.queue.borrow().is_empty() && self.0.state.get() == Copied::Going {
-            self.0.wake.notified().await;
-        }
-        Ok(())
     }
 }

@@ -64,3 +64,61 @@ impl Drop for Permit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> Arc<ClusterState> {
+        Arc::new(ClusterState::new(1, tokio::sync::mpsc::unbounded_channel().0))
+    }
+
+    fn take(state: &Arc<ClusterState>, high: bool, most: Option<u32>) -> Option<Permit> {
+        Permit::take(state, high, |flight| &flight.requests, most)
+    }
+
+    #[test]
+    fn places_are_given_back_and_priorities_are_counted_apart() {
+        let state = state();
+        let (one, two) = (take(&state, false, Some(2)), take(&state, false, Some(2)));
+        assert!(one.is_some() && two.is_some());
+        assert!(take(&state, false, Some(2)).is_none());
+        assert!(take(&state, true, Some(1)).is_some(), "high priority has places of its own");
+        assert!(take(&state, true, Some(0)).is_none());
+        drop(one);
+        assert!(take(&state, false, Some(2)).is_some());
+        let other = Permit::take(&state, false, |flight| &flight.retries, Some(1));
+        assert!(other.is_some(), "retries are counted apart from requests");
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_counted() {
+        let state = state();
+        let uncounted: Vec<Option<Permit>> = (0..9).map(|_| take(&state, false, None)).collect();
+        assert!(uncounted.iter().all(Option::is_some));
+        let counted = take(&state, false, Some(1));
+        assert!(counted.is_some());
+        drop((uncounted, Permit::uncounted()));
+        assert!(take(&state, false, Some(1)).is_none(), "only what was counted is given back");
+    }
+
+    #[test]
+    fn a_limit_is_exact_across_threads() {
+        let state = state();
+        let taken = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        if let Some(permit) = take(&state, false, Some(3)) {
+                            assert!(taken.fetch_add(1, Relaxed) < 3);
+                            taken.fetch_sub(1, Relaxed);
+                            drop(permit);
+                        }
+                    }
+                });
+            }
+        });
+        assert!((0..3).map(|_| take(&state, false, Some(3))).collect::<Vec<_>>().iter().all(Option::is_some));
+    }
+}
