@@ -5,6 +5,7 @@ use serin_model::Release;
 use crate::Millis;
 use crate::status::{Event, EventKind, Phase, Status, Target, Versions};
 use crate::traffic::{overlay, weight};
+use crate::verdict::OverLimit;
 
 /// Goes on under a document that has changed; `before` is what it was, where that is known still.
 ///
@@ -33,7 +34,7 @@ pub fn changed(before: Option<&Release>, spec: &Release, status: &mut Status, no
     }
     // What people were asked, and what was counted against a limit, may be another now.
     status.held = false;
-    status.judgement.over_limit = (0, 0);
+    status.judgement.over_limit = OverLimit::default();
     let mut events = vec![status.note(now, EventKind::Action, "its document has changed")];
     let weight = weight(spec, status.target);
     let hooks = |spec: &Release| spec.steps.get(status.step).map(|s| (s.before.clone(), s.after.clone()));

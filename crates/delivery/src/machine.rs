@@ -10,7 +10,7 @@ use crate::Millis;
 use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::states::{Action, HookAt, Run, frozen, lacking, misnamed, obstacle};
-use crate::status::{Event, EventKind, Phase, Status};
+use crate::status::{Consent, Event, EventKind, Phase, Status};
 
 /// A command of a person or of a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +130,7 @@ pub fn command(
                 return Err(Error::NotAwaitingApproval(phase));
             }
             says(&mut run, because(who, "approves", &comment));
-            run.status.approved = Some((who.to_owned(), comment));
+            run.status.approved = Some(Consent { by: who.to_owned(), comment });
             run.status.forced = true;
         }
         Command::Promote { all, why } => {

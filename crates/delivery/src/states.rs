@@ -5,7 +5,7 @@ use serin_model::{OnDeadline, Release, Share, Step};
 use crate::Millis;
 use crate::evidence::{Evidence, Verdict};
 use crate::queries;
-use crate::status::{Event, EventKind, Phase, Status, Target};
+use crate::status::{Confirmed, Event, EventKind, Phase, Status, Target};
 use crate::traffic::{has_baseline, traffic, weight};
 use crate::verdict::Expected;
 
@@ -294,7 +294,7 @@ impl Run<'_> {
             return false;
         }
         if !self.is_applied() {
-            let (done, of) = self.status.proxies;
+            let Confirmed { done, of } = self.status.proxies;
             self.status.reason =
                 format!("{done} of {of} proxies have confirmed; not yet {}", self.status.laggards.join(", "));
             return false;

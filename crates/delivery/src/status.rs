@@ -165,6 +165,24 @@ impl Versions {
     }
 }
 
+/// Proxies that have the newest configuration. Earlier pilots wrote a pair, which is read too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// Those that have confirmed it.
+    pub done: usize,
+    /// All.
+    pub of: usize,
+}
+
+/// The approval of a step. Earlier pilots wrote a pair, which is read too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consent {
+    /// The person.
+    pub by: String,
+    /// What the person said about it.
+    pub comment: String,
+}
+
 /// All that is known of a release.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -186,7 +204,7 @@ pub struct Status {
     /// The candidate's weights.
     pub weights: Weights,
     /// Proxies that have confirmed the traffic, and all that should.
-    pub proxies: (usize, usize),
+    pub proxies: Confirmed,
     /// Those that have not.
     pub laggards: Vec<String>,
     /// Somebody stopped it, and why.
@@ -209,7 +227,7 @@ pub struct Status {
     /// Its train has arrived: what becomes of others does not concern it any more.
     pub arrived: bool,
     /// The person who approved the step at hand, and the comment.
-    pub approved: Option<(String, String)>,
+    pub approved: Option<Consent>,
     /// The hook that is at work, by its number in the list.
     pub hook: Option<usize>,
     /// The verdict of the evidence.
@@ -316,5 +334,18 @@ impl Status {
             self.history.drain(..surplus);
         }
         event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_of_earlier_pilots_are_read_and_fields_are_written() {
+        let confirmed: Confirmed = serde_json::from_str("[2, 3]").unwrap();
+        assert_eq!(serde_json::to_string(&confirmed).unwrap(), r#"{"done":2,"of":3}"#);
+        let consent: Option<Consent> = serde_json::from_str(r#"["ann", "fine"]"#).unwrap();
+        assert_eq!(serde_json::to_string(&consent).unwrap(), r#"{"by":"ann","comment":"fine"}"#);
     }
 }

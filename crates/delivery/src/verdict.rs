@@ -17,6 +17,33 @@ pub use mix::Mix;
 pub use report::count;
 use report::share_of;
 
+/// Requests and how many of them failed. Earlier pilots wrote a pair, which is read too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// All requests.
+    pub requests: u64,
+    /// Those that failed.
+    pub failed: u64,
+}
+
+/// Requests whose times are known, against a limit of times. Earlier pilots wrote a pair, which is read too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverLimit {
+    /// Requests whose times are known.
+    pub timed: u64,
+    /// Those that took longer.
+    pub over: u64,
+}
+
+/// How requests are shared among versions. Earlier pilots wrote a pair, which is read too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sharing {
+    /// The candidate's requests.
+    pub candidate: u64,
+    /// Those of all versions.
+    pub all: u64,
+}
+
 /// Requests of a step, both versions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -24,9 +51,9 @@ pub struct StepCounts {
     /// The step.
     pub step: usize,
     /// The old version's requests and failures.
-    pub stable: (u64, u64),
+    pub stable: Counts,
     /// The new one's.
-    pub candidate: (u64, u64),
+    pub candidate: Counts,
     /// The failures, for the estimate.
     pub errors: Window,
 }
@@ -71,11 +98,11 @@ pub struct Judgement {
     /// By step.
     pub steps: Vec<StepCounts>,
     /// The candidate's requests and failures in the step.
-    pub step: (u64, u64),
+    pub step: Counts,
     /// Those of the step whose times are known, and that took longer than the limit.
-    pub over_limit: (u64, u64),
+    pub over_limit: OverLimit,
     /// The candidate's requests and those of all versions since the traffic moved last.
-    pub shared: (u64, u64),
+    pub shared: Sharing,
     /// Evidence that requests are not shared as they should be.
     pub mismatch: f64,
     mismatch_prior: Option<[f64; 2]>,
@@ -156,14 +183,14 @@ impl Judgement {
     }
 
     fn share(&mut self, own: &Arm, others: u64) {
-        self.shared.0 += own.requests;
-        self.shared.1 += own.requests + others;
+        self.shared.candidate += own.requests;
+        self.shared.all += own.requests + others;
     }
 
     /// The candidate's share of the requests since the traffic moved last; `None` without requests.
     #[must_use]
     pub fn observed(&self) -> Option<f64> {
-        let (own, all) = self.shared;
+        let Sharing { candidate: own, all } = self.shared;
         (all > 0).then(|| own as f64 / all as f64)
     }
 
@@ -171,8 +198,8 @@ impl Judgement {
     pub fn begin(&mut self, step: usize) {
         self.errors_no_worse = NoWorse::default();
         self.slower.iter_mut().for_each(|s| s.no_worse = NoWorse::default());
-        self.step = (0, 0);
-        self.over_limit = (0, 0);
+        self.step = Counts::default();
+        self.over_limit = OverLimit::default();
         self.series = Series::default();
         self.steps.push(StepCounts { step, ..StepCounts::default() });
     }
@@ -210,11 +237,11 @@ impl Judgement {
         if analysis.kayenta.is_some() {
             self.series.gather(&others, &own);
         }
-        self.step.0 += own.requests;
-        self.step.1 += own.failed;
+        self.step.requests += own.requests;
+        self.step.failed += own.failed;
         if let Some((_, most)) = analysis.latency {
-            self.over_limit.0 += own.timed();
-            self.over_limit.1 += own.slower(most.as_micros() as u64);
+            self.over_limit.timed += own.timed();
+            self.over_limit.over += own.slower(most.as_micros() as u64);
         }
         let share = own.requests as f64 / requests.max(1) as f64;
         let margin = margin(analysis, expected.share);
@@ -244,21 +271,21 @@ impl Judgement {
 
     fn count(&mut self, own: &Arm, others: &Arm) {
         let Some(step) = self.steps.last_mut() else { return };
-        step.stable.0 += others.requests;
-        step.stable.1 += others.failed;
-        step.candidate.0 += own.requests;
-        step.candidate.1 += own.failed;
-        let all = step.candidate.0 + step.stable.0;
+        step.stable.requests += others.requests;
+        step.stable.failed += others.failed;
+        step.candidate.requests += own.requests;
+        step.candidate.failed += own.failed;
+        let all = step.candidate.requests + step.stable.requests;
         step.errors = Window {
-            candidate: step.candidate.1 as f64,
-            others: step.stable.1 as f64,
-            share: step.candidate.0 as f64 / all.max(1) as f64,
+            candidate: step.candidate.failed as f64,
+            others: step.stable.failed as f64,
+            share: step.candidate.requests as f64 / all.max(1) as f64,
         };
     }
 
     /// Forgets how requests were shared: with another weight it begins anew.
     pub fn reshare(&mut self) {
-        self.shared = (0, 0);
+        self.shared = Sharing::default();
         self.mismatch = 0.0;
         self.mismatch_prior = None;
     }
@@ -280,14 +307,14 @@ impl Judgement {
         if let Some(text) = self.overlooked(analysis) {
             return Verdict::Void(text);
         }
-        if let Some(step) = self.steps.last().filter(|s| s.stable.0 >= STABLE_FAILS.0)
-            && step.stable.1 as f64 >= step.stable.0 as f64 * STABLE_FAILS.1
+        if let Some(step) = self.steps.last().filter(|s| s.stable.requests >= STABLE_FAILS.0)
+            && step.stable.failed as f64 >= step.stable.requests as f64 * STABLE_FAILS.1
             && expected.share < 1.0
         {
             return Verdict::Void(format!(
                 "the stable version itself fails, so nothing can be compared with it: {} of its requests failed in this step, {} of the candidate's",
-                share_of(step.stable.1, step.stable.0),
-                share_of(step.candidate.1, step.candidate.0)
+                share_of(step.stable.failed, step.stable.requests),
+                share_of(step.candidate.failed, step.candidate.requests)
             ));
         }
         if self.mismatch >= LN_MISMATCH {
@@ -354,9 +381,9 @@ impl Judgement {
     fn missing(&self, analysis: &Analysis, expected: Expected) -> Option<String> {
         let needed = (1.0 / analysis.promote_alpha).ln();
         let margin = margin(analysis, expected.share);
-        let below_limit = analysis.error_rate.map(|most| below(self.step.0, self.step.1, most));
+        let below_limit = analysis.error_rate.map(|most| below(self.step.requests, self.step.failed, most));
         if self.errors_no_worse.ln_evidence() < needed && below_limit.is_none_or(|ln| ln < needed) {
-            let (n, k) = self.step;
+            let Counts { requests: n, failed: k } = self.step;
             let wanted = match (analysis.error_rate, k) {
                 (Some(most), 0) => {
                     format!("about {} requests without a failure", count(clean_requests(most, analysis.promote_alpha)))
@@ -376,14 +403,14 @@ impl Judgement {
             ));
         }
         if let Some((quantile, most)) = analysis.latency
-            && below(self.over_limit.0, self.over_limit.1, 1.0 - quantile) < needed
+            && below(self.over_limit.timed, self.over_limit.over, 1.0 - quantile) < needed
         {
             return Some(format!(
                 "it is not certain yet that {:.1} % are quicker than {} ms ({} of {} were slower)",
                 quantile * 100.0,
                 most.as_millis(),
-                self.over_limit.1,
-                self.over_limit.0
+                self.over_limit.over,
+                self.over_limit.timed
             ));
         }
         if analysis.compare_latency {

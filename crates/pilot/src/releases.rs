@@ -460,7 +460,7 @@ impl Inner {
         evidence.contested = is_contested(&self.entries, &entry.spec.name);
         evidence.calendar = calendar();
         evidence.readings = self.readings.get(&entry.spec.name).cloned().unwrap_or_default();
-        let (_, known) = entry.status.proxies;
+        let known = entry.status.proxies.of;
         if is_new && evidence.applied.of < known {
             let lacking = known - evidence.applied.of;
             evidence.applied.of = known;

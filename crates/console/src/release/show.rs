@@ -276,7 +276,7 @@ fn arms(item: &Value, judgement: &Value, out: &mut String) {
             .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
             .collect();
         let counts = &last[name];
-        let (requests, failed) = (counts[0].as_u64().unwrap_or(0), counts[1].as_u64().unwrap_or(0));
+        let (requests, failed) = (counts["requests"].as_u64().unwrap_or(0), counts["failed"].as_u64().unwrap_or(0));
         let ready = match item["instances"][name].as_u64() {
             Some(1) => "1 instance ready, ".to_owned(),
             Some(n) => format!("{n} instances ready, "),
@@ -297,7 +297,7 @@ fn arms(item: &Value, judgement: &Value, out: &mut String) {
 }
 
 fn confirmed(status: &Value, proxies: &Value, look: Look, out: &mut String) {
-    let (done, of) = (status["proxies"][0].as_u64().unwrap_or(0), status["proxies"][1].as_u64().unwrap_or(0));
+    let (done, of) = (status["proxies"]["done"].as_u64().unwrap_or(0), status["proxies"]["of"].as_u64().unwrap_or(0));
     let connected = proxies.as_array().map_or(of as usize, Vec::len);
     let _ = writeln!(out, "├ proxies    {done} of {of} have confirmed ({connected} connected)");
     for late in status["laggards"].as_array().into_iter().flatten().take(8) {
@@ -338,7 +338,7 @@ mod tests {
     fn a_release_is_shown_with_its_age_what_is_left_and_who_is_late() {
         let reason = "3 of 9 requests failed";
         let shown = item(&json!({"phase": "baking", "step": 1, "reason": reason, "since": 170_000, "started": 80_000,
-            "verdict": {"says": "notEnough", "reason": reason}, "laggards": ["default/a"], "proxies": [1, 2],
+            "verdict": {"says": "notEnough", "reason": reason}, "laggards": ["default/a"], "proxies": {"done": 1, "of": 2},
             "judgement": {"lnEvidence": 14.0, "lnNeeded": 4.6, "steps": []}, "notes": ["a note"]}));
         let proxies =
             json!([{"proxy": "default/a", "types": [{"type": "x.y.Cluster", "state": "NACKED", "error": "no"}]}]);

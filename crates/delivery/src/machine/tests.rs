@@ -132,7 +132,7 @@ fn times_that_come_apart_from_requests_count() {
         advance(&spec, &mut status, &evidence, world.now + look * 1000 + 500);
     }
     assert_eq!(status.phase, Phase::Promoted, "{}", status.reason);
-    assert_eq!(status.judgement.over_limit.0, status.judgement.step.0, "a time of each request");
+    assert_eq!(status.judgement.over_limit.timed, status.judgement.step.requests, "a time of each request");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn the_next_step_needs_evidence_of_its_own() {
     world.run(&spec, &mut status, 2000);
     assert_eq!(status.phase, Phase::Promoted, "{}", status.reason);
     // The last one's count goes on in the guard.
-    let steps: Vec<u64> = status.judgement.steps.iter().map(|s| s.candidate.0).collect();
+    let steps: Vec<u64> = status.judgement.steps.iter().map(|s| s.candidate.requests).collect();
     assert!(steps.len() == 3 && steps.iter().all(|n| *n >= 50), "{steps:?}");
 }
 

@@ -6,7 +6,7 @@ use super::{Action, NOBODY, Run, obstacle};
 use crate::Millis;
 use crate::evidence::Verdict;
 use crate::queries;
-use crate::status::{EventKind, Phase, Target};
+use crate::status::{Confirmed, EventKind, Phase, Target};
 use crate::traffic::traffic;
 use crate::verdict::Expected;
 
@@ -17,7 +17,7 @@ impl Run<'_> {
     /// Takes in what is new, and rolls back when it says so.
     pub(crate) fn look(&mut self) {
         let (proxies, weights) = (&self.evidence.applied, self.status.weights);
-        self.status.proxies = (proxies.done, proxies.of);
+        self.status.proxies = Confirmed { done: proxies.done, of: proxies.of };
         self.status.laggards.clone_from(&proxies.laggards);
         let notes = self.notes();
         let topic = |note: &String| note.split([':', '(']).next().unwrap_or_default().to_owned();

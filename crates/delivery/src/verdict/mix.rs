@@ -8,20 +8,37 @@ use super::{Judgement, TOLERATED};
 use crate::evidence::{Arm, Class};
 use crate::judge::{Regression, Window, shifted};
 
+/// Responses of a class among all. Earlier pilots wrote a pair, which is read too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfClass {
+    /// Responses of the class.
+    pub of_class: u64,
+    /// All requests meanwhile.
+    pub requests: u64,
+}
+
+impl OfClass {
+    fn add(&mut self, of_class: u64, requests: u64) {
+        self.of_class += of_class;
+        self.requests += requests;
+    }
+}
+
 /// Evidence that one class of statuses has another share of the candidate's requests than of the others'.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mix {
     /// The candidate's responses of this class, and all its requests meanwhile.
-    pub candidate: (u64, u64),
+    pub candidate: OfClass,
     /// The others'.
-    pub others: (u64, u64),
+    pub others: OfClass,
     more: Regression,
     fewer: Regression,
 }
 
 impl Mix {
     fn is_much(&self) -> bool {
-        self.candidate.0 + self.others.0 >= MIX_ANSWERS
+        self.candidate.of_class + self.others.of_class >= MIX_ANSWERS
     }
 }
 
@@ -36,10 +53,10 @@ impl Judgement {
                 continue;
             }
             let mix = self.mix.entry(class).or_default();
-            mix.candidate = (mix.candidate.0 + hits, mix.candidate.1 + own.requests);
-            mix.others = (mix.others.0 + misses, mix.others.1 + others.requests);
+            mix.candidate.add(hits, own.requests);
+            mix.others.add(misses, others.requests);
             // Responses may be told apart from requests, so all requests so far say which share is whose.
-            let share = mix.candidate.1 as f64 / (mix.candidate.1 + mix.others.1).max(1) as f64;
+            let share = mix.candidate.requests as f64 / (mix.candidate.requests + mix.others.requests).max(1) as f64;
             if share <= 0.0 || share >= 1.0 {
                 continue;
             }
@@ -63,9 +80,9 @@ impl Judgement {
             .map(|(class, mix)| {
                 format!(
                     "different mix of status classes: {} of the candidate's requests were answered {}, {} of the stable version's",
-                    share_of(mix.candidate.0, mix.candidate.1),
+                    share_of(mix.candidate.of_class, mix.candidate.requests),
                     class.words(),
-                    share_of(mix.others.0, mix.others.1)
+                    share_of(mix.others.of_class, mix.others.requests)
                 )
             })
             .collect()
@@ -86,9 +103,9 @@ impl Judgement {
         found.next().map(|(class, mix)| {
             format!(
                 "{} of the candidate's requests were answered {}, {} of the stable version's, and analysis.failures does not count all of these: a person must decide",
-                share_of(mix.candidate.0, mix.candidate.1),
+                share_of(mix.candidate.of_class, mix.candidate.requests),
                 class.words(),
-                share_of(mix.others.0, mix.others.1)
+                share_of(mix.others.of_class, mix.others.requests)
             )
         })
     }

@@ -2,7 +2,7 @@
 
 use serin_model::Analysis;
 
-use super::{Judgement, StepCounts};
+use super::{Counts, Judgement, StepCounts};
 
 impl Judgement {
     pub(super) fn worse(&self, analysis: &Analysis) -> String {
@@ -45,11 +45,15 @@ impl Judgement {
 
     /// Failures of both sides since the release began, in one sentence.
     fn failing(&self) -> String {
-        let sum =
-            |of: fn(&StepCounts) -> (u64, u64)| self.steps.iter().map(of).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-        let ((requests, failed), (stable_requests, stable_failed)) = (sum(|s| s.candidate), sum(|s| s.stable));
-        let rate = |some: u64, all: u64| some as f64 / all.max(1) as f64;
-        let ratio = match (stable_failed, rate(failed, requests) / rate(stable_failed, stable_requests)) {
+        let sum = |of: fn(&StepCounts) -> Counts| {
+            self.steps.iter().map(of).fold(Counts::default(), |sum, step| Counts {
+                requests: sum.requests + step.requests,
+                failed: sum.failed + step.failed,
+            })
+        };
+        let (candidate, stable) = (sum(|s| s.candidate), sum(|s| s.stable));
+        let rate = |counts: Counts| counts.failed as f64 / counts.requests.max(1) as f64;
+        let ratio = match (stable.failed, rate(candidate) / rate(stable)) {
             (0, _) => String::new(),
             (_, ratio) if ratio > 100.0 => ", far more often".to_owned(),
             (_, ratio) if ratio > 1.05 => format!(", {ratio:.1} times as often"),
@@ -57,18 +61,17 @@ impl Judgement {
         };
         format!(
             "{} of its requests failed, {} of the stable version's{ratio}",
-            share_of(failed, requests),
-            share_of(stable_failed, stable_requests)
+            share_of(candidate.failed, candidate.requests),
+            share_of(stable.failed, stable.requests)
         )
     }
 
     pub(super) fn summary(&self) -> String {
-        let (n, k) = self.step;
-        let stable = self.steps.last().map_or((0, 0), |s| s.stable);
+        let stable = self.steps.last().map_or(Counts::default(), |s| s.stable);
         format!(
             "no worse in this step: {} of the candidate's requests failed, {} of the stable version's",
-            share_of(k, n),
-            share_of(stable.1, stable.0)
+            share_of(self.step.failed, self.step.requests),
+            share_of(stable.failed, stable.requests)
         )
     }
 }

@@ -2,6 +2,7 @@
 
 use super::world::{World, spec};
 use super::*;
+use crate::verdict::OverLimit;
 
 /// C4: nobody is sent where no instance is, and no freeze is passed over, unless somebody insists.
 #[test]
@@ -151,7 +152,7 @@ fn quick_requests_of_one_step_do_not_speak_for_the_next() {
         world.now += 500;
         advance(&spec, &mut status, &world.evidence, world.now);
     }
-    assert_eq!(status.judgement.over_limit, (200, 40));
+    assert_eq!(status.judgement.over_limit, OverLimit { timed: 200, over: 40 });
     let missing = matches!(&status.verdict, crate::Verdict::NotEnough(text) if text.contains("quicker than 50 ms"));
     assert!(missing, "{:?}", status.verdict);
 }
