@@ -231,14 +231,12 @@ impl Session {
         &self.resources.version
     }
 
-    /// Returns whether the client asked for all that there is for it and has confirmed it.
+    /// Returns whether the client has confirmed all that it has asked for so far, and something at all.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
-        let has = |served: &Served| match &served.subscription {
-            Some(subscription) => subscription.outstanding.is_none() && subscription.is_settled(),
-            None => served.target.is_empty(),
-        };
-        self.served.iter().all(has)
+    pub fn has_confirmed(&self) -> bool {
+        let mut asked = self.served.iter().filter_map(|served| served.subscription.as_ref());
+        let is_confirmed = |s: &Subscription| s.answered && s.outstanding.is_none() && s.is_settled();
+        asked.clone().next().is_some() && asked.all(is_confirmed)
     }
 
     /// How the client stands with the types for which that changed since the last call.

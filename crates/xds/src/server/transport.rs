@@ -81,7 +81,7 @@ const FIRST_CONFIGURATION: Duration = Duration::from_secs(1);
 
 impl<C: Control> Discovery<C> {
     /// Makes the service for these types. When many clients connect at once, `admitted` of them get their first configuration at a
-    /// time, so that the encoded configurations of all never stand in memory together.
+    /// time: the first are ready soon, instead of all at the end. A client has its place until it has confirmed what it asked for.
     #[must_use]
     pub fn new(control: Arc<C>, types: &[TypeSpec], admitted: usize) -> Self {
         Self { control, types: types.into(), admission: Arc::new(Semaphore::new(admitted.max(1))) }
@@ -244,7 +244,7 @@ struct Serving<C: Control, Q> {
     /// Identifies the stream towards [`Control`].
     stream: u64,
     resources: WatchStream<Arc<ResourceMap>>,
-    /// The place among those who get their first configuration, until it is complete or this moment.
+    /// The place among those who get their first configuration, until it is confirmed or this moment.
     admitted: Option<OwnedSemaphorePermit>,
     until: Instant,
     alarm: Option<Pin<Box<Sleep>>>,
@@ -262,7 +262,7 @@ impl<C: Control, Q> Drop for Serving<C, Q> {
 impl<C: Control, Q: Wire> Serving<C, Q> {
     /// Tells how the client stands, if that changed, and gives up its place among the admitted when it needs it no longer.
     fn report(&mut self) {
-        if self.admitted.is_some() && (self.session.is_complete() || Instant::now() >= self.until) {
+        if self.admitted.is_some() && (self.session.has_confirmed() || Instant::now() >= self.until) {
             self.admitted = None;
         }
         let (version, changed) = (self.session.version().clone(), self.session.take_status());
