@@ -7,6 +7,7 @@ mod layers;
 mod modules;
 mod purity;
 mod signatures;
+mod sockets;
 mod source;
 
 use anyhow::bail;
@@ -21,6 +22,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     violations.extend(source::check(&files));
     violations.extend(signatures::check(&files));
     violations.extend(purity::check(&files));
+    violations.extend(sockets::check(&files));
     violations.extend(modules::check(&files));
     violations.extend(source::check_names(&root)?);
     violations.extend(crate::fields::check(&root)?);

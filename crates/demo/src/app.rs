@@ -19,8 +19,12 @@ use clap::{Args, ValueEnum};
 use http_body_util::Full;
 use hyper::Request;
 use serde_json::Value;
+use serin_transport::Listener;
 
 use crate::client::Client;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// The services of Bookinfo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -126,9 +130,8 @@ async fn serve(options: &AppOptions) -> anyhow::Result<()> {
     let faults = Faults { fail: options.fail, delay: options.delay, turn: Arc::default() };
     let router = router.layer(axum::middleware::from_fn_with_state(faults, faulty));
     let router: Router = router.route("/health", axum::routing::get(|| async { "ok" })).with_state(app);
-    let socket = tokio::net::TcpListener::bind(options.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", options.listen))?;
+    let socket =
+        Listener::bind(options.listen, BACKLOG).with_context(|| format!("cannot listen on {}", options.listen))?;
     axum::serve(socket, router).await?;
     Ok(())
 }

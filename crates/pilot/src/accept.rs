@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use serin_transport::{ByteStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 use tokio_stream::wrappers::ReceiverStream;
@@ -51,7 +51,7 @@ pub(crate) fn share(numerator: u64, denominator: u64) -> usize {
 
 /// A socket that accepts so many connections at most at a time.
 pub(crate) struct Bounded {
-    listener: TcpListener,
+    listener: Listener,
     places: Arc<Semaphore>,
     held: Arc<Mutex<Vec<Held>>>,
     name: &'static str,
@@ -90,7 +90,7 @@ impl Held {
 
 impl Bounded {
     /// `name` is what the socket is for, in warnings.
-    pub(crate) fn new(listener: TcpListener, most: usize, name: &'static str, makes_room: MakesRoom) -> Self {
+    pub(crate) fn new(listener: Listener, most: usize, name: &'static str, makes_room: MakesRoom) -> Self {
         let places = Arc::new(Semaphore::new(most));
         Self { listener, places, held: Arc::default(), name, makes_room, fails: false, is_full: AtomicBool::new(false) }
     }
@@ -154,7 +154,7 @@ impl Bounded {
         }
     }
 
-    fn hold(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Accepted {
+    fn hold(&self, stream: ByteStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Accepted {
         let (sender, ended) = oneshot::channel();
         let heard = Arc::new(AtomicU64::new(0));
         let began = Instant::now();
@@ -212,7 +212,7 @@ impl Bounded {
 
 /// A connection before a runtime looks after it.
 struct Accepted {
-    stream: TcpStream,
+    stream: ByteStream,
     heard: Arc<AtomicU64>,
     began: Instant,
     ended: oneshot::Receiver<()>,
@@ -229,7 +229,7 @@ impl Accepted {
 
     /// The connection, with the runtime of the caller.
     fn here(mut self) -> io::Result<Connection> {
-        self.stream = TcpStream::from_std(self.stream.into_std()?)?;
+        self.stream = self.stream.into_current_runtime()?;
         Ok(self.connection())
     }
 }
@@ -250,7 +250,7 @@ impl axum::serve::Listener for Bounded {
 
 /// A connection that ends when it is silent for too long.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: ByteStream,
     silence: Pin<Box<Sleep>>,
     heard: Arc<AtomicU64>,
     began: Instant,
@@ -302,6 +302,6 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
+        TcpConnectInfo { local_addr: self.stream.local_addr().ok(), remote_addr: self.stream.peer_addr().ok() }
     }
 }

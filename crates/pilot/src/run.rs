@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serin_transport::Listener;
 use serin_xds::TYPES;
 use serin_xds::load::{Clock, Collector};
 use serin_xds::server::Discovery;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::accept::{self, Bounded, MakesRoom};
@@ -22,6 +22,9 @@ use crate::reconcile::Reconciler;
 use crate::releases::{self, Releases, StateLock, Tokens};
 use crate::source::{Files, Sources};
 use crate::store::Store;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// Runs a pilot until it is told to stop.
 ///
@@ -147,14 +150,7 @@ fn try_file_in(folder: &Path) -> std::io::Result<()> {
     std::fs::remove_file(&probe)
 }
 
-fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    let open = || -> std::io::Result<TcpListener> {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(1024)?;
-        TcpListener::from_std(socket.into())
-    };
-    open().with_context(|| format!("cannot listen on {address}: choose another address with {flag}"))
+fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<Listener> {
+    Listener::bind(address, BACKLOG)
+        .with_context(|| format!("cannot listen on {address}: choose another address with {flag}"))
 }

@@ -6,7 +6,6 @@ mod pages;
 mod samples;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 
 use axum::Router;
 use axum::body::Body;
@@ -16,6 +15,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serin_telemetry::{Filter, json, prometheus, text};
+use serin_transport::Listener;
 
 use crate::discovery::SharedStore;
 use crate::state::State;
@@ -36,18 +36,8 @@ impl Admin {
     }
 }
 
-/// Binds the address.
-pub(crate) fn bind(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(128)?;
-    tokio::net::TcpListener::from_std(socket.into())
-}
-
 /// Serves until the process ends.
-pub(crate) async fn serve(socket: tokio::net::TcpListener, admin: Admin) {
+pub(crate) async fn serve(socket: Listener, admin: Admin) {
     let router = Router::new()
         .route("/", get(index))
         .route("/help", get(index))

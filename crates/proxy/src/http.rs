@@ -32,11 +32,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 use serin_http1::{Error, RequestHead};
 use serin_resources::connection_manager::{Codec, HttpConnectionManager};
+use serin_transport::{ByteStream, buffers};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 
 use crate::metric;
-use crate::wire::buffers;
 use crate::worker::View;
 use crate::worker::{ConnectionGuard, Worker};
 
@@ -72,7 +71,7 @@ pub(crate) struct Accepted {
     pub(crate) listener: Rc<str>,
     /// The listener when it accepted the connection.
     pub(crate) view: Rc<View>,
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: ByteStream,
     /// The address of the client.
     pub(crate) peer: SocketAddr,
     /// The address of the listener, which may be unspecified.
@@ -113,7 +112,7 @@ pub(crate) async fn connection(
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Reads until it is clear whether the client speaks HTTP/2; `None` when it went away or never said anything.
-async fn detect(mut stream: TcpStream, idle: Duration, worker: &Worker) -> Option<(TcpStream, BytesMut, bool)> {
+async fn detect(mut stream: ByteStream, idle: Duration, worker: &Worker) -> Option<(ByteStream, BytesMut, bool)> {
     let mut buffer = BytesMut::new();
     loop {
         let ready = tokio::select! {

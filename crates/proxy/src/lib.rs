@@ -20,7 +20,6 @@ mod peers;
 mod run;
 mod runtime;
 mod snapshot;
-mod socket;
 mod spans;
 mod state;
 mod tcp;

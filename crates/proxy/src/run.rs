@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use serin_resources::bootstrap::Ads;
+use serin_transport::Listener;
 use serin_xds::client::Connections;
 use serin_xds::server::Mode;
 use serin_xds::{client, load};
@@ -27,6 +28,9 @@ use crate::spans;
 use crate::state::State;
 use crate::threads;
 use crate::worker::{Command, Shared};
+
+/// Connections to the admin interface that may wait to be accepted.
+const ADMIN_BACKLOG: i32 = 128;
 
 /// Runs a proxy until it is told to stop.
 ///
@@ -65,7 +69,7 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     store.is_incremental = bootstrap.ads.as_ref().is_some_and(|ads| ads.delta);
     let store: SharedStore = Arc::new(Mutex::new(store));
     let admin_address = options.admin.or(bootstrap.admin).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 15000));
-    let socket = admin::bind(admin_address)
+    let socket = Listener::bind(admin_address, ADMIN_BACKLOG)
         .with_context(|| format!("cannot bind the admin interface to {admin_address}: choose another with --admin"))?;
     if let Some(file) = &options.admin_address_path {
         std::fs::write(file, socket.local_addr()?.to_string())

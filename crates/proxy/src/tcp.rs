@@ -8,18 +8,16 @@ use serin_resources::tcp_proxy::TcpProxy;
 use serin_traffic::balance::LbContext;
 use serin_traffic::outcome::Outcome;
 use serin_traffic::split::Split;
+use serin_transport::{ByteStream, ReadHalf, WriteHalf, buffers};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::metric::{self, tcp as counter};
 use crate::timer::Timers;
 use crate::upstream::{Gauge, open};
-use crate::wire::buffers;
 use crate::worker::{ConnectionGuard, LocalCluster, Worker};
 
 /// Serves one connection until it ends.
-pub(crate) async fn connection(worker: Rc<Worker>, stream: TcpStream, proxy: &TcpProxy, guard: &ConnectionGuard) {
+pub(crate) async fn connection(worker: Rc<Worker>, stream: ByteStream, proxy: &TcpProxy, guard: &ConnectionGuard) {
     let count = |index: usize, amount: u64| guard.listener.stats.add(worker.id, index, amount);
     let split = Split::new(proxy.clusters.iter().map(|(_, weight)| *weight));
     let drawn = proxy.clusters.get(split.pick(worker.random()));
@@ -53,7 +51,7 @@ pub(crate) async fn connection(worker: Rc<Worker>, stream: TcpStream, proxy: &Tc
 }
 
 /// Connects to an endpoint of the cluster, or to another when that fails.
-async fn reach(worker: &Rc<Worker>, cluster: &LocalCluster, attempts: u32) -> Option<(TcpStream, Gauge)> {
+async fn reach(worker: &Rc<Worker>, cluster: &LocalCluster, attempts: u32) -> Option<(ByteStream, Gauge)> {
     for _ in 0..attempts {
         let choice = {
             let mut state = cluster.balancer.borrow_mut();
@@ -80,10 +78,10 @@ async fn reach(worker: &Rc<Worker>, cluster: &LocalCluster, attempts: u32) -> Op
 
 /// Passes bytes on until the sender ends, and then the end. A buffer is there only while bytes are, but for a sender that
 /// has many: it keeps a large one.
-async fn relay(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, timers: &Timers, moved: &Cell<u64>) {
+async fn relay(mut from: ReadHalf, mut to: WriteHalf, timers: &Timers, moved: &Cell<u64>) {
     let mut buffer = BytesMut::new();
     loop {
-        if std::future::poll_fn(|cx| from.as_ref().poll_read_ready(cx)).await.is_err() {
+        if std::future::poll_fn(|cx| from.poll_read_ready(cx)).await.is_err() {
             break;
         }
         if buffer.capacity() == 0 {

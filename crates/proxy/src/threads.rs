@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use serin_resources::listener::Filter;
 use serin_traffic::filter::Caller;
-use tokio::net::TcpListener;
+use serin_transport::Listener;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::http::{self, Accepted};
-use crate::socket;
 use crate::tcp;
 use crate::worker::{Command, ConnectionGuard, Shared, Worker};
 
@@ -36,7 +35,7 @@ async fn run(id: usize, shared: Shared, mut commands: mpsc::UnboundedReceiver<Co
     let mut accepting: HashMap<String, AbortHandle> = HashMap::new();
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Listen(name, socket) => match TcpListener::from_std(socket) {
+            Command::Listen(name, socket) => match socket.into_current_runtime() {
                 Ok(socket) => {
                     let task = tokio::task::spawn_local(accept(worker.clone(), name.clone(), socket));
                     if let Some(old) = accepting.insert(name, task.abort_handle()) {
@@ -80,7 +79,7 @@ async fn sweep(worker: Rc<Worker>) {
     }
 }
 
-async fn accept(worker: Rc<Worker>, name: String, socket: TcpListener) {
+async fn accept(worker: Rc<Worker>, name: String, socket: Listener) {
     let name: Rc<str> = name.into();
     let local = socket.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let mut warned: Option<Instant> = None;
@@ -88,7 +87,7 @@ async fn accept(worker: Rc<Worker>, name: String, socket: TcpListener) {
         match socket.accept().await {
             Ok((stream, peer)) => {
                 let Some(view) = worker.view(&name) else { continue };
-                socket::prepare_accepted(&stream, peer, local);
+                stream.prepare_accepted(peer, local);
                 let guard = ConnectionGuard::new(worker.clone(), view.listener.clone());
                 if !view.listener.gates.is_empty() {
                     let caller = Caller { peer, local: stream.local_addr().ok(), client: peer.ip() };

@@ -7,13 +7,13 @@ mod view;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use serin_traffic::balance;
+use serin_transport::BoundListener;
 use tokio::sync::Notify;
 
 use crate::snapshot::{ListenerRuntime, Snapshot};
@@ -26,7 +26,7 @@ pub(crate) use view::{LocalCluster, LocalHost, View};
 /// A command of the main thread to a worker.
 pub(crate) enum Command {
     /// Accept on this socket for the listener of that name.
-    Listen(String, StdListener),
+    Listen(String, BoundListener),
     /// Stop accepting for that listener.
     Close(String),
     /// Ask clients to leave: announce the end of connections, keep accepting.

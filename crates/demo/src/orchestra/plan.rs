@@ -1,10 +1,11 @@
 //! The processes and their ports. Made once; ports are checked before anything is started.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
+use serin_transport::BoundListener;
 
 use super::options::{DataPlane, DemoOptions};
 use super::scenario::Scenario;
@@ -37,7 +38,7 @@ pub(super) struct Plan {
     /// Bootstraps and the like.
     pub(super) scratch: PathBuf,
     /// The sockets that keep others from the ports.
-    _ports: Vec<TcpListener>,
+    _ports: Vec<BoundListener>,
 }
 
 /// The gateway.
@@ -195,7 +196,7 @@ struct Ports {
     next: u16,
     end: u16,
     /// The first port of each block that is taken.
-    guards: Vec<TcpListener>,
+    guards: Vec<BoundListener>,
 }
 
 /// Below the range from which kernels take ports for outgoing connections.
@@ -213,7 +214,7 @@ impl Ports {
         let local = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         if !self.free {
             let address = local(wanted);
-            if let Err(error) = TcpListener::bind(address) {
+            if let Err(error) = occupy(address) {
                 bail!(
                     "port {wanted}, for {purpose}, cannot be used ({error}): end what uses it, or start the demo with --free-ports"
                 );
@@ -224,7 +225,7 @@ impl Ports {
             while self.next < self.end {
                 let address = local(self.next);
                 self.next += 1;
-                if TcpListener::bind(address).is_ok() {
+                if occupy(address).is_ok() {
                     return Ok(address);
                 }
             }
@@ -239,10 +240,15 @@ impl Ports {
         let first = (seed.wrapping_add(std::process::id()) % u32::from(blocks)) as u16;
         (0..blocks).find_map(|n| {
             let start = FREE_PORTS.start + (first + n) % blocks * BLOCK;
-            let guard = TcpListener::bind((Ipv4Addr::LOCALHOST, start)).ok()?;
+            let guard = occupy(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), start)).ok()?;
             self.guards.push(guard);
             (self.next, self.end) = (start + 1, start + BLOCK);
             Some(())
         })
     }
+}
+
+/// Takes an address. Fails when somebody has it.
+fn occupy(address: SocketAddr) -> std::io::Result<BoundListener> {
+    BoundListener::bind(address, 1)
 }

@@ -1,7 +1,7 @@
 //! Listening sockets: one for each worker and listener, opened here so that a failure can be told to whoever asked.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serin_resources::Listener;
@@ -10,13 +10,12 @@ use serin_resources::listener::Filter;
 use serin_telemetry::access_log::{Destination, Writer};
 use serin_telemetry::{Counters, Histogram};
 use serin_traffic::filter::Chain;
-use socket2::{Domain, Protocol, Socket, Type};
+use serin_transport::BoundListener;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::error::Error;
 use crate::metric;
 use crate::snapshot::{Gate, ListenerRuntime};
-use crate::socket;
 use crate::worker::Command;
 
 /// All sockets with what their listeners need at run time.
@@ -27,7 +26,7 @@ pub(crate) struct Listeners {
     access_log: Option<String>,
     /// What was asked for, and what it became (port 0 is any free one).
     bound: HashMap<String, (SocketAddr, SocketAddr)>,
-    waiting: HashMap<String, Vec<TcpListener>>,
+    waiting: HashMap<String, Vec<BoundListener>>,
     /// By `http` or `tcp`, and the prefix.
     stats: HashMap<(&'static str, String), Arc<Counters>>,
     /// How long requests took, by prefix.
@@ -59,7 +58,7 @@ impl Listeners {
         let mut sockets = Vec::with_capacity(self.workers);
         let mut address = listener.address;
         for _ in 0..self.workers {
-            let bound = listen(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+            let bound = BoundListener::shared(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
             let (actual, socket) = bound.map_err(|error| Error::Bind { address, error })?;
             address = actual;
             sockets.push(socket);
@@ -181,15 +180,4 @@ impl Listeners {
         list.retain(|(name, _)| !names.contains(name));
         list
     }
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket::prepare_listener(&socket, address);
-    socket.listen(4096)?;
-    Ok(socket.into())
 }

@@ -11,18 +11,17 @@ use serin_http2::{Config, Piece, Role, Session, StreamHandle};
 use serin_resources::health_check::{HttpProbe, Probe};
 use serin_traffic::header_edit::{self, CommandSource};
 use serin_traffic::health::Check;
+use serin_transport::ByteStream;
+use serin_transport::h2::{Driven, Driver};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
-
-use crate::wire::{Driven, Driver};
 
 /// Most bytes of a response that are looked at.
 const MOST: usize = 64 * 1024;
 
 /// Asks; whoever calls keeps the time.
 pub(super) async fn run(probe: &Probe, cluster: &str, address: SocketAddr) -> Check {
-    let Ok(stream) = TcpStream::connect(address).await else { return Check::Unreachable };
+    let Ok(stream) = ByteStream::connect(address).await else { return Check::Unreachable };
     let done = match probe {
         Probe::Http(http) => self::http(http, cluster, stream).await,
         Probe::Tcp { send, receive } => tcp(send, receive, stream).await,
@@ -31,7 +30,7 @@ pub(super) async fn run(probe: &Probe, cluster: &str, address: SocketAddr) -> Ch
     done.unwrap_or(Check::Unreachable)
 }
 
-async fn http(probe: &HttpProbe, cluster: &str, stream: TcpStream) -> Option<Check> {
+async fn http(probe: &HttpProbe, cluster: &str, stream: ByteStream) -> Option<Check> {
     let mut head = RequestHead::default();
     head.start(probe.method.as_bytes(), probe.path.as_bytes(), Version::Http11);
     let host = if probe.host.is_empty() { cluster } else { &probe.host };
@@ -60,7 +59,7 @@ impl CommandSource for Nothing {
     }
 }
 
-async fn over_h1(head: &RequestHead, mut stream: TcpStream) -> Option<ResponseHead> {
+async fn over_h1(head: &RequestHead, mut stream: ByteStream) -> Option<ResponseHead> {
     let mut bytes = Vec::new();
     encode::request(head, Framing::Empty, Connection::Close, &mut bytes);
     stream.write_all(&bytes).await.ok()?;
@@ -91,7 +90,7 @@ impl Drop for Moving {
     }
 }
 
-fn open(head: &RequestHead, stream: TcpStream, ended: bool) -> Option<(Rc<StreamHandle>, Moving)> {
+fn open(head: &RequestHead, stream: ByteStream, ended: bool) -> Option<(Rc<StreamHandle>, Moving)> {
     let session = Session::new(Role::Client, Config::default());
     let handle = session.open(head, None, ended)?;
     let mut driver = Driver::new(stream, session, BytesMut::new());
@@ -99,12 +98,12 @@ fn open(head: &RequestHead, stream: TcpStream, ended: bool) -> Option<(Rc<Stream
     Some((Rc::new(handle), Moving(moving.abort_handle())))
 }
 
-async fn over_h2(head: &RequestHead, stream: TcpStream) -> Option<ResponseHead> {
+async fn over_h2(head: &RequestHead, stream: ByteStream) -> Option<ResponseHead> {
     let (handle, _moving) = open(head, stream, true)?;
     std::future::poll_fn(|cx| handle.poll_head(cx)).await.ok()
 }
 
-async fn tcp(send: &[u8], receive: &[Vec<u8>], mut stream: TcpStream) -> Option<Check> {
+async fn tcp(send: &[u8], receive: &[Vec<u8>], mut stream: ByteStream) -> Option<Check> {
     stream.write_all(send).await.ok()?;
     let mut wanted = receive.iter();
     let Some(mut next) = wanted.next() else { return Some(Check::Passed { degraded: false }) };
@@ -128,7 +127,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 /// `grpc.health.v1.Health/Check` (gRPC health checking protocol).
-async fn grpc(service: &str, authority: &str, cluster: &str, stream: TcpStream) -> Option<Check> {
+async fn grpc(service: &str, authority: &str, cluster: &str, stream: ByteStream) -> Option<Check> {
     const SERVING: u8 = 1;
     let mut head = RequestHead::default();
     head.start(b"POST", b"/grpc.health.v1.Health/Check", Version::Http2);

@@ -6,10 +6,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serin_transport::buffers::READ_SIZE;
 
 use super::hang_up::{Watch, hung_up};
 use crate::timer::Timers;
-use crate::wire::{BodyError, Frame, H1Reader, H2Reader, READ_SIZE, Take};
+use crate::wire::{BodyError, Frame, H1Reader, H2Reader, Take};
 pub(crate) use copies::BodyCopy;
 use copies::Copier;
 
@@ -274,7 +275,7 @@ impl<'a> RequestBody<'a> {
                 return;
             }
         }
-        hung_up(reader.socket.as_ref(), self.interim).await;
+        hung_up(&reader.socket, self.interim).await;
     }
 
     /// The first look at the client, for a wait in which no more of the request can be taken in.
@@ -285,7 +286,7 @@ impl<'a> RequestBody<'a> {
     /// Returns true when the client is certainly gone, at one of the looks that such a wait has now and then.
     pub(super) async fn is_gone(&self, watch: &mut Watch) -> bool {
         match &self.source {
-            Source::H1(reader) => watch.is_gone(reader.socket.as_ref()).await,
+            Source::H1(reader) => watch.is_gone(&reader.socket).await,
             Source::H2(_) | Source::Copy(_) => false,
         }
     }

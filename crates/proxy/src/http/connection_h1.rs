@@ -11,8 +11,8 @@ use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{Error, Limits, RequestHead, ResponseHead, Scan, Version, parse_request};
 use serin_resources::connection_manager::Timeouts;
 use serin_resources::listener::Filter;
+use serin_transport::ByteStream;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 use super::body::{RequestBody, Source};
 use super::finish::StreamInfo;
@@ -50,7 +50,7 @@ const QUIET: Duration = Duration::from_millis(250);
 
 /// Serves a connection until it ends. Most connections wait most of the time: what a request needs, several kilobytes,
 /// is there only while requests come.
-pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buffer: BytesMut) {
+pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, buffer: BytesMut) {
     let (read, write) = stream.into_split();
     let mut reader = H1Reader::new(read, buffer);
     let mut writer = H1Writer::new(write);
@@ -67,7 +67,7 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buf
         let limit = if idle.is_zero() { idle } else { idle.saturating_sub(QUIET).max(QUIET) };
         let readable = tokio::select! {
             biased;
-            readable = within(limit, std::future::poll_fn(|cx| reader.socket.as_ref().poll_read_ready(cx))) => readable,
+            readable = within(limit, std::future::poll_fn(|cx| reader.socket.poll_read_ready(cx))) => readable,
             () = finishing(&context.worker) => return,
         };
         if readable.is_none() {

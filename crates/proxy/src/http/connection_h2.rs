@@ -10,7 +10,8 @@ use serin_http1::framing::{self, Framing};
 use serin_http1::{Error, ResponseHead, check_target};
 use serin_http2::{Accepted, Config, Reason, Refused, Role, Session};
 use serin_resources::connection_manager::Timeouts;
-use tokio::net::TcpStream;
+use serin_transport::ByteStream;
+use serin_transport::h2::{Driven, Driver};
 
 use super::body::{RequestBody, Source};
 use super::finish::StreamInfo;
@@ -19,13 +20,13 @@ use super::serve::serve as serve_request;
 use super::{ConnectionContext, expectation, within};
 use crate::metric;
 use crate::timer::Timers;
-use crate::wire::{Driven, Driver, H2Reader};
+use crate::wire::H2Reader;
 
 /// The time that a client that was asked to leave, and has no streams, may take to do so.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: TcpStream, buffer: BytesMut, timeouts: Timeouts) {
+pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, buffer: BytesMut, timeouts: Timeouts) {
     let session = Session::new(Role::Server, Config::default());
     let mut driver = Driver::new(stream, session.clone(), buffer);
     let patience = if timeouts.request_headers.is_zero() { timeouts.idle } else { timeouts.request_headers };

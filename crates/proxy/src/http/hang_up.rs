@@ -4,12 +4,9 @@
 //! that closed its socket; only what is written tells them apart: a closed socket answers with a reset. Envoy takes every
 //! such end for a close. Here an interim response (RFC 9110 §15.2.1, which every HTTP/1.1 client must be able to skip) asks.
 
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{Interest, Ready};
-use tokio::net::TcpStream;
+use serin_transport::{PeerState, ReadHalf};
 
 /// The interval at which the socket is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -21,7 +18,7 @@ const GRACE: u32 = 20;
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Waits until the client is gone. `interim` says that it may be asked: it speaks HTTP/1.1 and its response has not begun.
-pub(super) async fn hung_up(socket: &TcpStream, interim: bool) {
+pub(super) async fn hung_up(socket: &ReadHalf, interim: bool) {
     let mut watch = Watch::new(interim);
     loop {
         tokio::time::sleep(LOOK).await;
@@ -44,13 +41,11 @@ impl Watch {
     }
 
     /// Looks at the socket, and asks.
-    pub(super) async fn is_gone(&mut self, socket: &TcpStream) -> bool {
-        let now = readiness(socket).await;
-        if now.is_write_closed() {
-            return true;
-        }
-        if !now.is_read_closed() {
-            return false;
+    pub(super) async fn is_gone(&mut self, socket: &ReadHalf) -> bool {
+        match socket.peer_state().await {
+            PeerState::Gone => return true,
+            PeerState::Open => return false,
+            PeerState::SendsNoMore => {}
         }
         let asks = self.interim && self.closed.is_multiple_of(ASK_AGAIN);
         self.closed += 1;
@@ -59,15 +54,4 @@ impl Watch {
         }
         !self.interim && self.closed > GRACE
     }
-}
-
-/// The readiness of a socket now.
-async fn readiness(socket: &TcpStream) -> Ready {
-    let mut ready = pin!(socket.ready(Interest::READABLE | Interest::WRITABLE));
-    std::future::poll_fn(|cx| match ready.as_mut().poll(cx) {
-        Poll::Ready(Ok(ready)) => Poll::Ready(ready),
-        Poll::Ready(Err(_)) => Poll::Ready(Ready::READ_CLOSED | Ready::WRITE_CLOSED),
-        Poll::Pending => Poll::Ready(Ready::EMPTY),
-    })
-    .await
 }

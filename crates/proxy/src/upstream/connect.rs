@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use serin_http1::ResponseHead;
 use serin_http2::{Config, Role, Session};
-use tokio::net::TcpStream;
+use serin_transport::ByteStream;
+use serin_transport::h2::{Driven, Driver};
 
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Host, Permit};
-use crate::socket;
-use crate::wire::{Driven, Driver, H1Reader, H1Writer};
+use crate::wire::{H1Reader, H1Writer};
 
 /// A connection of either protocol, ready for a request.
 pub(crate) enum Upstream {
@@ -163,11 +163,11 @@ pub(crate) async fn open(
     cluster: &ClusterRuntime,
     host: &Arc<Host>,
     permit: Permit,
-) -> Result<(TcpStream, Gauge), ConnectError> {
+) -> Result<(ByteStream, Gauge), ConnectError> {
     let (stats, host_stats) = (&cluster.state.stats, &host.stats);
     stats.add(worker, metric::cluster::CX_TOTAL, 1);
     host_stats.add(worker, metric::host::CX_TOTAL, 1);
-    let opened = tokio::time::timeout(cluster.config.connect_timeout, TcpStream::connect(host.address)).await;
+    let opened = tokio::time::timeout(cluster.config.connect_timeout, ByteStream::connect(host.address)).await;
     let failed = |index, error| {
         stats.add(worker, index, 1);
         host_stats.add(worker, metric::host::CX_CONNECT_FAIL, 1);
@@ -178,13 +178,13 @@ pub(crate) async fn open(
         Ok(Err(_)) => return Err(failed(metric::cluster::CX_CONNECT_FAIL, ConnectError::Refused)),
         Err(_) => return Err(failed(metric::cluster::CX_CONNECT_TIMEOUT, ConnectError::Timeout)),
     };
-    socket::prepare(&stream, host.address);
+    stream.prepare_connected(host.address);
     stats.add(worker, metric::cluster::CX_ACTIVE, 1);
     host_stats.add(worker, metric::host::CX_ACTIVE, 1);
     Ok((stream, Gauge { host: host.clone(), cluster: cluster.state.clone(), worker, permit: Some(permit) }))
 }
 
-fn plain(stream: TcpStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Connection> {
+fn plain(stream: ByteStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Connection> {
     let (read, write) = stream.into_split();
     Box::new(H1Connection {
         reader: H1Reader::new(read, BytesMut::new()),

@@ -9,16 +9,16 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use serin_http1::body::BodyDecoder;
 use serin_http1::framing::Framing;
 use serin_http2::{Piece, StreamError, StreamHandle};
+use serin_transport::ReadHalf;
+use serin_transport::buffers::{self, READ_SIZE};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::tcp::OwnedReadHalf;
 
-use super::buffers::{self, READ_SIZE};
 use super::frame::{BodyError, Frame, Take};
 use super::writer::{H1Writer, SMALL};
 
 /// The reading half of an HTTP/1 connection.
 pub(crate) struct H1Reader {
-    pub(crate) socket: OwnedReadHalf,
+    pub(crate) socket: ReadHalf,
     pub(crate) buffer: BytesMut,
     pub(crate) decoder: BodyDecoder,
     /// The other end will send no more.
@@ -41,7 +41,7 @@ const LARGEST_READ: usize = 128 * 1024;
 
 impl H1Reader {
     /// A reader that begins with what was read before.
-    pub(crate) fn new(socket: OwnedReadHalf, buffer: BytesMut) -> Self {
+    pub(crate) fn new(socket: ReadHalf, buffer: BytesMut) -> Self {
         let decoder = BodyDecoder::new(Framing::Empty);
         Self { socket, buffer, decoder, ended: false, read_size: READ_SIZE, hungry: false, turn: 0 }
     }
@@ -130,7 +130,7 @@ impl H1Reader {
         }
         if self.buffer.is_empty() {
             self.rest();
-            let ready = std::future::poll_fn(|cx| self.socket.as_ref().poll_read_ready(cx)).await;
+            let ready = std::future::poll_fn(|cx| self.socket.poll_read_ready(cx)).await;
             ready.map_err(|_| BodyError::Aborted)?;
             if self.read_size == READ_SIZE {
                 self.buffer = buffers::take();

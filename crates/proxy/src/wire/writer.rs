@@ -10,8 +10,8 @@ use bytes::{Buf as _, Bytes};
 use serin_http1::HeaderBlock;
 use serin_http1::encode::{LAST_CHUNK, chunk_header};
 use serin_http2::{Reason, StreamHandle};
+use serin_transport::WriteHalf;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::tcp::OwnedWriteHalf;
 
 use super::frame::Frame;
 
@@ -21,7 +21,7 @@ pub(crate) struct Closed;
 
 /// The writing half of an HTTP/1 connection.
 pub(crate) struct H1Writer {
-    pub(crate) socket: OwnedWriteHalf,
+    pub(crate) socket: WriteHalf,
     /// Bytes to be written before `bodies`.
     pub(crate) out: Vec<u8>,
     written: usize,
@@ -38,7 +38,7 @@ pub(crate) const SMALL: usize = 4 * 1024;
 const FULL: usize = 64 * 1024;
 
 impl H1Writer {
-    pub(crate) fn new(socket: OwnedWriteHalf) -> Self {
+    pub(crate) fn new(socket: WriteHalf) -> Self {
         Self { socket, out: Vec::new(), written: 0, large: VecDeque::new(), large_bytes: 0, chunked: false }
     }
 

@@ -1,4 +1,7 @@
-//! Carries bytes between a socket and an HTTP/2 session: reads what there is, writes what was collected.
+//! Carries bytes between a stream and an HTTP/2 session: reads what there is, writes what was collected.
+//!
+//! It does not look at requests; whoever calls it gets each as the session decodes it. What the tasks of all streams have
+//! to say leaves with one write, after each had its turn.
 
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -7,11 +10,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 use serin_http2::{Accepted, ConnectionError, Refused, Session};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::buffers;
-use super::buffers::READ_SIZE;
+use crate::buffers::{self, READ_SIZE};
+use crate::stream::ByteStream;
 
 /// The interval at which a peer's budget is renewed.
 const REFILL: Duration = Duration::from_secs(1);
@@ -20,8 +22,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Reads in a row before others get their turn.
 const READS: usize = 4;
 
-/// The event that a session's socket brought.
-pub(crate) enum Driven {
+/// The event that a session's stream of bytes brought.
+pub enum Driven {
     /// A request.
     Request(Accepted),
     /// A request that the session has refused.
@@ -30,9 +32,9 @@ pub(crate) enum Driven {
     Ended,
 }
 
-/// The owner of a session's socket.
-pub(crate) struct Driver {
-    stream: TcpStream,
+/// The owner of a session's stream of bytes.
+pub struct Driver {
+    stream: ByteStream,
     session: Session,
     input: BytesMut,
     /// Bytes on their way out, and how many have left.
@@ -47,8 +49,9 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// A driver that begins with what was read before.
-    pub(crate) fn new(stream: TcpStream, session: Session, input: BytesMut) -> Self {
+    /// Creates a driver that begins with what was read before.
+    #[must_use]
+    pub fn new(stream: ByteStream, session: Session, input: BytesMut) -> Self {
         Self {
             stream,
             session,
@@ -62,13 +65,14 @@ impl Driver {
         }
     }
 
-    /// The peer's violation for which the connection ends, if there is one.
-    pub(crate) fn error(&self) -> Option<ConnectionError> {
+    /// Returns the peer's violation for which the connection ends, if there is one.
+    #[must_use]
+    pub fn error(&self) -> Option<ConnectionError> {
         self.error
     }
 
     /// Moves bytes until the peer has begun as it must; false when it never does.
-    pub(crate) async fn settled(&mut self) -> bool {
+    pub async fn settled(&mut self) -> bool {
         std::future::poll_fn(|cx| {
             let ended = self.poll_io(cx).is_ready();
             match self.session.is_settled() {
@@ -81,7 +85,7 @@ impl Driver {
     }
 
     /// Moves bytes until there is a request or the end. It can be dropped and made anew.
-    pub(crate) async fn next(&mut self) -> Driven {
+    pub async fn next(&mut self) -> Driven {
         std::future::poll_fn(|cx| {
             if let Some(accepted) = self.session.accept() {
                 return Poll::Ready(Driven::Request(accepted));
@@ -186,3 +190,6 @@ impl Driver {
 
 /// Bytes of an output buffer that a quiet connection keeps.
 const KEPT_OUTPUT: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! The options of sockets: what is written leaves at once. On the loopback interface, where most of a sidecar's
 //! connections are, nothing is ever lost or congested; the simplest congestion control, which any process may choose,
 //! then saves what others (BBR's model and pacing) would compute for every segment.
+//!
+//! A socket that refuses an option works without it, so errors are ignored. Options that decide whether a socket can be
+//! bound are not here but in `listener`.
 
 use std::net::SocketAddr;
 
@@ -25,7 +28,7 @@ pub(crate) fn prepare_accepted(stream: &TcpStream, peer: SocketAddr, local: Sock
 }
 
 /// Prepares a connection that was made to `peer`.
-pub(crate) fn prepare(stream: &TcpStream, peer: SocketAddr) {
+pub(crate) fn prepare_connected(stream: &TcpStream, peer: SocketAddr) {
     let _ = stream.set_nodelay(true);
     if peer.ip().is_loopback() {
         let _ = SockRef::from(stream).set_tcp_congestion(SIMPLEST);
