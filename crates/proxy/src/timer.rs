@@ -98,3 +98,64 @@ impl Timers {
         self.alarm.race(until, future)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(5);
+
+    /// Waits for nothing; the clock is looked at whenever it is woken. Counts how often it was polled.
+    fn busy<'a>(timers: &'a Timers, polls: &'a Cell<u32>, ticks: u32) -> impl Future<Output = ()> + 'a {
+        std::future::poll_fn(move |_| {
+            polls.set(polls.get() + 1);
+            if (2..2 + ticks).contains(&polls.get()) {
+                timers.tick();
+            }
+            Poll::Pending
+        })
+    }
+
+    #[tokio::test]
+    async fn silence_begins_anew_with_each_tick() {
+        let (timers, polls) = (Timers::new(), Cell::new(0));
+        assert_eq!(timers.within(LIMIT, pin!(busy(&timers, &polls, 2))).await, None);
+        assert!(Instant::now() >= timers.last() + LIMIT);
+        assert!(polls.get() <= 4, "it is woken once for each tick, and at the end");
+    }
+
+    #[tokio::test]
+    async fn a_limit_from_the_beginning_does_not_move() {
+        let (timers, polls) = (Timers::new(), Cell::new(0));
+        let until = timers.last() + LIMIT;
+        assert_eq!(timers.at_most(LIMIT, pin!(busy(&timers, &polls, 2))).await, None);
+        assert!(Instant::now() >= until);
+        assert!(polls.get() <= 2, "it is woken once, at the end");
+    }
+
+    #[tokio::test]
+    async fn zero_is_no_limit() {
+        let timers = Timers::new();
+        assert_eq!(timers.within(Duration::ZERO, pin!(tokio::time::sleep(LIMIT))).await, Some(()));
+        assert_eq!(timers.at_most(Duration::ZERO, pin!(tokio::time::sleep(LIMIT))).await, Some(()));
+        assert_eq!(timers.until(Some(timers.last()), pin!(pending::<()>())).await, None);
+    }
+
+    #[test]
+    fn a_response_is_waited_for_when_the_request_has_come_and_has_a_connection() {
+        let timers = Timers::new();
+        let (first, second) = (timers.last(), timers.last() + LIMIT);
+        timers.set_received(Some(first));
+        assert_eq!(timers.waits_since(), None);
+        timers.set_connected(Some(second));
+        assert_eq!(timers.waits_since(), Some(second));
+        timers.set_received(Some(second + LIMIT));
+        assert_eq!(timers.waits_since(), Some(second + LIMIT));
+        timers.set_received(None);
+        assert_eq!(timers.waits_since(), None);
+    }
+}
