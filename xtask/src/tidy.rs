@@ -3,6 +3,7 @@
 //! Run by hand and in CI as `cargo xtask tidy`, and by the tests of this crate, so that `cargo test` fails too.
 
 mod code;
+mod filters;
 mod layers;
 mod modules;
 mod purity;
@@ -23,6 +24,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     violations.extend(signatures::check(&files));
     violations.extend(purity::check(&files));
     violations.extend(sockets::check(&files));
+    violations.extend(filters::check(&files));
     violations.extend(modules::check(&files));
     violations.extend(source::check_names(&root)?);
     violations.extend(crate::fields::check(&root)?);

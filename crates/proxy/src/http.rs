@@ -35,6 +35,8 @@ use serin_resources::connection_manager::{Codec, HttpConnectionManager};
 use serin_transport::{ByteStream, buffers};
 use tokio::io::AsyncReadExt as _;
 
+pub(crate) use filters::COUNTERS;
+
 use crate::metric;
 use crate::worker::View;
 use crate::worker::{ConnectionGuard, Worker};

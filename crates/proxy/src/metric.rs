@@ -96,7 +96,7 @@ metrics! {
 }
 
 metrics! {
-    /// `http.PREFIX.*`.
+    /// `http.PREFIX.*`; those of HTTP filters follow, which stand with the filters.
     http:
     CX_TOTAL = "downstream_cx_total",
     CX_ACTIVE = "downstream_cx_active",
@@ -122,19 +122,6 @@ metrics! {
     NO_CLUSTER = "no_cluster",
     RQ_REDIRECT = "rq_redirect",
     RQ_DIRECT_RESPONSE = "rq_direct_response",
-    DELAYS_INJECTED = "fault.delays_injected",
-    ABORTS_INJECTED = "fault.aborts_injected",
-    RATES_INJECTED = "fault.response_rl_injected",
-    FAULTS_OVERFLOW = "fault.faults_overflow",
-    CORS_VALID = "cors.origin_valid",
-    CORS_INVALID = "cors.origin_invalid",
-    CSRF_INVALID = "csrf.request_invalid",
-    RBAC_ALLOWED = "rbac.allowed",
-    RBAC_DENIED = "rbac.denied",
-    RBAC_SHADOW_ALLOWED = "rbac.shadow_allowed",
-    RBAC_SHADOW_DENIED = "rbac.shadow_denied",
-    CONCURRENCY_BLOCKED = "adaptive_concurrency.gradient_controller.rq_blocked",
-    ADMISSION_REJECTED = "admission_control.rq_rejected",
 }
 
 metrics! {

@@ -9,7 +9,7 @@ use serin_resources::http_filter::Rbac;
 use serin_resources::listener::Listener;
 use serin_telemetry::access_log::Writer;
 use serin_telemetry::{Counters, Histogram};
-use serin_traffic::filter::{self, Caller, Chain, RbacGate};
+use serin_traffic::filter::{Caller, Chain, FilterState as _, RbacGate};
 use serin_traffic::router::RouteTable;
 
 use crate::runtime::ClusterRuntime;
@@ -40,7 +40,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new(config: &Rbac) -> Self {
-        Self { rbac: filter::compile_rbac(config), counts: Default::default() }
+        Self { rbac: RbacGate::new(config), counts: Default::default() }
     }
 
     /// Returns true when a connection may come in.

@@ -1,26 +1,124 @@
 //! HTTP filters: what stands between a listener and its routes, in the configured order, and how a route changes that.
+//!
+//! A filter's configuration, with its decoder and encoder, is the file of its name in this folder. The
+//! [registry](crate::http_filters) lists the filters; this module, `traffic` and `proxy` are expanded from that list.
 
-mod access;
-mod compress;
-mod edit;
-mod limit;
+mod registry;
 
 use std::collections::{BTreeMap, HashMap};
 
+use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as pb_route;
-use envoy_types::pb::envoy::extensions::filters::http as pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb_hcm;
+use envoy_types::pb::envoy::r#type::v3 as pb_type;
 use envoy_types::pb::google::protobuf::Any;
-use prost::Name;
+use prost::{Message, Name};
 
 use crate::convert;
-use crate::fault::{self, Fault};
 use crate::{Audit, Error, Path};
 
-pub use access::{Cors, Csrf, Rbac, RbacAction, RbacPolicy, RbacRule, RbacRules};
-pub use compress::Compressor;
-pub use edit::{HealthAnswer, Mutations};
-pub use limit::{AdaptiveConcurrency, AdmissionControl, RateLimit, Share};
+/// The messages of one filter: how its configuration comes from them, and what they are made from.
+trait FilterMessage: Sized {
+    /// Envoy's name of the filter.
+    const NAME: &'static str;
+
+    /// Decodes the message of a listener; `None` when it is another filter's.
+    fn from_any(any: &Any, audit: &mut Audit, path: &Path<'_>) -> Result<Option<Self>, Error>;
+
+    /// Encodes the message of a listener.
+    fn to_any(&self) -> Any;
+
+    /// Decodes the message of a route, virtual host or weighted cluster, where that is another.
+    fn from_route_any(any: &Any, audit: &mut Audit, path: &Path<'_>) -> Result<Option<PerRoute<Self>>, Error> {
+        from_same_message(any, audit, path)
+    }
+
+    /// Encodes the message of a route, virtual host or weighted cluster.
+    fn to_route_any(&self) -> Any {
+        self.to_any()
+    }
+}
+
+/// Decodes the message of a listener that stands in a route.
+fn from_same_message<F: FilterMessage>(
+    any: &Any,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<Option<PerRoute<F>>, Error> {
+    Ok(F::from_any(any, audit, path)?.map(PerRoute::Config))
+}
+
+/// Unpacks a message of this type; `None` when it is of another.
+fn message<M: Message + Name + Default>(any: &Any, path: &Path<'_>) -> Result<Option<M>, Error> {
+    if any.type_url == M::type_url() { convert::from_any(any, path).map(Some) } else { Ok(None) }
+}
+
+/// A share; all when nothing is said.
+fn enabled(value: Option<&core::RuntimeFractionalPercent>, audit: &Audit, path: &Path<'_>) -> Result<u32, Error> {
+    match value {
+        None => Ok(1_000_000),
+        Some(f) => convert::runtime_share(f, audit, &path.field("filter_enabled")),
+    }
+}
+
+fn proto_status(status: u16) -> pb_type::HttpStatus {
+    pb_type::HttpStatus { code: status.into() }
+}
+
+/// Declares the modules of the filters and their configurations as one type.
+macro_rules! configurations {
+    ($($module:ident: $name:ident $(=> $state:ident)?,)*) => {
+        $(
+            mod $module;
+            pub use $module::*;
+        )*
+
+        /// The configuration of a filter.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum FilterConfig {
+            $(
+                #[doc = concat!("See [`", stringify!($name), "`](struct@", stringify!($name), ").")]
+                $name($name),
+            )*
+        }
+
+        /// Envoy's names of all filters.
+        const NAMES: &[&str] = &[$(<$name as FilterMessage>::NAME),*];
+
+        impl FilterConfig {
+            /// `None` for a filter that nobody here knows.
+            fn decode(any: &Any, audit: &mut Audit, path: &Path<'_>) -> Result<Option<Self>, Error> {
+                $(if let Some(config) = $name::from_any(any, audit, path)? {
+                    return Ok(Some(Self::$name(config)));
+                })*
+                Ok(None)
+            }
+
+            fn encode(&self) -> Any {
+                match self {
+                    $(Self::$name(config) => config.to_any(),)*
+                }
+            }
+
+            /// Decodes the message that a route has for it; `None` for a filter that nobody here knows.
+            fn decode_route(any: &Any, audit: &mut Audit, path: &Path<'_>) -> Result<Option<PerRoute>, Error> {
+                $(if let Some(setting) = $name::from_route_any(any, audit, path)? {
+                    return Ok(Some(setting.map(Self::$name)));
+                })*
+                Ok(None)
+            }
+
+            /// Encodes it in the message that a route has for it.
+            fn encode_route(&self) -> Any {
+                match self {
+                    $(Self::$name(config) => config.to_route_any(),)*
+                }
+            }
+        }
+    };
+}
+
+crate::http_filters!(configurations);
 
 /// One filter of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,63 +131,31 @@ pub struct HttpFilter {
     pub disabled: bool,
 }
 
-/// The configuration of a filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FilterConfig {
-    /// Delays and aborts requests.
-    Fault(Fault),
-    /// Answers browsers that ask whether they may, and tells them.
-    Cors(Cors),
-    /// Refuses requests that another site makes a browser send.
-    Csrf(Csrf),
-    /// Refuses what is too much.
-    RateLimit(RateLimit),
-    /// Refuses bodies that are longer than this, in bytes.
-    Buffer(u64),
-    /// Answers health checks.
-    HealthCheck(HealthAnswer),
-    /// Compresses responses.
-    Compressor(Compressor),
-    /// Changes headers.
-    HeaderMutation(Mutations),
-    /// Lets in who may come in.
-    Rbac(Rbac),
-    /// Lets in as many at once as the upstream answers quickly.
-    AdaptiveConcurrency(AdaptiveConcurrency),
-    /// Refuses a part of what would fail.
-    AdmissionControl(AdmissionControl),
-}
-
 /// The setting of a filter by a route, virtual host or weighted cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PerRoute {
+pub enum PerRoute<C = FilterConfig> {
     /// It does nothing here.
     Off,
     /// It does here what it does elsewhere, though it is disabled.
     On,
     /// It does this instead.
-    Config(FilterConfig),
+    Config(C),
+}
+
+impl<C> PerRoute<C> {
+    fn map<D>(self, convert: impl FnOnce(C) -> D) -> PerRoute<D> {
+        match self {
+            Self::Off => PerRoute::Off,
+            Self::On => PerRoute::On,
+            Self::Config(config) => PerRoute::Config(convert(config)),
+        }
+    }
 }
 
 /// By the filter's name.
 pub type PerRoutes = BTreeMap<String, PerRoute>;
 
-/// The usual name of the cors filter.
-pub const CORS: &str = "envoy.filters.http.cors";
-
 impl HttpFilter {
-    /// The cors filter under its usual name; routes say who may.
-    #[must_use]
-    pub fn cors() -> Self {
-        Self { name: CORS.to_owned(), config: FilterConfig::Cors(Cors::default()), disabled: false }
-    }
-
-    /// The fault filter under its usual name.
-    #[must_use]
-    pub fn fault() -> Self {
-        Self { name: fault::FILTER.to_owned(), config: FilterConfig::Fault(Fault::default()), disabled: false }
-    }
-
     pub(crate) fn decode(
         value: &pb_hcm::HttpFilter,
         any: &Any,
@@ -118,91 +184,13 @@ impl HttpFilter {
 }
 
 fn unknown(name: &str, any: &Any, path: &Path<'_>) -> Error {
+    let names: Vec<&str> = NAMES.iter().map(|name| name.rsplit('.').next().unwrap_or(name)).collect();
+    let (last, others) = names.split_last().unwrap_or((&"", &[]));
     path.error(format!(
-        "filter '{name}' ({}) is not supported; supported are fault, cors, csrf, local_ratelimit, buffer, health_check, \
-         header_mutation, compressor, rbac, adaptive_concurrency and admission_control, then router last",
-        any.type_url
+        "filter '{name}' ({}) is not supported; supported are {} and {last}, then router last",
+        any.type_url,
+        others.join(", ")
     ))
-}
-
-/// A decoder of one message that may also come in a route.
-macro_rules! decode_as {
-    ($any:expr, $path:expr, $ty:ty, $decode:expr) => {
-        if $any.type_url == <$ty>::type_url() {
-            let value: $ty = convert::from_any($any, $path)?;
-            return ($decode)(&value).map(Some);
-        }
-    };
-}
-
-impl FilterConfig {
-    /// `None` for a filter that nobody here knows.
-    fn decode(any: &Any, audit: &mut Audit, path: &Path<'_>) -> Result<Option<Self>, Error> {
-        decode_as!(any, path, pb::fault::v3::HttpFault, |v| Fault::decode(v, audit, path).map(Self::Fault));
-        decode_as!(any, path, pb::cors::v3::Cors, |_: &_| Ok(Self::Cors(Cors::default())));
-        decode_as!(any, path, pb::cors::v3::CorsPolicy, |v| Cors::decode(v, audit, path).map(Self::Cors));
-        decode_as!(any, path, pb::csrf::v3::CsrfPolicy, |v| Csrf::decode(v, audit, path).map(Self::Csrf));
-        decode_as!(any, path, pb::local_ratelimit::v3::LocalRateLimit, |v| {
-            RateLimit::decode(v, audit, path).map(Self::RateLimit)
-        });
-        decode_as!(any, path, pb::buffer::v3::Buffer, |v: &pb::buffer::v3::Buffer| {
-            let most = v.max_request_bytes.as_ref().map(|v| u64::from(v.value)).filter(|n| *n > 0);
-            most.map(Self::Buffer).ok_or_else(|| path.field("max_request_bytes").error("is required"))
-        });
-        decode_as!(any, path, pb::health_check::v3::HealthCheck, |v| {
-            HealthAnswer::decode(v, audit, path).map(Self::HealthCheck)
-        });
-        decode_as!(any, path, pb::compressor::v3::Compressor, |v| {
-            Compressor::decode(v, audit, path).map(Self::Compressor)
-        });
-        decode_as!(any, path, pb::header_mutation::v3::HeaderMutation, |v| {
-            Mutations::decode_filter(v, audit, path).map(Self::HeaderMutation)
-        });
-        decode_as!(any, path, pb::header_mutation::v3::HeaderMutationPerRoute, |v| {
-            Mutations::decode_route(v, audit, path).map(Self::HeaderMutation)
-        });
-        decode_as!(any, path, pb::rbac::v3::Rbac, |v| Rbac::decode(v, audit, path).map(Self::Rbac));
-        decode_as!(any, path, pb::adaptive_concurrency::v3::AdaptiveConcurrency, |v| {
-            AdaptiveConcurrency::decode(v, audit, path).map(Self::AdaptiveConcurrency)
-        });
-        decode_as!(any, path, pb::admission_control::v3::AdmissionControl, |v| {
-            AdmissionControl::decode(v, audit, path).map(Self::AdmissionControl)
-        });
-        Ok(None)
-    }
-
-    fn encode(&self) -> Any {
-        match self {
-            Self::Fault(fault) => convert::any(&fault.encode()),
-            Self::Cors(cors) if *cors == Cors::default() => convert::any(&pb::cors::v3::Cors {}),
-            Self::Cors(cors) => convert::any(&cors.encode()),
-            Self::Csrf(csrf) => convert::any(&csrf.encode()),
-            Self::RateLimit(limit) => convert::any(&limit.encode()),
-            Self::Buffer(most) => convert::any(&buffer(*most)),
-            Self::HealthCheck(answer) => convert::any(&answer.encode()),
-            Self::Compressor(compressor) => convert::any(&compressor.encode()),
-            Self::HeaderMutation(mutations) => convert::any(&mutations.encode_filter()),
-            Self::Rbac(rbac) => convert::any(&rbac.encode()),
-            Self::AdaptiveConcurrency(adaptive) => convert::any(&adaptive.encode()),
-            Self::AdmissionControl(admission) => convert::any(&admission.encode()),
-        }
-    }
-
-    /// In the message that a route has for it, where that is another.
-    fn encode_route(&self) -> Any {
-        use pb::buffer::v3::{BufferPerRoute, buffer_per_route::Override};
-        match self {
-            Self::Cors(cors) => convert::any(&cors.encode()),
-            Self::Buffer(most) => convert::any(&BufferPerRoute { r#override: Some(Override::Buffer(buffer(*most))) }),
-            Self::HeaderMutation(mutations) => convert::any(&mutations.encode_route()),
-            Self::Rbac(rbac) => convert::any(&pb::rbac::v3::RbacPerRoute { rbac: Some(rbac.encode()) }),
-            _ => self.encode(),
-        }
-    }
-}
-
-fn buffer(most: u64) -> pb::buffer::v3::Buffer {
-    pb::buffer::v3::Buffer { max_request_bytes: Some(convert::wrap_u32(u32::try_from(most).unwrap_or(u32::MAX))) }
 }
 
 /// The configurations of filters that something more specific than the listener has.
@@ -238,36 +226,8 @@ fn per_route(name: &str, any: &Any, audit: &mut Audit, path: &Path<'_>) -> Resul
             },
         };
     }
-    if any.type_url == pb::buffer::v3::BufferPerRoute::type_url() {
-        use pb::buffer::v3::buffer_per_route::Override;
-        let value: pb::buffer::v3::BufferPerRoute = convert::from_any(any, path)?;
-        return match &value.r#override {
-            Some(Override::Disabled(true)) => Ok(Some(PerRoute::Off)),
-            Some(Override::Buffer(b)) => {
-                let most = b.max_request_bytes.as_ref().map_or(0, |v| v.value.into());
-                Ok(Some(PerRoute::Config(FilterConfig::Buffer(most))))
-            }
-            _ => Err(path.error("needs disabled or buffer")),
-        };
-    }
-    if any.type_url == pb::compressor::v3::CompressorPerRoute::type_url() {
-        use pb::compressor::v3::compressor_per_route::Override;
-        let value: pb::compressor::v3::CompressorPerRoute = convert::from_any(any, path)?;
-        return match &value.r#override {
-            Some(Override::Disabled(true)) => Ok(Some(PerRoute::Off)),
-            Some(Override::Overrides(_)) => Err(Audit::refuse(path, "overrides")),
-            _ => Err(path.error("needs disabled")),
-        };
-    }
-    if any.type_url == pb::rbac::v3::RbacPerRoute::type_url() {
-        let value: pb::rbac::v3::RbacPerRoute = convert::from_any(any, path)?;
-        return match &value.rbac {
-            None => Ok(Some(PerRoute::Off)),
-            Some(rbac) => Ok(Some(PerRoute::Config(FilterConfig::Rbac(Rbac::decode(rbac, audit, path)?)))),
-        };
-    }
-    match FilterConfig::decode(any, audit, path)? {
-        Some(config) => Ok(Some(PerRoute::Config(config))),
+    match FilterConfig::decode_route(any, audit, path)? {
+        Some(setting) => Ok(Some(setting)),
         None => Err(unknown(name, any, path)),
     }
 }

@@ -18,7 +18,6 @@ pub mod connection_manager;
 mod convert;
 pub mod endpoint;
 mod error;
-pub mod fault;
 pub mod header;
 pub mod health_check;
 pub mod http_filter;

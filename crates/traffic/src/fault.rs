@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serin_http1::RequestHead;
-use serin_resources::fault::{AbortStatus, Fault};
+use serin_resources::http_filter::{AbortStatus, Fault};
 
 use crate::predicate::matches_headers;
 use crate::split::drawn;

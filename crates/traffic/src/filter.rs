@@ -1,58 +1,142 @@
 //! HTTP filters as they decide: who may come in, how many, and what a browser is told. Source: Envoy, "HTTP filters".
 //!
 //! A [`Chain`] is made when a listener's configuration comes, with what its filters remember (tokens, windows, limits);
-//! routes have their own. Time is an argument: what has passed since some fixed instant.
+//! routes have their own. Time is an argument: what has passed since some fixed instant. The filters are those of the
+//! [registry](serin_resources::http_filters); what runs them is `proxy/http/filters`.
 
 mod access;
 mod admission;
 mod compress;
 mod concurrency;
 mod cors;
+mod header_mutation;
 mod tokens;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serin_http1::RequestHead;
-use serin_resources::fault::Fault;
-use serin_resources::header::HeaderEdits;
-use serin_resources::http_filter::{
-    Compressor, Cors, Csrf, FilterConfig, HealthAnswer, HttpFilter, Mutations, PerRoute, PerRoutes,
-};
+use serin_resources::http_filter::{FilterConfig, HttpFilter, PerRoute, PerRoutes};
 
-pub use access::{Caller, RbacGate, compile as compile_rbac};
+pub use access::{Caller, RbacGate, is_foreign};
 pub use admission::Admission;
 pub use compress::{compress, prepare as prepare_compression, takes_gzip};
 pub use concurrency::Concurrency;
-pub use cors::{Preflight, answer_headers as cors_answer, origin_allowed, preflight, preflight_headers};
+pub use cors::{
+    Preflight, answer_headers as cors_answer, origin_allowed, policy as cors_policy, preflight, preflight_headers,
+};
+pub use header_mutation::edits as header_mutations;
 pub use tokens::Bucket;
 
-/// A filter with what it remembers.
-#[derive(Debug)]
-pub enum Filter {
-    /// Delays and aborts.
-    Fault(Fault),
-    /// See [`preflight`].
-    Cors(Cors),
-    /// See [`Filter::csrf`].
-    Csrf(Csrf),
-    /// Takes a token for every request.
-    RateLimit(Box<Bucket>),
-    /// Refuses longer bodies.
-    Buffer(u64),
-    /// Answers health checks.
-    HealthCheck(HealthAnswer),
-    /// See [`compress`].
-    Compressor(Compressor),
-    /// Changes headers.
-    HeaderMutation(Mutations),
-    /// Lets in who may.
-    Rbac(Box<RbacGate>),
-    /// Lets in as many as are answered quickly.
-    AdaptiveConcurrency(Box<Concurrency>),
-    /// Refuses a part while too many fail.
-    AdmissionControl(Box<Admission>),
+/// What a filter makes of its configuration when it remembers something, or decides in another form.
+pub trait FilterState {
+    /// The configuration.
+    type Config;
+
+    /// Makes the state that a configuration begins with.
+    fn new(config: &Self::Config) -> Self;
+
+    /// The counters of its own, beside those of the listener.
+    fn counters(&self) -> Vec<FilterCounter> {
+        Vec::new()
+    }
 }
+
+/// A counter of one filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterCounter {
+    /// The group that it is shown in.
+    pub group: &'static str,
+    /// The tag by which Envoy names the filter's prefix, and the prefix.
+    pub tag: (&'static str, String),
+    /// Its name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: u64,
+}
+
+/// A type of which there is one for each filter: its compiled configuration.
+pub trait Compiled: Sized {
+    /// The filter as this type; `None` when it is another filter.
+    fn of(filter: &Filter) -> Option<&Self>;
+}
+
+/// The type of a compiled configuration.
+macro_rules! compiled {
+    ($name:ident) => {
+        serin_resources::http_filter::$name
+    };
+    ($name:ident $state:ident) => {
+        $state
+    };
+}
+
+/// The type in which a chain holds it.
+macro_rules! held {
+    ($name:ident) => { serin_resources::http_filter::$name };
+    ($name:ident $state:ident) => { Box<$state> };
+}
+
+/// Makes it.
+macro_rules! compile {
+    ($config:ident) => {
+        $config.clone()
+    };
+    ($config:ident $state:ident) => {
+        Box::new(<$state as FilterState>::new($config))
+    };
+}
+
+/// Its own counters.
+macro_rules! counters {
+    ($compiled:ident) => {{
+        let _ = $compiled;
+        Vec::new()
+    }};
+    ($compiled:ident $state:ident) => {
+        FilterState::counters(&**$compiled)
+    };
+}
+
+/// Declares the filters as one type.
+macro_rules! filters {
+    ($($module:ident: $name:ident $(=> $state:ident)?,)*) => {
+        /// A filter with what it remembers.
+        #[derive(Debug)]
+        pub enum Filter {
+            $(
+                #[doc = concat!("See [`", stringify!($name), "`](struct@serin_resources::http_filter::", stringify!($name), ").")]
+                $name(held!($name $($state)?)),
+            )*
+        }
+
+        impl Filter {
+            fn compile(config: &FilterConfig) -> Self {
+                match config {
+                    $(FilterConfig::$name(config) => Self::$name(compile!(config $($state)?)),)*
+                }
+            }
+
+            fn counters(&self) -> Vec<FilterCounter> {
+                match self {
+                    $(Self::$name(compiled) => counters!(compiled $($state)?),)*
+                }
+            }
+        }
+
+        $(
+            impl Compiled for compiled!($name $($state)?) {
+                fn of(filter: &Filter) -> Option<&Self> {
+                    match filter {
+                        Filter::$name(compiled) => Some(compiled),
+                        _ => None,
+                    }
+                }
+            }
+        )*
+    };
+}
+
+serin_resources::http_filters!(filters);
 
 /// One filter of the chain.
 #[derive(Debug)]
@@ -84,37 +168,6 @@ pub enum Override {
     Filter(Filter),
 }
 
-impl Filter {
-    fn compile(config: &FilterConfig) -> Self {
-        match config {
-            FilterConfig::Fault(fault) => Self::Fault(fault.clone()),
-            FilterConfig::Cors(cors) => Self::Cors(cors.clone()),
-            FilterConfig::Csrf(csrf) => Self::Csrf(csrf.clone()),
-            FilterConfig::RateLimit(limit) => Self::RateLimit(Box::new(Bucket::new(limit))),
-            FilterConfig::Buffer(most) => Self::Buffer(*most),
-            FilterConfig::HealthCheck(answer) => Self::HealthCheck(answer.clone()),
-            FilterConfig::Compressor(config) => Self::Compressor(config.clone()),
-            FilterConfig::HeaderMutation(mutations) => Self::HeaderMutation(mutations.clone()),
-            FilterConfig::Rbac(rbac) => Self::Rbac(Box::new(compile_rbac(rbac))),
-            FilterConfig::AdaptiveConcurrency(config) => Self::AdaptiveConcurrency(Box::new(Concurrency::new(config))),
-            FilterConfig::AdmissionControl(config) => Self::AdmissionControl(Box::new(Admission::new(config))),
-        }
-    }
-
-    fn bucket(&self) -> Option<&Bucket> {
-        match self {
-            Self::RateLimit(bucket) => Some(bucket),
-            _ => None,
-        }
-    }
-
-    /// Returns true when another site made a browser send this request.
-    #[must_use]
-    pub fn csrf(config: &Csrf, head: &RequestHead) -> bool {
-        access::is_foreign(config, head)
-    }
-}
-
 impl Chain {
     /// Compiles a chain.
     #[must_use]
@@ -124,9 +177,9 @@ impl Chain {
         Self { links: filters.iter().map(link).collect() }
     }
 
-    /// The buckets of its rate limits.
-    pub fn buckets(&self) -> impl Iterator<Item = &Bucket> {
-        self.links.iter().filter_map(|link| link.filter.bucket())
+    /// The counters of its filters' own.
+    pub fn counters(&self) -> impl Iterator<Item = FilterCounter> {
+        self.links.iter().flat_map(|link| link.filter.counters())
     }
 
     /// All links.
@@ -137,6 +190,14 @@ impl Chain {
 }
 
 impl Link {
+    /// What the routes configure for it, the most specific first.
+    pub fn levels<'a, C: Compiled + 'a>(&self, overrides: &[&'a Overrides]) -> impl Iterator<Item = &'a C> {
+        overrides.iter().filter_map(|o| match o.get(&self.name) {
+            Some(Override::Filter(filter)) => C::of(filter),
+            _ => None,
+        })
+    }
+
     /// The filter under these overrides, the most specific first; `None` when it is off.
     #[must_use]
     pub fn under<'a>(&'a self, overrides: &[&'a Overrides]) -> Option<&'a Filter> {
@@ -160,45 +221,12 @@ pub fn compile(all: &PerRoutes) -> Overrides {
     all.iter().map(|(name, per_route)| (name.clone(), one(per_route))).collect()
 }
 
-/// The buckets of rate limits.
-pub fn buckets(overrides: &Overrides) -> impl Iterator<Item = &Bucket> {
-    overrides.values().filter_map(|o| match o {
-        Override::Filter(filter) => filter.bucket(),
-        Override::Off | Override::On => None,
+/// The counters of the filters of one level of the routes.
+pub fn counters(overrides: &Overrides) -> impl Iterator<Item = FilterCounter> {
+    overrides.values().flat_map(|o| match o {
+        Override::Filter(filter) => filter.counters(),
+        Override::Off | Override::On => Vec::new(),
     })
-}
-
-/// The policy that holds for a request: each setting by the most specific level that says something about it.
-#[must_use]
-pub fn cors_policy(link: &Link, overrides: &[&Overrides]) -> Option<Cors> {
-    let mut levels = overrides.iter().filter_map(|o| match o.get(&link.name) {
-        Some(Override::Filter(Filter::Cors(cors))) => Some(cors),
-        _ => None,
-    });
-    let mut policy = levels.next()?.clone();
-    for level in levels {
-        policy.inherit(level);
-    }
-    Some(policy)
-}
-
-/// The edits of every level that a header mutation filter makes, in their order: the filter's own, then those of routes.
-#[must_use]
-pub fn mutations<'a>(
-    link: &'a Link,
-    overrides: &[&'a Overrides],
-    of: impl Fn(&'a Mutations) -> &'a HeaderEdits,
-) -> Vec<&'a HeaderEdits> {
-    let Filter::HeaderMutation(own) = &link.filter else { return Vec::new() };
-    let levels = overrides.iter().filter_map(|o| match o.get(&link.name) {
-        Some(Override::Filter(Filter::HeaderMutation(m))) => Some(m),
-        _ => None,
-    });
-    let mut levels: Vec<&Mutations> = levels.collect();
-    if own.most_specific_wins {
-        levels.reverse();
-    }
-    std::iter::once(own).chain(levels).map(of).collect()
 }
 
 /// The time since the program started, for filters that remember times.

@@ -12,7 +12,7 @@ use serin_resources::route::{
     Action, HostRewrite, Mirror, PathMatch, PathRewrite, RedirectPath, Route, RouteConfiguration, VirtualHost,
 };
 
-use crate::filter::{self, Overrides};
+use crate::filter::{self, FilterCounter, Overrides};
 use crate::predicate::{Cookie, Header, Query, Text};
 use crate::split::{Split, drawn};
 use index::RouteIndex;
@@ -189,14 +189,14 @@ impl RouteTable {
         &self.clusters
     }
 
-    /// The buckets of all rate limits in it.
-    pub fn buckets(&self) -> impl Iterator<Item = &filter::Bucket> {
+    /// The counters of all filters in it.
+    pub fn filter_counters(&self) -> impl Iterator<Item = FilterCounter> {
         fn of_route(route: &CompiledRoute) -> impl Iterator<Item = &Overrides> {
             std::iter::once(&route.filters).chain(&route.cluster_filters)
         }
         let hosts = self.hosts.iter();
         let hosts = hosts.flat_map(|h| std::iter::once(&h.filters).chain(h.routes.iter().flat_map(of_route)));
-        std::iter::once(&self.filters).chain(hosts).flat_map(filter::buckets)
+        std::iter::once(&self.filters).chain(hosts).flat_map(filter::counters)
     }
 
     /// Every host, for admin pages.

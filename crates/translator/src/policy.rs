@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use serin_model::{self as model, MeshSnapshot};
-use serin_resources::fault::{Abort, AbortStatus, Delay, Fault};
 use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue};
-use serin_resources::http_filter::Cors;
+use serin_resources::http_filter::{Abort, AbortStatus, Cors, Delay, Fault};
 use serin_resources::matcher::{StringMatch, StringMatcher};
 use serin_resources::retry::{RetryOn, RetryPolicy};
 use serin_resources::route::{HashCookie, HashPolicy, HashSource};

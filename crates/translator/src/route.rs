@@ -3,8 +3,7 @@
 use serin_model::{
     Action, Destination, HttpMatch, HttpRoute, PathRedirect, RedirectPort, Rewrite, VirtualService, selects,
 };
-use serin_resources::fault::FILTER as FAULT;
-use serin_resources::http_filter::{CORS, FilterConfig, PerRoute, PerRoutes};
+use serin_resources::http_filter::{CORS, FAULT, FilterConfig, PerRoute, PerRoutes};
 use serin_resources::matcher::RegexRewrite;
 use serin_resources::route::{
     self, Forward, GrpcTimeout, HashPolicy, HostRewrite, Mirror, PathMatch, PathRewrite, Route, RouteMatch,

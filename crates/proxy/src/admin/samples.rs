@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serin_resources::type_url;
 use serin_telemetry::{Sample, Timing};
+use serin_traffic::filter::FilterCounter;
 
 use super::Admin;
 use crate::metric;
@@ -51,16 +52,16 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
             push(kind, Some((label, prefix)), metric, value, metric::is_gauge(metric));
         }
     }
-    let mut limits: BTreeMap<(String, &str), u64> = BTreeMap::new();
+    let mut filters: BTreeMap<(&'static str, &'static str, String, &str), u64> = BTreeMap::new();
     for (listener, table) in current.listeners.values() {
-        for bucket in listener.chain.buckets().chain(table.buckets()) {
-            for (name, count) in bucket.counted() {
-                *limits.entry((bucket.config.prefix.clone(), name)).or_default() += count;
-            }
+        for FilterCounter { group, tag: (tag, prefix), name, value } in
+            listener.chain.counters().chain(table.filter_counters())
+        {
+            *filters.entry((group, tag, prefix, name)).or_default() += value;
         }
     }
-    for ((prefix, metric), value) in &limits {
-        push("http_local_rate_limit", Some(("envoy_local_http_ratelimit_prefix", prefix)), metric, *value, false);
+    for ((group, tag, prefix, metric), value) in &filters {
+        push(*group, Some((*tag, prefix)), metric, *value, false);
     }
     let mut gates: BTreeMap<(&String, &str), u64> = BTreeMap::new();
     for (listener, _) in current.listeners.values() {

@@ -14,6 +14,7 @@ use serin_transport::BoundListener;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::error::Error;
+use crate::http;
 use crate::metric;
 use crate::snapshot::{Gate, ListenerRuntime};
 use crate::worker::Command;
@@ -98,7 +99,7 @@ impl Listeners {
         }
         let workers = self.workers;
         let (kind, names) = match &listener.filter {
-            Filter::Http(_) => ("http", metric::http::NAMES),
+            Filter::Http(_) => ("http", http::COUNTERS),
             Filter::Tcp(_) => ("tcp", metric::tcp::NAMES),
         };
         let stats = self.stats.entry((kind, listener.filter.stat_prefix().to_owned()));

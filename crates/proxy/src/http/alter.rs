@@ -1,18 +1,12 @@
-//! Changes a response's body on its way: compresses it, or holds it back to a rate.
+//! What the parts of a body pass on their way: the filters that want to see them, in their order.
 
-use std::io::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use bytes::Bytes;
 
 use super::compare::Tap;
 use crate::wire::Frame;
-
-/// Slow responses come in so many pieces a second (Envoy's `StreamRateLimiter`).
-const PIECES: u64 = 16;
 
 /// A part of a body, and how long to wait before it.
 pub(super) struct PacedChunk {
@@ -20,36 +14,61 @@ pub(super) struct PacedChunk {
     pub(super) frame: Frame,
 }
 
-/// The changes to a body.
-pub(crate) struct BodyTransform {
-    encoder: Option<GzEncoder<Vec<u8>>>,
-    /// Bytes of one piece.
-    piece: Option<usize>,
-    /// True when a piece went out already: the first waits for nothing.
-    begun: bool,
-    /// Sees the body as it came from the upstream.
+impl PacedChunk {
+    pub(super) fn new(after: Duration, data: Bytes) -> Self {
+        Self { after, frame: Frame::Data(data) }
+    }
+
+    pub(super) fn into_data(self) -> Option<Bytes> {
+        match self.frame {
+            Frame::Data(data) => Some(data),
+            Frame::Trailers(_) => None,
+        }
+    }
+}
+
+/// Changes the parts of one body, of a request or a response.
+///
+/// It waits for nothing. A filter that needs an answer from elsewhere about a request's body gathers the body before it lets the
+/// head pass.
+pub(super) trait BodyFilter {
+    /// Returns true when the body may become longer or shorter.
+    fn changes_length(&self) -> bool;
+
+    /// Takes a part, and puts out what goes on in its place, now or later. Pauses hold only in responses.
+    fn data(&mut self, data: Bytes, out: &mut Vec<PacedChunk>);
+
+    /// Puts out what is left at the end.
+    fn end(&mut self, _out: &mut Vec<PacedChunk>) {}
+}
+
+/// The way of a body through its filters.
+#[derive(Default)]
+pub(super) struct BodyTransform {
+    filters: Vec<Box<dyn BodyFilter>>,
+    /// Sees the body before the first of them.
     tap: Option<Rc<Tap>>,
 }
 
 impl BodyTransform {
-    pub(super) fn new(level: Option<u32>, rate: Option<u64>) -> Self {
-        Self {
-            encoder: level.map(|level| GzEncoder::new(Vec::new(), Compression::new(level))),
-            piece: rate.map(|rate| usize::try_from(rate / PIECES).unwrap_or(usize::MAX).max(1)),
-            begun: false,
-            tap: None,
-        }
+    pub(super) fn new(filters: Vec<Box<dyn BodyFilter>>) -> Self {
+        Self { filters, tap: None }
     }
 
-    /// Lets the body pass by there.
+    /// Lets the body pass another filter after the others.
+    pub(super) fn push(&mut self, filter: Box<dyn BodyFilter>) {
+        self.filters.push(filter);
+    }
+
+    /// Lets the body pass by there first.
     pub(super) fn tapped(mut self, tap: &Rc<Tap>) -> Self {
         self.tap = Some(tap.clone());
         self
     }
 
-    /// Returns true when the body's length is not what the upstream said.
+    /// Returns true when the body's length is not what its head says.
     pub(super) fn changes_length(&self) -> bool {
-        self.encoder.is_some()
+        self.filters.iter().any(|filter| filter.changes_length())
     }
 
     /// Changes a frame.
@@ -59,17 +78,7 @@ impl BodyTransform {
                 if let Some(tap) = &self.tap {
                     tap.put(&data);
                 }
-                let data = match &mut self.encoder {
-                    // Writing into memory does not fail.
-                    Some(encoder) => {
-                        let _ = encoder.write_all(&data);
-                        // What has come goes on: more may take its time (so does Envoy).
-                        let _ = encoder.flush();
-                        std::mem::take(encoder.get_mut()).into()
-                    }
-                    None => data,
-                };
-                self.pieces(data)
+                self.pass(vec![PacedChunk::new(Duration::ZERO, data)], false)
             }
             trailers @ Frame::Trailers(_) => {
                 let mut pieces = self.end();
@@ -81,21 +90,29 @@ impl BodyTransform {
 
     /// Returns what is left at the end.
     pub(super) fn end(&mut self) -> Vec<PacedChunk> {
-        let rest = self.encoder.take().and_then(|encoder| encoder.finish().ok()).unwrap_or_default();
-        self.pieces(rest.into())
+        let last = self.pass(Vec::new(), true);
+        self.filters.clear();
+        last
     }
 
-    fn pieces(&mut self, mut data: Bytes) -> Vec<PacedChunk> {
-        let most = self.piece.unwrap_or(usize::MAX);
-        let mut pieces = Vec::new();
-        while data.has_remaining() {
-            let part = data.split_to(most.min(data.len()));
-            let wait = self.piece.is_some() && std::mem::replace(&mut self.begun, true);
-            let share = part.len() as f64 / most as f64 / PIECES as f64;
-            let after = if wait { Duration::from_secs_f64(share) } else { Duration::ZERO };
-            pieces.push(PacedChunk { after, frame: Frame::Data(part) });
+    fn pass(&mut self, mut chunks: Vec<PacedChunk>, is_end: bool) -> Vec<PacedChunk> {
+        for filter in &mut self.filters {
+            let mut out = Vec::new();
+            for PacedChunk { after, frame } in chunks {
+                let Frame::Data(data) = frame else { continue };
+                let first = out.len();
+                filter.data(data, &mut out);
+                if let Some(chunk) = out.get_mut(first) {
+                    chunk.after += after;
+                }
+            }
+            if is_end {
+                filter.end(&mut out);
+            }
+            chunks = out;
         }
-        pieces
+        chunks.retain(|chunk| !matches!(&chunk.frame, Frame::Data(data) if data.is_empty()));
+        chunks
     }
 }
 
@@ -103,41 +120,45 @@ impl BodyTransform {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_slow_body_comes_in_pieces_with_pauses() {
-        let mut alter = BodyTransform::new(None, Some(1024));
-        let pieces = alter.frame(Frame::Data(vec![b'x'; 160].into()));
-        let waits: Vec<u128> = pieces.iter().map(|p| p.after.as_micros()).collect();
-        assert_eq!(waits, [0, 62_500, 31_250]);
-        assert!(alter.end().is_empty());
+    /// Puts a mark behind every part, and another behind the last.
+    struct Mark(&'static str);
+
+    impl BodyFilter for Mark {
+        fn changes_length(&self) -> bool {
+            true
+        }
+
+        fn data(&mut self, data: Bytes, out: &mut Vec<PacedChunk>) {
+            out.push(PacedChunk::new(Duration::from_millis(1), [&data, self.0.as_bytes()].concat().into()));
+        }
+
+        fn end(&mut self, out: &mut Vec<PacedChunk>) {
+            out.push(PacedChunk::new(Duration::ZERO, Bytes::from_static(b".")));
+        }
+    }
+
+    fn text(chunks: Vec<PacedChunk>) -> (String, u128) {
+        let pause = chunks.iter().map(|chunk| chunk.after.as_millis()).sum();
+        let texts = chunks.into_iter().map(|chunk| match chunk.frame {
+            Frame::Data(data) => String::from_utf8_lossy(&data).into_owned(),
+            Frame::Trailers(_) => "trailers".to_owned(),
+        });
+        (texts.collect(), pause)
     }
 
     #[test]
-    fn a_compressed_body_is_one_stream() {
-        let mut alter = BodyTransform::new(Some(6), None);
-        let text = "the same again and again ".repeat(400);
-        let (mut packed, mut sent) = (Vec::new(), 0);
-        for part in text.as_bytes().chunks(1000) {
-            let pieces = alter.frame(Frame::Data(Bytes::copy_from_slice(part)));
-            pieces.into_iter().for_each(|p| {
-                if let Frame::Data(data) = p.frame {
-                    packed.extend_from_slice(&data)
-                }
-            });
-            // What went in so far can be read so far.
-            sent += part.len();
-            let mut plain = vec![0; sent];
-            std::io::Read::read_exact(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut plain).unwrap();
-            assert_eq!(plain, text.as_bytes()[..sent]);
-        }
-        alter.end().into_iter().for_each(|p| {
-            if let Frame::Data(data) = p.frame {
-                packed.extend_from_slice(&data)
-            }
-        });
-        let mut plain = String::new();
-        std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(packed.as_slice()), &mut plain).unwrap();
-        assert!(packed.len() < text.len() / 10);
-        assert_eq!(plain, text);
+    fn a_body_passes_its_filters_in_order_and_pauses_add_up() {
+        let mut transform = BodyTransform::new(vec![Box::new(Mark("1")), Box::new(Mark("2"))]);
+        assert_eq!(text(transform.frame(Frame::Data(Bytes::from_static(b"a")))), ("a12".to_owned(), 2));
+        // What the first has left at the end still passes the second.
+        assert_eq!(text(transform.end()), (".2.".to_owned(), 1));
+        assert_eq!(text(transform.end()), (String::new(), 0));
+    }
+
+    #[test]
+    fn what_is_left_goes_before_trailers() {
+        let mut transform = BodyTransform::new(vec![Box::new(Mark("1"))]);
+        let trailers = Frame::Trailers(Default::default());
+        assert_eq!(text(transform.frame(trailers)).0, ".trailers");
     }
 }

@@ -1,13 +1,17 @@
-//! A request's body: whatever it comes from, and sent again while it is short.
+//! A request's body: whatever it comes from, past the filters that want to see it, and sent again while it is short.
 
 mod copies;
+#[cfg(test)]
+mod tests;
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serin_transport::buffers::READ_SIZE;
 
+use super::alter::{BodyFilter, BodyTransform, PacedChunk};
 use super::hang_up::{Watch, hung_up};
 use crate::timer::Timers;
 use crate::wire::{BodyError, Frame, H1Reader, H2Reader, Take};
@@ -45,9 +49,23 @@ impl Source<'_> {
     }
 }
 
+#[cfg(test)]
+impl Source<'static> {
+    /// These parts, and then the end unless more is to come.
+    pub(super) fn of(parts: &[&'static str], is_whole: bool) -> Self {
+        let parts: Vec<Bytes> = parts.iter().map(|part| Bytes::from_static(part.as_bytes())).collect();
+        let (copy, copier) = copies::begin(parts.iter(), is_whole);
+        // Without its writing end a copy would be broken off.
+        std::mem::forget(copier);
+        Self::Copy(copy)
+    }
+}
+
 /// A request's body that can be sent again while it is short.
 pub(crate) struct RequestBody<'a> {
     source: Source<'a>,
+    /// What it passes behind its source, when a filter wants to see it.
+    filtered: Option<Box<Filtered>>,
     kept: Vec<Bytes>,
     kept_bytes: usize,
     position: usize,
@@ -91,6 +109,7 @@ impl<'a> RequestBody<'a> {
         timers.set_received(Some(timers.last()));
         Self {
             source,
+            filtered: None,
             kept: Vec::new(),
             kept_bytes: 0,
             position: 0,
@@ -163,10 +182,9 @@ impl<'a> RequestBody<'a> {
             self.position += 1;
             return Ok(Take::Frame(Frame::Data(bytes)));
         }
-        let taken = self.source.take()?;
+        let taken = self.take_next()?;
         match &taken {
             Take::Frame(Frame::Data(bytes)) => {
-                self.received += bytes.len() as u64;
                 self.remember(bytes);
                 self.copies.retain(|copy| copy.put(bytes));
             }
@@ -175,6 +193,49 @@ impl<'a> RequestBody<'a> {
             Take::Wait => {}
         }
         Ok(taken)
+    }
+
+    /// Takes what comes next from the source, past the filters.
+    fn take_next(&mut self) -> Result<Take, BodyError> {
+        loop {
+            if let Some(filtered) = &mut self.filtered
+                && let Some(taken) = filtered.take()
+            {
+                return Ok(taken);
+            }
+            let taken = self.source.take()?;
+            if let Take::Frame(Frame::Data(bytes)) = &taken {
+                self.received += bytes.len() as u64;
+            }
+            match (&mut self.filtered, taken) {
+                (None, taken) | (Some(_), taken @ Take::Wait) => return Ok(taken),
+                (Some(filtered), Take::Frame(frame)) => filtered.put(Some(frame)),
+                (Some(filtered), Take::End) => filtered.put(None),
+            }
+        }
+    }
+
+    /// Lets what is kept of it and what follows pass a filter, behind those that it passes already. Yields its length, when all of
+    /// it is there.
+    pub(super) fn pass_through(&mut self, mut filter: Box<dyn BodyFilter>) -> Option<u64> {
+        let mut out = Vec::new();
+        self.kept.drain(..).for_each(|bytes| filter.data(bytes, &mut out));
+        if self.finished {
+            filter.end(&mut out);
+        }
+        self.kept = out.into_iter().filter_map(PacedChunk::into_data).collect();
+        self.kept_bytes = self.kept.iter().map(Bytes::len).sum();
+        self.position = 0;
+        if self.finished {
+            return Some(self.kept_bytes as u64);
+        }
+        self.filtered.get_or_insert_default().transform.push(filter);
+        None
+    }
+
+    /// Ends the filters that it passes: it goes another way now.
+    pub(super) fn leave_filters(&mut self) {
+        self.filtered = None;
     }
 
     /// All of it has come.
@@ -227,9 +288,8 @@ impl<'a> RequestBody<'a> {
     pub(crate) fn gather_ready(&mut self, most: u64) -> Option<Gathered> {
         self.keeping = true;
         loop {
-            match self.source.take() {
+            match self.take_next() {
                 Ok(Take::Frame(Frame::Data(bytes))) => {
-                    self.received += bytes.len() as u64;
                     self.kept_bytes += bytes.len();
                     self.copies.retain(|copy| copy.put(&bytes));
                     self.kept.push(bytes);
@@ -289,6 +349,31 @@ impl<'a> RequestBody<'a> {
             Source::H1(reader) => watch.is_gone(&reader.socket).await,
             Source::H2(_) | Source::Copy(_) => false,
         }
+    }
+}
+
+/// The way of a body past filters, and what came out of them.
+#[derive(Default)]
+struct Filtered {
+    transform: BodyTransform,
+    ready: VecDeque<Frame>,
+    ended: bool,
+}
+
+impl Filtered {
+    fn take(&mut self) -> Option<Take> {
+        let frame = self.ready.pop_front().map(Take::Frame);
+        frame.or_else(|| self.ended.then_some(Take::End))
+    }
+
+    /// Puts a frame in, or the end.
+    fn put(&mut self, frame: Option<Frame>) {
+        self.ended = frame.is_none();
+        let chunks = match frame {
+            Some(frame) => self.transform.frame(frame),
+            None => self.transform.end(),
+        };
+        self.ready.extend(chunks.into_iter().map(|chunk| chunk.frame));
     }
 }
 

@@ -20,7 +20,7 @@ use super::attempt::{Answer, Exchange};
 use super::body::RequestBody;
 use super::compare::Tap;
 use super::date;
-use super::filters::ResponseFilters;
+use super::filters::{ActiveFilters, ResponseParts};
 use super::finish::StreamInfo;
 use super::forward::{self, Moved};
 use super::local_reply::LocalReply;
@@ -102,8 +102,8 @@ pub(crate) struct Shape<'a> {
     pub(crate) http: &'a HttpConnectionManager,
     pub(crate) place: MatchedRoute<'a>,
     pub(crate) request: &'a RequestHead,
-    /// The changes that filters have asked for.
-    pub(crate) response_filters: ResponseFilters<'a>,
+    /// The filters that get the response.
+    pub(super) filters: ActiveFilters<'a>,
 }
 
 /// Sends a local reply.
@@ -175,16 +175,14 @@ pub(crate) async fn answer(
     let switching = answer.head.status == 101;
     let took = body.timers.tick() - record.started();
     prepare(&mut answer.head, &shape, took, record, &cluster.config.name);
-    shape.response_filters.apply(&mut answer.head, shape.request, record);
-    let mut alter = shape.response_filters.alter(&mut answer.head, (answer.framing, answer.declared));
+    let mut alter = filter(&mut answer, &mut shape, record).await;
     if alter.as_ref().is_some_and(|a| a.changes_length()) {
         answer.framing = Framing::Chunked;
         answer.declared = Declared::AsFramed;
     }
     let tap = (!pairs.is_empty()).then(Rc::<Tap>::default);
     if let Some(tap) = &tap {
-        let plain = || Box::new(BodyTransform::new(None, None));
-        alter = Some(Box::new(alter.unwrap_or_else(plain).tapped(tap)));
+        alter = Some(Box::new(alter.unwrap_or_default().tapped(tap)));
     }
     cookies.iter().for_each(|cookie| answer.head.fields.append(b"set-cookie", cookie.as_bytes()));
     record.is_call = answer.in_flight.is_call;
@@ -236,6 +234,14 @@ pub(crate) async fn answer(
             Disposition::Abort
         }
     }
+}
+
+/// Takes the head of a response through the filters; yields what its body passes.
+async fn filter(answer: &mut Answer, shape: &mut Shape<'_>, record: &StreamInfo) -> Option<Box<BodyTransform>> {
+    let body = Some((answer.framing, answer.declared));
+    let mut response = ResponseParts { head: &mut answer.head, request: shape.request, record, body };
+    shape.filters.response_head(&mut response).await;
+    if answer.framing == Framing::Empty { None } else { shape.filters.response_body() }
 }
 
 fn prepare(head: &mut ResponseHead, shape: &Shape<'_>, took: Duration, record: &mut StreamInfo, cluster: &str) {

@@ -21,7 +21,7 @@ use serin_traffic::{redirect, rewrite, timeout};
 use super::attempts::Target;
 use super::body::RequestBody;
 use super::deadlines::Deadlines;
-use super::filters::{FilterContext, ResponseFilters};
+use super::filters::{ActiveFilters, FilterContext, RequestParts, ResponseParts};
 use super::finish::StreamInfo;
 use super::follow::Redirects;
 use super::local_reply::{LocalReply, Stop};
@@ -56,18 +56,17 @@ pub(crate) async fn serve(
             record.route(&place.host.config.name, &place.route.config.name);
         }
         let drawn = place.map(|p| draw(p, context, &info, head));
-        let mut response_filters = ResponseFilters::default();
         let overrides = overrides(&view.table, place, drawn.as_ref());
         let cluster = place.zip(drawn.as_ref()).and_then(|(p, d)| cluster_name(p, d, head));
-        let passage = FilterContext {
-            context,
+        let mut filters = ActiveFilters::new(FilterContext {
+            connection: context,
             view: &view,
             request: &info,
-            record: &record,
             overrides: &overrides,
             cluster: cluster.as_deref(),
-        };
-        let passed = passage.run(head, &mut body, &mut framing, &mut response_filters).await;
+        });
+        let mut request = RequestParts { head, body: &mut body, framing: &mut framing, record: &record };
+        let passed = filters.request_head(&mut request).await;
         let outcome = match (passed, place.zip(drawn)) {
             (Err(stop), drawn) => {
                 record_skipped_cluster(&view, drawn.as_ref(), &mut record);
@@ -83,17 +82,18 @@ pub(crate) async fn serve(
             Ok((stages, forwarded)) => {
                 let place = stages.place;
                 if redirects.follow(&forwarded, head, &mut body, &mut framing) {
+                    body.leave_filters();
                     // Where it goes now it has all its time.
                     body.timers.tick();
                     continue;
                 }
                 body.forget();
                 let edits = stages.response_edits(forwarded.destination);
-                let shape = respond::Shape { edits, http, place, request: head, response_filters };
+                let shape = respond::Shape { edits, http, place, request: head, filters };
                 break respond::answer(forwarded, shape, &mut body, responder, &mut record).await;
             }
             Err(Stop::Reply(reply)) => {
-                let reply = completed(reply, place, head, &record, &mut response_filters);
+                let reply = completed(reply, place, head, &record, &mut filters).await;
                 break respond::local(reply, head, &body, responder, &mut record).await;
             }
             Err(stop) => break stopped(stop, head, &body, responder, &mut record).await,
@@ -219,18 +219,18 @@ fn to_https(head: &RequestHead) -> LocalReply {
 }
 
 /// A local reply with what its route and the filters want in it.
-fn completed(
+async fn completed(
     reply: LocalReply,
     place: Option<MatchedRoute<'_>>,
     head: &RequestHead,
     record: &StreamInfo,
-    response_filters: &mut ResponseFilters<'_>,
+    filters: &mut ActiveFilters<'_>,
 ) -> LocalReply {
     let mut reply = reply.for_request(head);
     if record.attempts > 0 && place.is_some_and(|p| p.host.config.include_attempt_count_in_response) {
         reply.head.fields.set("x-envoy-attempt-count", record.attempts.to_string().as_bytes());
     }
-    response_filters.apply(&mut reply.head, head, record);
+    filters.response_head(&mut ResponseParts { head: &mut reply.head, request: head, record, body: None }).await;
     reply
 }
 

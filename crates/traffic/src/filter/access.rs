@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serin_http1::RequestHead;
 use serin_resources::http_filter::{Csrf, Rbac, RbacAction, RbacPolicy, RbacRule, RbacRules};
 
+use super::FilterState;
 use crate::predicate::{matches_headers, text_matches};
 
 /// The sender of a request.
@@ -25,10 +26,12 @@ pub struct RbacGate {
     pub config: Rbac,
 }
 
-/// Makes a gate.
-#[must_use]
-pub fn compile(config: &Rbac) -> RbacGate {
-    RbacGate { config: config.clone() }
+impl FilterState for RbacGate {
+    type Config = Rbac;
+
+    fn new(config: &Rbac) -> Self {
+        Self { config: config.clone() }
+    }
 }
 
 impl RbacGate {
@@ -79,7 +82,8 @@ fn holds(rule: &RbacRule, caller: &Caller, head: Option<&RequestHead>) -> bool {
 }
 
 /// Returns true when a request that changes something comes from another site, or does not say from where.
-pub(super) fn is_foreign(config: &Csrf, head: &RequestHead) -> bool {
+#[must_use]
+pub fn is_foreign(config: &Csrf, head: &RequestHead) -> bool {
     if !matches!(head.method(), b"POST" | b"PUT" | b"DELETE" | b"PATCH") {
         return false;
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serin_resources::http_filter::AdmissionControl;
 
-use super::Now;
+use super::{FilterState, Now};
 
 /// Outcomes of the last while, shared by all workers.
 #[derive(Debug)]
@@ -18,11 +18,15 @@ pub struct Admission {
     seconds: Mutex<VecDeque<(u64, u64, u64)>>,
 }
 
-impl Admission {
-    pub(super) fn new(config: &AdmissionControl) -> Self {
+impl FilterState for Admission {
+    type Config = AdmissionControl;
+
+    fn new(config: &AdmissionControl) -> Self {
         Self { config: config.clone(), seconds: Mutex::default() }
     }
+}
 
+impl Admission {
     /// Takes an outcome in.
     pub fn note(&self, now: Now, status: u16, grpc: Option<GrpcStatus>) {
         let good = match grpc {

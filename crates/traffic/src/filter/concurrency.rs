@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serin_resources::http_filter::AdaptiveConcurrency;
 
-use super::Now;
+use super::{FilterState, Now};
 
 /// The limit and what it follows from, shared by all workers.
 #[derive(Debug)]
@@ -32,8 +32,10 @@ struct Window {
     low: u32,
 }
 
-impl Concurrency {
-    pub(super) fn new(config: &AdaptiveConcurrency) -> Self {
+impl FilterState for Concurrency {
+    type Config = AdaptiveConcurrency;
+
+    fn new(config: &AdaptiveConcurrency) -> Self {
         let measuring = config.fixed.is_none();
         let limit = if measuring { config.least } else { config.least.max(1) };
         let state = Window { measuring, shortest: config.fixed, ..Window::default() };
@@ -44,7 +46,9 @@ impl Concurrency {
             state: Mutex::new(state),
         }
     }
+}
 
+impl Concurrency {
     /// Takes a place, unless as many are taken as may be; give it back with [`end`](Self::end).
     pub fn begin(&self) -> bool {
         let limit = self.limit.load(Relaxed);

@@ -3,7 +3,19 @@
 use serin_http1::{HeaderBlock, RequestHead};
 use serin_resources::http_filter::Cors;
 
+use super::{Link, Overrides};
 use crate::predicate::text_matches;
+
+/// The policy that holds for a request: each setting by the most specific level that says something about it.
+#[must_use]
+pub fn policy(link: &Link, overrides: &[&Overrides]) -> Option<Cors> {
+    let mut levels = link.levels::<Cors>(overrides);
+    let mut policy = levels.next()?.clone();
+    for level in levels {
+        policy.inherit(level);
+    }
+    Some(policy)
+}
 
 /// The result of the check of a request's origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

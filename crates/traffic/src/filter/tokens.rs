@@ -3,15 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use serin_resources::http_filter::RateLimit;
+use serin_resources::http_filter::LocalRateLimit;
 
-use super::Now;
+use super::{FilterCounter, FilterState, Now};
 
 /// A bucket, shared by all workers.
 #[derive(Debug)]
 pub struct Bucket {
     /// Its configuration.
-    pub config: RateLimit,
+    pub config: LocalRateLimit,
     level: Mutex<(f64, Option<Now>)>,
     /// Requests that were looked at, got a token, did not, and were refused.
     counts: [AtomicU64; 4],
@@ -20,12 +20,26 @@ pub struct Bucket {
 /// Names of the counts.
 const COUNTS: [&str; 4] = ["enabled", "ok", "rate_limited", "enforced"];
 
-impl Bucket {
-    pub(super) fn new(config: &RateLimit) -> Self {
+impl FilterState for Bucket {
+    type Config = LocalRateLimit;
+
+    fn new(config: &LocalRateLimit) -> Self {
         let full = config.most.unwrap_or(0).into();
         Self { config: config.clone(), level: Mutex::new((full, None)), counts: Default::default() }
     }
 
+    fn counters(&self) -> Vec<FilterCounter> {
+        let counter = |(name, count): (&'static str, &AtomicU64)| FilterCounter {
+            group: "http_local_rate_limit",
+            tag: ("envoy_local_http_ratelimit_prefix", self.config.prefix.clone()),
+            name,
+            value: count.load(Relaxed),
+        };
+        COUNTS.into_iter().zip(&self.counts).map(counter).collect()
+    }
+}
+
+impl Bucket {
     /// Takes a token, if there is one.
     pub fn take(&self, now: Now) -> bool {
         let Some(most) = self.config.most else { return true };
@@ -45,11 +59,6 @@ impl Bucket {
             count.fetch_add(1, Relaxed);
         }
     }
-
-    /// The counters, by name.
-    pub fn counted(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        COUNTS.iter().copied().zip(self.counts.iter().map(|count| count.load(Relaxed)))
-    }
 }
 
 #[cfg(test)]
@@ -60,7 +69,7 @@ mod tests {
 
     #[test]
     fn tokens_come_back_with_time() {
-        let bucket = Bucket::new(&RateLimit {
+        let bucket = Bucket::new(&LocalRateLimit {
             prefix: "p".to_owned(),
             status: 429,
             most: Some(2),

@@ -1,11 +1,13 @@
-//! The compressor filter, of responses, with gzip.
+//! Configuration of the compressor filter, of responses, with gzip (`envoy.filters.http.compressor`). Source: Envoy, "Compressor".
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::compression::gzip::compressor::v3 as pb_gzip;
 use envoy_types::pb::envoy::extensions::filters::http::compressor::v3 as pb;
+use envoy_types::pb::google::protobuf::Any;
 use pb::compressor::{CommonDirectionConfig, RequestDirectionConfig, ResponseDirectionConfig};
 use prost::Name as _;
 
+use super::{FilterMessage, PerRoute};
 use crate::convert;
 use crate::{Audit, Error, Path};
 
@@ -54,7 +56,7 @@ const TYPES: [&str; 18] = [
 
 impl Compressor {
     #[expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
-    pub(super) fn decode(value: &pb::Compressor, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+    fn decode(value: &pb::Compressor, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb::Compressor as pb::Compressor, audit, path;
             supported: content_length, content_type, disable_on_etag_header, remove_accept_encoding_header, runtime_enabled,
                 compressor_library, request_direction_config, response_direction_config;
@@ -103,11 +105,9 @@ impl Compressor {
             level: level(value.compressor_library.as_ref(), audit, &path.field("compressor_library"))?,
         })
     }
-}
 
-impl Compressor {
     #[expect(deprecated, reason = "content_type is what older control planes and proxies know")]
-    pub(super) fn encode(&self) -> pb::Compressor {
+    fn encode(&self) -> pb::Compressor {
         let gzip = pb_gzip::Gzip { compression_level: self.level.cast_signed(), ..Default::default() };
         let common = CommonDirectionConfig {
             enabled: convert::proto_off(self.enabled, "compressor.enabled"),
@@ -147,4 +147,28 @@ fn level(library: Option<&core::TypedExtensionConfig>, audit: &mut Audit, path: 
         level @ 1..=9 => level as u32,
         _ => 6,
     })
+}
+
+impl FilterMessage for Compressor {
+    const NAME: &'static str = "envoy.filters.http.compressor";
+
+    fn from_any(any: &Any, audit: &mut Audit, path: &Path<'_>) -> Result<Option<Self>, Error> {
+        let message: Option<pb::Compressor> = super::message(any, path)?;
+        message.map(|message| Self::decode(&message, audit, path)).transpose()
+    }
+
+    fn to_any(&self) -> Any {
+        convert::any(&self.encode())
+    }
+
+    fn from_route_any(any: &Any, audit: &mut Audit, path: &Path<'_>) -> Result<Option<PerRoute<Self>>, Error> {
+        use pb::compressor_per_route::Override;
+        let message: Option<pb::CompressorPerRoute> = super::message(any, path)?;
+        let Some(message) = message else { return super::from_same_message(any, audit, path) };
+        match &message.r#override {
+            Some(Override::Disabled(true)) => Ok(Some(PerRoute::Off)),
+            Some(Override::Overrides(_)) => Err(Audit::refuse(path, "overrides")),
+            _ => Err(path.error("needs disabled")),
+        }
+    }
 }

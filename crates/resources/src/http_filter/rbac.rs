@@ -1,142 +1,16 @@
-//! Filters that let requests in or not: cors, csrf, rbac.
+//! Configuration of the rbac filter, of requests and of connections (`envoy.filters.http.rbac`). Source: Envoy, "Role Based
+//! Access Control (RBAC) Filter".
 
-use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::rbac::v3 as pb_rules;
 use envoy_types::pb::envoy::extensions::filters::http as pb;
 use envoy_types::pb::envoy::r#type::matcher::v3 as pbm;
+use envoy_types::pb::google::protobuf::Any;
 
+use super::{FilterMessage, PerRoute};
 use crate::convert;
 use crate::matcher::{HeaderMatcher, StringMatch, StringMatcher};
 use crate::network::Network;
 use crate::{Audit, Error, Path};
-
-/// The other sites that may make browsers send requests here, and see the responses.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cors {
-    /// Their origins.
-    pub origins: Vec<StringMatcher>,
-    /// `access-control-allow-methods`; empty is none.
-    pub methods: String,
-    /// `access-control-allow-headers`.
-    pub headers: String,
-    /// `access-control-expose-headers`.
-    pub expose: String,
-    /// `access-control-max-age`.
-    pub max_age: String,
-    /// True when cookies may be sent.
-    pub credentials: Option<bool>,
-    /// True when requests into a private network may be made.
-    pub private_network: Option<bool>,
-    /// True when a preflight from elsewhere goes on to the upstream, as it does when nothing is said.
-    pub forward_others: Option<bool>,
-    /// Share of requests that this is for, in parts of a million.
-    pub enabled: u32,
-}
-
-impl Cors {
-    /// Takes from a less specific policy what this one says nothing about.
-    pub fn inherit(&mut self, other: &Self) {
-        if self.origins.is_empty() {
-            self.origins.clone_from(&other.origins);
-        }
-        for (own, theirs) in [
-            (&mut self.methods, &other.methods),
-            (&mut self.headers, &other.headers),
-            (&mut self.expose, &other.expose),
-            (&mut self.max_age, &other.max_age),
-        ] {
-            if own.is_empty() {
-                own.clone_from(theirs);
-            }
-        }
-        self.credentials = self.credentials.or(other.credentials);
-        self.private_network = self.private_network.or(other.private_network);
-        self.forward_others = self.forward_others.or(other.forward_others);
-    }
-
-    pub(super) fn decode(value: &pb::cors::v3::CorsPolicy, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
-        use pb::cors::v3::CorsPolicy;
-        audit!(value, CorsPolicy as CorsPolicy, audit, path;
-            supported: allow_origin_string_match, allow_methods, allow_headers, expose_headers, max_age,
-                allow_credentials, filter_enabled, allow_private_network_access, forward_not_matching_preflights;
-            ignored: shadow_enabled;
-            refused: );
-        let origins_path = path.field("allow_origin_string_match");
-        let origins = value.allow_origin_string_match.iter().enumerate();
-        Ok(Self {
-            origins: origins
-                .map(|(i, m)| StringMatcher::decode(m, &origins_path.index(i)))
-                .collect::<Result<_, _>>()?,
-            methods: value.allow_methods.clone(),
-            headers: value.allow_headers.clone(),
-            expose: value.expose_headers.clone(),
-            max_age: value.max_age.clone(),
-            credentials: value.allow_credentials.as_ref().map(|v| v.value),
-            private_network: value.allow_private_network_access.as_ref().map(|v| v.value),
-            forward_others: value.forward_not_matching_preflights.as_ref().map(|v| v.value),
-            enabled: enabled(value.filter_enabled.as_ref(), audit, path)?,
-        })
-    }
-
-    pub(super) fn encode(&self) -> pb::cors::v3::CorsPolicy {
-        pb::cors::v3::CorsPolicy {
-            allow_origin_string_match: self.origins.iter().map(StringMatcher::encode).collect(),
-            allow_methods: self.methods.clone(),
-            allow_headers: self.headers.clone(),
-            expose_headers: self.expose.clone(),
-            max_age: self.max_age.clone(),
-            allow_credentials: self.credentials.map(convert::wrap_bool),
-            forward_not_matching_preflights: self.forward_others.map(convert::wrap_bool),
-            allow_private_network_access: self.private_network.map(convert::wrap_bool),
-            filter_enabled: (self.enabled != 1_000_000).then(|| convert::proto_share(self.enabled)),
-            ..Default::default()
-        }
-    }
-}
-
-/// A share; all when nothing is said.
-fn enabled(value: Option<&core::RuntimeFractionalPercent>, audit: &Audit, path: &Path<'_>) -> Result<u32, Error> {
-    match value {
-        None => Ok(1_000_000),
-        Some(f) => convert::runtime_share(f, audit, &path.field("filter_enabled")),
-    }
-}
-
-/// Refuses requests with effects that another site makes a browser send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Csrf {
-    /// Share of requests that are looked at, in parts of a million.
-    pub enabled: u32,
-    /// Sites that may.
-    pub origins: Vec<StringMatcher>,
-}
-
-impl Csrf {
-    pub(super) fn decode(value: &pb::csrf::v3::CsrfPolicy, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
-        use pb::csrf::v3::CsrfPolicy;
-        audit!(value, CsrfPolicy as CsrfPolicy, audit, path;
-            supported: filter_enabled, additional_origins; ignored: shadow_enabled; refused: );
-        if value.filter_enabled.is_none() {
-            return Err(path.field("filter_enabled").error("is required"));
-        }
-        let list = path.field("additional_origins");
-        let origins = value.additional_origins.iter().enumerate();
-        Ok(Self {
-            enabled: enabled(value.filter_enabled.as_ref(), audit, path)?,
-            origins: origins.map(|(i, m)| StringMatcher::decode(m, &list.index(i))).collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-impl Csrf {
-    pub(super) fn encode(&self) -> pb::csrf::v3::CsrfPolicy {
-        pb::csrf::v3::CsrfPolicy {
-            filter_enabled: Some(convert::proto_share(self.enabled)),
-            additional_origins: self.origins.iter().map(StringMatcher::encode).collect(),
-            ..Default::default()
-        }
-    }
-}
 
 /// Access rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -217,10 +91,8 @@ impl Rbac {
         let shadow = value.shadow_rules.as_ref().map(|r| RbacRules::decode(r, audit, &path.field("shadow_rules")));
         Ok(Self { rules: rules.transpose()?, shadow: shadow.transpose()?, prefix: value.rules_stat_prefix.clone() })
     }
-}
 
-impl Rbac {
-    pub(super) fn encode(&self) -> pb::rbac::v3::Rbac {
+    fn encode(&self) -> pb::rbac::v3::Rbac {
         pb::rbac::v3::Rbac {
             rules: self.rules.as_ref().map(RbacRules::encode),
             shadow_rules: self.shadow.as_ref().map(RbacRules::encode),
@@ -375,5 +247,31 @@ fn url_path(value: &pbm::PathMatcher, path: &Path<'_>) -> Result<StringMatcher, 
     match &value.rule {
         Some(pbm::path_matcher::Rule::Path(m)) => StringMatcher::decode(m, path),
         None => Ok(StringMatcher::new(StringMatch::Prefix(String::new()))),
+    }
+}
+
+impl FilterMessage for Rbac {
+    const NAME: &'static str = "envoy.filters.http.rbac";
+
+    fn from_any(any: &Any, audit: &mut Audit, path: &Path<'_>) -> Result<Option<Self>, Error> {
+        let message: Option<pb::rbac::v3::Rbac> = super::message(any, path)?;
+        message.map(|message| Self::decode(&message, audit, path)).transpose()
+    }
+
+    fn to_any(&self) -> Any {
+        convert::any(&self.encode())
+    }
+
+    fn from_route_any(any: &Any, audit: &mut Audit, path: &Path<'_>) -> Result<Option<PerRoute<Self>>, Error> {
+        let message: Option<pb::rbac::v3::RbacPerRoute> = super::message(any, path)?;
+        let Some(message) = message else { return super::from_same_message(any, audit, path) };
+        Ok(Some(match &message.rbac {
+            None => PerRoute::Off,
+            Some(rbac) => PerRoute::Config(Self::decode(rbac, audit, path)?),
+        }))
+    }
+
+    fn to_route_any(&self) -> Any {
+        convert::any(&pb::rbac::v3::RbacPerRoute { rbac: Some(self.encode()) })
     }
 }

@@ -1,10 +1,13 @@
-//! Fault injection: a forced delay and a forced abort (`envoy.filters.http.fault`).
+//! Configuration of the fault filter: forced delays, aborts and slow responses (`envoy.filters.http.fault`). Source: Envoy,
+//! "Fault Injection".
 
 use std::time::Duration;
 
 use envoy_types::pb::envoy::extensions::filters::common::fault::v3 as pbc;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as pb;
+use envoy_types::pb::google::protobuf::Any;
 
+use super::{FilterConfig, FilterMessage, HttpFilter};
 use crate::convert;
 use crate::matcher::{self, HeaderMatcher};
 use crate::{Audit, Error, Path};
@@ -78,11 +81,11 @@ impl Fault {
     }
 }
 
-/// The filter's name, as key of per-route configuration.
-pub const FILTER: &str = "envoy.filters.http.fault";
+/// The usual name of the fault filter, as key of per-route configuration.
+pub const FAULT: &str = "envoy.filters.http.fault";
 
 impl Fault {
-    pub(crate) fn decode(value: &pb::HttpFault, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+    fn decode(value: &pb::HttpFault, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb::HttpFault as pb::HttpFault, audit, path;
             supported: delay, abort, headers, upstream_cluster, max_active_faults, response_rate_limit;
             ignored: delay_percent_runtime, abort_percent_runtime, delay_duration_runtime, abort_http_status_runtime,
@@ -130,7 +133,7 @@ impl Fault {
         Ok(fault)
     }
 
-    pub(crate) fn encode(&self) -> pb::HttpFault {
+    fn encode(&self) -> pb::HttpFault {
         use pb::fault_abort::{ErrorType as E, HeaderAbort};
         use pbc::fault_delay::{FaultDelaySecifier as S, HeaderDelay};
         use pbc::fault_rate_limit::{FixedLimit, HeaderLimit, LimitType as L};
@@ -185,4 +188,25 @@ fn decode_abort(value: &pb::FaultAbort, path: &Path<'_>) -> Result<Abort, Error>
         return Err(Audit::refuse(path, "response_body"));
     }
     Ok(Abort { status, share: convert::parts_per_million(value.percentage.as_ref(), &path.field("percentage"))? })
+}
+
+impl FilterMessage for Fault {
+    const NAME: &'static str = FAULT;
+
+    fn from_any(any: &Any, audit: &mut Audit, path: &Path<'_>) -> Result<Option<Self>, Error> {
+        let message: Option<pb::HttpFault> = super::message(any, path)?;
+        message.map(|message| Self::decode(&message, audit, path)).transpose()
+    }
+
+    fn to_any(&self) -> Any {
+        convert::any(&self.encode())
+    }
+}
+
+impl HttpFilter {
+    /// The fault filter under its usual name.
+    #[must_use]
+    pub fn fault() -> Self {
+        Self { name: FAULT.to_owned(), config: FilterConfig::Fault(Fault::default()), disabled: false }
+    }
 }

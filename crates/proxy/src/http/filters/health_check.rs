@@ -1,0 +1,46 @@
+//! Answers health checks of this proxy (`envoy.filters.http.health_check`). Source: Envoy, "Health check".
+
+use std::marker::PhantomData;
+
+use serin_resources::http_filter as resources;
+use serin_traffic::predicate::matches_headers;
+use serin_traffic::response_flag::ResponseFlag;
+
+use super::{FilterContext, HttpFilter, Kept, RequestParts, Setting};
+use crate::http::local_reply::{LocalReply, Stop};
+
+/// The filter; it keeps nothing of a request.
+pub(super) struct HealthCheck<'a>(PhantomData<&'a ()>);
+
+impl<'a> HttpFilter<'a> for HealthCheck<'a> {
+    type Config = resources::HealthCheck;
+
+    async fn request_head(
+        setting: Setting<'a, resources::HealthCheck>,
+        context: &FilterContext<'a>,
+        request: &mut RequestParts<'_, '_>,
+        _kept: &mut Kept<'a, Self>,
+    ) -> Result<(), Stop> {
+        let config = setting.config;
+        if config.headers.is_empty() || !matches_headers(&config.headers, request.head) || config.pass_through {
+            return Ok(());
+        }
+        let worker = &context.connection.worker;
+        let failing = worker.state.is_failing();
+        let enough = |(name, percent): &(String, u32)| {
+            let cluster = context.view.named(name, worker);
+            cluster.is_some_and(|c| c.healthy() * 100 >= *percent as usize * c.members.len() && !c.members.is_empty())
+        };
+        let well = !failing && config.clusters.iter().all(enough);
+        let mut reply = LocalReply::empty(
+            if well { 200 } else { 503 },
+            if failing { ResponseFlag::FailedLocalHealthCheck } else { ResponseFlag::None },
+        );
+        let cluster = worker.state.service_cluster();
+        reply.head.fields.append(b"x-envoy-upstream-healthchecked-cluster", cluster.as_bytes());
+        if failing {
+            reply.head.fields.append(b"x-envoy-immediate-health-check-fail", b"true");
+        }
+        Err(Stop::Reply(reply))
+    }
+}
