@@ -280,6 +280,11 @@ impl<'a> ActiveFilters<'a> {
         Self { context, kept: Vec::new() }
     }
 
+    /// Returns whether no filter wants the later hooks.
+    pub(super) fn is_idle(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     /// Takes a request through all filters of its listener, in their order, until one stops it.
     pub(super) async fn request_head(&mut self, request: &mut RequestParts<'_, '_>) -> Result<(), Stop> {
         let FilterContext { view, overrides, .. } = self.context;
