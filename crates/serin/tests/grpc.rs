@@ -150,7 +150,7 @@ fn a_client_without_a_proxy_obeys_a_release_and_is_its_evidence() {
     eprintln!("{found:?} at 10 %");
     assert!(found.len() == 2 && (share - 0.1).abs() <= 5.0 * (0.1 * 0.9 / 3_000.0_f64).sqrt(), "{found:?}");
     let seen = world.status().unwrap();
-    assert!(seen["judgement"]["steps"][0]["candidate"][0].as_u64().unwrap() > 100, "{seen}");
+    assert!(seen["judgement"]["steps"][0]["candidate"]["requests"].as_u64().unwrap() > 100, "{seen}");
     let approved = Client::new(world.admin).request("POST", "/api/v1/releases/default/r/approve", &[], b"{}").unwrap();
     assert_eq!(approved.status, 200);
     world.wait("promoted");

@@ -57,7 +57,7 @@ fn copies_of_requests_come_first() {
     );
     wait_phase(&demo, "baking");
     assert!(all(&demo, 300, "v2"), "copies answer nobody");
-    let copied = || status(&demo)?["judgement"]["steps"][0]["candidate"][0].as_u64().filter(|n| *n >= 290);
+    let copied = || status(&demo)?["judgement"]["steps"][0]["candidate"]["requests"].as_u64().filter(|n| *n >= 290);
     wait_until(PATIENCE, copied).unwrap_or_else(|e| panic!("{e}: {:?}", status(&demo)));
     assert_eq!(says(&demo, "promote"), 200);
     let next = wait_phase(&demo, "awaitingApproval");
