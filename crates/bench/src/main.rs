@@ -4,7 +4,7 @@
 //! another. The cost of a contender is the processor time that the kernel accounts to its threads. Machines drift, so
 //! only measurements of the same round are compared: figures are medians, ratios are medians of ratios by round.
 //!
-//! What a change costs the pilot is measured with simulated proxies (`pilot`).
+//! The cost of a change for the pilot is measured with simulated proxies (`pilot`).
 //!
 //! It deliberately uses no crate of the mesh: it measures the shipped program.
 

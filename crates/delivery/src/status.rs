@@ -179,7 +179,7 @@ pub struct Confirmed {
 pub struct Consent {
     /// The person.
     pub by: String,
-    /// What the person said about it.
+    /// The person's words about it.
     pub comment: String,
 }
 

@@ -35,7 +35,7 @@ pub struct OverLimit {
     pub over: u64,
 }
 
-/// How requests are shared among versions. Earlier pilots wrote a pair, which is read too.
+/// The shares of versions in requests. Earlier pilots wrote a pair, which is read too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sharing {
     /// The candidate's requests.

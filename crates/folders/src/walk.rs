@@ -24,7 +24,7 @@ pub(crate) struct Walk {
     pub(crate) unreadable: BTreeMap<String, String>,
     /// The folders that were read, by the name that led to them.
     pub(crate) folders: BTreeSet<PathBuf>,
-    /// Whether some name is a link: what stands behind it may change without its name.
+    /// True when some name is a link: what stands behind it may change without its name.
     pub(crate) has_links: bool,
     /// Folders that were read, so that links that lead back are followed once.
     visited: BTreeSet<(u64, u64)>,

@@ -8,7 +8,7 @@ use crate::stamp::Stamp;
 use crate::walk::{Walk, is_document};
 use crate::{Found, read_stamped};
 
-/// What changed since the last look.
+/// The changes since the last look.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Files that were opened because they may have changed, and files that are no more (`None`).
@@ -25,7 +25,7 @@ pub struct Folders {
     known: BTreeMap<String, Option<Stamp>>,
     /// The folders that were read.
     within: BTreeSet<PathBuf>,
-    /// Whether every file stands where its name says and all of them could be read, so that single ones can be looked at.
+    /// True when every file stands where its name says and all of them could be read, so that single ones can be looked at.
     is_plain: bool,
 }
 
@@ -169,7 +169,7 @@ mod tests {
             std::fs::write(self.at(name), text).unwrap();
         }
 
-        /// What changed, by name, with `-` for what is no more.
+        /// The changes by name, with `-` for what is no more.
         fn said(&self, changes: Changes) -> Vec<(String, String)> {
             let text = |found: Option<Found>| found.map_or_else(|| "-".to_owned(), |found| found.text.unwrap());
             let short =

@@ -45,7 +45,7 @@ pub struct Checker {
     findings: BTreeMap<Id, Findings>,
 }
 
-/// What was found about one document, by what was looked at.
+/// The findings about one document, by the kind of look.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Findings {
     /// Beside older documents, and in the whole.
@@ -64,14 +64,14 @@ impl Findings {
     }
 }
 
-/// What an edit did to the findings.
+/// The effect of an edit on the findings.
 #[derive(Debug, Default)]
 pub struct Difference {
     /// Findings that are no more.
     pub gone: Vec<Diagnostic>,
     /// Findings that were not there before.
     pub new: Vec<Diagnostic>,
-    /// Whether a document that was looked at must not be used as it is.
+    /// True when a document that was looked at must not be used as it is.
     pub has_dangling: bool,
 }
 

@@ -26,7 +26,7 @@ struct Part {
 /// A file that was parsed, with its parts for the next time.
 #[derive(Debug, Default)]
 pub struct InParts {
-    /// What it holds.
+    /// Its content.
     pub parsed: Parsed,
     /// Its parts; none where it has only one, or could not be parsed.
     pub parts: Parts,

@@ -30,7 +30,7 @@ pub(crate) struct Fleet {
     next: AtomicU64,
 }
 
-/// What the mesh is for each class.
+/// The translations of the mesh, one for each class.
 #[derive(Default)]
 struct Translation {
     mesh: Arc<MeshSnapshot>,
@@ -47,7 +47,7 @@ struct State {
 /// How long a client may take to confirm anything at all, until nothing waits for it.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How long a class is kept whose last proxy left: proxies come back, all at once when a connection between them and the pilot was cut.
+/// The time for which a class is kept whose last proxy left: proxies come back, all at once when a connection between them and the pilot was cut.
 const RETURN: Duration = Duration::from_secs(60);
 
 /// One stream.

@@ -18,7 +18,7 @@ use crate::releases::{self, EffectRunner, Releases};
 use crate::source::Sources;
 use crate::store::{Built, Store};
 
-/// What a pilot knows and does.
+/// The store, the fleet and the releases of a pilot, kept in line with each other.
 pub(crate) struct Reconciler {
     pub(crate) store: Arc<Mutex<Store>>,
     pub(crate) fleet: Arc<Fleet>,

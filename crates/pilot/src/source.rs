@@ -37,7 +37,7 @@ pub(crate) struct Sources {
 
 struct Known {
     source: Box<dyn Source>,
-    /// What of it cannot be read, and why.
+    /// The parts of it that cannot be read, and why.
     unreadable: BTreeMap<String, String>,
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Store {
     outdated: BTreeMap<ObjectKey, SystemTime>,
     /// The mesh that the versions in force make.
     mesh: MeshSnapshot,
-    /// How to change single ones; `None` when all files must be looked at.
+    /// The means to change single ones; `None` when all files must be looked at.
     live: Option<Live>,
     /// Policies that are not carried out are passed over instead of closing what they guard.
     unenforced: bool,
@@ -205,7 +205,7 @@ impl Store {
     }
 }
 
-/// What taking a file in did.
+/// The effect of taking a file in.
 enum Taken {
     /// Nothing.
     Same,

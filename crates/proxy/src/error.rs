@@ -27,6 +27,9 @@ pub(crate) enum Error {
     /// A route configuration with VHDS from a control plane that sends the state of the world.
     #[error("RouteConfiguration.vhds: needs the delta variant of the protocol")]
     NoDelta,
+    /// A virtual host that names no route configuration.
+    #[error("'{0}': a virtual host is named ROUTE CONFIGURATION/VIRTUAL HOST")]
+    HostName(String),
     /// A resource of a type that was not asked for.
     #[error("type '{0}' was not asked for")]
     UnknownType(String),

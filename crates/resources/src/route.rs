@@ -25,7 +25,7 @@ pub struct RouteConfiguration {
     pub name: String,
     /// The hosts.
     pub virtual_hosts: Vec<VirtualHost>,
-    /// Whether more virtual hosts come as resources of their own (VHDS), named `ROUTE CONFIGURATION/VIRTUAL HOST`.
+    /// True when more virtual hosts come as resources of their own (VHDS), named `ROUTE CONFIGURATION/VIRTUAL HOST`.
     pub has_vhds: bool,
     /// Edits to requests, applied after those of route and virtual host.
     pub request_headers: HeaderEdits,

@@ -27,7 +27,7 @@ pub use cors::{
 pub use header_mutation::edits as header_mutations;
 pub use tokens::Bucket;
 
-/// What a filter makes of its configuration when it remembers something, or decides in another form.
+/// The compiled form of a filter's configuration when the filter remembers something, or decides in another form.
 pub trait FilterState {
     /// The configuration.
     type Config;
@@ -190,7 +190,7 @@ impl Chain {
 }
 
 impl Link {
-    /// What the routes configure for it, the most specific first.
+    /// The settings of the routes for it, the most specific first.
     pub fn levels<'a, C: Compiled + 'a>(&self, overrides: &[&'a Overrides]) -> impl Iterator<Item = &'a C> {
         overrides.iter().filter_map(|o| match o.get(&self.name) {
             Some(Override::Filter(filter)) => C::of(filter),

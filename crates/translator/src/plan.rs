@@ -1,4 +1,4 @@
-//! What a proxy listens to and which services it sees: the part of a translation that does not speak of one host.
+//! The listeners of a proxy and the services that it sees: the part of a translation that does not speak of one host.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -13,7 +13,7 @@ use crate::scope;
 /// Where a proxy without a Sidecar takes its application's requests (Istio's outbound port).
 const OUTBOUND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15001);
 
-/// What all translations of single hosts for one proxy have in common.
+/// The inputs that all translations of single hosts for one proxy have in common.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// Listeners for what the application sends; none where the proxy is no sidecar.

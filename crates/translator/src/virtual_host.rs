@@ -129,7 +129,7 @@ impl ListenerScope<'_> {
 pub(crate) struct Target<'a> {
     pub(crate) service: &'a Service,
     pub(crate) port: u16,
-    /// Whether requests come by any port, see [`RouteScope::any_port`].
+    /// True when requests come by any port, see [`RouteScope::any_port`].
     pub(crate) any_port: bool,
 }
 

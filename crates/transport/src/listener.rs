@@ -76,7 +76,7 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
 #[derive(Debug)]
 pub struct Listener(Acceptor);
 
-/// What accepts connections.
+/// The socket that accepts connections.
 #[derive(Debug)]
 enum Acceptor {
     Tcp(TcpListener),

@@ -20,7 +20,7 @@ use crate::options;
 #[derive(Debug)]
 pub struct ByteStream(Carrier);
 
-/// What carries a stream.
+/// The carrier of a stream.
 #[derive(Debug)]
 enum Carrier {
     Tcp(TcpStream),

@@ -1,6 +1,6 @@
 //! Errors of this crate.
 
-/// What can go wrong on a discovery stream.
+/// A failure on a discovery stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A client that is not served; the sentence is for its operator.

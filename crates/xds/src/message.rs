@@ -1,4 +1,4 @@
-//! What travels: named, versioned resources, and the node that asks for them.
+//! The messages: named, versioned resources, and the node that asks for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,11 +36,11 @@ pub struct ResourceMap {
     pub version: Arc<str>,
     /// Resources by type and name.
     pub types: BTreeMap<&'static str, TypeMap>,
-    /// What differs from the state before.
+    /// The differences from the state before.
     pub step: Step,
 }
 
-/// What differs between a state and the one before it, so that clients that have the one need not compare both.
+/// The differences between a state and the one before it, so that clients that have the one need not compare both.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Step {
     /// The version of the state before; empty where it is not known.

@@ -9,7 +9,15 @@ use serin_xds::server::{Mode, Request, Response, Session, TypeState};
 use serin_xds::{Resource, ResourceMap, Step, TypeSpec};
 
 const fn spec(url: &'static str, place: u8, is_full_state: bool, completes: Option<&'static str>) -> TypeSpec {
-    TypeSpec { url, addition: place, removal: 9 - place, is_full_state, completes, is_on_demand: false }
+    TypeSpec {
+        url,
+        addition: place,
+        removal: 9 - place,
+        is_full_state,
+        completes,
+        is_on_demand: false,
+        is_exclusive: false,
+    }
 }
 
 const TYPES: [TypeSpec; 5] = [
@@ -17,7 +25,7 @@ const TYPES: [TypeSpec; 5] = [
     spec("E", 1, false, Some("C")),
     spec("L", 2, true, None),
     spec("R", 3, false, None),
-    TypeSpec { is_on_demand: true, ..spec("V", 4, false, None) },
+    TypeSpec { is_on_demand: true, is_exclusive: true, ..spec("V", 4, false, None) },
 ];
 
 /// `C:a=1 E:a=1` as a map of resources.
@@ -157,6 +165,28 @@ fn state_of_the_world_keeps_the_old_until_the_new_is_in_use() {
     stream.expect("C +a +b", &[]);
     stream.expect("R +r", &["r"]);
     stream.expect("C +b", &[]);
+    stream.quiet();
+}
+
+/// Two virtual hosts with the same domain exclude each other: Envoy rejects a moment in which both are there.
+#[test]
+fn what_excludes_each_other_comes_and_goes_in_one_response() {
+    let mut stream = Stream::new(Mode::Delta, "C:a=1 R:r=1 V:r/none=1");
+    stream.ask("C", &[]);
+    stream.ask("R", &["r"]);
+    stream.ask("V", &["r"]);
+    stream.expect("C +a", &[]);
+    stream.expect("R +r", &[]);
+    stream.expect("V +r/none", &[]);
+    stream.set("C:a=1 C:b=1 R:r=1 V:r/all=1");
+    stream.expect("C +b", &[]);
+    stream.expect("V +r/all -r/none", &[]);
+    stream.quiet();
+    stream.set("C:a=1 R:r=1 V:r/none=1");
+    stream.expect("V +r/none -r/all", &[]);
+    stream.expect("C -b", &[]);
+    stream.set("C:a=1 R:r=1");
+    stream.expect("V -r/none", &[]);
     stream.quiet();
 }
 
@@ -308,8 +338,7 @@ fn a_name_stands_for_everything_below_it_where_the_type_says_so() {
     stream.expect("V +r/a +r/b", &[]);
     stream.quiet();
     stream.set("R:r=1 V:r/a=2 V:r/c=1 V:rr/a=2");
-    stream.expect("V +r/a +r/c", &[]);
-    stream.expect("V -r/b", &[]);
+    stream.expect("V +r/a +r/c -r/b", &[]);
     stream.quiet();
     stream.session.on_request(&Request { type_url: "V".into(), unsubscribe: vec!["r".into()], ..Request::default() });
     stream.set("R:r=1 V:r/a=3 V:rr/a=3");
@@ -319,7 +348,7 @@ fn a_name_stands_for_everything_below_it_where_the_type_says_so() {
     stream.quiet();
 }
 
-/// What is sent after many changes is what differs, whatever the client was told meanwhile.
+/// After many changes exactly the differences are sent, whatever the client was told meanwhile.
 #[test]
 fn any_sequence_of_changes_leads_to_the_newest_state() {
     let mut random = fastrand::Rng::with_seed(3);

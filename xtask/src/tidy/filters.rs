@@ -1,6 +1,6 @@
 //! HTTP filters have one registry: a filter is named on one line of it, and every file in the folder of filters is one.
 //!
-//! What must know all filters is expanded from the registry, so a file that no line names is not compiled, and a name that
+//! Code that must know all filters is expanded from the registry, so a file that no line names is not compiled, and a name that
 //! stands in one of the modules that expand it, or a variant of their enum that is matched elsewhere, is a second list.
 
 use std::collections::BTreeSet;

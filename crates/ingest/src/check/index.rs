@@ -67,7 +67,7 @@ pub(super) struct Index {
     gateway_users: HashMap<ObjectName, BTreeSet<Id>>,
 }
 
-/// What a document is found by.
+/// The names by which a document is found.
 struct Names {
     services: Vec<Hostname>,
     gateway: Option<ObjectName>,

@@ -1,4 +1,4 @@
-//! What is found about one object while it is read.
+//! Findings about one object while it is read.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub struct Context {
     diagnostics: RefCell<Vec<Diagnostic>>,
     references: RefCell<Vec<Reference>>,
     pub(super) errors: Cell<usize>,
-    /// Whether fields may be written `like_this` too, as protobuf's JSON parsers allow.
+    /// True when fields may be written `like_this` too, as protobuf's JSON parsers allow.
     pub(super) protobuf: Cell<bool>,
 }
 
@@ -35,7 +35,7 @@ impl Context {
         self.protobuf.set(true);
     }
 
-    /// Whether a key as it is written means the field of that name (in camel case).
+    /// Returns whether a key as it is written means the field of that name (in camel case).
     pub(super) fn means(&self, written: &str, name: &str) -> bool {
         written == name || (self.protobuf.get() && written.contains('_') && camel_case(written) == name)
     }

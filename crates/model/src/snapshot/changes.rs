@@ -1,4 +1,4 @@
-//! What differs between two snapshots, in terms of what a translation is made of.
+//! The differences between two snapshots, in terms of what a translation is made of.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use crate::name::Hostname;
 use crate::object::Object;
 use crate::route::VirtualService;
 
-/// What differs between two snapshots.
+/// The differences between two snapshots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Whether something changed that everything may rest on: a policy that guards, a Sidecar, a Gateway, settings of the mesh.
+    /// True when something changed that everything may rest on: a policy that guards, a Sidecar, a Gateway, settings of the mesh.
     pub everything: bool,
     /// Hosts of services whose clusters or endpoints may differ.
     pub services: BTreeSet<Hostname>,

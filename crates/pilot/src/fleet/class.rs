@@ -15,12 +15,12 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::sound::{Encoded, mended};
 
-/// What decides which resources a proxy gets.
+/// The properties that decide which resources a proxy gets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct ClassKey {
     /// The proxy without what makes no difference: its name, labels that nothing looks at, an address that no listener is bound to.
     identity: ProxyIdentity,
-    /// Whether virtual hosts are resources of their own, so that a change of one costs one.
+    /// True when virtual hosts are resources of their own, so that a change of one costs one.
     pub(super) has_vhds: bool,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Class {
     routes: BTreeMap<String, RouteConfiguration>,
     /// Route configurations to be encoded again.
     stale: BTreeSet<String>,
-    /// How many parts name each cluster of refused requests: several may.
+    /// The number of parts that name each cluster of refused requests: several may.
     refused: BTreeMap<Arc<str>, usize>,
     /// Sum of the hashes of all resources, which is the version of the map.
     digest: u64,
@@ -263,10 +263,20 @@ impl Class {
                 false => Some(&self.inline),
             };
             let has_others = all.is_some_and(|all| below(all, &name).any(|host| host.name != own));
-            match encoded.resource(VIRTUAL_HOST, &own, fallback.encode()) {
+            let body = self.encode_host(fallback, &own);
+            match encoded.resource(VIRTUAL_HOST, &own, body) {
                 Ok(resource) if !has_others => self.insert(VIRTUAL_HOST, resource),
                 _ => self.remove(VIRTUAL_HOST, &own),
             }
+        }
+    }
+
+    /// Encodes a virtual host. As a resource of its own it is named as the resource is: Envoy finds the one to remove by that
+    /// (`RouteConfigUpdateReceiverImpl::removeVhosts`).
+    fn encode_host(&self, host: VirtualHost, name: &str) -> Vec<u8> {
+        match self.key.has_vhds {
+            true => VirtualHost { name: name.to_owned(), ..host }.encode(),
+            false => host.encode(),
         }
     }
 
@@ -311,7 +321,8 @@ impl Class {
         }
         for RoutedHost { routes, host } in &set.virtual_hosts {
             let host = mended_if_needed(routes, host, encoded);
-            take(VIRTUAL_HOST, &format!("{routes}/{}", host.name), host.encode());
+            let name = format!("{routes}/{}", host.name);
+            take(VIRTUAL_HOST, &name, self.encode_host(host, &name));
         }
         made
     }
@@ -337,7 +348,7 @@ fn is_refusal(name: &str) -> bool {
     name.starts_with(translator::REFUSED)
 }
 
-/// What a resource adds to the version of its map.
+/// The number that a resource adds to the version of its map.
 fn weight(type_url: &str, resource: &Resource) -> u64 {
     xxh64(resource.version.as_bytes(), xxh64(type_url.as_bytes(), 0))
 }

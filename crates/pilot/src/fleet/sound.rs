@@ -28,7 +28,7 @@ impl Encoded {
     /// Returns the resource of these bytes.
     ///
     /// # Errors
-    /// What a proxy would say against it.
+    /// The objection of a proxy against it.
     pub(super) fn resource(&self, type_url: &str, name: &str, body: Vec<u8>) -> Result<Arc<Resource>, Error> {
         let key = key(type_url, name, &body);
         let is_it = |known: &Arc<Resource>| *known.name == *name && *known.body == *body;

@@ -1,4 +1,4 @@
-//! What is made part by part must be what is made at once, whatever happened before.
+//! Maps made part by part must be equal to those made at once, whatever happened before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ fn identities() -> Vec<ProxyIdentity> {
     nodes.map(identity).collect()
 }
 
-/// What releases make of routes, at some step of each.
+/// The overlays of releases, at some step of each.
 fn overlays(mesh: &MeshSnapshot, random: &mut fastrand::Rng) -> BTreeMap<Hostname, Overlay> {
     let mut overlays = BTreeMap::new();
     for release in mesh.releases() {
@@ -60,7 +60,7 @@ fn overlays(mesh: &MeshSnapshot, random: &mut fastrand::Rng) -> BTreeMap<Hostnam
     overlays
 }
 
-/// What differs between two maps, by type and name.
+/// The differences between two maps, by type and name.
 fn differences(one: &ResourceMap, other: &ResourceMap) -> Vec<String> {
     let list = |map: &ResourceMap| -> BTreeMap<String, String> {
         let all = map.types.iter().flat_map(|(of, map)| map.iter().map(move |(name, r)| (format!("{of} {name}"), r)));

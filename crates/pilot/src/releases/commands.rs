@@ -1,4 +1,4 @@
-//! What people, hooks and other releases say to a release.
+//! Commands of people, hooks and other releases to a release.
 
 use serin_delivery::{Command, Phase, Said, Status, command};
 use serin_model::ObjectName;
@@ -30,7 +30,7 @@ impl Inner {
         Ok(status)
     }
 
-    /// Whether another release of the same host lets this one do it.
+    /// Checks whether another release of the same host lets this one do it.
     fn may(&self, name: &ObjectName, says: &Command) -> Result<(), Refusal> {
         let refused = |why: String| Err(Refusal::Senseless(why));
         let Some(entry) = self.entries.get(name) else { return Ok(()) };

@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_secs(2);
 /// Looking at everything takes at most one part of this many of the time.
 const SHARE: u32 = 500;
 
-/// What was announced by the file system.
+/// A message of the file system.
 enum Announced {
     /// These names, of which it is known how long they must be quiet.
     Names(Vec<PathBuf>, Duration),

@@ -15,7 +15,7 @@ use super::file::{File, unreadable};
 use super::findings::{duplicate, half_written, not_refused, nothing};
 use super::{Built, Store};
 
-/// What stands behind the documents in force, when they can be changed one by one.
+/// The findings and keys behind the documents in force, when they can be changed one by one.
 pub(super) struct Live {
     checker: Checker,
     /// Objects of which there is more than one version: a change of one must look at all files.

@@ -10,23 +10,23 @@ use serin_ingest::{
 };
 use serin_model::ObjectKey;
 
-/// What is known of one file.
+/// One file, as it was read last.
 pub(super) struct File {
     pub(super) text: Result<String, Unread>,
     /// Tells whether it was replaced or written over.
     pub(super) identity: (u64, u64),
-    /// What it became and may not stay.
+    /// A newer version that may not stay.
     pub(super) doubtful: Option<Doubt>,
     pub(super) documents: Vec<Document>,
     /// Earlier versions of what is broken in it now; a sound version anywhere comes before them.
     pub(super) retained: Vec<Document>,
-    /// What stands for what is broken in it and guards something, where no earlier version is known; policies close whatever was
+    /// Stand-ins for what is broken in it and guards something, where no earlier version is known; policies close whatever was
     /// before.
     pub(super) closing: Vec<Document>,
     /// The first error of each object that is broken in it.
     pub(super) faults: Vec<(ObjectKey, Diagnostic)>,
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// How it was parsed, so that the next version is parsed only where it differs.
+    /// Its parts as they were parsed, so that the next version is parsed only where it differs.
     parts: Parts,
 }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serin_ingest::{Code, Diagnostic, Document, Position, Severity};
 
-/// What is said of a policy that is passed over.
+/// Rewords the finding about a policy that is passed over.
 pub(super) fn not_refused(diagnostic: &mut Diagnostic) {
     let said = diagnostic.message.replace(" are refused", " would be refused");
     diagnostic.message = format!("{said}; with --allow-unenforced-policies they go through without what it demands");
     "start the pilot without --allow-unenforced-policies to refuse them".clone_into(&mut diagnostic.help);
 }
 
-/// What is said of folders without a document.
+/// The finding about folders without a document.
 pub(super) fn nothing() -> Diagnostic {
     Diagnostic {
         code: Code::NoObjects,

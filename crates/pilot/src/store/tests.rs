@@ -29,7 +29,7 @@ fn document(numbers: &mut Numbers) -> String {
     let host = numbers.among(&["a", "b", "c", "nobody"]);
     let subset = numbers.among(&["v1", "v2", "v3"]);
     let number = numbers.below(5);
-    let (kind, version, spec) = match numbers.below(8) {
+    let (kind, version, spec) = match numbers.below(14) {
         0..3 => (
             "Service",
             "v1",
@@ -51,6 +51,34 @@ fn document(numbers: &mut Numbers) -> String {
             format!(
                 "  hosts: [{host}]\n  http: [{{route: [{{destination: {{host: {name}{}}}, weight: {number}}}]}}]\n",
                 if number == 0 { format!(", subset: {subset}") } else { String::new() }
+            ),
+        ),
+        7 => (
+            "AuthorizationPolicy",
+            "security.istio.io/v1",
+            format!("  selector: {{matchLabels: {{app: {host}}}}}\n  action: DENY\n  rules: [{{}}]\n"),
+        ),
+        8 => ("PeerAuthentication", "security.istio.io/v1", "  mtls: {mode: STRICT}\n".to_owned()),
+        9 => (
+            "WorkloadEntry",
+            "networking.istio.io/v1",
+            format!("  address: 10.0.0.{number}\n  labels: {{app: {name}, version: x}}\n"),
+        ),
+        10 => (
+            "ServiceEntry",
+            "networking.istio.io/v1",
+            format!(
+                "  hosts: [{host}.internal]\n  resolution: STATIC\n  ports: [{{number: 80, name: http, protocol: HTTP}}]\n  \
+                 endpoints: [{{address: 10.1.0.{number}}}]\n"
+            ),
+        ),
+        11 => ("Sidecar", "networking.istio.io/v1", "  egress: [{hosts: ['./*']}]\n".to_owned()),
+        12 => (
+            "Release",
+            "serin.dev/v1alpha1",
+            format!(
+                "  host: {name}\n  stable: {{labels: {{version: v1}}}}\n  candidate: {{labels: {{version: {subset}}}}}\n  \
+                 steps: [{{weight: {number}%}}]\n"
             ),
         ),
         _ => (

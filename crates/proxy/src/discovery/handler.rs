@@ -71,6 +71,7 @@ impl Handler for StoreHandler {
             store.remove(&update.type_url, name);
         }
         store.publish();
+        errors.extend(store.take_conflicts());
         store.received.insert(update.type_url.clone());
         let counts = store.updates.entry(update.type_url.clone()).or_default();
         if errors.is_empty() {

@@ -84,7 +84,7 @@ pub(crate) struct Store {
     pub(crate) local: (String, String),
     /// What decoders look up in the bootstrap's runtime.
     pub(crate) runtime: Runtime,
-    /// Whether discovery speaks the delta variant, without which there is no VHDS.
+    /// True when discovery speaks the delta variant, without which there is no VHDS.
     pub(crate) is_incremental: bool,
 }
 
@@ -185,7 +185,12 @@ impl Store {
                 Ok(name)
             }
             type_url::VIRTUAL_HOST => {
-                let host = VirtualHost::decode(body, &mut audit)?;
+                let mut host = VirtualHost::decode(body, &mut audit)?;
+                let (_, own) = name.rsplit_once('/').ok_or_else(|| Error::HostName(name.to_owned()))?;
+                // A resource is named by its route configuration and itself, and Envoy wants the same of the virtual host in it.
+                if host.name == name {
+                    own.clone_into(&mut host.name);
+                }
                 self.virtual_hosts.put(name, held(host, version, body.clone(), false, audit.ignored));
                 Ok(name.to_owned())
             }

@@ -1,4 +1,4 @@
-//! What the parts of a body pass on their way: the filters that want to see them, in their order.
+//! The filters that the parts of a body pass on their way, in their order.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -64,7 +64,7 @@ impl Source<'static> {
 /// A request's body that can be sent again while it is short.
 pub(crate) struct RequestBody<'a> {
     source: Source<'a>,
-    /// What it passes behind its source, when a filter wants to see it.
+    /// The filters that it passes behind its source, when a filter wants to see it.
     filtered: Option<Box<Filtered>>,
     kept: Vec<Bytes>,
     kept_bytes: usize,

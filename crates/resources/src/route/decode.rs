@@ -64,6 +64,17 @@ impl RouteConfiguration {
     }
 }
 
+impl RouteConfiguration {
+    /// Checks that no domain stands in two virtual hosts, which may have come apart (VHDS).
+    ///
+    /// # Errors
+    /// Names the second of them.
+    pub fn check_domains(&self) -> Result<(), Error> {
+        let path = Path::root("RouteConfiguration");
+        refuse_duplicate_domains(&self.virtual_hosts, &path.field("virtual_hosts"))
+    }
+}
+
 impl VirtualHost {
     /// Decodes the bytes of a VHDS resource.
     ///

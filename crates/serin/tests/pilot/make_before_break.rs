@@ -82,6 +82,44 @@ fn edits_fail_nothing(variant: &str) {
     });
 }
 
+/// At a gateway the virtual host that leads nowhere and one for every host exclude each other: each takes the other's place.
+fn every_host_takes_the_place_of_none(variant: &str) {
+    let one = Backend::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nv1").unwrap();
+    let port = free_port();
+    let gateway = format!(
+        "{{selector: {{app: gateway}}, servers: [{{port: {{number: {port}, name: http, protocol: HTTP}}, hosts: [\"*\"]}}]}}"
+    );
+    let world = service("web", 80, &[(one.address(), "version: v1")]) + &rule("Gateway", "gw", &gateway);
+    let routes = rule(
+        "VirtualService",
+        "web",
+        "{hosts: [\"*\"], gateways: [gw], http: [{route: [{destination: {host: web}}]}]}",
+    );
+    let folder = Folder::new(&[("m.yaml", &world)]).unwrap();
+    let pilot = Pilot::start(SERIN, &folder, &["--state", "none"]).unwrap();
+    let proxy = pilot.proxy_by(Some(variant), "router", "gateway-1", &[("app", "gateway")]).unwrap();
+    let mut client = Client::new(proxy.listener(&format!("127.0.0.1_{port}")).unwrap());
+    for round in 0..6 {
+        let wanted = if round % 2 == 0 { 404 } else { 200 };
+        let arrived = || {
+            let status = client.get("/", &[("host", "anybody.example")]).ok()?.status;
+            (status == wanted).then_some(())
+        };
+        wait_until(Duration::from_secs(20), arrived)
+            .unwrap_or_else(|e| panic!("{variant}, round {round}: {e}: {:?}", pilot.json("/debug/syncz")));
+        let (new, file) = (folder.documents().join(".new"), folder.documents().join("m.yaml"));
+        let text = if round % 2 == 0 { format!("{world}{routes}") } else { world.clone() };
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &file).unwrap();
+    }
+}
+
+#[test]
+fn every_host_takes_the_place_of_none_in_both_variants() {
+    every_host_takes_the_place_of_none("DELTA_GRPC");
+    every_host_takes_the_place_of_none("GRPC");
+}
+
 #[test]
 fn with_virtual_hosts_one_by_one() {
     edits_fail_nothing("DELTA_GRPC");

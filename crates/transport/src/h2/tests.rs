@@ -42,7 +42,7 @@ async fn requests_and_responses_pass() {
     serve_rest(server).await;
 }
 
-/// What is left when the client is gone: the end.
+/// Only the end is left when the client is gone.
 async fn serve_rest(mut server: Driver) {
     assert!(matches!(server.next().await, Driven::Ended));
     assert!(server.error().is_none());

@@ -107,9 +107,9 @@ pub struct Session {
 /// A type of a mesh on a stream.
 struct Served {
     spec: TypeSpec,
-    /// What the client should have of it.
+    /// The resources that the client should have.
     target: TypeMap,
-    /// What it wants and has; `None` before it asks.
+    /// The names that it wants and the resources that it has; `None` before it asks.
     subscription: Option<Subscription>,
 }
 
@@ -239,7 +239,7 @@ impl Session {
         asked.clone().next().is_some() && asked.all(is_confirmed)
     }
 
-    /// How the client stands with the types for which that changed since the last call.
+    /// Tells how the client stands with the types for which that changed since the last call.
     pub fn take_status(&mut self) -> Vec<TypeStatus> {
         let served = self.served.iter_mut();
         let served = served.filter_map(|s| Some((Cow::Borrowed(s.spec.url), s.subscription.as_mut()?)));
@@ -282,7 +282,8 @@ impl Session {
             return None;
         }
         let additions = subscription.take_additions(target, delta);
-        if additions.changed.is_empty() && additions.absent.is_empty() && !first {
+        let gone = if spec.is_exclusive && delta { subscription.take_removals(target) } else { Vec::new() };
+        if additions.changed.is_empty() && additions.absent.is_empty() && gone.is_empty() && !first {
             return None;
         }
         let completing = self.completing(index);
@@ -294,7 +295,8 @@ impl Session {
             (updated, new) = names.partition(|name| subscription.given.contains_key(name));
         }
         subscription.give(&additions, target);
-        let Additions { changed, absent } = additions;
+        let Additions { changed, mut absent } = additions;
+        absent.extend(gone);
         let sent = if full { subscription.given.values().cloned().collect() } else { changed };
         if let Some(completing) = completing {
             self.after_completed(completing, &updated, new, now);

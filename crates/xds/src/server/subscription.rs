@@ -14,15 +14,15 @@ pub(super) struct Subscription {
     pub(super) active: bool,
     /// Whether it wants everything.
     pub(super) wildcard: bool,
-    /// Whether a name stands for everything below it too.
+    /// True when a name stands for everything below it too.
     pub(super) is_on_demand: bool,
     /// What it wants by name.
     names: HashSet<Arc<str>>,
-    /// What it has. When that is all there is, the map is the target itself and costs nothing.
+    /// The resources that it has. When that is all there is, the map is the target itself and costs nothing.
     pub(super) given: TypeMap,
     /// Names whose resource may differ from what the client has; true where they must be answered even if it does not.
     pending: BTreeMap<Arc<str>, bool>,
-    /// Whether every name may differ, as after the first request.
+    /// True when every name may differ, as after the first request.
     all_pending: bool,
     /// Whether anything was ever sent.
     pub(super) answered: bool,
@@ -36,11 +36,11 @@ pub(super) struct Subscription {
     pub(super) acked_version: Arc<str>,
     /// Text of the newest rejection, until the next acknowledgement.
     pub(super) rejection: Option<String>,
-    /// Whether it was told how the client stands.
+    /// True when it was told how the client stands.
     pub(super) is_told: bool,
 }
 
-/// What a response of additions holds.
+/// The content of a response of additions.
 pub(super) struct Additions {
     /// Resources that the client lacks or has in another version.
     pub(super) changed: Vec<Arc<Resource>>,

@@ -76,7 +76,7 @@ impl<C> Clone for Discovery<C> {
     }
 }
 
-/// How long a client may take with its first configuration until others no longer wait for it.
+/// The time that a client may take with its first configuration until others no longer wait for it.
 const FIRST_CONFIGURATION: Duration = Duration::from_secs(1);
 
 impl<C: Control> Discovery<C> {

@@ -19,6 +19,8 @@ pub(crate) struct VirtualHosts {
     known: BTreeSet<String>,
     /// Route configurations whose table is to be made again.
     stale: BTreeSet<String>,
+    /// Route configurations whose virtual hosts do not go together, and why; they keep the table that they had.
+    conflicts: Vec<String>,
 }
 
 impl VirtualHosts {
@@ -71,6 +73,11 @@ impl Store {
         append_virtual_hosts(held.body.to_vec(), hosts).into()
     }
 
+    /// Takes what the last update said against itself.
+    pub(crate) fn take_conflicts(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.virtual_hosts.conflicts)
+    }
+
     /// Makes the tables of route configurations that changed. One whose virtual hosts have not come yet keeps the table it had, or
     /// stays out of use.
     pub(super) fn build_tables(&mut self) {
@@ -81,7 +88,10 @@ impl Store {
             } else if self.virtual_hosts.known.contains(&name) {
                 let mut whole = held.value.clone();
                 whole.virtual_hosts.extend(self.virtual_hosts.of(&name).map(|host| host.value.clone()));
-                self.built_tables.insert(name, Arc::new(RouteTable::compile(&whole)));
+                match whole.check_domains() {
+                    Ok(()) => drop(self.built_tables.insert(name, Arc::new(RouteTable::compile(&whole)))),
+                    Err(error) => self.virtual_hosts.conflicts.push(format!("{name}: {error}")),
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the proxy has of discovery, and wants of it because of what it has.
+//! The names that the proxy has of discovery, and those that it wants because of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
