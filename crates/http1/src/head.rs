@@ -14,7 +14,26 @@ pub enum Version {
     Http2,
 }
 
+/// The two ways in which a message stands on the wire. (Envoy: codec type.)
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Codec {
+    /// HTTP/1: one exchange at a time on a connection.
+    #[default]
+    Http1,
+    /// HTTP/2: a stream for each exchange.
+    Http2,
+}
+
 impl Version {
+    /// Returns the codec that speaks this version.
+    #[must_use]
+    pub fn codec(self) -> Codec {
+        match self {
+            Self::Http10 | Self::Http11 => Codec::Http1,
+            Self::Http2 => Codec::Http2,
+        }
+    }
+
     /// As access logs print it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

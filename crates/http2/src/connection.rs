@@ -156,6 +156,9 @@ pub(crate) struct Connection {
 /// The payload of the PING that asks whether the peer has read GOAWAY.
 const FAREWELL: [u8; 8] = *b"farewell";
 
+/// The payload of the PING that asks for a sign of life.
+const SIGN_OF_LIFE: [u8; 8] = *b"are you?";
+
 /// The first window of a stream's sender.
 fn first_window(role: Role, config: &Config) -> u32 {
     match role {
@@ -352,6 +355,12 @@ impl Connection {
     /// Streams that are not over.
     pub(crate) fn live(&self) -> u32 {
         self.live
+    }
+
+    /// Sends a PING (§6.7).
+    pub(crate) fn ask_for_life(&mut self) {
+        frame(frame::PING, 0, 0, &SIGN_OF_LIFE, &mut self.out);
+        self.produced();
     }
 
     /// Begins to leave (§6.8): streams that are open end in peace.

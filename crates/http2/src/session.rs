@@ -112,6 +112,11 @@ impl Session {
         self.0.borrow_mut().refill();
     }
 
+    /// Asks the peer for a sign of life: it must answer, with which something is received.
+    pub fn ping(&self) {
+        self.0.borrow_mut().ask_for_life();
+    }
+
     /// Asks the peer to make no more requests; streams that are open end in peace. A server that asks again serves
     /// nothing that was not there by then, whether or not the client has said that it knows.
     pub fn shut_down(&self) {

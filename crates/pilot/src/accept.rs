@@ -17,8 +17,6 @@ use serin_transport::{ByteStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// Time for the first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(5);
@@ -74,18 +72,10 @@ pub(crate) enum MakesRoom {
 
 /// A connection as the socket remembers it.
 struct Held {
-    /// Milliseconds after [`began`](Self::began) at which it was heard last; 0 is never.
-    heard: Arc<AtomicU64>,
-    began: Instant,
+    heard: Heard,
     peer: SocketAddr,
     /// Ends it when it is dropped.
     _ends: oneshot::Sender<()>,
-}
-
-impl Held {
-    fn silent_since(&self) -> Instant {
-        self.began + Duration::from_millis(self.heard.load(Relaxed))
-    }
 }
 
 impl Bounded {
@@ -95,14 +85,14 @@ impl Bounded {
         Self { listener, places, held: Arc::default(), name, makes_room, fails: false, is_full: AtomicBool::new(false) }
     }
 
-    async fn next(&mut self) -> (Accepted, SocketAddr) {
+    async fn next(&mut self) -> Accepted {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     self.fails = false;
                     let _ = stream.set_nodelay(true);
                     let place = self.place().await;
-                    return (self.hold(stream, peer, place), peer);
+                    return self.hold(stream, peer, place);
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.fails, true) {
@@ -140,66 +130,59 @@ impl Bounded {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let may_end = |held: &&Held| {
-            let spoke = held.heard.load(Relaxed) > 0;
-            let silence = now.duration_since(held.silent_since());
+            let silence = now.duration_since(held.heard.silent_since());
             match &self.makes_room {
-                _ if !spoke => silence >= MUTE,
+                _ if !held.heard.has_spoken() => silence >= MUTE,
                 MakesRoom::LongestSilent => silence >= QUIET,
-                MakesRoom::Unserved(is_served) => now.duration_since(held.began) >= GREETING && !is_served(held.peer),
+                MakesRoom::Unserved(is_served) => {
+                    now.duration_since(held.heard.began) >= GREETING && !is_served(held.peer)
+                }
             }
         };
-        let longest = held.iter().filter(may_end).map(Held::silent_since).min();
-        if let Some(place) = held.iter().position(|held| Some(held.silent_since()) == longest) {
+        let longest = held.iter().filter(may_end).map(|held| held.heard.silent_since()).min();
+        if let Some(place) = held.iter().position(|held| Some(held.heard.silent_since()) == longest) {
             held.swap_remove(place);
         }
     }
 
     fn hold(&self, stream: ByteStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Accepted {
         let (sender, ended) = oneshot::channel();
-        let heard = Arc::new(AtomicU64::new(0));
-        let began = Instant::now();
+        let heard = Heard::new();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that ended by themselves are nobody's.
-        held.retain(|held| Arc::strong_count(&held.heard) > 1);
-        held.push(Held { heard: heard.clone(), began, peer, _ends: sender });
-        Accepted { stream, heard, began, ended, place }
+        held.retain(|held| Arc::strong_count(&held.heard.after) > 1);
+        held.push(Held { heard: heard.clone(), peer, _ends: sender });
+        Accepted { stream, peer, heard, ended, place }
     }
 
     /// Gives connections to so many threads, in turn, each with a runtime of its own: a stream that is woken is served where its
-    /// connection is, and no other thread is woken for it. `serve` is called in each thread with the connections for it.
-    pub(crate) fn spread<F>(
+    /// connection is, and no other thread is woken for it. `server` is called once in each thread; what it returns is called with each
+    /// connection for that thread, and spawns a local task that serves it.
+    pub(crate) fn spread<S: Fn(Accepted)>(
         mut self,
         threads: usize,
-        serve: impl Fn(ReceiverStream<io::Result<Connection>>) -> F + Clone + Send + 'static,
-    ) -> io::Result<mpsc::Receiver<anyhow::Error>>
-    where
-        F: Future<Output = anyhow::Result<()>>,
-    {
+        server: impl Fn() -> S + Clone + Send + 'static,
+    ) -> io::Result<mpsc::Receiver<anyhow::Error>> {
         let (failed, failures) = mpsc::channel(threads);
         let mut senders = Vec::new();
         for number in 0..threads {
             let (sender, mut accepted) = mpsc::channel::<Accepted>(1);
             senders.push(sender);
-            let (serve, failed) = (serve.clone(), failed.clone());
+            let (server, failed) = (server.clone(), failed.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             std::thread::Builder::new().name(format!("serin-xds-{number}")).spawn(move || {
-                let ended = runtime.block_on(async {
-                    let (sender, connections) = mpsc::channel(1);
-                    tokio::spawn(async move {
-                        while let Some(accepted) = accepted.recv().await {
-                            if sender.send(accepted.here()).await.is_err() {
-                                return;
-                            }
-                        }
-                    });
-                    serve(ReceiverStream::new(connections)).await
+                tokio::task::LocalSet::new().block_on(&runtime, async {
+                    let serve = server();
+                    while let Some(accepted) = accepted.recv().await {
+                        serve(accepted);
+                    }
                 });
-                let _ = failed.blocking_send(ended.err().unwrap_or_else(|| anyhow::anyhow!("it ended")));
+                let _ = failed.blocking_send(anyhow::anyhow!("it ended"));
             })?;
         }
         tokio::spawn(async move {
             for place in (0..senders.len()).cycle() {
-                let (accepted, _) = self.next().await;
+                let accepted = self.next().await;
                 let Some(sender) = senders.get(place) else { return };
                 if sender.send(accepted).await.is_err() {
                     return;
@@ -210,27 +193,53 @@ impl Bounded {
     }
 }
 
-/// A connection before a runtime looks after it.
-struct Accepted {
+/// A connection before anybody looks after it.
+pub(crate) struct Accepted {
     stream: ByteStream,
-    heard: Arc<AtomicU64>,
-    began: Instant,
+    peer: SocketAddr,
+    heard: Heard,
+    /// Resolves when another connection needs the place.
     ended: oneshot::Receiver<()>,
     place: OwnedSemaphorePermit,
 }
 
 impl Accepted {
-    /// The connection, with the runtime that accepted it.
-    fn connection(self) -> Connection {
-        let Self { stream, heard, began, ended, place } = self;
-        let silence = Box::pin(tokio::time::sleep(FIRST_BYTE));
-        Connection { stream, silence, heard, began, ended, _place: place }
+    /// Serves the connection with the runtime of the caller, until it ends or another needs its place.
+    pub(crate) async fn serve<F: Future<Output = ()>>(self, serve: impl FnOnce(ByteStream, SocketAddr, Heard) -> F) {
+        let Self { stream, peer, heard, ended, place: _place } = self;
+        let Ok(stream) = stream.into_current_runtime() else { return };
+        tokio::select! {
+            () = serve(stream, peer, heard) => {}
+            _ = ended => {}
+        }
+    }
+}
+
+/// Remembers when a connection was heard last.
+#[derive(Clone)]
+pub(crate) struct Heard {
+    /// Milliseconds after [`began`](Self::began); 0 is never.
+    after: Arc<AtomicU64>,
+    began: Instant,
+}
+
+impl Heard {
+    fn new() -> Self {
+        Self { after: Arc::new(AtomicU64::new(0)), began: Instant::now() }
     }
 
-    /// The connection, with the runtime of the caller.
-    fn here(mut self) -> io::Result<Connection> {
-        self.stream = self.stream.into_current_runtime()?;
-        Ok(self.connection())
+    /// Notes that the connection said something now.
+    pub(crate) fn note(&self) {
+        let after = self.began.elapsed().as_millis().max(1);
+        self.after.store(u64::try_from(after).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn has_spoken(&self) -> bool {
+        self.after.load(Relaxed) > 0
+    }
+
+    fn silent_since(&self) -> Instant {
+        self.began + Duration::from_millis(self.after.load(Relaxed))
     }
 }
 
@@ -239,8 +248,9 @@ impl axum::serve::Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (accepted, peer) = self.next().await;
-        (accepted.connection(), peer)
+        let Accepted { stream, peer, heard, ended, place } = self.next().await;
+        let silence = Box::pin(tokio::time::sleep(FIRST_BYTE));
+        (Connection { stream, silence, heard, ended, _place: place }, peer)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -252,8 +262,7 @@ impl axum::serve::Listener for Bounded {
 pub(crate) struct Connection {
     stream: ByteStream,
     silence: Pin<Box<Sleep>>,
-    heard: Arc<AtomicU64>,
-    began: Instant,
+    heard: Heard,
     /// Resolves when another connection needs the place.
     ended: oneshot::Receiver<()>,
     _place: OwnedSemaphorePermit,
@@ -267,10 +276,8 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(read) => {
-                let now = Instant::now();
-                self.silence.as_mut().reset(now + IDLE);
-                let after = now.duration_since(self.began).as_millis().max(1);
-                self.heard.store(u64::try_from(after).unwrap_or(u64::MAX), Relaxed);
+                self.silence.as_mut().reset(Instant::now() + IDLE);
+                self.heard.note();
                 Poll::Ready(read)
             }
             Poll::Pending if Pin::new(&mut self.ended).poll(context).is_ready() => {
@@ -295,13 +302,5 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        TcpConnectInfo { local_addr: self.stream.local_addr().ok(), remote_addr: self.stream.peer_addr().ok() }
     }
 }

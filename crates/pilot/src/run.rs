@@ -2,17 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use serin_transport::Listener;
-use serin_xds::TYPES;
 use serin_xds::load::{Clock, Collector};
 use serin_xds::server::Discovery;
+use serin_xds::{TYPES, grpc};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 
-use crate::accept::{self, Bounded, MakesRoom};
+use crate::accept::{self, Accepted, Bounded, Heard, MakesRoom};
 use crate::admin::{self, Admin, Names};
 use crate::copies::Copies;
 use crate::fleet::Fleet;
@@ -82,16 +83,18 @@ async fn serve(options: &PilotOptions) -> anyhow::Result<()> {
     let xds = Bounded::new(xds, accept::share(3, 4), "proxies", MakesRoom::Unserved(Arc::new(is_served)));
     // Some more than there are cores: each waits for its proxy now and then.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let discovery = Discovery::new(fleet, &TYPES, 4 * cores);
-    let mut failures = xds.spread(cores, move |connections| {
-        let server = tonic::transport::Server::builder()
-            .tcp_nodelay(true)
-            .http2_keepalive_interval(Some(Duration::from_secs(20)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-            .add_service(discovery.clone())
-            .add_service(Collector::service(loads.clone()))
-            .add_service(Clock::service(loads.clone()));
-        async move { Ok(server.serve_with_incoming(connections).await?) }
+    let admission = Arc::new(Semaphore::new(4 * cores));
+    let mut failures = xds.spread(cores, move || {
+        let services: Rc<[Box<dyn grpc::Service>]> = Rc::new([
+            Box::new(Discovery::new(fleet.clone(), &TYPES, admission.clone())),
+            Box::new(Collector::new(loads.clone())),
+            Box::new(Clock::new(loads.clone())),
+        ]);
+        move |accepted: Accepted| {
+            let services = services.clone();
+            let serve = |stream, peer, heard: Heard| grpc::serve(stream, peer, services, move || heard.note());
+            tokio::task::spawn_local(accepted.serve(serve));
+        }
     })?;
     tokio::select! {
         failed = failures.recv() => {

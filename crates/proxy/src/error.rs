@@ -12,6 +12,9 @@ pub(crate) enum Error {
     /// `/explain` without a listener, where there is not exactly one; holds the names of all.
     #[error("say listener=NAME; there are: {0}")]
     NoListener(String),
+    /// `/explain` without a chain, where there are several; holds the names of all.
+    #[error("say chain=NAME; the listener has: {0}")]
+    NoChain(String),
     /// `/explain` without a URL.
     #[error("say url=http://AUTHORITY/PATH")]
     NoUrl,

@@ -30,8 +30,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use serin_http1::{Error, RequestHead};
-use serin_resources::connection_manager::{Codec, HttpConnectionManager};
+use serin_http1::{Codec, Error, RequestHead};
+use serin_resources::connection_manager::{DownstreamCodec, HttpConnectionManager};
 use serin_transport::{ByteStream, buffers};
 use tokio::io::AsyncReadExt as _;
 
@@ -46,7 +46,7 @@ pub(crate) struct ConnectionContext {
     pub(crate) worker: Rc<Worker>,
     /// Name of its listener; the newest configuration under that name applies.
     pub(crate) listener: Rc<str>,
-    /// The newest view of it, with the number of its snapshot.
+    /// The newest view of its chain, with the number of its snapshot.
     seen: RefCell<(u64, Rc<View>)>,
     /// Bytes of responses that wait for it to read.
     held: Cell<usize>,
@@ -55,12 +55,13 @@ pub(crate) struct ConnectionContext {
 }
 
 impl ConnectionContext {
-    /// The newest view of the listener, and whether the listener is still there: if not, it is as it was at the end.
+    /// The newest view of the chain, and whether the chain is still there: if not, it is as it was at the end.
     pub(crate) fn view(&self) -> (bool, Rc<View>) {
         let generation = self.worker.generation();
         let mut seen = self.seen.borrow_mut();
         if seen.0 != generation {
-            let Some(view) = self.worker.view(&self.listener) else { return (false, seen.1.clone()) };
+            let newest = self.worker.view(&self.listener, |listener| listener.successor(&seen.1.chain));
+            let Some(view) = newest else { return (false, seen.1.clone()) };
             *seen = (generation, view);
         }
         (true, seen.1.clone())
@@ -71,7 +72,7 @@ impl ConnectionContext {
 pub(crate) struct Accepted {
     /// The name of the listener.
     pub(crate) listener: Rc<str>,
-    /// The listener when it accepted the connection.
+    /// Its chain for the connection, when it accepted it.
     pub(crate) view: Rc<View>,
     pub(crate) stream: ByteStream,
     /// The address of the client.
@@ -94,17 +95,16 @@ pub(crate) async fn connection(
     let context = Rc::new(ConnectionContext { worker, listener, seen, held: Cell::new(0), peer, local });
     let id = context.worker.id;
     let first = match http.codec {
-        Codec::Http1 => Some((stream, BytesMut::new(), false)),
-        Codec::Http2 => Some((stream, BytesMut::new(), true)),
-        Codec::Auto => detect(stream, http.timeouts.idle, &context.worker).await,
+        DownstreamCodec::Fixed(codec) => Some((stream, BytesMut::new(), codec)),
+        DownstreamCodec::Auto => detect(stream, http.timeouts.idle, &context.worker).await,
     };
     match first {
-        Some((stream, buffer, true)) => {
-            guard.listener.stats.add(id, metric::http::CX_HTTP2_TOTAL, 1);
+        Some((stream, buffer, Codec::Http2)) => {
+            guard.chain.stats.add(id, metric::http::CX_HTTP2_TOTAL, 1);
             Box::pin(connection_h2::serve(context, stream, buffer, http.timeouts)).await;
         }
-        Some((stream, buffer, false)) => {
-            guard.listener.stats.add(id, metric::http::CX_HTTP1_TOTAL, 1);
+        Some((stream, buffer, Codec::Http1)) => {
+            guard.chain.stats.add(id, metric::http::CX_HTTP1_TOTAL, 1);
             connection_h1::serve(context, stream, buffer).await;
         }
         None => {}
@@ -113,8 +113,8 @@ pub(crate) async fn connection(
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Reads until it is clear whether the client speaks HTTP/2; `None` when it went away or never said anything.
-async fn detect(mut stream: ByteStream, idle: Duration, worker: &Worker) -> Option<(ByteStream, BytesMut, bool)> {
+/// Reads until it is clear what the client speaks; `None` when it went away or never said anything.
+async fn detect(mut stream: ByteStream, idle: Duration, worker: &Worker) -> Option<(ByteStream, BytesMut, Codec)> {
     let mut buffer = BytesMut::new();
     loop {
         let ready = tokio::select! {
@@ -130,14 +130,14 @@ async fn detect(mut stream: ByteStream, idle: Duration, worker: &Worker) -> Opti
         let known = buffer.len().min(PREFACE.len());
         let prefix = buffer.get(..known) == PREFACE.get(..known);
         if !prefix || known == PREFACE.len() {
-            return Some((stream, buffer, prefix));
+            return Some((stream, buffer, if prefix { Codec::Http2 } else { Codec::Http1 }));
         }
     }
 }
 
 /// Counts one in the newest configuration of the connection's listener.
 fn count(context: &ConnectionContext, index: usize) {
-    context.view().1.listener.stats.add(context.worker.id, index, 1);
+    context.view().1.chain.stats.add(context.worker.id, index, 1);
 }
 
 /// The outcome, or `None` after `limit`; zero is no limit.

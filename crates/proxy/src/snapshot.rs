@@ -6,24 +6,62 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use serin_resources::access_log::LogFormat;
 use serin_resources::http_filter::Rbac;
-use serin_resources::listener::Listener;
+use serin_resources::listener::{Direction, FilterChain, FilterChainMatch, Listener};
 use serin_telemetry::access_log::Writer;
 use serin_telemetry::{Counters, Histogram};
 use serin_traffic::filter::{Caller, Chain, FilterState as _, RbacGate};
+use serin_traffic::filter_chain::{self, Connection};
 use serin_traffic::router::RouteTable;
 
 use crate::runtime::ClusterRuntime;
 
-/// A listener with what its requests need.
+/// A listener with what its connections need.
 #[derive(Debug)]
 pub(crate) struct ListenerRuntime {
-    pub(crate) config: Listener,
+    pub(crate) config: Arc<Listener>,
+    /// Its chains with their routes, the default chain last.
+    pub(crate) chains: Vec<(Arc<ChainRuntime>, Arc<RouteTable>)>,
+    /// Connections that no chain matched.
+    pub(crate) unmatched: Arc<AtomicU64>,
+}
+
+impl ListenerRuntime {
+    /// Chooses the chain of a connection, by its number; `None` when there is none for it.
+    pub(crate) fn choose(&self, connection: impl FnOnce() -> Connection) -> Option<usize> {
+        let chosen = match self.config.chains.as_slice() {
+            [only] if only.matches == FilterChainMatch::default() => return Some(0),
+            chains => filter_chain::choose(chains, &connection()),
+        };
+        let chosen = chosen.or_else(|| self.config.default_chain.as_ref().map(|_| self.config.chains.len()));
+        if chosen.is_none() {
+            self.unmatched.fetch_add(1, Relaxed);
+        }
+        chosen
+    }
+
+    /// Finds the chain that serves connections which `chain` of this listener served before a change: the one that matches the same.
+    pub(crate) fn successor(&self, chain: &ChainRuntime) -> Option<usize> {
+        let is_same = |(own, _): &(Arc<ChainRuntime>, _)| {
+            own.is_default == chain.is_default && own.config.matches == chain.config.matches
+        };
+        self.chains.iter().position(is_same)
+    }
+}
+
+/// A filter chain with what its requests need.
+#[derive(Debug)]
+pub(crate) struct ChainRuntime {
+    pub(crate) config: FilterChain,
+    /// True when it is for what no other matches.
+    pub(crate) is_default: bool,
+    /// The direction of its listener.
+    pub(crate) direction: Direction,
     pub(crate) stats: Arc<Counters>,
     /// The times of requests.
     pub(crate) times: Arc<Histogram>,
     pub(crate) logs: Vec<(LogFormat, Arc<Writer>)>,
-    /// Its filters with what they remember.
-    pub(crate) chain: Arc<Chain>,
+    /// Its HTTP filters with what they remember.
+    pub(crate) http_filters: Arc<Chain>,
     /// The filters of connections, and the numbers of connections that they let in and not.
     pub(crate) gates: Vec<Gate>,
     /// Faults that go on.
@@ -67,6 +105,6 @@ impl Gate {
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     /// Listeners that have their routes.
-    pub(crate) listeners: HashMap<String, (Arc<ListenerRuntime>, Arc<RouteTable>)>,
+    pub(crate) listeners: HashMap<String, Arc<ListenerRuntime>>,
     pub(crate) clusters: HashMap<String, Arc<ClusterRuntime>>,
 }

@@ -18,7 +18,7 @@ use crate::worker::{ConnectionGuard, LocalCluster, Worker};
 
 /// Serves one connection until it ends.
 pub(crate) async fn connection(worker: Rc<Worker>, stream: ByteStream, proxy: &TcpProxy, guard: &ConnectionGuard) {
-    let count = |index: usize, amount: u64| guard.listener.stats.add(worker.id, index, amount);
+    let count = |index: usize, amount: u64| guard.chain.stats.add(worker.id, index, amount);
     let split = Split::new(proxy.clusters.iter().map(|(_, weight)| *weight));
     let drawn = proxy.clusters.get(split.pick(worker.random()));
     let cluster = drawn.and_then(|(name, _)| worker.cluster(&worker.snapshot(), name));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serin_resources::listener::Filter;
 use serin_traffic::filter::Caller;
+use serin_traffic::filter_chain::Connection;
 use serin_transport::Listener;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -86,19 +87,24 @@ async fn accept(worker: Rc<Worker>, name: String, socket: Listener) {
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
-                let Some(view) = worker.view(&name) else { continue };
+                let connection = || {
+                    // Only a listener at every address has to ask at which one the client came.
+                    let here = if local.ip().is_unspecified() { stream.local_addr().ok() } else { Some(local) };
+                    Connection { destination: here.unwrap_or(local), direct_source: peer, source: peer }
+                };
+                let Some(view) = worker.view(&name, |listener| listener.choose(connection)) else { continue };
                 stream.prepare_accepted(peer, local);
-                let guard = ConnectionGuard::new(worker.clone(), view.listener.clone());
-                if !view.listener.gates.is_empty() {
+                let guard = ConnectionGuard::new(worker.clone(), view.chain.clone());
+                if !view.chain.gates.is_empty() {
                     let caller = Caller { peer, local: stream.local_addr().ok(), client: peer.ip() };
-                    if !view.listener.gates.iter().all(|gate| gate.lets_in(&caller)) {
+                    if !view.chain.gates.iter().all(|gate| gate.lets_in(&caller)) {
                         continue;
                     }
                 }
                 let worker = worker.clone();
                 let name = name.clone();
                 tokio::task::spawn_local(async move {
-                    match &guard.listener.config.filter {
+                    match &guard.chain.config.filter {
                         Filter::Http(http) => {
                             let accepted = Accepted { listener: name, view, stream, peer, bound: local };
                             http::connection(worker, accepted, http, &guard).await;

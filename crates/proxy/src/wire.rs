@@ -5,5 +5,5 @@ mod reader;
 mod writer;
 
 pub(crate) use frame::{BodyError, Frame, Take};
-pub(crate) use reader::{H1Reader, H2Reader};
-pub(crate) use writer::{H1Writer, H2Writer, Sink};
+pub(crate) use reader::{BodySource, H1Reader, H2Reader};
+pub(crate) use writer::{BodySink, H1Writer, H2Writer};

@@ -16,7 +16,7 @@ use serin_traffic::balance;
 use serin_transport::BoundListener;
 use tokio::sync::Notify;
 
-use crate::snapshot::{ListenerRuntime, Snapshot};
+use crate::snapshot::{ChainRuntime, ListenerRuntime, Snapshot};
 use crate::spans::Spans;
 use crate::state::State;
 use crate::upstream::Pools;
@@ -40,13 +40,14 @@ struct Views {
     snapshot: Arc<Snapshot>,
     /// Counts snapshots, so that holders of a view can tell whether it is the newest.
     generation: u64,
-    listeners: HashMap<String, Rc<View>>,
+    /// By listener and the number of the chain.
+    chains: HashMap<String, Vec<Option<Rc<View>>>>,
     clusters: HashMap<String, Rc<LocalCluster>>,
 }
 
 impl Views {
     fn new(snapshot: Arc<Snapshot>, generation: u64) -> Self {
-        Self { snapshot, generation, listeners: HashMap::new(), clusters: HashMap::new() }
+        Self { snapshot, generation, chains: HashMap::new(), clusters: HashMap::new() }
     }
 }
 
@@ -111,15 +112,24 @@ impl Worker {
         self.views.borrow().snapshot.clone()
     }
 
-    /// The view of a listener, if there is one of that name.
-    pub(crate) fn view(&self, listener: &str) -> Option<Rc<View>> {
+    /// The view of the chain of a listener that `choose` chooses by its number.
+    pub(crate) fn view(
+        &self,
+        listener: &str,
+        choose: impl FnOnce(&ListenerRuntime) -> Option<usize>,
+    ) -> Option<Rc<View>> {
         self.generation();
         let mut views = self.views.borrow_mut();
-        if let Some(view) = views.listeners.get(listener) {
+        let number = choose(views.snapshot.listeners.get(listener)?)?;
+        if let Some(Some(view)) = views.chains.get(listener).and_then(|chains| chains.get(number)) {
             return Some(view.clone());
         }
-        let view = Rc::new(View::new(&views.snapshot, listener)?);
-        views.listeners.insert(listener.to_owned(), view.clone());
+        let view = Rc::new(View::new(&views.snapshot, listener, number)?);
+        let chains = views.chains.entry(listener.to_owned()).or_default();
+        chains.resize_with(chains.len().max(number + 1), || None);
+        if let Some(place) = chains.get_mut(number) {
+            *place = Some(view.clone());
+        }
         Some(view)
     }
 
@@ -156,21 +166,21 @@ pub(crate) struct Shared {
 /// Counts a connection in and, however it ends, out.
 pub(crate) struct ConnectionGuard {
     worker: Rc<Worker>,
-    pub(crate) listener: Arc<ListenerRuntime>,
+    pub(crate) chain: Arc<ChainRuntime>,
 }
 
 impl ConnectionGuard {
-    pub(crate) fn new(worker: Rc<Worker>, listener: Arc<ListenerRuntime>) -> Self {
+    pub(crate) fn new(worker: Rc<Worker>, chain: Arc<ChainRuntime>) -> Self {
         worker.connections.fetch_add(1, Relaxed);
-        listener.stats.add(worker.id, crate::metric::http::CX_TOTAL, 1);
-        listener.stats.add(worker.id, crate::metric::http::CX_ACTIVE, 1);
-        Self { worker, listener }
+        chain.stats.add(worker.id, crate::metric::http::CX_TOTAL, 1);
+        chain.stats.add(worker.id, crate::metric::http::CX_ACTIVE, 1);
+        Self { worker, chain }
     }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.worker.connections.fetch_sub(1, Relaxed);
-        self.listener.stats.sub(self.worker.id, crate::metric::http::CX_ACTIVE);
+        self.chain.stats.sub(self.worker.id, crate::metric::http::CX_ACTIVE);
     }
 }

@@ -25,6 +25,7 @@ use discovery::DNS_REFRESH;
 pub use balancer::{Balancer, Reported, SlowStart, SubsetConfig, SubsetFallback, SubsetSelector, ZoneAware};
 pub use breakers::{Breakers, RetryBudget};
 pub use discovery::{Discovery, LookupFamily, Names};
+pub use serin_http1::Codec;
 
 /// One upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +54,8 @@ pub struct Cluster {
     pub subsets: Option<SubsetConfig>,
     /// Time to make a connection.
     pub connect_timeout: Duration,
-    /// The protocol.
-    pub protocol: Protocol,
+    /// The codec that its endpoints get.
+    pub codec: UpstreamCodec,
     /// Time a pooled connection may be idle; zero is for ever.
     pub idle_timeout: Duration,
     /// Requests on one connection before it is closed; `None` is unlimited.
@@ -78,26 +79,28 @@ pub struct Cluster {
     pub reports_loads: bool,
 }
 
-/// The protocol of an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    #[default]
-    Http1,
-    /// HTTP/2 with prior knowledge.
-    Http2,
-    /// Whatever the client spoke.
+/// The codec that an upstream gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamCodec {
+    /// This one, without negotiation.
+    Fixed(Codec),
+    /// The one that the client uses.
     Downstream,
 }
 
-impl Protocol {
-    /// Returns true when the upstream gets HTTP/2; `client` is true when the client used it.
+impl Default for UpstreamCodec {
+    fn default() -> Self {
+        Self::Fixed(Codec::Http1)
+    }
+}
+
+impl UpstreamCodec {
+    /// Returns the codec for a request that came by `downstream`.
     #[must_use]
-    pub fn is_h2(self, client: bool) -> bool {
+    pub fn of(self, downstream: Codec) -> Codec {
         match self {
-            Self::Http1 => false,
-            Self::Http2 => true,
-            Self::Downstream => client,
+            Self::Fixed(codec) => codec,
+            Self::Downstream => downstream,
         }
     }
 }
@@ -119,7 +122,7 @@ impl Cluster {
             slow_start: None,
             subsets: None,
             connect_timeout: Duration::from_secs(5),
-            protocol: Protocol::default(),
+            codec: UpstreamCodec::default(),
             idle_timeout: Duration::from_secs(3600),
             max_requests_per_connection: None,
             breakers: [Breakers::NONE, Breakers::default()],
@@ -194,7 +197,7 @@ impl Cluster {
             value.max_requests_per_connection.as_ref().map(|v| v.value).filter(|v| *v > 0);
         if let Some(http2) = &value.http2_protocol_options {
             convert::audit_http2_options(http2, audit, &path.field("http2_protocol_options"))?;
-            cluster.protocol = Protocol::Http2;
+            cluster.codec = UpstreamCodec::Fixed(Codec::Http2);
         }
         protocol_options(value, &mut cluster, audit, path)?;
         breakers::decode(value, &mut cluster, audit, path)?;
@@ -273,12 +276,14 @@ impl Cluster {
                 max_requests_per_connection: self.max_requests_per_connection.map(convert::wrap_u32),
                 ..Default::default()
             }),
-            upstream_protocol_options: Some(match self.protocol {
-                Protocol::Http1 => explicit(ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default())),
-                Protocol::Http2 => {
+            upstream_protocol_options: Some(match self.codec {
+                UpstreamCodec::Fixed(Codec::Http1) => {
+                    explicit(ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default()))
+                }
+                UpstreamCodec::Fixed(Codec::Http2) => {
                     explicit(ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default()))
                 }
-                Protocol::Downstream => {
+                UpstreamCodec::Downstream => {
                     UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig::default())
                 }
             }),
@@ -330,14 +335,14 @@ fn protocol_options(
             let limit = common.max_requests_per_connection.as_ref().map(|v| v.value).filter(|v| *v > 0);
             cluster.max_requests_per_connection = limit.or(cluster.max_requests_per_connection);
         }
-        cluster.protocol = match &options.upstream_protocol_options {
+        cluster.codec = match &options.upstream_protocol_options {
             Some(U::ExplicitHttpConfig(e)) => match e.protocol_config {
-                Some(P::Http2ProtocolOptions(_)) => Protocol::Http2,
+                Some(P::Http2ProtocolOptions(_)) => UpstreamCodec::Fixed(Codec::Http2),
                 Some(P::Http3ProtocolOptions(_)) => return Err(here.error("HTTP/3 is not supported")),
-                _ => Protocol::Http1,
+                _ => UpstreamCodec::Fixed(Codec::Http1),
             },
-            Some(U::UseDownstreamProtocolConfig(_)) => Protocol::Downstream,
-            Some(U::AutoConfig(_)) | None => cluster.protocol,
+            Some(U::UseDownstreamProtocolConfig(_)) => UpstreamCodec::Downstream,
+            Some(U::AutoConfig(_)) | None => cluster.codec,
         };
     }
     Ok(())

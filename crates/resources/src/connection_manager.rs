@@ -8,6 +8,8 @@ use envoy_types::pb::envoy::extensions::filters::http::router::v3 as pb_router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use prost::Name as _;
 
+use serin_http1::Codec;
+
 use crate::access_log::AccessLog;
 use crate::convert;
 use crate::http_filter::HttpFilter;
@@ -22,7 +24,7 @@ pub struct HttpConnectionManager {
     /// Prefix of its statistics.
     pub stat_prefix: String,
     /// The protocols that clients may use.
-    pub codec: Codec,
+    pub codec: DownstreamCodec,
     /// The source of the routes.
     pub routes: RouteSource,
     /// The filters before the router, in their order.
@@ -57,16 +59,14 @@ pub struct HttpConnectionManager {
     pub tracing: Option<Tracing>,
 }
 
-/// The protocols that clients may use.
+/// The codec that clients must use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Codec {
+pub enum DownstreamCodec {
     /// HTTP/2 when the connection starts with its preface, else HTTP/1.
     #[default]
     Auto,
-    /// HTTP/1 only.
-    Http1,
-    /// HTTP/2 only.
-    Http2,
+    /// This one only.
+    Fixed(Codec),
 }
 
 /// The source of routes.
@@ -154,7 +154,7 @@ impl HttpConnectionManager {
     pub fn new(stat_prefix: impl Into<String>, routes: RouteSource) -> Self {
         Self {
             stat_prefix: stat_prefix.into(),
-            codec: Codec::Auto,
+            codec: DownstreamCodec::Auto,
             routes,
             filters: vec![HttpFilter::fault()],
             access_logs: Vec::new(),
@@ -194,9 +194,9 @@ impl HttpConnectionManager {
                 path_normalization_options, typed_header_validation_config);
         let mut manager = Self::new(value.stat_prefix.clone(), route_source(value, audit, path)?);
         manager.codec = match value.codec_type {
-            0 => Codec::Auto,
-            1 => Codec::Http1,
-            2 => Codec::Http2,
+            0 => DownstreamCodec::Auto,
+            1 => DownstreamCodec::Fixed(Codec::Http1),
+            2 => DownstreamCodec::Fixed(Codec::Http2),
             _ => return Err(path.field("codec_type").error("HTTP3 is not supported")),
         };
         if let Some(common) = &value.common_http_protocol_options {
@@ -251,7 +251,11 @@ impl HttpConnectionManager {
         );
         pb::HttpConnectionManager {
             stat_prefix: self.stat_prefix.clone(),
-            codec_type: self.codec as i32,
+            codec_type: match self.codec {
+                DownstreamCodec::Auto => 0,
+                DownstreamCodec::Fixed(Codec::Http1) => 1,
+                DownstreamCodec::Fixed(Codec::Http2) => 2,
+            },
             http_filters: filters.chain([router]).collect(),
             common_http_protocol_options: Some(core::HttpProtocolOptions {
                 idle_timeout: Some(convert::proto_duration(self.timeouts.idle)),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3::health_check as pbh;
 
+use serin_http1::Codec;
+
 use crate::convert;
 use crate::header::HeaderEdits;
 use crate::matcher::{StringMatch, StringMatcher};
@@ -78,8 +80,8 @@ pub struct HttpProbe {
     pub path: String,
     /// Method.
     pub method: String,
-    /// True when HTTP/2 is spoken.
-    pub h2: bool,
+    /// The codec.
+    pub codec: Codec,
     /// Edits to its headers.
     pub headers: HeaderEdits,
     /// Statuses that mean well, as ranges without their ends.
@@ -175,7 +177,7 @@ impl Probe {
                 request_headers_to_remove: http.headers.remove.clone(),
                 expected_statuses: http.expected.iter().map(range).collect(),
                 retriable_statuses: http.retriable.iter().map(range).collect(),
-                codec_client_type: i32::from(http.h2),
+                codec_client_type: i32::from(http.codec == Codec::Http2),
                 service_name_matcher: http.service.as_ref().map(StringMatcher::encode),
                 method: match pb::RequestMethod::from_str_name(&http.method) {
                     Some(method) if http.method != "GET" => method as i32,
@@ -245,9 +247,9 @@ fn http_probe(value: &pbh::HttpHealthCheck, audit: &mut Audit, path: &Path<'_>) 
         host: value.host.clone(),
         path: value.path.clone(),
         method: if method == "METHOD_UNSPECIFIED" { "GET".to_owned() } else { method.to_owned() },
-        h2: match value.codec_client_type {
-            0 => false,
-            1 => true,
+        codec: match value.codec_client_type {
+            0 => Codec::Http1,
+            1 => Codec::Http2,
             _ => return Err(path.field("codec_client_type").error("HTTP3 is not supported")),
         },
         headers: HeaderEdits::decode(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,

@@ -1,21 +1,24 @@
 //! Listener: an address and what is spoken there.
 #![expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
 
+mod filter_chain;
+
 use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb_hcm;
-use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as pb_rbac;
-use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb_tcp;
-use prost::{Message as _, Name as _};
+use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3 as pb_http_inspector;
+use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3 as pb_tls_inspector;
+use prost::Message as _;
 
 use crate::access_log::AccessLog;
 use crate::connection_manager::{HttpConnectionManager, RouteSource};
 use crate::convert;
-use crate::http_filter::{HttpFilter, Rbac, RbacRules};
+use crate::http_filter::HttpFilter;
 use crate::tcp_proxy::TcpProxy;
 use crate::{Audit, Error, Path};
+
+pub use filter_chain::{FilterChain, FilterChainMatch, SourceType};
 
 /// One listening socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +27,25 @@ pub struct Listener {
     pub name: String,
     /// The address on which it listens.
     pub address: SocketAddr,
+    /// The name of its statistics instead of its address; may be empty.
+    pub stat_prefix: String,
     /// The side that connects: clients, or the local application.
     pub direction: Direction,
-    /// The filters of connections; all of these must let a connection in.
-    pub gates: Vec<Rbac>,
-    /// The network filter of its connections.
-    pub filter: Filter,
+    /// The filters that look at connections before a chain is chosen.
+    pub listener_filters: Vec<ListenerFilter>,
+    /// The chains, of which each connection gets the one that matches it most specifically.
+    pub chains: Vec<FilterChain>,
+    /// The chain of connections that no other matches; without one they are closed.
+    pub default_chain: Option<FilterChain>,
+}
+
+/// A filter that looks at a connection before its chain is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerFilter {
+    /// `envoy.filters.listener.tls_inspector`. Nothing depends on what it finds yet.
+    TlsInspector,
+    /// `envoy.filters.listener.http_inspector`. Nothing depends on what it finds yet.
+    HttpInspector,
 }
 
 /// The network filter at the end of a listener's chain.
@@ -98,6 +114,33 @@ pub enum Direction {
 }
 
 impl Listener {
+    /// Creates a listener whose connections all get the same network filter.
+    #[must_use]
+    pub fn new(name: String, address: SocketAddr, direction: Direction, filter: Filter) -> Self {
+        let chains = vec![FilterChain::new(filter)];
+        let (stat_prefix, listener_filters) = (String::new(), Vec::new());
+        Self { name, address, stat_prefix, direction, listener_filters, chains, default_chain: None }
+    }
+
+    /// Returns the name of its statistics (Envoy: the address as it is configured, with underscores for colons).
+    #[must_use]
+    pub fn stat_prefix(&self) -> String {
+        match self.stat_prefix.as_str() {
+            "" => self.address.to_string().replace(':', "_"),
+            given => given.to_owned(),
+        }
+    }
+
+    /// Returns every chain, the default chain last.
+    pub fn all_chains(&self) -> impl Iterator<Item = &FilterChain> {
+        self.chains.iter().chain(&self.default_chain)
+    }
+
+    /// Returns the sources of the routes of its chains.
+    pub fn route_sources(&self) -> impl Iterator<Item = &RouteSource> {
+        self.all_chains().filter_map(|chain| chain.filter.routes())
+    }
+
     /// Decodes the bytes of an LDS resource.
     ///
     /// # Errors
@@ -110,8 +153,8 @@ impl Listener {
 
     pub(crate) fn from_proto(value: &pb::Listener, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb::Listener as pb::Listener, audit, path;
-            supported: name, address, filter_chains, default_filter_chain, traffic_direction, listener_filters;
-            ignored: stat_prefix, stats_matcher, per_connection_buffer_limit_bytes,
+            supported: name, address, stat_prefix, filter_chains, default_filter_chain, traffic_direction, listener_filters;
+            ignored: stats_matcher, per_connection_buffer_limit_bytes,
                 per_connection_buffer_high_watermark_timeout, metadata, drain_type, listener_filters_timeout,
                 continue_on_listener_filters_timeout, freebind, socket_options, tcp_fast_open_queue_length,
                 connection_balance_config, reuse_port, enable_reuse_port, access_log, tcp_backlog_size,
@@ -119,49 +162,58 @@ impl Listener {
                 tcp_keepalive;
             refused: additional_addresses, fcds_config, filter_chain_matcher, use_original_dst, deprecated_v1, transparent,
                 udp_listener_config, api_listener, bind_to_port, listener_specifier);
-        for (i, filter) in value.listener_filters.iter().enumerate() {
-            if !HARMLESS_LISTENER_FILTERS.contains(&filter.name.as_str()) {
-                let message = format!("listener filter '{}' is not supported", filter.name);
-                return Err(path.field("listener_filters").index(i).error(message));
-            }
-        }
-        let chain = match (value.filter_chains.as_slice(), &value.default_filter_chain) {
-            ([only], None) => only,
-            ([], Some(only)) => only,
-            _ => return Err(path.field("filter_chains").error("exactly one filter chain is supported")),
-        };
-        let (gates, filter) = filter_chain(chain, audit, &path.field("filter_chains").index(0))?;
+        let listener_filters = value.listener_filters.iter().enumerate();
+        let listener_filters = listener_filters
+            .map(|(i, filter)| match filter.name.as_str() {
+                TLS_INSPECTOR => Ok(ListenerFilter::TlsInspector),
+                HTTP_INSPECTOR => Ok(ListenerFilter::HttpInspector),
+                other => {
+                    let message = format!("listener filter '{other}' is not supported");
+                    Err(path.field("listener_filters").index(i).error(message))
+                }
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let chains = filter_chain::decode_all(value, audit, path)?;
+        let default_path = path.field("default_filter_chain");
+        let default_chain = value.default_filter_chain.as_ref();
+        let default_chain =
+            default_chain.map(|chain| FilterChain::decode_default(chain, audit, &default_path)).transpose()?;
         let address = convert::socket_address(value.address.as_ref(), &path.field("address"))?;
         Ok(Self {
             name: if value.name.is_empty() { address.to_string() } else { value.name.clone() },
             address,
+            stat_prefix: value.stat_prefix.clone(),
             direction: match value.traffic_direction {
                 1 => Direction::Inbound,
                 2 => Direction::Outbound,
                 _ => Direction::Unspecified,
             },
-            gates,
-            filter,
+            listener_filters,
+            chains,
+            default_chain,
         })
     }
 
     /// The bytes of an LDS resource.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let (name, config) = match &self.filter {
-            Filter::Http(http) => (HTTP, convert::any(&http.encode())),
-            Filter::Tcp(tcp) => (TCP, convert::any(&tcp.encode())),
+        let inspector = |filter: &ListenerFilter| {
+            let (name, config) = match filter {
+                ListenerFilter::TlsInspector => {
+                    (TLS_INSPECTOR, convert::any(&pb_tls_inspector::TlsInspector::default()))
+                }
+                ListenerFilter::HttpInspector => (HTTP_INSPECTOR, convert::any(&pb_http_inspector::HttpInspector {})),
+            };
+            let config = Some(pb::listener_filter::ConfigType::TypedConfig(config));
+            pb::ListenerFilter { name: name.to_owned(), config_type: config, ..Default::default() }
         };
-        let filter =
-            pb::Filter { name: name.to_owned(), config_type: Some(pb::filter::ConfigType::TypedConfig(config)) };
-        let gates = self.gates.iter().map(|rbac| {
-            let config = pb::filter::ConfigType::TypedConfig(convert::any(&encode_gate(rbac)));
-            pb::Filter { name: RBAC.to_owned(), config_type: Some(config) }
-        });
         pb::Listener {
             name: self.name.clone(),
+            stat_prefix: self.stat_prefix.clone(),
             address: Some(convert::proto_address(&self.address.ip().to_string(), self.address.port())),
-            filter_chains: vec![pb::FilterChain { filters: gates.chain([filter]).collect(), ..Default::default() }],
+            listener_filters: self.listener_filters.iter().map(inspector).collect(),
+            filter_chains: self.chains.iter().map(FilterChain::encode).collect(),
+            default_filter_chain: self.default_chain.as_ref().map(FilterChain::encode),
             traffic_direction: match self.direction {
                 Direction::Unspecified => core::TrafficDirection::Unspecified,
                 Direction::Inbound => core::TrafficDirection::Inbound,
@@ -173,76 +225,5 @@ impl Listener {
     }
 }
 
-const HTTP: &str = "envoy.filters.network.http_connection_manager";
-const TCP: &str = "envoy.filters.network.tcp_proxy";
-const RBAC: &str = "envoy.filters.network.rbac";
-
-/// Filters that only look: without them nothing goes elsewhere.
-const HARMLESS_LISTENER_FILTERS: [&str; 2] =
-    ["envoy.filters.listener.tls_inspector", "envoy.filters.listener.http_inspector"];
-
-/// The filters of a chain: who may connect, then what becomes of the connection.
-fn filter_chain(value: &pb::FilterChain, audit: &mut Audit, path: &Path<'_>) -> Result<(Vec<Rbac>, Filter), Error> {
-    audit!(value, pb::FilterChain as pb::FilterChain, audit, path;
-        supported: filters, filter_chain_match;
-        ignored: metadata, transport_socket_connect_timeout, name;
-        refused: use_proxy_proto, transport_socket);
-    if value.filter_chain_match.as_ref().is_some_and(|m| *m != pb::FilterChainMatch::default()) {
-        return Err(Audit::refuse(path, "filter_chain_match"));
-    }
-    let filters_path = path.field("filters");
-    let Some((last, before)) = value.filters.split_last() else {
-        return Err(filters_path.error("needs network filters, the last http_connection_manager or tcp_proxy"));
-    };
-    let mut gates = Vec::new();
-    for (i, filter) in before.iter().enumerate() {
-        let here = filters_path.index(i);
-        match &filter.config_type {
-            Some(pb::filter::ConfigType::TypedConfig(any)) if any.type_url == pb_rbac::Rbac::type_url() => {
-                let rbac: pb_rbac::Rbac = convert::from_any(any, &here)?;
-                gates.push(gate(&rbac, audit, &here.field("typed_config"))?);
-            }
-            _ => return Err(here.error(format!("network filter '{}' is not supported here, only rbac", filter.name))),
-        }
-    }
-    Ok((gates, last_filter(last, audit, &filters_path.index(before.len()))?))
-}
-
-fn gate(value: &pb_rbac::Rbac, audit: &mut Audit, path: &Path<'_>) -> Result<Rbac, Error> {
-    audit!(value, pb_rbac::Rbac as pb_rbac::Rbac, audit, path;
-        supported: rules, shadow_rules, stat_prefix;
-        ignored: shadow_rules_stat_prefix, enforcement_type;
-        refused: matcher, shadow_matcher, delay_deny);
-    let rules = value.rules.as_ref().map(|r| RbacRules::decode(r, audit, &path.field("rules")));
-    let shadow = value.shadow_rules.as_ref().map(|r| RbacRules::decode(r, audit, &path.field("shadow_rules")));
-    Ok(Rbac { rules: rules.transpose()?, shadow: shadow.transpose()?, prefix: value.stat_prefix.clone() })
-}
-
-fn encode_gate(value: &Rbac) -> pb_rbac::Rbac {
-    pb_rbac::Rbac {
-        rules: value.rules.as_ref().map(RbacRules::encode),
-        shadow_rules: value.shadow.as_ref().map(RbacRules::encode),
-        stat_prefix: value.prefix.clone(),
-        ..Default::default()
-    }
-}
-
-fn last_filter(filter: &pb::Filter, audit: &mut Audit, here: &Path<'_>) -> Result<Filter, Error> {
-    let Some(pb::filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
-        return Err(here.error("needs typed_config"));
-    };
-    let config = here.field("typed_config");
-    if any.type_url == pb_tcp::TcpProxy::type_url() {
-        let tcp: pb_tcp::TcpProxy = convert::from_any(any, here)?;
-        return Ok(Filter::Tcp(TcpProxy::decode(&tcp, audit, &config)?));
-    }
-    if any.type_url != pb_hcm::HttpConnectionManager::type_url() {
-        let message = format!(
-            "network filter '{}' is not supported at the end of a chain, only http_connection_manager and tcp_proxy",
-            filter.name
-        );
-        return Err(here.error(message));
-    }
-    let manager: pb_hcm::HttpConnectionManager = convert::from_any(any, here)?;
-    Ok(Filter::http(HttpConnectionManager::decode(&manager, audit, &config)?))
-}
+const TLS_INSPECTOR: &str = "envoy.filters.listener.tls_inspector";
+const HTTP_INSPECTOR: &str = "envoy.filters.listener.http_inspector";

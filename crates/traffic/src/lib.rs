@@ -9,6 +9,7 @@ pub mod cookie;
 pub mod explain;
 pub mod fault;
 pub mod filter;
+pub mod filter_chain;
 pub mod grpc;
 pub mod hash;
 pub mod header_edit;

@@ -8,7 +8,7 @@ use serin_model::{
     TrafficPolicy,
 };
 use serin_resources::cluster::{
-    Balancer, Breakers, Cluster, Discovery, LookupFamily, Names, Protocol as Wire, RetryBudget, SlowStart,
+    Balancer, Breakers, Cluster, Codec, Discovery, LookupFamily, Names, RetryBudget, SlowStart, UpstreamCodec,
 };
 use serin_resources::endpoint::{Endpoint, Health, LoadAssignment};
 use serin_resources::outlier::{Compared, Consecutive, OutlierDetection};
@@ -119,10 +119,10 @@ fn workload(namespace: &str, labels: &Labels) -> String {
 fn apply(policy: &TrafficPolicy, protocol: Protocol, cluster: &mut Cluster) {
     cluster.connect_timeout = Duration::from_secs(10);
     cluster.panic_threshold = 0;
-    cluster.protocol = match protocol {
-        Protocol::Http2 | Protocol::Grpc => Wire::Http2,
-        Protocol::Http | Protocol::Tcp => Wire::Http1,
-    };
+    cluster.codec = UpstreamCodec::Fixed(match protocol {
+        Protocol::Http2 | Protocol::Grpc => Codec::Http2,
+        Protocol::Http | Protocol::Tcp => Codec::Http1,
+    });
     cluster.balancer = match &policy.balancer {
         None | Some(serin_model::Balancer::LeastRequest) => Balancer::LeastRequest { choices: 2, bias: 1000 },
         Some(serin_model::Balancer::RoundRobin) => Balancer::RoundRobin,

@@ -28,13 +28,12 @@ pub(crate) fn base(plan: &Plan, set: &mut ResourceSet) {
         }
         let mut http = sidecar::manager(format!("outbound_{}_{port}", address.ip()), RouteSource::Rds(name));
         http.use_remote_address = true;
-        set.listeners.push(Listener {
-            name: format!("{}_{port}", address.ip()),
-            address: *address,
-            direction: Direction::Outbound,
-            gates: Vec::new(),
-            filter: Filter::http(http),
-        });
+        set.listeners.push(Listener::new(
+            format!("{}_{port}", address.ip()),
+            *address,
+            Direction::Outbound,
+            Filter::http(http),
+        ));
     }
 }
 

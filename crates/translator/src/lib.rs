@@ -169,9 +169,9 @@ impl ResourceSet {
 
 /// Adds the clusters that routes name because their requests are refused.
 fn refusals(set: &mut ResourceSet) {
-    let inline = set.listeners.iter().filter_map(|l| match l.filter.routes() {
-        Some(RouteSource::Inline(routes)) => Some(routes),
-        _ => None,
+    let inline = set.listeners.iter().flat_map(Listener::route_sources).filter_map(|routes| match routes {
+        RouteSource::Inline(routes) => Some(routes),
+        RouteSource::Rds(_) => None,
     });
     let hosts = set.routes.iter().chain(inline).flat_map(|r| &r.virtual_hosts);
     let hosts = hosts.chain(set.virtual_hosts.iter().map(|routed| &routed.host));

@@ -27,13 +27,12 @@ fn outbound(listener: &Egress, set: &mut ResourceSet) {
     set.routes.push(RouteConfiguration { name: name.clone(), ..RouteConfiguration::default() });
     set.virtual_hosts.push(RoutedHost { routes: name.clone(), host: virtual_host::block_all() });
     let prefix = format!("outbound_{}_{}", address.ip(), address.port());
-    set.listeners.push(Listener {
-        name: format!("{}_{}", address.ip(), address.port()),
+    set.listeners.push(Listener::new(
+        format!("{}_{}", address.ip(), address.port()),
         address,
-        direction: Direction::Outbound,
-        gates: Vec::new(),
-        filter: Filter::http(manager(prefix, RouteSource::Rds(name))),
-    });
+        Direction::Outbound,
+        Filter::http(manager(prefix, RouteSource::Rds(name))),
+    ));
 }
 
 fn inbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &IngressListener, set: &mut ResourceSet) {
@@ -68,13 +67,12 @@ fn inbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &IngressListene
     let refused = listener.refused.clone().filter(|_| mesh.is_enforced());
     let host = closed.or(refused).map_or(own, |because| route::refuse_all(&because));
     let routes = RouteConfiguration { name: cluster, virtual_hosts: vec![host], ..RouteConfiguration::default() };
-    set.listeners.push(Listener {
-        name: format!("{bind}_{}", listener.port),
-        address: SocketAddr::new(bind, listener.port),
-        direction: Direction::Inbound,
-        gates: Vec::new(),
-        filter: Filter::http(manager(format!("inbound_{bind}_{}", listener.port), RouteSource::Inline(routes))),
-    });
+    set.listeners.push(Listener::new(
+        format!("{bind}_{}", listener.port),
+        SocketAddr::new(bind, listener.port),
+        Direction::Inbound,
+        Filter::http(manager(format!("inbound_{bind}_{}", listener.port), RouteSource::Inline(routes))),
+    ));
 }
 
 /// Istio's settings: streams may be idle as long as they like, WebSocket passes.

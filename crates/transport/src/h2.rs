@@ -41,6 +41,8 @@ pub struct Driver {
     output: Vec<u8>,
     written: usize,
     refilled: Instant,
+    /// True when bytes came that nobody was told of.
+    was_heard: bool,
     /// True when others had their turn since there is something to write.
     rested: bool,
     /// The peer broke the protocol; it is told, then the connection ends, at the latest when this time has passed.
@@ -59,6 +61,7 @@ impl Driver {
             output: Vec::new(),
             written: 0,
             refilled: Instant::now(),
+            was_heard: false,
             rested: false,
             failed: None,
             error: None,
@@ -86,21 +89,34 @@ impl Driver {
 
     /// Moves bytes until there is a request or the end. It can be dropped and made anew.
     pub async fn next(&mut self) -> Driven {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Does what [`next`](Self::next) does, and calls `heard` whenever bytes came.
+    pub async fn next_noticing(&mut self, mut heard: impl FnMut()) -> Driven {
         std::future::poll_fn(|cx| {
-            if let Some(accepted) = self.session.accept() {
-                return Poll::Ready(Driven::Request(accepted));
+            let driven = self.poll_next(cx);
+            if std::mem::take(&mut self.was_heard) {
+                heard();
             }
-            let ended = self.poll_io(cx).is_ready();
-            match self.session.accept() {
-                Some(accepted) => Poll::Ready(Driven::Request(accepted)),
-                None => match self.session.refused() {
-                    Some(refused) => Poll::Ready(Driven::Refused(refused)),
-                    None if ended => Poll::Ready(Driven::Ended),
-                    None => Poll::Pending,
-                },
-            }
+            driven
         })
         .await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Driven> {
+        if let Some(accepted) = self.session.accept() {
+            return Poll::Ready(Driven::Request(accepted));
+        }
+        let ended = self.poll_io(cx).is_ready();
+        match self.session.accept() {
+            Some(accepted) => Poll::Ready(Driven::Request(accepted)),
+            None => match self.session.refused() {
+                Some(refused) => Poll::Ready(Driven::Refused(refused)),
+                None if ended => Poll::Ready(Driven::Ended),
+                None => Poll::Pending,
+            },
+        }
     }
 
     /// Reads and writes what can be; ready when the connection is over.
@@ -162,6 +178,7 @@ impl Driver {
             self.failed = Some(Box::pin(tokio::time::sleep(LAST_WORDS)));
         }
         let now = Instant::now();
+        self.was_heard = true;
         if now - self.refilled > REFILL {
             self.refilled = now;
             self.session.refill();

@@ -9,7 +9,7 @@ const EDGES: [(&str, &[&str]); 19] = [
     ("http1", &[]),
     ("http2", &["http1"]),
     ("telemetry", &[]),
-    ("xds", &[]),
+    ("xds", &["http1", "http2", "transport"]),
     ("resources", &["http1"]),
     ("ingest", &["model"]),
     ("translator", &["model", "resources"]),

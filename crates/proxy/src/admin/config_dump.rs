@@ -1,6 +1,7 @@
 //! `/config_dump`: every resource in the form in which it was received, as protobuf JSON.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::extract::{Query, State as Extract};
 use axum::http::StatusCode;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
 use serin_resources::connection_manager::RouteSource;
-use serin_resources::{RouteConfiguration, type_url};
+use serin_resources::{Listener, RouteConfiguration, type_url};
 
 use super::pages::as_json;
 use super::{Admin, Parameters};
@@ -43,7 +44,7 @@ fn clusters(store: &Store, pool: &DescriptorPool) -> Value {
 
 fn listeners(store: &Store, pool: &DescriptorPool) -> Value {
     let dynamic = |held: &Held<_>| {
-        let held: &Held<serin_resources::Listener> = held;
+        let held: &Held<Arc<Listener>> = held;
         json!({"name": held.value.name, "active_state": dump("listener", held, type_url::LISTENER, pool)})
     };
     json!({
@@ -54,9 +55,7 @@ fn listeners(store: &Store, pool: &DescriptorPool) -> Value {
 }
 
 fn routes(store: &Store, pool: &DescriptorPool) -> Value {
-    let inline =
-        store.listeners.values().filter(|held| matches!(held.value.filter.routes(), Some(RouteSource::Inline(_))));
-    let inline: Vec<Value> = inline.filter_map(|held| inline_routes(held, pool)).collect();
+    let inline: Vec<Value> = store.listeners.values().flat_map(|held| inline_routes(held, pool)).collect();
     let whole = |held: &Held<RouteConfiguration>| {
         dump_body("route_config", held, store.whole_routes(held), type_url::ROUTE, pool)
     };
@@ -68,14 +67,20 @@ fn routes(store: &Store, pool: &DescriptorPool) -> Value {
 }
 
 /// The routes that stand in a listener itself, in the form in which they were received.
-fn inline_routes(held: &Held<serin_resources::Listener>, pool: &DescriptorPool) -> Option<Value> {
-    let mut entry = dump("listener", held, type_url::LISTENER, pool);
-    let listener = entry.as_object_mut()?.remove("listener")?;
-    let chains = listener.get("filter_chains").and_then(|chains| chains.get(0));
-    let filters = chains.or_else(|| listener.get("default_filter_chain"))?.get("filters")?.as_array()?;
-    let mut routes = filters.last()?.get("typed_config")?.get("route_config")?.clone();
-    routes.as_object_mut()?.insert("@type".to_owned(), type_url::ROUTE.into());
-    Some(json!({ "last_updated": entry.get("last_updated")?, "route_config": routes }))
+fn inline_routes(held: &Held<Arc<Listener>>, pool: &DescriptorPool) -> Vec<Value> {
+    if !held.value.route_sources().any(|routes| matches!(routes, RouteSource::Inline(_))) {
+        return Vec::new();
+    }
+    let entry = dump("listener", held, type_url::LISTENER, pool);
+    let listener = entry.get("listener").unwrap_or(&Value::Null);
+    let chains = listener.get("filter_chains").and_then(Value::as_array).into_iter().flatten();
+    let routes = |chain: &Value| {
+        let last = chain.get("filters")?.as_array()?.last()?;
+        let mut routes = last.get("typed_config")?.get("route_config")?.clone();
+        routes.as_object_mut()?.insert("@type".to_owned(), type_url::ROUTE.into());
+        Some(json!({ "last_updated": entry.get("last_updated")?, "route_config": routes }))
+    };
+    chains.chain(listener.get("default_filter_chain")).filter_map(routes).collect()
 }
 
 fn endpoints(store: &Store, pool: &DescriptorPool) -> Value {

@@ -9,11 +9,11 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use serin_http1::{RequestHead, Version, check_target};
 use serin_traffic::explain::{self, Explanation, Outcome};
-use serin_traffic::router::{HostMatch, Mismatch};
+use serin_traffic::router::{HostMatch, Mismatch, RouteTable};
 
 use super::Admin;
 use crate::error::Error;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ListenerRuntime, Snapshot};
 
 pub(super) async fn explain(Extract(admin): Extract<Admin>, Query(asked): Query<HashMap<String, String>>) -> Response {
     let current = admin.lock().current();
@@ -30,7 +30,8 @@ fn answer(current: &Snapshot, asked: &HashMap<String, String>) -> Result<Value, 
         None if current.listeners.len() == 1 => current.listeners.values().next(),
         None => None,
     };
-    let (_, table) = listener.ok_or_else(|| Error::NoListener(names()))?;
+    let listener = listener.ok_or_else(|| Error::NoListener(names()))?;
+    let table = routes(listener, asked.get("chain"))?;
     let url = asked.get("url").ok_or(Error::NoUrl)?;
     let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -49,6 +50,23 @@ fn answer(current: &Snapshot, asked: &HashMap<String, String>) -> Result<Value, 
     let draw = asked.get("draw").map_or(Ok(0.5), |d| d.parse::<f64>());
     let draw = draw.ok().filter(|d| (0.0..=1.0).contains(d)).ok_or(Error::Draw)?;
     Ok(describe(&explain::route(table, &head, (draw * u64::MAX as f64) as u64), current))
+}
+
+/// The routes of a chain of a listener, which has to be named when there are several.
+fn routes<'a>(listener: &'a ListenerRuntime, wanted: Option<&String>) -> Result<&'a RouteTable, Error> {
+    let name = |number: usize| {
+        let config = listener.chains.get(number).map(|(chain, _)| &chain.config);
+        config.filter(|config| !config.name.is_empty()).map_or_else(|| number.to_string(), |config| config.name.clone())
+    };
+    let mut numbers = 0..listener.chains.len();
+    let number = match wanted {
+        Some(wanted) => numbers.find(|number| name(*number) == *wanted),
+        None if numbers.len() == 1 => Some(0),
+        None => None,
+    };
+    let chain = number.and_then(|number| listener.chains.get(number));
+    let names = || (0..listener.chains.len()).map(name).collect::<Vec<_>>().join(", ");
+    chain.map(|(_, table)| &**table).ok_or_else(|| Error::NoChain(names()))
 }
 
 fn describe(found: &Explanation<'_>, current: &Snapshot) -> Value {

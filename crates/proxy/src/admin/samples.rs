@@ -53,9 +53,10 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
         }
     }
     let mut filters: BTreeMap<(&'static str, &'static str, String, &str), u64> = BTreeMap::new();
-    for (listener, table) in current.listeners.values() {
+    let chains = || current.listeners.values().flat_map(|listener| &listener.chains);
+    for (chain, table) in chains() {
         for FilterCounter { group, tag: (tag, prefix), name, value } in
-            listener.chain.counters().chain(table.filter_counters())
+            chain.http_filters.counters().chain(table.filter_counters())
         {
             *filters.entry((group, tag, prefix, name)).or_default() += value;
         }
@@ -64,13 +65,18 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
         push(*group, Some((*tag, prefix)), metric, *value, false);
     }
     let mut gates: BTreeMap<(&String, &str), u64> = BTreeMap::new();
-    for (listener, _) in current.listeners.values() {
-        for (prefix, counted) in listener.gates.iter().map(crate::snapshot::Gate::counted) {
+    for (chain, _) in chains() {
+        for (prefix, counted) in chain.gates.iter().map(crate::snapshot::Gate::counted) {
             counted.for_each(|(name, count)| *gates.entry((prefix, name)).or_default() += count);
         }
     }
     for ((prefix, metric), value) in &gates {
         push("network", Some(("envoy_rbac_prefix", prefix)), metric, *value, false);
+    }
+    for listener in current.listeners.values() {
+        let prefix = listener.config.stat_prefix();
+        let unmatched = listener.unmatched.load(Relaxed);
+        push("listener", Some(("envoy_listener_address", &prefix)), "no_filter_chain_match", unmatched, false);
     }
     for (type_url, prefix) in [
         (type_url::CLUSTER, "cluster_manager.cds"),

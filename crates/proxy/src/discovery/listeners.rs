@@ -3,20 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use serin_resources::Listener;
 use serin_resources::access_log::{AccessLog, LogFormat, Sink};
-use serin_resources::listener::Filter;
+use serin_resources::listener::{Direction, Filter, FilterChain};
 use serin_telemetry::access_log::{Destination, Writer};
 use serin_telemetry::{Counters, Histogram};
 use serin_traffic::filter::Chain;
+use serin_traffic::router::RouteTable;
 use serin_transport::BoundListener;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::error::Error;
 use crate::http;
 use crate::metric;
-use crate::snapshot::{Gate, ListenerRuntime};
+use crate::snapshot::{ChainRuntime, Gate, ListenerRuntime};
 use crate::worker::Command;
 
 /// All sockets with what their listeners need at run time.
@@ -33,7 +35,10 @@ pub(crate) struct Listeners {
     /// How long requests took, by prefix.
     times: HashMap<String, Arc<Histogram>>,
     writers: HashMap<String, Arc<Writer>>,
-    runtimes: HashMap<String, Arc<ListenerRuntime>>,
+    /// The chains of each listener as they were published last.
+    runtimes: HashMap<String, Vec<Arc<ChainRuntime>>>,
+    /// Connections that no chain of a listener matched.
+    unmatched: HashMap<String, Arc<AtomicU64>>,
 }
 
 impl Listeners {
@@ -48,6 +53,7 @@ impl Listeners {
             times: HashMap::new(),
             writers: HashMap::new(),
             runtimes: HashMap::new(),
+            unmatched: HashMap::new(),
         }
     }
 
@@ -87,44 +93,71 @@ impl Listeners {
         self.bound.remove(name);
         self.waiting.remove(name);
         self.runtimes.remove(name);
+        self.unmatched.remove(name);
         for command in &self.commands {
             let _ = command.send(Command::Close(name.to_owned()));
         }
     }
 
-    /// What requests of a listener need; the same object while its configuration is the same.
-    pub(crate) fn runtime(&mut self, listener: &Listener) -> Arc<ListenerRuntime> {
-        if let Some(runtime) = self.runtimes.get(&listener.name).filter(|r| r.config == *listener) {
-            return runtime.clone();
+    /// What connections of a listener need, with the routes of its chains in their order. What a chain needs is the same object while its
+    /// configuration is the same.
+    pub(crate) fn runtime(&mut self, listener: &Arc<Listener>, tables: Vec<Arc<RouteTable>>) -> Arc<ListenerRuntime> {
+        let before = self.runtimes.remove(&listener.name).unwrap_or_default();
+        let chains = listener.all_chains().enumerate();
+        let chains: Vec<Arc<ChainRuntime>> = chains
+            .map(|(number, chain)| {
+                let is_default = number == listener.chains.len();
+                self.chain(chain, is_default, listener.direction, &before)
+            })
+            .collect();
+        self.runtimes.insert(listener.name.clone(), chains.clone());
+        let unmatched = self.unmatched.entry(listener.name.clone()).or_default().clone();
+        Arc::new(ListenerRuntime {
+            config: listener.clone(),
+            chains: chains.into_iter().zip(tables).collect(),
+            unmatched,
+        })
+    }
+
+    fn chain(
+        &mut self,
+        config: &FilterChain,
+        is_default: bool,
+        direction: Direction,
+        before: &[Arc<ChainRuntime>],
+    ) -> Arc<ChainRuntime> {
+        let same =
+            |chain: &&Arc<ChainRuntime>| chain.is_default == is_default && chain.config.matches == config.matches;
+        let before = before.iter().find(same);
+        if let Some(chain) = before.filter(|chain| chain.config == *config && chain.direction == direction) {
+            return chain.clone();
         }
         let workers = self.workers;
-        let (kind, names) = match &listener.filter {
+        let (kind, names) = match &config.filter {
             Filter::Http(_) => ("http", http::COUNTERS),
             Filter::Tcp(_) => ("tcp", metric::tcp::NAMES),
         };
-        let stats = self.stats.entry((kind, listener.filter.stat_prefix().to_owned()));
+        let stats = self.stats.entry((kind, config.filter.stat_prefix().to_owned()));
         let stats = stats.or_insert_with(|| Arc::new(Counters::new(names, workers))).clone();
-        let times = self.times.entry(listener.filter.stat_prefix().to_owned());
+        let times = self.times.entry(config.filter.stat_prefix().to_owned());
         let times = times.or_insert_with(|| Arc::new(Histogram::new(workers))).clone();
         let mut logs = Vec::new();
         let own =
             self.access_log.clone().map(|path| AccessLog { sink: Sink::File(path), format: LogFormat::default() });
-        for log in listener.filter.access_logs().iter().chain(&own) {
+        for log in config.filter.access_logs().iter().chain(&own) {
             if let Some(writer) = self.writer(&log.sink) {
                 logs.push((log.format.clone(), writer));
             }
         }
-        let filters = listener.filter.http_filters();
+        let filters = config.filter.http_filters();
         // What filters remember survives a change of anything else.
-        let before = self.runtimes.get(&listener.name).filter(|r| r.config.filter.http_filters() == filters);
-        let (chain, faults) = match before {
-            Some(before) => (before.chain.clone(), before.faults.clone()),
+        let (http_filters, faults) = match before.filter(|chain| chain.config.filter.http_filters() == filters) {
+            Some(before) => (before.http_filters.clone(), before.faults.clone()),
             None => (Arc::new(Chain::new(filters)), Arc::default()),
         };
-        let gates = listener.gates.iter().map(Gate::new).collect();
-        let runtime = Arc::new(ListenerRuntime { config: listener.clone(), stats, times, logs, chain, gates, faults });
-        self.runtimes.insert(listener.name.clone(), runtime.clone());
-        runtime
+        let gates = config.gates.iter().map(Gate::new).collect();
+        let config = config.clone();
+        Arc::new(ChainRuntime { config, is_default, direction, stats, times, logs, http_filters, gates, faults })
     }
 
     /// One writer a destination, shared by all listeners.

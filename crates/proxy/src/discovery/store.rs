@@ -1,6 +1,7 @@
 //! All resources of this proxy with their live state, and the making of snapshots from them.
 
 mod outliers;
+mod sockets;
 mod virtual_hosts;
 mod wanted;
 
@@ -14,6 +15,7 @@ use serin_resources::bootstrap::Fixed;
 use serin_resources::cluster::{Cluster, Discovery, Names};
 use serin_resources::connection_manager::RouteSource;
 use serin_resources::endpoint::LoadAssignment;
+use serin_resources::listener::FilterChain;
 use serin_resources::route::VirtualHost;
 use serin_resources::{Audit, Listener, RouteConfiguration, Runtime, type_url};
 use serin_telemetry::istio::{Tallies, Tally};
@@ -44,6 +46,7 @@ pub(crate) struct Held<T> {
 }
 
 pub(crate) use outliers::watch as watch_outliers;
+use sockets::{inline, is_inline_of};
 use virtual_hosts::VirtualHosts;
 
 /// Everything.
@@ -54,11 +57,11 @@ pub(crate) struct Store {
     pub(crate) endpoints: BTreeMap<String, Held<LoadAssignment>>,
     pub(crate) routes: BTreeMap<String, Held<RouteConfiguration>>,
     virtual_hosts: VirtualHosts,
-    pub(crate) listeners: BTreeMap<String, Held<Listener>>,
+    pub(crate) listeners: BTreeMap<String, Held<Arc<Listener>>>,
     /// The newest rejection, by type and name.
     pub(crate) rejected: BTreeMap<(String, String), String>,
     /// Listeners whose port is taken; it is tried again.
-    unbound: BTreeMap<String, Held<Listener>>,
+    unbound: BTreeMap<String, Held<Arc<Listener>>>,
     /// Types of which a response was received.
     pub(crate) received: BTreeSet<String>,
     /// Updates accepted and rejected, by type.
@@ -138,7 +141,7 @@ impl Store {
             self.rebuild_cluster(&name);
         }
         for Fixed { value, body, ignored } in listeners {
-            self.open_listener(held(value, "", body.into(), true, ignored))?;
+            self.open_listener(held(Arc::new(value), "", body.into(), true, ignored))?;
         }
         self.publish();
         Ok(())
@@ -201,7 +204,7 @@ impl Store {
                     return Ok(kept(name));
                 }
                 self.unbound.remove(&name);
-                let listener = held(listener, version, body.clone(), false, audit.ignored);
+                let listener = held(Arc::new(listener), version, body.clone(), false, audit.ignored);
                 if let Err(error) = self.sockets.open(&listener.value) {
                     self.unbound.insert(name, listener);
                     return Err(Error::Unbound(Box::new(error)));
@@ -211,38 +214,6 @@ impl Store {
             }
             other => Err(Error::UnknownType(other.to_owned())),
         }
-    }
-
-    fn open_listener(&mut self, listener: Held<Listener>) -> Result<(), Error> {
-        self.sockets.open(&listener.value)?;
-        if let Some(RouteSource::Inline(routes)) = listener.value.filter.routes() {
-            self.built_tables.insert(inline(&listener.value.name), Arc::new(RouteTable::compile(routes)));
-        }
-        self.listeners.insert(listener.value.name.clone(), listener);
-        Ok(())
-    }
-
-    /// RetryState again to open listeners whose ports were taken; true when one could be.
-    pub(crate) fn bind_again(&mut self) -> bool {
-        let mut opened = false;
-        for (name, listener) in std::mem::take(&mut self.unbound) {
-            if self.sockets.open(&listener.value).is_err() {
-                self.unbound.insert(name, listener);
-                continue;
-            }
-            tracing::info!("{name}: {} is free now and bound", listener.value.address);
-            self.rejected.remove(&(type_url::LISTENER.to_owned(), name));
-            opened |= self.open_listener(listener).is_ok();
-        }
-        if opened {
-            self.publish();
-        }
-        opened
-    }
-
-    /// Addresses of listeners that cannot be bound.
-    pub(crate) fn unbound(&self) -> Vec<SocketAddr> {
-        self.unbound.values().map(|held| held.value.address).collect()
     }
 
     /// Takes a resource out.
@@ -270,7 +241,7 @@ impl Store {
             type_url::LISTENER => {
                 self.listeners.remove(name);
                 self.unbound.remove(name);
-                self.built_tables.remove(&inline(name));
+                self.built_tables.retain(|table, _| !is_inline_of(table, name));
                 self.sockets.close(name);
             }
             _ => {}
@@ -332,8 +303,9 @@ impl Store {
             .collect();
         let listeners = self.listeners.values().filter(|held| old(held.since));
         let routes: Vec<String> = listeners
-            .filter_map(|held| match held.value.filter.routes() {
-                Some(RouteSource::Rds(name)) if !self.built_tables.contains_key(name) => Some(name.clone()),
+            .flat_map(|held| held.value.route_sources())
+            .filter_map(|routes| match routes {
+                RouteSource::Rds(name) if !self.built_tables.contains_key(name) => Some(name.clone()),
                 _ => None,
             })
             .collect();
@@ -427,13 +399,14 @@ impl Store {
         self.build_tables();
         let mut snapshot = Snapshot { clusters: self.built_clusters.clone(), ..Snapshot::default() };
         for (name, held) in &self.listeners {
-            let table = match held.value.filter.routes() {
-                Some(RouteSource::Rds(routes)) => self.built_tables.get(routes),
-                Some(RouteSource::Inline(_)) => self.built_tables.get(&inline(name)),
-                None => Some(&self.no_routes),
+            let table = |(number, chain): (usize, &FilterChain)| match chain.filter.routes() {
+                Some(RouteSource::Rds(routes)) => self.built_tables.get(routes).cloned(),
+                Some(RouteSource::Inline(_)) => self.built_tables.get(&inline(name, number)).cloned(),
+                None => Some(self.no_routes.clone()),
             };
-            let Some(table) = table else { continue };
-            snapshot.listeners.insert(name.clone(), (self.sockets.runtime(&held.value), table.clone()));
+            // A listener accepts when the routes of all its chains are known.
+            let Some(tables) = held.value.all_chains().enumerate().map(table).collect() else { continue };
+            snapshot.listeners.insert(name.clone(), self.sockets.runtime(&held.value, tables));
         }
         let ready: Vec<String> = snapshot.listeners.keys().cloned().collect();
         self.shared.snapshot.store(Arc::new(snapshot));
@@ -459,11 +432,6 @@ impl Store {
 fn kept(name: String) -> String {
     tracing::warn!("'{name}' is part of the bootstrap: what discovery sent under that name is not used");
     name
-}
-
-/// The key of a listener's own routes.
-fn inline(listener: &str) -> String {
-    format!("\u{0}{listener}")
 }
 
 fn held<T>(value: T, version: &str, body: Bytes, fixed: bool, ignored: Vec<String>) -> Held<T> {

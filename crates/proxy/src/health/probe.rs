@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use serin_http1::encode::{self, Connection};
 use serin_http1::framing::Framing;
-use serin_http1::{Limits, RequestHead, ResponseHead, Scan, Version, parse_response};
+use serin_http1::{Codec, Limits, RequestHead, ResponseHead, Scan, Version, parse_response};
 use serin_http2::{Config, Piece, Role, Session, StreamHandle};
 use serin_resources::health_check::{HttpProbe, Probe};
 use serin_traffic::header_edit::{self, CommandSource};
@@ -37,7 +37,10 @@ async fn http(probe: &HttpProbe, cluster: &str, stream: ByteStream) -> Option<Ch
     head.fields.append(b"host", host.as_bytes());
     head.fields.append(b"user-agent", b"Envoy/HC");
     header_edit::to_request(&probe.headers, &mut head, &Nothing);
-    let answer = if probe.h2 { over_h2(&head, stream).await? } else { over_h1(&head, stream).await? };
+    let answer = match probe.codec {
+        Codec::Http1 => over_h1(&head, stream).await?,
+        Codec::Http2 => over_h2(&head, stream).await?,
+    };
     let within = |ranges: &[(u16, u16)]| ranges.iter().any(|(s, e)| (*s..*e).contains(&answer.status));
     let failing = answer.fields.contains("x-envoy-immediate-health-check-fail");
     if within(&probe.expected) && !failing {

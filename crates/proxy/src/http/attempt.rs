@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Buf as _;
 use serin_http1::encode::{self, Connection};
 use serin_http1::framing::{self, Declared, Framing};
-use serin_http1::{Limits, RequestHead, ResponseHead, Scan, parse_response};
+use serin_http1::{Codec, Limits, RequestHead, ResponseHead, Scan, parse_response};
 use serin_http2::StreamError;
 use serin_traffic::balance::LbContext;
 use serin_traffic::outcome::Outcome;
@@ -19,7 +19,7 @@ use super::upload::{PumpError, Side, upload};
 use crate::metric;
 use crate::runtime::{Host, Permit};
 use crate::upstream::{H1Connection, H2Connection, H2Stream, HostPool, Upstream, connect, multiplexed};
-use crate::wire::{H1Reader, H2Reader, H2Writer, Sink};
+use crate::wire::{BodySink, BodySource, H1Reader, H2Reader, H2Writer};
 use crate::worker::{LocalCluster, LocalHost, Worker};
 
 mod in_flight;
@@ -35,7 +35,8 @@ pub(crate) struct Attempt<'a> {
     /// The framing of the body towards an HTTP/1 upstream.
     pub(crate) framing: Framing,
     pub(crate) websocket: bool,
-    pub(crate) h2: bool,
+    /// The codec that the endpoint gets.
+    pub(crate) codec: Codec,
     /// True when the breakers of high priority count.
     pub(crate) high: bool,
     /// Silence of the upstream after which the attempt is given up.
@@ -61,21 +62,15 @@ pub(crate) enum Exchange {
 
 impl Exchange {
     /// Both directions.
-    pub(crate) fn sides(&mut self) -> (AnswerReader<'_>, Sink<'_>) {
+    pub(crate) fn sides(&mut self) -> (BodySource<'_>, BodySink<'_>) {
         match self {
             Self::H1(connection) => {
                 let H1Connection { reader, writer, .. } = &mut **connection;
-                (AnswerReader::H1(reader), Sink::H1(writer))
+                (BodySource::H1(reader), BodySink::H1(writer))
             }
-            Self::H2(both) => (AnswerReader::H2(&mut both.0), Sink::H2(&mut both.1)),
+            Self::H2(both) => (BodySource::H2(&mut both.0), BodySink::H2(&mut both.1)),
         }
     }
-}
-
-/// The source of a response's body.
-pub(crate) enum AnswerReader<'a> {
-    H1(&'a mut H1Reader),
-    H2(&'a mut H2Reader),
 }
 
 /// The reason why an attempt has no response.
@@ -145,7 +140,7 @@ impl Attempt<'_> {
         let Some(LocalHost { host, pool }) = self.cluster.hosts.get(choice) else {
             return Err(Outcome::ConnectFailure.into());
         };
-        let pooled = pool.checkout(self.h2);
+        let pooled = pool.checkout(self.codec);
         if let Some(connection) = pooled {
             body.timers.set_connected(Some(body.timers.last()));
             let in_flight = self.in_flight(choice);
@@ -163,17 +158,16 @@ impl Attempt<'_> {
             body.timers.set_connected(None);
         }
         let in_flight = self.in_flight(choice);
-        let connection = if self.h2 {
-            self.shared(host, pool)
-        } else {
-            tokio::select! {
+        let connection = match self.codec {
+            Codec::Http2 => self.shared(host, pool),
+            Codec::Http1 => tokio::select! {
                 biased;
                 connection = self.own(host, pool) => connection,
                 () = body.abandoned() => {
                     in_flight.cancelled();
                     return Err(Failure::Client);
                 }
-            }
+            },
         };
         match connection {
             Ok(connection) => {
@@ -194,7 +188,7 @@ impl Attempt<'_> {
     /// An HTTP/2 connection that others may use too.
     fn shared(&self, host: &Arc<Host>, pool: &HostPool) -> Result<Upstream, Outcome> {
         // Another request may have made one since: when a connection with many streams dies, they share the next.
-        if let Some(connection) = pool.checkout(true) {
+        if let Some(connection) = pool.checkout(Codec::Http2) {
             return Ok(connection);
         }
         let permit = match self.cluster.permit_connection(self.high) {
@@ -220,7 +214,7 @@ impl Attempt<'_> {
         loop {
             let mut freed = pin!(cluster.state.freed.notified());
             freed.as_mut().enable();
-            if let Some(connection) = pool.checkout(false) {
+            if let Some(connection) = pool.checkout(Codec::Http1) {
                 return Ok(connection);
             }
             let open = host.stats.own(worker, metric::host::CX_ACTIVE);
@@ -277,7 +271,7 @@ impl Attempt<'_> {
         let announce = if self.websocket { Connection::Upgrade } else { Connection::Default };
         encode::request(self.head, self.framing, announce, &mut writer.out);
         writer.chunked = self.framing == Framing::Chunked;
-        let mut sink = Sink::H1(writer);
+        let mut sink = BodySink::H1(writer);
         let mut request_done = body.is_empty();
         if request_done {
             sink.finish();
@@ -347,7 +341,7 @@ impl Attempt<'_> {
         in_flight.stream = Some(H2Stream::open(&connection));
         let stream = Rc::new(stream);
         let mut writer = H2Writer::new(stream.clone(), request_done);
-        let mut sink = Sink::H2(&mut writer);
+        let mut sink = BodySink::H2(&mut writer);
         let mut head = loop {
             let silence = silence(body, request_done, self.idle);
             tokio::select! {

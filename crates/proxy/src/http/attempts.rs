@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use serin_http1::encode::decimal;
-use serin_http1::{RequestHead, ResponseHead, Version};
+use serin_http1::{RequestHead, ResponseHead};
 use serin_resources::retry::RetryPolicy;
 use serin_resources::route::{Forward, HostRewrite};
 use serin_traffic::balance::LbContext;
@@ -62,11 +62,11 @@ pub(super) async fn run(
     if policy.is_some() || head.is_idempotent() || forward.internal_redirect.is_some() {
         body.keep();
     }
-    let h2 = cluster.config.protocol.is_h2(head.version == Version::Http2);
+    let codec = cluster.config.codec.of(head.version.codec());
     if let Some(per_try) = policy.and_then(|p| p.per_try_timeout).filter(|_| hedged && !stages.request.websocket)
         && hedge::is_whole(stages.framing, body).await
     {
-        let race = hedge::Race::new(RetryState { hedged: true, ..tries }, destination, per_try, h2);
+        let race = hedge::Race::new(RetryState { hedged: true, ..tries }, destination, per_try, codec);
         return Box::pin(race.run(head, body, record)).await;
     }
     let mut tries = tries;
@@ -84,7 +84,7 @@ pub(super) async fn run(
             head,
             framing: stages.framing,
             websocket: stages.request.websocket,
-            h2,
+            codec,
             high,
             idle,
         };

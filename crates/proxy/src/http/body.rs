@@ -14,16 +14,14 @@ use serin_transport::buffers::READ_SIZE;
 use super::alter::{BodyFilter, BodyTransform, PacedChunk};
 use super::hang_up::{Watch, hung_up};
 use crate::timer::Timers;
-use crate::wire::{BodyError, Frame, H1Reader, H2Reader, Take};
+use crate::wire::{BodyError, BodySource, Frame, Take};
 pub(crate) use copies::BodyCopy;
 use copies::Copier;
 
 /// The source of a request's body.
 pub(crate) enum Source<'a> {
-    /// An HTTP/1 connection.
-    H1(&'a mut H1Reader),
-    /// An HTTP/2 stream.
-    H2(H2Reader),
+    /// The client's connection or stream.
+    Client(BodySource<'a>),
     /// A copy of another request's body.
     Copy(BodyCopy),
 }
@@ -31,19 +29,14 @@ pub(crate) enum Source<'a> {
 impl Source<'_> {
     fn take(&mut self) -> Result<Take, BodyError> {
         match self {
-            Self::H1(reader) => reader.take(),
-            Self::H2(reader) => reader.take(),
+            Self::Client(source) => source.take(),
             Self::Copy(copy) => copy.take(),
         }
     }
 
     async fn fill(&mut self) -> Result<(), BodyError> {
         match self {
-            Self::H1(reader) => reader.fill().await,
-            Self::H2(reader) => {
-                reader.fill().await;
-                Ok(())
-            }
+            Self::Client(source) => source.fill().await,
             Self::Copy(copy) => copy.fill().await,
         }
     }
@@ -102,8 +95,7 @@ pub(super) const KEEP: usize = 64 * 1024;
 impl<'a> RequestBody<'a> {
     pub(crate) fn new(source: Source<'a>, timers: &'a Timers) -> Self {
         let finished = match &source {
-            Source::H1(reader) => reader.decoder.is_done(),
-            Source::H2(reader) => reader.is_ended(),
+            Source::Client(source) => source.is_ended(),
             Source::Copy(copy) => copy.is_empty(),
         };
         timers.set_received(Some(timers.last()));
@@ -313,8 +305,8 @@ impl<'a> RequestBody<'a> {
     /// Reads on without waiting when more is probably there; true when something came.
     pub(crate) fn fill_more(&mut self) -> bool {
         let came = match &mut self.source {
-            Source::H1(reader) => reader.fill_more(),
-            Source::H2(_) | Source::Copy(_) => false,
+            Source::Client(source) => source.fill_more(),
+            Source::Copy(_) => false,
         };
         if came {
             self.timers.set_received(Some(self.timers.tick()));
@@ -329,7 +321,7 @@ impl<'a> RequestBody<'a> {
 
     /// Waits until the client is gone; bytes it sends ahead are kept. Never returns while it stays.
     pub(crate) async fn abandoned(&mut self) {
-        let Source::H1(reader) = &mut self.source else { return std::future::pending().await };
+        let Source::Client(BodySource::H1(reader)) = &mut self.source else { return std::future::pending().await };
         while reader.buffer.len() < READ_SIZE && !reader.ended {
             if reader.fill().await.is_err() {
                 return;
@@ -346,8 +338,8 @@ impl<'a> RequestBody<'a> {
     /// Returns true when the client is certainly gone, at one of the looks that such a wait has now and then.
     pub(super) async fn is_gone(&self, watch: &mut Watch) -> bool {
         match &self.source {
-            Source::H1(reader) => watch.is_gone(&reader.socket).await,
-            Source::H2(_) | Source::Copy(_) => false,
+            Source::Client(BodySource::H1(reader)) => watch.is_gone(&reader.socket).await,
+            Source::Client(BodySource::H2(_)) | Source::Copy(_) => false,
         }
     }
 }

@@ -21,7 +21,7 @@ use super::serve::serve as serve_request;
 use super::{ConnectionContext, count, finishing, upgrade, within};
 use crate::metric;
 use crate::timer::Timers;
-use crate::wire::{Frame, H1Reader, H1Writer, Sink, Take};
+use crate::wire::{BodySink, BodySource, Frame, H1Reader, H1Writer, Take};
 
 /// The next step of a connection.
 enum Next {
@@ -102,7 +102,7 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
         let keep_alive = wanted && !context.worker.draining.get() && more;
         reader.decoder = BodyDecoder::new(framing);
         let responder = Responder::H1 { writer: &mut *writer, version: head.version, keep_alive };
-        let mut body = RequestBody::new(Source::H1(&mut *reader), &timers);
+        let mut body = RequestBody::new(Source::Client(BodySource::H1(&mut *reader)), &timers);
         body.interim = head.version == Version::Http11;
         match serve_request(context, &mut head, framing, body, responder).await {
             Disposition::Keep if drained(reader).await => {}
@@ -119,7 +119,7 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
 
 /// The listener's timers as they are now.
 fn timeouts(context: &ConnectionContext) -> Timeouts {
-    match &context.view().1.listener.config.filter {
+    match &context.view().1.chain.config.filter {
         Filter::Http(http) => http.timeouts,
         Filter::Tcp(_) => Timeouts::default(),
     }
@@ -226,7 +226,7 @@ async fn refuse(
     head.fields.append(b"server", b"serin");
     record.response(&head);
     encode::response(&head, Framing::Empty, Declared::AsFramed, Connection::Close, &mut writer.out);
-    let _ = Sink::H1(writer).flush().await;
+    let _ = BodySink::H1(writer).flush().await;
 }
 
 /// Most body bytes that are read and thrown away to keep a connection.

@@ -20,7 +20,7 @@ use super::serve::serve as serve_request;
 use super::{ConnectionContext, expectation, within};
 use crate::metric;
 use crate::timer::Timers;
-use crate::wire::H2Reader;
+use crate::wire::{BodySource, H2Reader};
 
 /// The time that a client that was asked to leave, and has no streams, may take to do so.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -176,7 +176,8 @@ async fn serve_stream(context: Rc<ConnectionContext>, accepted: Accepted) {
     };
     let stream = Rc::new(stream);
     let timers = Timers::new();
-    let body = RequestBody::new(Source::H2(H2Reader::new(stream.clone())), &timers);
+    let mut reader = H2Reader::new(stream.clone());
+    let body = RequestBody::new(Source::Client(BodySource::H2(&mut reader)), &timers);
     tokio::select! {
         biased;
         _ = serve_request(&context, &mut head, framing, body, Responder::H2(stream.clone())) => {}

@@ -288,7 +288,7 @@ impl<'a> ActiveFilters<'a> {
     /// Takes a request through all filters of its listener, in their order, until one stops it.
     pub(super) async fn request_head(&mut self, request: &mut RequestParts<'_, '_>) -> Result<(), Stop> {
         let FilterContext { view, overrides, .. } = self.context;
-        for link in view.listener.chain.links() {
+        for link in view.chain.http_filters.links() {
             if let Some(filter) = link.under(overrides) {
                 ActiveFilter::request_head(filter, link, request, self).await?;
             }

@@ -24,7 +24,7 @@ use super::ConnectionContext;
 use super::request::RequestInfo;
 use crate::metric;
 use crate::runtime::answer_key;
-use crate::snapshot::ListenerRuntime;
+use crate::snapshot::ChainRuntime;
 use crate::spans;
 use crate::worker::{LocalCluster, View, Worker};
 use trace::Traced;
@@ -81,14 +81,14 @@ struct UpstreamInfo {
 
 impl StreamInfo {
     pub(crate) fn new(context: &Rc<ConnectionContext>, view: &Rc<View>, started: Instant) -> Self {
-        let listener = &view.listener;
-        listener.stats.add(context.worker.id, metric::http::RQ_TOTAL, 1);
-        listener.stats.add(context.worker.id, metric::http::RQ_ACTIVE, 1);
+        let chain = &view.chain;
+        chain.stats.add(context.worker.id, metric::http::RQ_TOTAL, 1);
+        chain.stats.add(context.worker.id, metric::http::RQ_ACTIVE, 1);
         Self {
             context: context.clone(),
             view: view.clone(),
             started,
-            wall: (!listener.logs.is_empty()).then(SystemTime::now),
+            wall: (!chain.logs.is_empty()).then(SystemTime::now),
             status: 0,
             flag: ResponseFlag::None,
             details: None,
@@ -136,8 +136,8 @@ impl StreamInfo {
         &self.context
     }
 
-    pub(super) fn listener(&self) -> &Arc<ListenerRuntime> {
-        &self.view.listener
+    pub(super) fn chain(&self) -> &Arc<ChainRuntime> {
+        &self.view.chain
     }
 
     pub(crate) fn worker(&self) -> &Worker {
@@ -146,7 +146,7 @@ impl StreamInfo {
 
     /// The connection manager that handles it.
     pub(crate) fn manager(&self) -> Option<&HttpConnectionManager> {
-        match &self.view.listener.config.filter {
+        match &self.view.chain.config.filter {
             Filter::Http(http) => Some(http),
             Filter::Tcp(_) => None,
         }
@@ -160,7 +160,7 @@ impl StreamInfo {
     }
 
     fn logged(&self) -> bool {
-        !self.view.listener.logs.is_empty() || self.span.is_some()
+        !self.view.chain.logs.is_empty() || self.span.is_some()
     }
 
     pub(super) fn version(&self) -> Version {
@@ -305,7 +305,7 @@ impl StreamInfo {
     }
 
     pub(crate) fn count(&self, index: usize) {
-        self.view.listener.stats.add(self.context.worker.id, index, 1);
+        self.view.chain.stats.add(self.context.worker.id, index, 1);
     }
 }
 
@@ -313,7 +313,7 @@ impl Drop for StreamInfo {
     fn drop(&mut self) {
         let id = self.context.worker.id;
         let took = self.took.unwrap_or_else(|| self.started.elapsed());
-        let stats = &self.view.listener.stats;
+        let stats = &self.view.chain.stats;
         stats.sub(id, metric::http::RQ_ACTIVE);
         if self.status == 0 {
             self.flag =
@@ -322,15 +322,15 @@ impl Drop for StreamInfo {
         } else {
             stats.add(id, metric::http::RQ_COMPLETED, 1);
             stats.add(id, metric::class(metric::http::RQ_1XX, self.status), 1);
-            self.view.listener.times.record(id, took);
+            self.view.chain.times.record(id, took);
         }
         self.tally(took);
         self.first_attempt(took);
         if let (Some(span), Some(tracing)) = (&self.span, self.manager().and_then(|m| m.tracing.as_ref())) {
-            let span = span.end(tracing, self.view.listener.config.direction, self);
+            let span = span.end(tracing, self.view.chain.direction, self);
             spans::tell(&self.context.worker.spans, &tracing.provider, span);
         }
-        for (format, writer) in &self.view.listener.logs {
+        for (format, writer) in &self.view.chain.logs {
             let mut line = String::with_capacity(256);
             match format {
                 LogFormat::Text(format) => format.write_line(self, "-", &mut line),

@@ -5,13 +5,13 @@ use std::pin::pin;
 use std::time::Duration;
 
 use super::alter::{BodyTransform, PacedChunk};
-use super::attempt::{Answer, AnswerReader};
+use super::attempt::Answer;
 use super::body::RequestBody;
 use super::compare::Tap;
 use super::finish::StreamInfo;
 use super::held::{self, Held};
 use super::upload::{Side, pump, upload};
-use crate::wire::{BodyError, Frame, Sink, Take};
+use crate::wire::{BodyError, BodySink, BodySource, Frame, Take};
 
 /// The result of moving a response's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +33,12 @@ pub(crate) async fn stream(
     answer: &mut Answer,
     mut alter: Option<Box<BodyTransform>>,
     body: &mut RequestBody<'_>,
-    client: &mut Sink<'_>,
+    client: &mut BodySink<'_>,
     record: &mut StreamInfo,
 ) -> Moved {
     loop {
         let taken = match (answer.exchange.sides().0, &mut *client) {
-            (AnswerReader::H1(reader), Sink::H1(writer)) if alter.is_none() => reader.pour(writer, &mut record.sent),
+            (BodySource::H1(reader), BodySink::H1(writer)) if alter.is_none() => reader.pour(writer, &mut record.sent),
             (mut reader, _) => reader.take(),
         };
         match taken {
@@ -57,7 +57,7 @@ pub(crate) async fn stream(
                     Frame::Trailers(trailers) => record.ended_with(trailers),
                 }
                 client.push(frame);
-                if !held::is_full(record.context(), record.listener(), client) {
+                if !held::is_full(record.context(), record.chain(), client) {
                     continue;
                 }
                 if !flush(answer, body, client, record).await {
@@ -79,8 +79,7 @@ pub(crate) async fn stream(
                 return if answer.request_done { Moved::Complete } else { Moved::Early };
             }
             Ok(Take::Wait) => {
-                if !held::is_full(record.context(), record.listener(), client) && answer.exchange.sides().0.fill_more()
-                {
+                if !held::is_full(record.context(), record.chain(), client) && answer.exchange.sides().0.fill_more() {
                     continue;
                 }
                 if !flush(answer, body, client, record).await {
@@ -144,7 +143,7 @@ async fn altered(
     answer: &mut Answer,
     pieces: Vec<PacedChunk>,
     body: &mut RequestBody<'_>,
-    client: &mut Sink<'_>,
+    client: &mut BodySink<'_>,
     record: &mut StreamInfo,
 ) -> bool {
     for PacedChunk { after, frame } in pieces {
@@ -164,7 +163,7 @@ async fn altered(
 }
 
 /// Waits while the rest of the request still goes up; false when the client is gone.
-async fn pause(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>, time: Duration) -> bool {
+async fn pause(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut BodySink<'_>, time: Duration) -> bool {
     let (_, mut upstream) = answer.exchange.sides();
     let mut pausing = pin!(tokio::time::sleep(time));
     loop {
@@ -183,7 +182,12 @@ async fn pause(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sin
 }
 
 /// Flushes to the client; false when it is gone.
-async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>, record: &StreamInfo) -> bool {
+async fn flush(
+    answer: &mut Answer,
+    body: &mut RequestBody<'_>,
+    client: &mut BodySink<'_>,
+    record: &StreamInfo,
+) -> bool {
     let pending = client.pending();
     if pending == 0 {
         // What is left to say, if anything, does not wait.
@@ -206,7 +210,7 @@ async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sin
             },
             // Only what does not leave at once is counted.
             () = std::future::ready(()), if held.is_none() => {
-                held = Some(Held::new(context, record.listener().clone(), pending));
+                held = Some(Held::new(context, record.chain().clone(), pending));
             }
             pumped = pump(body, &mut upstream), if !answer.request_done => {
                 answer.request_done = true;
@@ -219,7 +223,11 @@ async fn flush(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sin
 }
 
 /// Waits for more of the response; `None` when the client is gone.
-async fn fill(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink<'_>) -> Option<Result<(), BodyError>> {
+async fn fill(
+    answer: &mut Answer,
+    body: &mut RequestBody<'_>,
+    client: &mut BodySink<'_>,
+) -> Option<Result<(), BodyError>> {
     let (mut reader, mut upstream) = answer.exchange.sides();
     loop {
         tokio::select! {
@@ -232,32 +240,6 @@ async fn fill(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut Sink
                 }
             }
             () = client.given_up() => return None,
-        }
-    }
-}
-
-impl AnswerReader<'_> {
-    fn take(&mut self) -> Result<Take, BodyError> {
-        match self {
-            Self::H1(reader) => reader.take(),
-            Self::H2(reader) => reader.take(),
-        }
-    }
-
-    fn fill_more(&mut self) -> bool {
-        match self {
-            Self::H1(reader) => reader.fill_more(),
-            Self::H2(_) => false,
-        }
-    }
-
-    async fn fill(&mut self) -> Result<(), BodyError> {
-        match self {
-            Self::H1(reader) => reader.fill().await,
-            Self::H2(reader) => {
-                reader.fill().await;
-                Ok(())
-            }
         }
     }
 }

@@ -7,9 +7,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use serin_http1::RequestHead;
 use serin_http1::encode::decimal;
 use serin_http1::framing::Framing;
-use serin_http1::{RequestHead, Version};
 use serin_resources::route::{Action, Mirror};
 use serin_traffic::balance::LbContext;
 use serin_traffic::header_edit::{self, CommandSource};
@@ -144,8 +144,8 @@ impl Shadow<'_> {
         answered: &Cell<bool>,
     ) -> Option<bool> {
         let Self { worker, cluster, head, .. } = *self;
-        let h2 = cluster.config.protocol.is_h2(head.version == Version::Http2);
-        let attempt = Attempt { worker, cluster, head, framing, websocket: false, h2, high: false, idle: None };
+        let codec = cluster.config.codec.of(head.version.codec());
+        let attempt = Attempt { worker, cluster, head, framing, websocket: false, codec, high: false, idle: None };
         let mut answer = match attempt.run(choice, body).await {
             Ok(answer) => answer,
             Err(Failure::Outcome(Outcome::Overflow) | Failure::Client) => return None,

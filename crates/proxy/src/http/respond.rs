@@ -29,7 +29,7 @@ use super::stage::{Forwarded, MatchedRoute, RouteCommands};
 use super::upgrade::Tunnel;
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Permit};
-use crate::wire::{Frame, H1Writer, H2Writer, Sink};
+use crate::wire::{BodySink, Frame, H1Writer, H2Writer};
 
 /// The end of a request, as its connection sees it.
 pub(crate) enum Disposition {
@@ -64,7 +64,7 @@ impl<'a> Responder<'a> {
         framing: Framing,
         declared: Declared,
         slot: &'a mut Option<H2Writer>,
-    ) -> Option<(Sink<'a>, bool)> {
+    ) -> Option<(BodySink<'a>, bool)> {
         match self {
             Self::H1 { writer, version, keep_alive } => {
                 let framing = match framing {
@@ -81,7 +81,7 @@ impl<'a> Responder<'a> {
                 };
                 encode::response(head, framing, declared, announce, &mut writer.out);
                 writer.chunked = framing == Framing::Chunked;
-                Some((Sink::H1(writer), keep))
+                Some((BodySink::H1(writer), keep))
             }
             Self::H2(stream) => {
                 let length = match (framing, declared) {
@@ -90,7 +90,7 @@ impl<'a> Responder<'a> {
                 };
                 let ended = framing == Framing::Empty;
                 stream.respond(head, length, ended).ok()?;
-                Some((Sink::H2(slot.insert(H2Writer::new(stream, ended))), true))
+                Some((BodySink::H2(slot.insert(H2Writer::new(stream, ended))), true))
             }
         }
     }
@@ -228,7 +228,7 @@ pub(crate) async fn answer(
                 record.flag = ResponseFlag::UpstreamRequestTimeout;
                 cluster.state.stats.add(record.worker().id, metric::cluster::RQ_TIMEOUT, 1);
             }
-            if let Sink::H2(writer) = &mut sink {
+            if let BodySink::H2(writer) = &mut sink {
                 writer.reset(Reason::INTERNAL_ERROR);
             }
             Disposition::Abort

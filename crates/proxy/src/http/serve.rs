@@ -66,7 +66,7 @@ pub(crate) async fn serve(
             cluster: cluster.as_deref(),
         });
         let mut request = RequestParts { head, body: &mut body, framing: &mut framing, record: &record };
-        let passed = match view.listener.chain.links().is_empty() {
+        let passed = match view.chain.http_filters.links().is_empty() {
             true => Ok(()),
             false => filters.request_head(&mut request).await,
         };
@@ -120,7 +120,7 @@ fn admit<'v>(
         return Err(closing(reply));
     }
     // The listener became another: the connection ends as its configuration did.
-    let Filter::Http(http) = &view.listener.config.filter else { return Err(Stop::DownstreamGone) };
+    let Filter::Http(http) = &view.chain.config.filter else { return Err(Stop::DownstreamGone) };
     body.idle = http.timeouts.stream_idle;
     let refused =
         |error: serin_http1::Error| closing(LocalReply::new(error.status(), error.to_string(), ResponseFlag::None));

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use super::body::RequestBody;
-use crate::wire::{BodyError, Sink, Take};
+use crate::wire::{BodyError, BodySink, Take};
 
 /// A side of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl PumpError {
 }
 
 /// Moves the request's body until its end. Can be dropped and made anew at any point.
-pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Result<(), PumpError> {
+pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut BodySink<'_>) -> Result<(), PumpError> {
     loop {
         let taken = body.take().map_err(|error| match error {
             BodyError::Malformed => PumpError::Malformed,
@@ -68,7 +68,7 @@ pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut Sink<'_>) -> Res
 /// The interval at which a client is looked at while its request cannot go on.
 const LOOK: Duration = Duration::from_secs(1);
 
-async fn push_out(body: &RequestBody<'_>, sink: &mut Sink<'_>) -> Result<(), PumpError> {
+async fn push_out(body: &RequestBody<'_>, sink: &mut BodySink<'_>) -> Result<(), PumpError> {
     let mut flushing = pin!(sink.flush());
     let idle = if body.idle.is_zero() { Duration::MAX } else { body.idle };
     let mut patience = idle.min(LOOK);
@@ -84,7 +84,7 @@ async fn push_out(body: &RequestBody<'_>, sink: &mut Sink<'_>) -> Result<(), Pum
 }
 
 /// Moves the request's body, or, when that is done, waits for the client to go away.
-pub(crate) async fn upload(body: &mut RequestBody<'_>, sink: &mut Sink<'_>, done: bool) -> Result<(), PumpError> {
+pub(crate) async fn upload(body: &mut RequestBody<'_>, sink: &mut BodySink<'_>, done: bool) -> Result<(), PumpError> {
     if done {
         body.abandoned().await;
         return Err(PumpError::Gone(Side::Client));

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use serin_http1::Codec;
 use serin_traffic::balance::Peak;
 
 use super::connect::{H1Connection, H2Connection, Upstream};
@@ -24,22 +25,26 @@ pub(crate) struct HostPool {
 
 impl HostPool {
     /// A connection that is still alive.
-    pub(crate) fn checkout(&self, h2: bool) -> Option<Upstream> {
-        if h2 {
-            let mut pool = self.http2.borrow_mut();
-            pool.retain(|c| kept(c, c.is_usable()));
-            // The oldest that has room: few connections with many streams each are cheaper than the reverse, and surplus
-            // ones grow old.
-            let found = pool.iter().find(|c| c.usage.streams() < STREAMS && c.session.can_open())?;
-            return Some(Upstream::H2(found.clone()));
-        }
-        let mut pool = self.http1.borrow_mut();
-        while let Some(connection) = pool.pop() {
-            if is_quiet(&connection) {
-                return Some(Upstream::H1(connection));
+    pub(crate) fn checkout(&self, codec: Codec) -> Option<Upstream> {
+        match codec {
+            Codec::Http1 => {
+                let mut pool = self.http1.borrow_mut();
+                while let Some(connection) = pool.pop() {
+                    if is_quiet(&connection) {
+                        return Some(Upstream::H1(connection));
+                    }
+                }
+                None
+            }
+            Codec::Http2 => {
+                let mut pool = self.http2.borrow_mut();
+                pool.retain(|c| kept(c, c.is_usable()));
+                // The oldest that has room: few connections with many streams each are cheaper than the reverse, and
+                // surplus ones grow old.
+                let found = pool.iter().find(|c| c.usage.streams() < STREAMS && c.session.can_open())?;
+                Some(Upstream::H2(found.clone()))
             }
         }
-        None
     }
 
     /// Any HTTP/2 connection that takes one more stream, however many it has.

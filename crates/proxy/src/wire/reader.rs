@@ -228,3 +228,48 @@ impl H2Reader {
         self.discarding || self.stream.is_ended()
     }
 }
+
+/// The source of a message's body: an HTTP/1 connection or an HTTP/2 stream, from a client or an upstream.
+pub(crate) enum BodySource<'a> {
+    /// An HTTP/1 connection.
+    H1(&'a mut H1Reader),
+    /// An HTTP/2 stream.
+    H2(&'a mut H2Reader),
+}
+
+impl BodySource<'_> {
+    /// Yields what is at hand.
+    pub(crate) fn take(&mut self) -> Result<Take, BodyError> {
+        match self {
+            Self::H1(reader) => reader.take(),
+            Self::H2(reader) => reader.take(),
+        }
+    }
+
+    /// Waits for more.
+    pub(crate) async fn fill(&mut self) -> Result<(), BodyError> {
+        match self {
+            Self::H1(reader) => reader.fill().await,
+            Self::H2(reader) => {
+                reader.fill().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads on without waiting when more is probably there; true when something came.
+    pub(crate) fn fill_more(&mut self) -> bool {
+        match self {
+            Self::H1(reader) => reader.fill_more(),
+            Self::H2(_) => false,
+        }
+    }
+
+    /// Returns true when the message has no more body.
+    pub(crate) fn is_ended(&self) -> bool {
+        match self {
+            Self::H1(reader) => reader.decoder.is_done(),
+            Self::H2(reader) => reader.is_ended(),
+        }
+    }
+}

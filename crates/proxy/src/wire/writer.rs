@@ -202,15 +202,15 @@ impl H2Writer {
     }
 }
 
-/// Either kind.
-pub(crate) enum Sink<'a> {
+/// The sink of a message's body: an HTTP/1 connection or an HTTP/2 stream, towards a client or an upstream.
+pub(crate) enum BodySink<'a> {
     /// An HTTP/1 connection.
     H1(&'a mut H1Writer),
     /// An HTTP/2 stream.
     H2(&'a mut H2Writer),
 }
 
-impl Sink<'_> {
+impl BodySink<'_> {
     pub(crate) fn push(&mut self, frame: Frame) {
         match (self, frame) {
             (Self::H1(writer), Frame::Data(data)) => writer.push(data),

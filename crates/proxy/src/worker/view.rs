@@ -19,15 +19,15 @@ use serin_traffic::router::RouteTable;
 use super::Worker;
 use crate::runtime::{ClusterRuntime, Host};
 use crate::since_start;
-use crate::snapshot::{ListenerRuntime, Snapshot};
+use crate::snapshot::{ChainRuntime, Snapshot};
 use crate::upstream::HostPool;
 
 /// The least time that a failed attempt counts for.
 const FAILED: Duration = Duration::from_secs(1);
 
-/// A listener with its routes.
+/// A filter chain with its routes.
 pub(crate) struct View {
-    pub(crate) listener: Arc<ListenerRuntime>,
+    pub(crate) chain: Arc<ChainRuntime>,
     pub(crate) table: Arc<RouteTable>,
     /// The snapshot that it is a view of: a request that began under it finds its clusters, whatever is published meanwhile.
     snapshot: Arc<Snapshot>,
@@ -36,10 +36,11 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) fn new(snapshot: &Arc<Snapshot>, listener: &str) -> Option<Self> {
-        let (listener, table) = snapshot.listeners.get(listener)?.clone();
+    /// The view of the chain of that number, of a listener.
+    pub(crate) fn new(snapshot: &Arc<Snapshot>, listener: &str, number: usize) -> Option<Self> {
+        let (chain, table) = snapshot.listeners.get(listener)?.chains.get(number)?.clone();
         let clusters = table.clusters().iter().map(|_| OnceCell::new()).collect();
-        Some(Self { listener, table, snapshot: snapshot.clone(), clusters })
+        Some(Self { chain, table, snapshot: snapshot.clone(), clusters })
     }
 
     /// The cluster of that number in the route table, if there is one of its name.

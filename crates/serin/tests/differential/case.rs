@@ -3,6 +3,7 @@
 //! A case has `case` (its name), `routes` (of one virtual host for every domain) or `hosts` (virtual hosts), and may have
 //! `route_config`, `manager`, `cluster` (fields of every cluster), `clusters` (by name: fields, or `endpoints` as names or
 //! groups), `filters` (HTTP filters before the router), `bootstrap`, `stats` (counters that must be equal afterwards),
+//! `listener` (fields of the listener), `chains` and `default_chain` (filter chains, where `to` names the cluster of a chain),
 //! `http1_only` (requests are not asked again over HTTP/2), `refused` (the bootstrap must not be accepted) and `requests`. Clusters `a`, `b` and `c` are always there, with one
 //! backend each, named like the cluster. In `@type` the common beginning may be left out.
 //!
@@ -122,6 +123,11 @@ impl Case {
         let router = json!({"name": "envoy.filters.http.router", "typed_config": {"@type": "router.v3.Router"}});
         let mut filters = self.list("filters");
         filters.push(router);
+        let chains = |manager: &Value| {
+            let chain = |given: &Value| self.chain(given, manager);
+            let default = self.value.get("default_chain").map(chain);
+            (self.list("chains").iter().map(chain).collect::<Vec<_>>(), default)
+        };
         let mut manager = json!({
             "@type": "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": "main",
@@ -130,17 +136,39 @@ impl Case {
             "http_filters": filters,
         });
         merge(&mut manager, self.value.get("manager"));
-        let mut network = self.list("network_filters");
-        network.push(json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}));
-        let listener = json!({
+        let (mut chains, default) = chains(&manager);
+        if chains.is_empty() && default.is_none() {
+            chains.push(self.chain(&json!({}), &manager));
+        }
+        let mut listener = json!({
             "name": "main",
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-            "filter_chains": [{"filters": network}],
+            "filter_chains": chains,
         });
+        if let Some(default) = default {
+            listener["default_filter_chain"] = default;
+        }
+        merge(&mut listener, self.value.get("listener"));
         let mut bootstrap = json!({"static_resources": {"listeners": [listener], "clusters": clusters}});
         merge(&mut bootstrap, self.value.get("bootstrap"));
         complete_types(&mut bootstrap);
         bootstrap
+    }
+}
+
+impl Case {
+    /// A filter chain: fields of it, and `to`, the cluster to which it sends everything.
+    fn chain(&self, given: &Value, manager: &Value) -> Value {
+        let mut manager = manager.clone();
+        let mut chain = given.clone();
+        if let Some(to) = chain.as_object_mut().unwrap().remove("to") {
+            let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": to}}]);
+            manager["route_config"]["virtual_hosts"] = json!([{"name": "all", "domains": ["*"], "routes": routes}]);
+        }
+        let mut network = self.list("network_filters");
+        network.push(json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}));
+        chain["filters"] = network.into();
+        chain
     }
 }
 

@@ -7,10 +7,8 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::metrics::v3 as pb;
 use envoy_types::pb::io::prometheus::client::MetricFamily;
-use pb::metrics_service_server::{MetricsService, MetricsServiceServer};
-use tokio_stream::StreamExt as _;
-use tonic::{Status, Streaming};
 
+use crate::grpc::{Call, Failure, Served, Service};
 use crate::message::Node;
 
 /// How long the requests of a cluster took, since its proxy began.
@@ -33,34 +31,38 @@ pub trait Clocked: Send + Sync + 'static {
 /// The service; one for the whole process.
 pub struct Clock<C>(Arc<C>);
 
-impl<C: Clocked> Clock<C> {
-    /// The tonic service.
+impl<C> Clock<C> {
+    /// Creates the service.
     #[must_use]
-    pub fn service(clocked: Arc<C>) -> MetricsServiceServer<Self> {
-        MetricsServiceServer::new(Self(clocked)).max_decoding_message_size(64 << 20)
+    pub fn new(clocked: Arc<C>) -> Self {
+        Self(clocked)
     }
 }
 
-#[tonic::async_trait]
-impl<C: Clocked> MetricsService for Clock<C> {
-    async fn stream_metrics(
-        &self,
-        request: tonic::Request<Streaming<pb::StreamMetricsMessage>>,
-    ) -> Result<tonic::Response<pb::StreamMetricsResponse>, Status> {
-        let peer = request.remote_addr().map_or_else(|| "unknown".to_owned(), |a| a.to_string());
-        let mut messages = request.into_inner();
-        let mut node = Node::default();
-        while let Some(Ok(message)) = messages.next().await {
-            if let Some(identifier) = message.identifier.as_ref().and_then(|i| i.node.as_ref()) {
-                node = Node::from(identifier);
-            }
-            let times: Vec<Times> = message.envoy_metrics.iter().filter_map(read).collect();
-            if !times.is_empty() {
-                self.0.times(&node, &peer, times);
-            }
-        }
-        Ok(tonic::Response::new(pb::StreamMetricsResponse {}))
+impl<C: Clocked> Service for Clock<C> {
+    fn name(&self) -> &'static str {
+        "envoy.service.metrics.v3.MetricsService"
     }
+
+    fn call(&self, method: &str, call: Call) -> Option<Served> {
+        (method == "StreamMetrics").then(|| Box::pin(receive(self.0.clone(), call)) as Served)
+    }
+}
+
+async fn receive<C: Clocked>(clocked: Arc<C>, mut call: Call) -> Result<(), Failure> {
+    let peer = call.peer().to_string();
+    let mut node = Node::default();
+    while let Some(message) = call.message::<pb::StreamMetricsMessage>().await? {
+        if let Some(identifier) = message.identifier.as_ref().and_then(|i| i.node.as_ref()) {
+            node = Node::from(identifier);
+        }
+        let times: Vec<Times> = message.envoy_metrics.iter().filter_map(read).collect();
+        if !times.is_empty() {
+            clocked.times(&node, &peer, times);
+        }
+    }
+    call.send(&pb::StreamMetricsResponse {}).await;
+    Ok(())
 }
 
 fn read(family: &MetricFamily) -> Option<Times> {

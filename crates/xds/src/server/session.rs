@@ -114,6 +114,12 @@ struct Served {
 }
 
 impl Session {
+    /// Returns the variant of the protocol that its client speaks.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Makes a session that serves these types.
     #[must_use]
     pub fn new(mode: Mode, types: &[TypeSpec]) -> Self {

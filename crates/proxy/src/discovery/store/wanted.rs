@@ -34,11 +34,11 @@ impl Store {
 
     /// Names under which routes are wanted.
     pub(crate) fn wanted_routes(&self) -> BTreeSet<String> {
-        self.listeners
-            .values()
-            .filter_map(|held| match held.value.filter.routes() {
-                Some(RouteSource::Rds(name)) => Some(name.clone()),
-                Some(RouteSource::Inline(_)) | None => None,
+        let sources = self.listeners.values().flat_map(|held| held.value.route_sources());
+        sources
+            .filter_map(|routes| match routes {
+                RouteSource::Rds(name) => Some(name.clone()),
+                RouteSource::Inline(_) => None,
             })
             .collect()
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serin_http1::Codec;
 use serin_http1::framing::Framing;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -47,7 +48,7 @@ pub(super) struct Race<'a, 'b> {
     tries: RetryState<'a>,
     target: &'b super::Target<'b>,
     per_try: Duration,
-    h2: bool,
+    codec: Codec,
     running: JoinSet<Ended>,
     under_way: Vec<UnderWay>,
     begun: usize,
@@ -73,9 +74,9 @@ pub(super) async fn is_whole(framing: Framing, body: &mut RequestBody<'_>) -> bo
 }
 
 impl<'a, 'b> Race<'a, 'b> {
-    pub(super) fn new(tries: RetryState<'a>, target: &'b super::Target<'b>, per_try: Duration, h2: bool) -> Self {
+    pub(super) fn new(tries: RetryState<'a>, target: &'b super::Target<'b>, per_try: Duration, codec: Codec) -> Self {
         let (running, under_way) = (JoinSet::new(), Vec::new());
-        Self { tries, target, per_try, h2, running, under_way, begun: 0, again: None, permit: None }
+        Self { tries, target, per_try, codec, running, under_way, begun: 0, again: None, permit: None }
     }
 
     /// The response that wins.
@@ -166,7 +167,7 @@ impl<'a, 'b> Race<'a, 'b> {
         self.tries.avoid(host.id);
         body.rewind();
         let copy = body.copy();
-        let (head, framing, h2) = (head.clone(), stages.framing, self.h2);
+        let (head, framing, codec) = (head.clone(), stages.framing, self.codec);
         let high = self.tries.forward.high_priority;
         let idle = body.idle;
         let (number, began) = (self.begun, cluster.clock());
@@ -182,7 +183,7 @@ impl<'a, 'b> Race<'a, 'b> {
                 head: &head,
                 framing,
                 websocket: false,
-                h2,
+                codec,
                 high,
                 idle: None,
             };

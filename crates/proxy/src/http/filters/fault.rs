@@ -53,7 +53,7 @@ impl<'a> HttpFilter<'a> for Fault<'a> {
         if injection == Injection::default() {
             return Ok(());
         }
-        let Some(fault) = Self::begin(&context.view.listener.faults, config.most_active, injection.rate) else {
+        let Some(fault) = Self::begin(&context.view.chain.faults, config.most_active, injection.rate) else {
             request.record.count(counter::OVERFLOW);
             return Ok(());
         };
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_delay_whose_client_goes_away_no_longer_counts() {
         let fixture = Fixture::new([delayed(Duration::from_secs(3600))]);
-        let active = || fixture.view.listener.faults.load(Relaxed);
+        let active = || fixture.view.chain.faults.load(Relaxed);
         let mut filters = fixture.filters();
         assert!(fixture.request(&mut filters).is_none(), "it waits");
         // The request was dropped while it waited, as when its connection ends.
@@ -172,7 +172,7 @@ mod tests {
         let slow = Some(Slow { rate: 1024, share: 1_000_000 });
         let config = resources::Fault { slow, most_active: Some(1), ..Default::default() };
         let fixture = Fixture::new([FilterConfig::Fault(config)]);
-        let active = || fixture.view.listener.faults.load(Relaxed);
+        let active = || fixture.view.chain.faults.load(Relaxed);
         let (mut first, mut second) = (fixture.filters(), fixture.filters());
         assert!(fixture.request(&mut first).is_some_and(|passed| passed.is_ok()));
         assert!(fixture.request(&mut second).is_some_and(|passed| passed.is_ok()));
@@ -188,6 +188,6 @@ mod tests {
         let fixture = Fixture::new([FilterConfig::Fault(resources::Fault { abort, ..Default::default() })]);
         let mut filters = fixture.filters();
         assert_eq!(stopped_with(fixture.request(&mut filters)), Some((418, ResponseFlag::FaultInjected)));
-        assert_eq!(fixture.view.listener.faults.load(Relaxed), 0);
+        assert_eq!(fixture.view.chain.faults.load(Relaxed), 0);
     }
 }

@@ -29,7 +29,7 @@ use crate::http::body::{RequestBody, Source};
 use crate::http::finish::StreamInfo;
 use crate::http::local_reply::{LocalReply, Stop};
 use crate::http::request::RequestInfo;
-use crate::snapshot::{ListenerRuntime, Snapshot};
+use crate::snapshot::{ChainRuntime, ListenerRuntime, Snapshot};
 use crate::spans;
 use crate::state::State;
 use crate::timer::Timers;
@@ -54,24 +54,27 @@ impl Fixture {
         let chain = Arc::new(Chain::new(&filters));
         let manager =
             HttpConnectionManager { filters, ..HttpConnectionManager::new("main", RouteSource::Inline(routes)) };
-        let listener = ListenerRuntime {
-            config: Listener {
-                name: "main".to_owned(),
-                address,
-                direction: Direction::Unspecified,
-                gates: Vec::new(),
-                filter: NetworkFilter::http(manager),
-            },
+        let direction = Direction::Unspecified;
+        let listener = Listener::new("main".to_owned(), address, direction, NetworkFilter::http(manager));
+        let runtime = ChainRuntime {
+            config: listener.chains.first().unwrap().clone(),
+            is_default: false,
+            direction,
             stats: Arc::new(Counters::new(super::COUNTERS, 1)),
             times: Arc::new(Histogram::new(1)),
             logs: Vec::new(),
-            chain,
+            http_filters: chain,
             gates: Vec::new(),
             faults: Arc::default(),
         };
-        let listeners = [("main".to_owned(), (Arc::new(listener), Arc::new(table)))].into();
+        let listener = ListenerRuntime {
+            config: Arc::new(listener),
+            chains: vec![(Arc::new(runtime), Arc::new(table))],
+            unmatched: Arc::default(),
+        };
+        let listeners = [("main".to_owned(), Arc::new(listener))].into();
         let snapshot = Arc::new(Snapshot { listeners, ..Snapshot::default() });
-        let view = Rc::new(View::new(&snapshot, "main").unwrap());
+        let view = Rc::new(View::new(&snapshot, "main", 0).unwrap());
         let worker = Rc::new(Worker::new(
             0,
             Shared {
@@ -132,7 +135,7 @@ impl Fixture {
 
     /// A counter of the listener.
     pub(super) fn count(&self, name: &str) -> u64 {
-        self.view.listener.stats.iter().find(|(found, _)| *found == name).unwrap().1
+        self.view.chain.stats.iter().find(|(found, _)| *found == name).unwrap().1
     }
 }
 
