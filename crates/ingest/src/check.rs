@@ -12,7 +12,7 @@ mod index;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serin_model::{
-    Action, DestinationRule, GatewayRef, Hostname, HttpRoute, Object, ObjectKey, Service, TrafficPolicy, VirtualService,
+    Action, Attachment, BackendPolicy, Hostname, HttpRoute, Object, ObjectKey, RouteRules, Service, TrafficPolicy,
 };
 
 use crate::diagnostic::{Code, Diagnostic, Severity};
@@ -162,14 +162,14 @@ impl Checker {
 
 /// Hosts that an older VirtualService routes inside the mesh too, where only the older can; at a gateway their rules are joined.
 fn shared_hosts(index: &Index, document: &Document) -> Vec<Diagnostic> {
-    let Object::VirtualService(rule) = document.object.as_ref() else { return Vec::new() };
-    if !rule.gateways.contains(&GatewayRef::Mesh) {
+    let Object::RouteRules(rule) = document.object.as_ref() else { return Vec::new() };
+    if !rule.attachments.contains(&Attachment::Mesh) {
         return Vec::new();
     }
     let mut findings = Vec::new();
     for host in &rule.hosts {
         let older = index.rules_of(host, document).filter_map(|other| match other.object.as_ref() {
-            Object::VirtualService(older) if older.gateways.contains(&GatewayRef::Mesh) => {
+            Object::RouteRules(older) if older.attachments.contains(&Attachment::Mesh) => {
                 Some((other, hides(older, rule)?))
             }
             _ => None,
@@ -191,7 +191,7 @@ fn shared_hosts(index: &Index, document: &Document) -> Vec<Diagnostic> {
 }
 
 /// Where the older of two rules for one host applies and not the younger, in words; `None` when they do not meet.
-fn hides(older: &VirtualService, younger: &VirtualService) -> Option<String> {
+fn hides(older: &RouteRules, younger: &RouteRules) -> Option<String> {
     let (first, second) = (ports_of(older), ports_of(younger));
     let on_ports = match (&first, &second) {
         (Some(first), Some(second)) if first.is_disjoint(second) => return None,
@@ -213,7 +213,7 @@ fn hides(older: &VirtualService, younger: &VirtualService) -> Option<String> {
 }
 
 /// The ports that a rule speaks of; `None` when it speaks of all.
-fn ports_of(rule: &VirtualService) -> Option<BTreeSet<u16>> {
+fn ports_of(rule: &RouteRules) -> Option<BTreeSet<u16>> {
     let of_route = |route: &HttpRoute| -> Option<BTreeSet<u16>> {
         let ports: Option<BTreeSet<u16>> = route.matches.iter().map(|m| m.port).collect();
         ports.filter(|ports| !ports.is_empty())
@@ -225,10 +225,10 @@ fn ports_of(rule: &VirtualService) -> Option<BTreeSet<u16>> {
 /// Destinations of routes at a gateway that say no port and whose service has several, none of which is the gateway's: no cluster is
 /// meant then, and requests are answered 503 (Istio: `GetDestinationCluster`).
 fn ports_at_gateways(index: &Index, document: &Document) -> Vec<Diagnostic> {
-    let Object::VirtualService(rule) = document.object.as_ref() else { return Vec::new() };
-    let in_matches = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.gateways.as_ref()).flatten();
-    let named = rule.gateways.iter().chain(in_matches);
-    let named = named.filter_map(|g| if let GatewayRef::Named(name) = g { Some(name) } else { None });
+    let Object::RouteRules(rule) = document.object.as_ref() else { return Vec::new() };
+    let in_matches = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.attachments.as_ref()).flatten();
+    let named = rule.attachments.iter().chain(in_matches);
+    let named = named.filter_map(|g| if let Attachment::Gateway(name) = g { Some(name) } else { None });
     let ports: BTreeSet<u16> = named.flat_map(|name| index.gateway_ports(name)).collect();
     let mut findings = Vec::new();
     for (place, route) in rule.http.iter().enumerate() {
@@ -260,12 +260,12 @@ fn ports_at_gateways(index: &Index, document: &Document) -> Vec<Diagnostic> {
 
 /// DestinationRules of one namespace for one host are one rule: subsets of all, and the policy of the first that has one.
 fn merged_rules(index: &Index, document: &Document) -> Vec<Diagnostic> {
-    let Object::DestinationRule(rule) = document.object.as_ref() else { return Vec::new() };
+    let Object::BackendPolicy(rule) = document.object.as_ref() else { return Vec::new() };
     let older = index.policies_of(rule, document).filter_map(|other| match other.object.as_ref() {
-        Object::DestinationRule(older) if older.takes_in(rule) => Some((other, older)),
+        Object::BackendPolicy(older) if older.takes_in(rule) => Some((other, older)),
         _ => None,
     });
-    let all: Vec<(&Document, &DestinationRule)> = older.collect();
+    let all: Vec<(&Document, &BackendPolicy)> = older.collect();
     let Some((first, _)) = all.first() else { return Vec::new() };
     let known: Vec<&str> = all.iter().flat_map(|(_, r)| &r.subsets).map(|s| s.name.as_str()).collect();
     let (twice, added): (Vec<&str>, Vec<&str>) =
@@ -296,7 +296,7 @@ fn merged_rules(index: &Index, document: &Document) -> Vec<Diagnostic> {
 
 /// A DestinationRule for a host that no service has: it does nothing.
 fn rule_of_nobody(index: &Index, document: &Document) -> Option<Diagnostic> {
-    let Object::DestinationRule(rule) = document.object.as_ref() else { return None };
+    let Object::BackendPolicy(rule) = document.object.as_ref() else { return None };
     let is_known = index.hosts() == 0 || index.has_service(&rule.host);
     (!is_known).then(|| {
         let known: Vec<&str> = index.service_hosts().map(|h| h.as_str()).collect();
@@ -345,7 +345,7 @@ fn unknown_host(index: &Index, host: &Hostname, at: (Position, String)) -> Diagn
 }
 
 fn unknown_subset(index: &Index, host: &Hostname, name: &str, at: (Position, String)) -> Option<Diagnostic> {
-    let rules: Vec<&DestinationRule> = index.policies_over(host).collect();
+    let rules: Vec<&BackendPolicy> = index.policies_over(host).collect();
     if rules.iter().any(|r| r.subsets.iter().any(|s| s.name == name)) {
         return None;
     }

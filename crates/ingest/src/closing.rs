@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serin_model::{
-    Demand, DestinationRule, Guard, Hostname, Kind, Labels, Object, ObjectKey, ObjectName, Subset, TrafficPolicy,
+    BackendPolicy, Demand, Guard, Hostname, Kind, Labels, Object, ObjectKey, ObjectName, Subset, TrafficPolicy,
 };
 
 use crate::cursor::{Context, Cursor};
 use crate::diagnostic::{Code, Diagnostic, Severity};
-use crate::guard::{NOTHING, is_guard, read, whom};
-use crate::istio::destination_rule::exported;
-use crate::istio::{export_to, labels};
 use crate::kind::probable_kind;
+use crate::lower::guard::{NOTHING, is_guard, read, whom};
+use crate::lower::istio::destination_rule::exported;
+use crate::lower::istio::{export_to, labels};
 use crate::outline::Entry;
 use crate::spelling::is_slip;
 
@@ -95,7 +95,7 @@ fn closed(key: &ObjectKey, document: &Cursor<'_>) -> Option<Object> {
     );
     let is_list_of_texts = |list: &Cursor<'_>| list.is_list() && list.list().iter().all(|i| i.peek_text().is_some());
     let selector = spec.peek("workloadSelector").filter(Cursor::is_map).and_then(|s| s.peek("matchLabels"));
-    Some(Object::DestinationRule(DestinationRule {
+    Some(Object::BackendPolicy(BackendPolicy {
         name: key.name.clone(),
         host,
         workloads: selector.filter(Cursor::is_map).map(|l| labels(&l)),
@@ -275,7 +275,7 @@ pub(crate) fn guards(object: &Object) -> bool {
     };
     match object {
         Object::Guard(guard) => guard.demand != NOTHING && guard.demand != Demand::AllowAll,
-        Object::DestinationRule(rule) => refuses(&rule.policy) || rule.subsets.iter().any(|s| refuses(&s.policy)),
+        Object::BackendPolicy(rule) => refuses(&rule.policy) || rule.subsets.iter().any(|s| refuses(&s.policy)),
         _ => false,
     }
 }
@@ -328,7 +328,7 @@ fn broken_rules(entries: &[&Entry], key: &ObjectKey) -> Vec<(ObjectKey, Option<O
     let rule = |(number, host): (usize, Hostname)| {
         let name = ObjectName { name: format!("{}.{number}", key.name.name), ..key.name.clone() };
         let refused = Some(format!("DestinationRule {name} cannot be read"));
-        let rule = DestinationRule {
+        let rule = BackendPolicy {
             name: name.clone(),
             host: host.clone(),
             workloads: None,
@@ -337,7 +337,7 @@ fn broken_rules(entries: &[&Entry], key: &ObjectKey) -> Vec<(ObjectKey, Option<O
             export_to: None,
             exported: Vec::new(),
         };
-        (ObjectKey { name, ..key.clone() }, Some(Object::DestinationRule(rule)), host.to_string())
+        (ObjectKey { name, ..key.clone() }, Some(Object::BackendPolicy(rule)), host.to_string())
     };
     hosts.into_iter().enumerate().map(rule).collect()
 }

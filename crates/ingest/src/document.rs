@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serin_model::{Kind, Object, ObjectKey, ObjectName, Provenance, ROOT_NAMESPACE};
 
+use crate::closing;
 use crate::cursor::{Context, Cursor};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::kind::{known_instead, known_kind, probable_kind, unknown_severity};
+use crate::lower::lower;
 use crate::node::{self, Node, Position};
 use crate::outline::{self, Entry};
 use crate::reference::Reference;
-use crate::{closing, guard, istio, kubernetes, release};
 
 /// Largest file that is read: beyond any set of rules, and small enough to parse in a moment.
 pub const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
@@ -288,15 +289,7 @@ fn read_object(context: &Context, cursor: &Cursor<'_>) -> (Option<ObjectKey>, Op
     }
     let key = ObjectKey { kind, name };
     root.skip(&["status"]);
-    let object = match kind {
-        Kind::EndpointSlice => kubernetes::endpoint_slice(cursor, &root, &key.name),
-        Kind::MeshConfig => {
-            root.skip(&["immutable"]);
-            root.required("data").and_then(|data| istio::mesh_config::read(&data))
-        }
-        kind if guard::is_guard(kind) => Some(guard::read(&text, root.get("spec").as_ref(), &key.name, cursor)),
-        _ => root.required("spec").and_then(|spec| read_spec(kind, &spec, &key.name)),
-    };
+    let object = lower(kind, &text, &key.name, cursor, &root);
     (Some(key), object)
 }
 
@@ -304,20 +297,6 @@ fn read_object(context: &Context, cursor: &Cursor<'_>) -> (Option<ObjectKey>, Op
 fn is_mesh_config(cursor: &Cursor<'_>, version: &str, kind: &str) -> bool {
     let part = |name: &str| cursor.peek("metadata").and_then(|m| m.peek(name)).and_then(|c| c.peek_text());
     version == "v1" && kind == "ConfigMap" && part("name") == Some("istio") && part("namespace") == Some(ROOT_NAMESPACE)
-}
-
-fn read_spec(kind: Kind, spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
-    match kind {
-        Kind::VirtualService => istio::virtual_service::read(spec, name),
-        Kind::DestinationRule => istio::destination_rule::read(spec, name),
-        Kind::Gateway => istio::gateway::read(spec, name),
-        Kind::ServiceEntry => istio::service_entry::read(spec, name),
-        Kind::WorkloadEntry => istio::workload_entry::read(spec, name),
-        Kind::Sidecar => istio::sidecar::read(spec, name),
-        Kind::Service => kubernetes::service(spec, name),
-        Kind::Release => release::read(spec, name),
-        _ => None,
-    }
 }
 
 /// A name as Kubernetes allows it (RFC 1123 subdomain).

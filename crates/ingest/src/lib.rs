@@ -11,15 +11,12 @@ mod cursor;
 mod diagnostic;
 mod document;
 mod duration;
-mod guard;
-mod istio;
 mod kind;
-mod kubernetes;
+mod lower;
 mod node;
 mod outline;
 mod parts;
 mod reference;
-mod release;
 mod render;
 mod spelling;
 

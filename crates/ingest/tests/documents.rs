@@ -110,7 +110,7 @@ fn a_broken_rule_closes_what_it_demands() {
     let whom = |spec: &str| -> Vec<String> {
         let parsed = parse("f", &rule(spec));
         let Some(closing) = parsed.closing.first() else { return Vec::new() };
-        let Object::DestinationRule(rule) = closing.object.as_ref() else { panic!("{closing:?}") };
+        let Object::BackendPolicy(rule) = closing.object.as_ref() else { panic!("{closing:?}") };
         let closed = |policy: &serin_model::TrafficPolicy, of: &str| {
             let all = policy.refused.iter().map(|_| of.to_owned());
             let ports = policy.ports.iter().filter(|(_, p)| p.refused.is_some()).map(|(port, _)| format!("{of}{port}"));

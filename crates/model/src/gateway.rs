@@ -1,8 +1,8 @@
-//! Gateways: where traffic enters.
+//! Gateways: where traffic enters. Istio's Gateway is lowered to them.
 
 use crate::name::{Hostname, Labels, ObjectName};
 
-/// Servers on the proxies that a selector names.
+/// Listeners on the proxies that a selector names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gateway {
     /// Its name.
@@ -10,12 +10,12 @@ pub struct Gateway {
     /// Labels of the proxies.
     pub selector: Labels,
     /// What they serve.
-    pub servers: Vec<GatewayServer>,
+    pub listeners: Vec<GatewayListener>,
 }
 
 /// A port with the hosts served on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GatewayServer {
+pub struct GatewayListener {
     /// Port number, as the service of the gateway knows it.
     pub port: u16,
     /// Address to listen on; `None` is all.
@@ -26,10 +26,10 @@ pub struct GatewayServer {
     pub https_redirect: bool,
 }
 
-/// A host of a server, and whose VirtualServices may use it.
+/// A host of a listener, and whose rules may use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFilter {
-    /// Namespace of the VirtualServices; `None` is any.
+    /// Namespace of the rules; `None` is any.
     pub namespace: Option<String>,
     /// The host.
     pub host: Hostname,

@@ -18,23 +18,23 @@ mod share;
 mod sidecar;
 mod snapshot;
 
-pub use gateway::{Gateway, GatewayServer, HostFilter};
+pub use gateway::{Gateway, GatewayListener, HostFilter};
 pub use guard::{Demand, Guard, Guarded, ROOT_NAMESPACE, Target, closed_by};
 pub use mesh_config::MeshConfig;
 pub use name::{DOMAIN, Hostname, InvalidHostname, Labels, ObjectName, selects};
 pub use object::{Kind, Object, ObjectKey, Provenance};
 pub use policy::{
-    Balancer, ConnectionPool, ConsistentHash, DestinationRule, HashKey, HashTable, OutlierDetection, RetryBudget,
-    Subset, Tls, TrafficPolicy, Warmup,
+    BackendPolicy, Balancer, ConnectionPool, ConsistentHash, HashKey, HashTable, OutlierDetection, RetryBudget, Subset,
+    Tls, TrafficPolicy, Warmup,
 };
 pub use release::{
     Alert, AlertForm, Analysis, Approval, Bake, Failing, Hook, HookCall, Kayenta, OnDeadline, OnMix, Overlay, Query,
     Release, Step, Supersede,
 };
 pub use route::{
-    Abort, AbortStatus, Action, CorsPolicy, Delay, Destination, Fault, GatewayRef, HeaderOperations, Headers,
-    HttpMatch, HttpRoute, Mirror, PathRedirect, Redirect, RedirectPort, Respond, Retries, Rewrite, StringMatch,
-    VirtualService,
+    Abort, AbortStatus, Action, Attachment, CorsPolicy, Delay, Destination, Fault, HeaderOperations, Headers,
+    HttpMatch, HttpRoute, Mirror, PathRedirect, Redirect, RedirectPort, Respond, Retries, Rewrite, RouteRules,
+    StringMatch,
 };
 pub use service::{Endpoint, EndpointSlice, Port, Protocol, Resolution, Service, TargetPort, Workload};
 pub use share::Share;

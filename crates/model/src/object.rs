@@ -7,13 +7,14 @@ use crate::gateway::Gateway;
 use crate::guard::Guard;
 use crate::mesh_config::MeshConfig;
 use crate::name::ObjectName;
-use crate::policy::DestinationRule;
+use crate::policy::BackendPolicy;
 use crate::release::Release;
-use crate::route::VirtualService;
+use crate::route::RouteRules;
 use crate::service::{EndpointSlice, Service, Workload};
 use crate::sidecar::Sidecar;
 
-/// The kinds of objects.
+/// The kinds of objects. A kind is of one API group ([`Kind::group`]): one that two groups have, such as Gateway, is two kinds here, so an
+/// [`ObjectKey`] names an object wherever it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// `networking.istio.io` VirtualService.
@@ -52,6 +53,31 @@ pub enum Kind {
     MeshConfig,
 }
 
+impl Kind {
+    /// Returns the group of its API; the core group of Kubernetes, and Istio's ConfigMap in it, have the empty one.
+    #[must_use]
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::VirtualService
+            | Self::DestinationRule
+            | Self::Gateway
+            | Self::ServiceEntry
+            | Self::WorkloadEntry
+            | Self::Sidecar
+            | Self::EnvoyFilter => "networking.istio.io",
+            Self::PeerAuthentication
+            | Self::RequestAuthentication
+            | Self::AuthorizationPolicy
+            | Self::SecurityPolicy => "security.istio.io",
+            Self::WasmPlugin => "extensions.istio.io",
+            Self::BackendTLSPolicy => "gateway.networking.k8s.io",
+            Self::EndpointSlice => "discovery.k8s.io",
+            Self::Release => "serin.dev",
+            Self::Service | Self::MeshConfig => "",
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
@@ -88,9 +114,9 @@ impl fmt::Display for ObjectKey {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
     /// Routing rules.
-    VirtualService(VirtualService),
+    RouteRules(RouteRules),
     /// Subsets and policies.
-    DestinationRule(DestinationRule),
+    BackendPolicy(BackendPolicy),
     /// An entrance.
     Gateway(Gateway),
     /// Services (a ServiceEntry with several hosts makes several).

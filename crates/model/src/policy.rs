@@ -1,4 +1,4 @@
-//! Policies of a DestinationRule.
+//! Policies towards backends. Istio's DestinationRule is lowered to them.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::name::{Hostname, Labels, ObjectName};
 
 /// Subsets of a host and policies towards it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DestinationRule {
+pub struct BackendPolicy {
     /// Its name.
     pub name: ObjectName,
     /// The host, possibly a wildcard.
@@ -23,7 +23,7 @@ pub struct DestinationRule {
     pub exported: Vec<String>,
 }
 
-impl DestinationRule {
+impl BackendPolicy {
     /// Whether a younger rule is made part of this one: it is of the same namespace and host, for the same workloads, and says the same
     /// `exportTo`, to the letter (none is not `["*"]`), or more than this one does (Istio: `mergeDestinationRule`).
     #[must_use]

@@ -1,26 +1,26 @@
-//! Routing rules of a VirtualService.
+//! Routing rules: which requests to which hosts go where. Istio's VirtualService is lowered to them.
 
 use std::time::Duration;
 
 use crate::name::{Hostname, Labels, ObjectName};
 use crate::share::Share;
 
-/// Rules for a set of hosts.
+/// Rules for requests to a set of hosts.
 #[derive(Debug, Clone, PartialEq)]
-pub struct VirtualService {
+pub struct RouteRules {
     /// Its name.
     pub name: ObjectName,
     /// Hosts it speaks of.
     pub hosts: Vec<Hostname>,
-    /// Where it applies.
-    pub gateways: Vec<GatewayRef>,
+    /// Where they apply.
+    pub attachments: Vec<Attachment>,
     /// Rules for HTTP, first match wins.
     pub http: Vec<HttpRoute>,
     /// Namespaces that may see it; `None` is all.
     pub export_to: Option<Vec<String>>,
 }
 
-impl VirtualService {
+impl RouteRules {
     /// The destinations of its routes, of copies of requests too.
     pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
         self.http.iter().flat_map(|route| {
@@ -33,13 +33,13 @@ impl VirtualService {
     }
 }
 
-/// Where a rule applies.
+/// Where rules apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GatewayRef {
+pub enum Attachment {
     /// Every sidecar.
     Mesh,
     /// A gateway.
-    Named(ObjectName),
+    Gateway(ObjectName),
 }
 
 /// One rule.
@@ -151,8 +151,8 @@ pub struct HttpMatch {
     pub source_labels: Labels,
     /// Namespace of the calling workload.
     pub source_namespace: Option<String>,
-    /// Where it applies; `None` takes the VirtualService's.
-    pub gateways: Option<Vec<GatewayRef>>,
+    /// Where it applies; `None` is where the rules do.
+    pub attachments: Option<Vec<Attachment>>,
 }
 
 /// Where requests go.
@@ -160,7 +160,7 @@ pub struct HttpMatch {
 pub struct Destination {
     /// Service.
     pub host: Hostname,
-    /// Subset from a DestinationRule.
+    /// Subset, from a policy of its host.
     pub subset: Option<String>,
     /// Port; `None` is the only one, or the listener's.
     pub port: Option<u16>,

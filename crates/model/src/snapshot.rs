@@ -17,9 +17,9 @@ use crate::guard::{Demand, Guard, Guarded, ROOT_NAMESPACE, Target, closed_by};
 use crate::mesh_config::MeshConfig;
 use crate::name::{Hostname, Labels, selects};
 use crate::object::{Kind, Object, ObjectKey, Provenance};
-use crate::policy::{DestinationRule, TrafficPolicy};
+use crate::policy::{BackendPolicy, TrafficPolicy};
 use crate::release::{Overlay, Release};
-use crate::route::{Retries, VirtualService};
+use crate::route::{Retries, RouteRules};
 use crate::service::{Endpoint, Port, Service};
 use crate::sidecar::Sidecar;
 use index::{ByHost, Lists, Placed, Rank, Ranked};
@@ -40,10 +40,10 @@ pub struct MeshSnapshot {
     /// Hosts of services with a port of that number.
     ports: OrdMap<u16, OrdSet<Hostname>>,
     instances: Instances,
-    virtual_services: ByHost,
-    /// VirtualServices by the hosts that their routes lead to.
+    route_rules: ByHost,
+    /// Routing rules by the hosts that their routes lead to.
     routes_to: Lists<Hostname>,
-    destination_rules: ByHost,
+    backend_policies: ByHost,
     /// Labels of proxies that some object looks at, with the number of such objects.
     proxy_labels: OrdMap<String, usize>,
     overlays: BTreeMap<Hostname, Overlay>,
@@ -56,8 +56,8 @@ pub struct MeshSnapshot {
 /// Objects by type, the oldest first.
 #[derive(Debug, Clone, Default)]
 struct ByType {
-    virtual_services: Ranked,
-    destination_rules: Ranked,
+    route_rules: Ranked,
+    backend_policies: Ranked,
     gateways: Ranked,
     sidecars: Ranked,
     releases: Ranked,
@@ -69,8 +69,8 @@ impl ByType {
     /// The objects of the type that this one is of; instances and services have indexes of their own.
     fn of(&mut self, object: &Object) -> Option<&mut Ranked> {
         Some(match object {
-            Object::VirtualService(_) => &mut self.virtual_services,
-            Object::DestinationRule(_) => &mut self.destination_rules,
+            Object::RouteRules(_) => &mut self.route_rules,
+            Object::BackendPolicy(_) => &mut self.backend_policies,
             Object::Gateway(_) => &mut self.gateways,
             Object::Sidecar(_) => &mut self.sidecars,
             Object::Release(_) => &mut self.releases,
@@ -158,11 +158,11 @@ impl MeshSnapshot {
             list.insert(placed.rank.clone(), placed.object.clone());
         }
         match placed.object.as_ref() {
-            Object::VirtualService(rule) => {
-                rule.hosts.iter().for_each(|host| self.virtual_services.add(host, placed));
+            Object::RouteRules(rule) => {
+                rule.hosts.iter().for_each(|host| self.route_rules.add(host, placed));
                 rule.destinations().for_each(|to| self.routes_to.add(&to.host, placed));
             }
-            Object::DestinationRule(rule) => self.destination_rules.add(&rule.host, placed),
+            Object::BackendPolicy(rule) => self.backend_policies.add(&rule.host, placed),
             Object::Services(list) => {
                 for service in list {
                     self.declare(&service.host, |declared| {
@@ -183,11 +183,11 @@ impl MeshSnapshot {
             list.remove(&placed.rank);
         }
         match placed.object.as_ref() {
-            Object::VirtualService(rule) => {
-                rule.hosts.iter().for_each(|host| self.virtual_services.remove(host, &placed.rank));
+            Object::RouteRules(rule) => {
+                rule.hosts.iter().for_each(|host| self.route_rules.remove(host, &placed.rank));
                 rule.destinations().for_each(|to| self.routes_to.remove(&to.host, &placed.rank));
             }
-            Object::DestinationRule(rule) => self.destination_rules.remove(&rule.host, &placed.rank),
+            Object::BackendPolicy(rule) => self.backend_policies.remove(&rule.host, &placed.rank),
             Object::Services(list) => {
                 for service in list {
                     self.declare(&service.host, |declared| declared.retain(|other| other.rank != placed.rank));
@@ -345,7 +345,7 @@ impl MeshSnapshot {
     pub fn known_host(&self, name: &str) -> Option<Hostname> {
         let of_rule = || {
             let host = Hostname::parse(name).ok()?;
-            (!self.virtual_services.of(&host).is_empty()).then_some(host)
+            (!self.route_rules.of(&host).is_empty()).then_some(host)
         };
         self.services.get_key_value(name).map(|(host, _)| host.clone()).or_else(of_rule)
     }
@@ -385,30 +385,30 @@ impl MeshSnapshot {
         self.proxy_labels.contains_key(name)
     }
 
-    /// The VirtualServices, the oldest first.
-    pub fn virtual_services(&self) -> impl Iterator<Item = &VirtualService> {
-        self.by_type.virtual_services.values().filter_map(|object| as_virtual_service(object))
+    /// Routing rules, the oldest first.
+    pub fn route_rules(&self) -> impl Iterator<Item = &RouteRules> {
+        self.by_type.route_rules.values().filter_map(|object| as_route_rules(object))
     }
 
-    /// The VirtualServices one of whose hosts covers this one, the oldest first.
-    pub fn virtual_services_for(&self, host: &Hostname) -> impl Iterator<Item = &VirtualService> {
-        self.virtual_services.covering(host).into_iter().filter_map(|placed| as_virtual_service(&placed.object))
+    /// Routing rules one of whose hosts covers this one, the oldest first.
+    pub fn route_rules_for(&self, host: &Hostname) -> impl Iterator<Item = &RouteRules> {
+        self.route_rules.covering(host).into_iter().filter_map(|placed| as_route_rules(&placed.object))
     }
 
-    /// The VirtualServices that name this very host, the oldest first.
-    pub fn virtual_services_of(&self, host: &Hostname) -> impl Iterator<Item = &VirtualService> {
-        self.virtual_services.of(host).iter().filter_map(|placed| as_virtual_service(&placed.object))
+    /// Routing rules that name this very host, the oldest first.
+    pub fn route_rules_of(&self, host: &Hostname) -> impl Iterator<Item = &RouteRules> {
+        self.route_rules.of(host).iter().filter_map(|placed| as_route_rules(&placed.object))
     }
 
-    /// The VirtualServices with a route to this host, the oldest first.
-    pub fn virtual_services_to(&self, host: &Hostname) -> impl Iterator<Item = &VirtualService> {
-        self.routes_to.get(host).iter().filter_map(|placed| as_virtual_service(&placed.object))
+    /// Routing rules with a route to this host, the oldest first.
+    pub fn route_rules_to(&self, host: &Hostname) -> impl Iterator<Item = &RouteRules> {
+        self.routes_to.get(host).iter().filter_map(|placed| as_route_rules(&placed.object))
     }
 
-    /// The DestinationRules whose host covers this one, the oldest first.
-    pub fn destination_rules_for(&self, host: &Hostname) -> impl Iterator<Item = &DestinationRule> {
-        self.destination_rules.covering(host).into_iter().filter_map(|placed| match placed.object.as_ref() {
-            Object::DestinationRule(rule) => Some(rule),
+    /// Backend policies whose host covers this one, the oldest first.
+    pub fn backend_policies_for(&self, host: &Hostname) -> impl Iterator<Item = &BackendPolicy> {
+        self.backend_policies.covering(host).into_iter().filter_map(|placed| match placed.object.as_ref() {
+            Object::BackendPolicy(rule) => Some(rule),
             _ => None,
         })
     }
@@ -422,10 +422,10 @@ impl MeshSnapshot {
         }
     }
 
-    /// The DestinationRules, the oldest first.
-    pub fn destination_rules(&self) -> impl Iterator<Item = &DestinationRule> {
-        self.by_type.destination_rules.values().filter_map(|object| match object.as_ref() {
-            Object::DestinationRule(rule) => Some(rule),
+    /// Backend policies, the oldest first.
+    pub fn backend_policies(&self) -> impl Iterator<Item = &BackendPolicy> {
+        self.by_type.backend_policies.values().filter_map(|object| match object.as_ref() {
+            Object::BackendPolicy(rule) => Some(rule),
             _ => None,
         })
     }
@@ -444,7 +444,7 @@ impl MeshSnapshot {
         self.config()?.default_retries.as_ref()
     }
 
-    /// Where policies without a selector, and DestinationRules for everybody, stand.
+    /// Where policies without a selector, and backend policies for everybody, stand.
     #[must_use]
     pub fn root_namespace(&self) -> &str {
         self.config().and_then(|config| config.root_namespace.as_deref()).unwrap_or(ROOT_NAMESPACE)
@@ -471,10 +471,10 @@ fn proxy_labels(object: &Object) -> BTreeSet<String> {
     let mut labels = BTreeSet::new();
     let mut look = |selector: &Labels| labels.extend(selector.keys().cloned());
     match object {
-        Object::VirtualService(rule) => {
+        Object::RouteRules(rule) => {
             rule.http.iter().flat_map(|route| &route.matches).for_each(|matches| look(&matches.source_labels));
         }
-        Object::DestinationRule(rule) => rule.workloads.iter().for_each(look),
+        Object::BackendPolicy(rule) => rule.workloads.iter().for_each(look),
         Object::Gateway(gateway) => look(&gateway.selector),
         Object::Sidecar(sidecar) => look(&sidecar.selector),
         Object::Services(services) => services.iter().filter_map(|s| s.selector.as_ref()).for_each(look),
@@ -491,9 +491,9 @@ fn proxy_labels(object: &Object) -> BTreeSet<String> {
     labels
 }
 
-fn as_virtual_service(object: &Object) -> Option<&VirtualService> {
+fn as_route_rules(object: &Object) -> Option<&RouteRules> {
     match object {
-        Object::VirtualService(rule) => Some(rule),
+        Object::RouteRules(rule) => Some(rule),
         _ => None,
     }
 }

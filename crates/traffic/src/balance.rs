@@ -133,7 +133,7 @@ impl<'a> Endpoints<'a> {
     }
 
     fn is_hashed(&self) -> bool {
-        matches!(self.cluster.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. })
+        self.cluster.balancer.is_hashed()
     }
 }
 
@@ -239,7 +239,7 @@ impl Balance {
     }
 
     fn is_hashed(&self) -> bool {
-        matches!(self.policy.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. })
+        self.policy.balancer.is_hashed()
     }
 
     fn tier(&self, wish: &LbContext<'_>, point: u64, random: &mut impl FnMut() -> u64) -> Option<&Tier> {

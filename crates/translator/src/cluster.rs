@@ -19,7 +19,7 @@ use crate::{ResourceSet, naming, policy as translated, release, scope};
 pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, service: &Service, set: &mut ResourceSet) {
     // A proxy reaches addresses of its own family (Istio: `dns_lookup_family` follows from the proxy's addresses).
     let family = if proxy.ip.is_ipv4() { LookupFamily::V4Only } else { LookupFamily::V6Only };
-    let rules = scope::destination_rules(mesh, proxy, service);
+    let rules = scope::backend_policies(mesh, proxy, service);
     for port in service.ports.iter().filter(|p| p.protocol.is_http()) {
         let upstream = Upstream { mesh, service, port, family };
         let wide = rules.policy_of(port.number, None);

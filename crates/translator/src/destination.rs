@@ -1,6 +1,6 @@
 //! Where requests go: destinations as clusters, and where the routes to them are used.
 
-use serin_model::{Destination, GatewayRef, Headers, HttpMatch, MeshSnapshot, ProxyIdentity, selects};
+use serin_model::{Attachment, Destination, Headers, HttpMatch, MeshSnapshot, ProxyIdentity, selects};
 use serin_resources::route::WeightedCluster;
 
 use crate::{naming, policy};
@@ -12,7 +12,7 @@ pub(crate) struct RouteScope<'a> {
     /// Port that callers used.
     pub(crate) port: u16,
     /// The mesh, or one gateway.
-    pub(crate) gateway: &'a GatewayRef,
+    pub(crate) gateway: &'a Attachment,
     /// Whether all ports of services are reached from here, so that a service's only port is meant where none is said. A listener
     /// of one port in the mesh reaches that port alone.
     pub(crate) any_port: bool,

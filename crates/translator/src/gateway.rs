@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serin_model::{
-    GatewayRef, GatewayServer, HostFilter, Hostname, MeshSnapshot, ObjectName, ProxyIdentity, VirtualService,
+    Attachment, GatewayListener, HostFilter, Hostname, MeshSnapshot, ObjectName, ProxyIdentity, RouteRules,
 };
 use serin_resources::connection_manager::RouteSource;
 use serin_resources::listener::{Direction, Filter, Listener};
@@ -49,7 +49,7 @@ pub(crate) fn hosts(mesh: &MeshSnapshot, plan: &Plan) -> BTreeSet<Hostname> {
     let redirected = servers().filter(|server| server.https_redirect).flat_map(|server| &server.hosts);
     let mut hosts: BTreeSet<Hostname> = redirected.map(|filter| filter.host.clone()).collect();
     if !plan.gateway.is_empty() {
-        let routed = mesh.virtual_services().flat_map(|rule| &rule.hosts);
+        let routed = mesh.route_rules().flat_map(|rule| &rule.hosts);
         hosts.extend(routed.flat_map(|host| hosts_for(plan, host)));
     }
     hosts
@@ -97,7 +97,7 @@ struct Bound<'a> {
     /// Whether its server redirects to https.
     redirects: bool,
     /// The rules that its routes are from.
-    rules: Vec<&'a VirtualService>,
+    rules: Vec<&'a RouteRules>,
 }
 
 /// Finds what a host has at a port.
@@ -105,15 +105,15 @@ fn bind<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, opened: &GatewayPort,
     let own = &proxy.name.namespace;
     let mut bound = Bound::default();
     for (gateway, server) in &opened.servers {
-        let reference = GatewayRef::Named(gateway.clone());
+        let reference = Attachment::Gateway(gateway.clone());
         let place = RouteScope { mesh, proxy, port: opened.port, gateway: &reference, any_port: true };
         let is_servers = server.hosts.iter().any(|filter| filter.host == *host);
         // A rule's wildcard is narrowed to the server's host; any other host of a server is one that a rule names.
-        let named: Vec<&VirtualService> = match is_servers {
-            true => mesh.virtual_services_for(host).collect(),
-            false => mesh.virtual_services_of(host).collect(),
+        let named: Vec<&RouteRules> = match is_servers {
+            true => mesh.route_rules_for(host).collect(),
+            false => mesh.route_rules_of(host).collect(),
         };
-        let mut rules: Vec<&VirtualService> =
+        let mut rules: Vec<&RouteRules> =
             named.into_iter().filter(|rule| scope::visible(rule.export_to.as_deref(), own)).collect();
         rules.sort_by_key(|rule| scope::audience(rule, own));
         for rule in rules {
@@ -134,13 +134,13 @@ fn bind<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, opened: &GatewayPort,
 }
 
 fn hosts_of(
-    rule: &VirtualService,
-    reference: &GatewayRef,
+    rule: &RouteRules,
+    reference: &Attachment,
     gateway: &ObjectName,
-    server: &GatewayServer,
+    server: &GatewayListener,
 ) -> Vec<Hostname> {
-    let in_match = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.gateways.as_ref());
-    let bound = rule.gateways.contains(reference) || in_match.flatten().any(|g| g == reference);
+    let in_match = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.attachments.as_ref());
+    let bound = rule.attachments.contains(reference) || in_match.flatten().any(|g| g == reference);
     if !bound {
         return Vec::new();
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use serin_model::{GatewayServer, Guarded, MeshSnapshot, ObjectName, ProxyIdentity, TargetPort, selects};
+use serin_model::{GatewayListener, Guarded, MeshSnapshot, ObjectName, ProxyIdentity, TargetPort, selects};
 
 /// A port that Gateways open.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,16 +13,16 @@ pub(crate) struct GatewayPort {
     /// Where the proxy listens for it.
     pub(crate) address: SocketAddr,
     /// The servers on it, with the Gateways that they are of.
-    pub(crate) servers: Vec<(ObjectName, GatewayServer)>,
+    pub(crate) servers: Vec<(ObjectName, GatewayListener)>,
     /// The policy that closes it, in words.
     pub(crate) closed: Option<String>,
 }
 
 /// Returns the ports that Gateways open on a proxy.
 pub(crate) fn ports(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> Vec<GatewayPort> {
-    let mut by_port: BTreeMap<u16, Vec<(ObjectName, GatewayServer)>> = BTreeMap::new();
+    let mut by_port: BTreeMap<u16, Vec<(ObjectName, GatewayListener)>> = BTreeMap::new();
     for gateway in mesh.gateways().filter(|g| selects(&g.selector, &proxy.labels)) {
-        for server in &gateway.servers {
+        for server in &gateway.listeners {
             by_port.entry(server.port).or_default().push((gateway.name.clone(), server.clone()));
         }
     }
@@ -46,7 +46,7 @@ fn listen_address(
     mesh: &MeshSnapshot,
     proxy: &ProxyIdentity,
     port: u16,
-    servers: &[(ObjectName, GatewayServer)],
+    servers: &[(ObjectName, GatewayListener)],
 ) -> SocketAddr {
     let bind = servers.iter().find_map(|(_, s)| s.bind.as_ref()?.parse::<IpAddr>().ok());
     let behind = mesh.services().find_map(|service| {

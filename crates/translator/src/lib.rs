@@ -88,7 +88,7 @@ pub fn translate(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> ResourceSet {
 pub fn hosts(mesh: &MeshSnapshot, proxy: &ProxyIdentity, plan: &Plan) -> Vec<Hostname> {
     let mut hosts: Vec<Hostname> = mesh.services().map(|service| service.host.clone()).collect();
     let more: Vec<Hostname> = match proxy.role {
-        ProxyRole::Sidecar => mesh.virtual_services().flat_map(|rule| rule.hosts.iter().cloned()).collect(),
+        ProxyRole::Sidecar => mesh.route_rules().flat_map(|rule| rule.hosts.iter().cloned()).collect(),
         ProxyRole::Gateway => gateway::hosts(mesh, plan).into_iter().collect(),
         ProxyRole::Grpc => Vec::new(),
     };

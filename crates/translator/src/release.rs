@@ -88,7 +88,7 @@ pub(crate) fn subsets(mesh: &MeshSnapshot, proxy: &ProxyIdentity, service: &Serv
     if mesh.overlay(&service.host).is_none() {
         return Vec::new();
     }
-    let rules = scope::destination_rules(mesh, proxy, service);
+    let rules = scope::backend_policies(mesh, proxy, service);
     let all = std::iter::once(None).chain(rules.subsets().into_iter().map(|s| Some(s.name.as_str())));
     let mut made: Vec<Made> = Vec::new();
     for subset in all {
@@ -107,7 +107,7 @@ pub(crate) fn subsets(mesh: &MeshSnapshot, proxy: &ProxyIdentity, service: &Serv
 
 fn concerned<'a>(destination: &Destination, place: &RouteScope<'a>) -> Option<Concerned<'a>> {
     let service = place.mesh.service(&destination.host)?;
-    let rules = scope::destination_rules(place.mesh, place.proxy, service);
+    let rules = scope::backend_policies(place.mesh, place.proxy, service);
     versions(place.mesh, &rules, service, destination.subset.as_deref())
 }
 

@@ -1,7 +1,7 @@
 //! Rules of a VirtualService as routes, in order, for one proxy.
 
 use serin_model::{
-    Action, Destination, HttpMatch, HttpRoute, PathRedirect, RedirectPort, Rewrite, VirtualService, selects,
+    Action, Destination, HttpMatch, HttpRoute, PathRedirect, RedirectPort, Rewrite, RouteRules, selects,
 };
 use serin_resources::http_filter::{CORS, FAULT, FilterConfig, PerRoute, PerRoutes};
 use serin_resources::matcher::RegexRewrite;
@@ -17,11 +17,11 @@ use crate::matches::route_match;
 use crate::{naming, policy, release, scope};
 
 /// The routes of a rule in this place; nothing follows a route that matches everything.
-pub(crate) fn routes(rule: &VirtualService, place: &RouteScope<'_>) -> Vec<Route> {
+pub(crate) fn routes(rule: &RouteRules, place: &RouteScope<'_>) -> Vec<Route> {
     let mut routes = Vec::new();
     for http in &rule.http {
         if http.matches.is_empty() {
-            if rule.gateways.contains(place.gateway) {
+            if rule.attachments.contains(place.gateway) {
                 routes.extend(route(http, None, place));
             }
         } else {
@@ -68,15 +68,17 @@ pub(crate) fn plain(name: &str, action: route::Action) -> Route {
 }
 
 /// Whether a match can hold at all here: gateway, port and source are known when routes are made.
-fn reaches(condition: &HttpMatch, rule: &VirtualService, place: &RouteScope<'_>) -> bool {
+fn reaches(condition: &HttpMatch, rule: &RouteRules, place: &RouteScope<'_>) -> bool {
     if condition.port.is_some_and(|p| p != place.port) {
         return false;
     }
-    match &condition.gateways {
+    match &condition.attachments {
         Some(own) => own.contains(place.gateway),
         None => {
             let namespace = condition.source_namespace.as_ref().is_none_or(|n| *n == place.proxy.name.namespace);
-            rule.gateways.contains(place.gateway) && namespace && selects(&condition.source_labels, &place.proxy.labels)
+            rule.attachments.contains(place.gateway)
+                && namespace
+                && selects(&condition.source_labels, &place.proxy.labels)
         }
     }
 }
@@ -191,7 +193,7 @@ fn mirror(mirror: &serin_model::Mirror, place: &RouteScope<'_>) -> Mirror {
 /// What requests to a destination are hashed by, when its rule chooses instances so.
 fn hash(destination: &Destination, place: &RouteScope<'_>) -> Option<HashPolicy> {
     let service = place.mesh.service(&destination.host)?;
-    let rules = scope::destination_rules(place.mesh, place.proxy, service);
+    let rules = scope::backend_policies(place.mesh, place.proxy, service);
     policy::hash(&rules.policy_of(destination::port_of(destination, place), destination.subset.as_deref()))
 }
 

@@ -1,8 +1,8 @@
 //! What one proxy sees: services, and the rules that apply to them.
 
 use serin_model::{
-    DestinationRule, GatewayRef, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, Service, Subset, TrafficPolicy,
-    VirtualService, selects,
+    Attachment, BackendPolicy, HostFilter, Hostname, MeshSnapshot, ProxyIdentity, RouteRules, Service, Subset,
+    TrafficPolicy, selects,
 };
 
 /// Returns whether one of the filters lets a service through.
@@ -17,13 +17,9 @@ pub(crate) fn lets_through(filters: &[HostFilter], service: &Service) -> bool {
 /// The VirtualServices for a host, in the order in which sidecars ask them: those for the own namespace alone, for it by name, and for
 /// all; then the oldest. The first that has a route here is obeyed, whole. Only rules for the narrowest host are asked: a wildcard's do
 /// not step in where an exact host's have no route (Istio, `computeWildcardHostVirtualServiceIndex`).
-pub(crate) fn mesh_rules<'a>(
-    mesh: &'a MeshSnapshot,
-    proxy: &ProxyIdentity,
-    host: &Hostname,
-) -> Vec<&'a VirtualService> {
+pub(crate) fn mesh_rules<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, host: &Hostname) -> Vec<&'a RouteRules> {
     let own = &proxy.name.namespace;
-    let rules = mesh.virtual_services_for(host).filter(|r| applies_to_mesh(r) && visible(r.export_to.as_deref(), own));
+    let rules = mesh.route_rules_for(host).filter(|r| applies_to_mesh(r) && visible(r.export_to.as_deref(), own));
     let mut found: Vec<_> = rules
         .filter_map(|rule| {
             let narrowest = rule.hosts.iter().filter(|h| h.covers(host)).map(breadth).min()?;
@@ -38,7 +34,7 @@ pub(crate) fn mesh_rules<'a>(
 }
 
 /// For how many namespaces a rule is that is seen in this one.
-pub(crate) fn audience(rule: &VirtualService, namespace: &str) -> u8 {
+pub(crate) fn audience(rule: &RouteRules, namespace: &str) -> u8 {
     match &rule.export_to {
         None => 2,
         Some(_) if rule.name.namespace == namespace => 0,
@@ -51,24 +47,24 @@ pub(crate) fn mesh_rule_without_service<'a>(
     mesh: &'a MeshSnapshot,
     proxy: &ProxyIdentity,
     host: &Hostname,
-) -> Option<&'a VirtualService> {
+) -> Option<&'a RouteRules> {
     let own = &proxy.name.namespace;
-    let mut rules = mesh.virtual_services_of(host);
+    let mut rules = mesh.route_rules_of(host);
     let rule = rules.find(|rule| applies_to_mesh(rule) && visible(rule.export_to.as_deref(), own))?;
     (host.as_str() != "*" && !mesh.has_service(host)).then_some(rule)
 }
 
-fn applies_to_mesh(rule: &VirtualService) -> bool {
-    let in_match = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.gateways.as_ref());
+fn applies_to_mesh(rule: &RouteRules) -> bool {
+    let in_match = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.attachments.as_ref());
     // One that routes connections alone leaves requests as they were.
     !rule.http.is_empty()
-        && (rule.gateways.contains(&GatewayRef::Mesh) || in_match.flatten().any(|g| *g == GatewayRef::Mesh))
+        && (rule.attachments.contains(&Attachment::Mesh) || in_match.flatten().any(|g| *g == Attachment::Mesh))
 }
 
 /// What the DestinationRules for a host say together.
 #[derive(Debug, Default)]
 pub(crate) struct Rules<'a> {
-    rules: Vec<&'a DestinationRule>,
+    rules: Vec<&'a BackendPolicy>,
 }
 
 impl<'a> Rules<'a> {
@@ -107,20 +103,20 @@ impl<'a> Rules<'a> {
 /// The DestinationRules for a service: those of the client's namespace, else of the service's, else of the root namespace, for the
 /// narrowest host there. Rules that are one are yielded together, the oldest first (Istio: `PushContext.destinationRule`,
 /// `SidecarScope.DestinationRule`).
-pub(crate) fn destination_rules<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, service: &Service) -> Rules<'a> {
+pub(crate) fn backend_policies<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentity, service: &Service) -> Rules<'a> {
     let own = proxy.name.namespace.as_str();
     let covering = |namespace: &str| {
-        let rules = mesh.destination_rules_for(&service.host).filter(|r| r.name.namespace == namespace);
-        let here = |r: &&DestinationRule| r.workloads.is_none() || namespace == own;
-        let rules: Vec<&DestinationRule> = rules.filter(here).collect();
+        let rules = mesh.backend_policies_for(&service.host).filter(|r| r.name.namespace == namespace);
+        let here = |r: &&BackendPolicy| r.workloads.is_none() || namespace == own;
+        let rules: Vec<&BackendPolicy> = rules.filter(here).collect();
         let narrowest = rules.iter().map(|r| breadth(&r.host)).min()?;
-        let rules: Vec<&DestinationRule> = rules.into_iter().filter(|r| breadth(&r.host) == narrowest).collect();
+        let rules: Vec<&BackendPolicy> = rules.into_iter().filter(|r| breadth(&r.host) == narrowest).collect();
         rules.iter().any(|r| seen(r, own)).then_some(rules)
     };
     let places = [own, service.namespace.as_str(), mesh.root_namespace()];
     let Some(rules) = places.into_iter().find_map(covering) else { return Rules::default() };
     // Each group is one rule: the oldest, and those that were made part of it.
-    let mut groups: Vec<Vec<&DestinationRule>> = Vec::new();
+    let mut groups: Vec<Vec<&BackendPolicy>> = Vec::new();
     for rule in rules {
         match groups.iter_mut().find(|group| group.first().is_some_and(|first| first.takes_in(rule))) {
             Some(group) => group.push(rule),
@@ -129,9 +125,8 @@ pub(crate) fn destination_rules<'a>(mesh: &'a MeshSnapshot, proxy: &ProxyIdentit
     }
     // What was made part of a rule is seen where that rule is.
     groups.retain(|group| group.first().is_some_and(|first| seen(first, own)));
-    let first = |group: &Vec<&DestinationRule>| group.first().and_then(|rule| rule.workloads.clone());
-    let for_us =
-        |group: &Vec<&DestinationRule>| first(group).is_some_and(|workloads| selects(&workloads, &proxy.labels));
+    let first = |group: &Vec<&BackendPolicy>| group.first().and_then(|rule| rule.workloads.clone());
+    let for_us = |group: &Vec<&BackendPolicy>| first(group).is_some_and(|workloads| selects(&workloads, &proxy.labels));
     let chosen = groups.iter().position(for_us).or_else(|| groups.iter().rposition(|group| first(group).is_none()));
     Rules { rules: chosen.map(|place| groups.swap_remove(place)).unwrap_or_default() }
 }
@@ -142,7 +137,7 @@ fn breadth(host: &Hostname) -> (bool, std::cmp::Reverse<usize>) {
 }
 
 /// Whether a rule is for a namespace.
-fn seen(rule: &DestinationRule, namespace: &str) -> bool {
+fn seen(rule: &BackendPolicy, namespace: &str) -> bool {
     visible(rule.export_to.as_deref(), namespace) || (rule.name.namespace == namespace && rule.workloads.is_some())
 }
 

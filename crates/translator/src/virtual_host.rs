@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serin_model::{
-    Action, DOMAIN, GatewayRef, Hostname, MeshSnapshot, Object, Outdated, ProxyIdentity, Service, VirtualService,
+    Action, Attachment, DOMAIN, Hostname, MeshSnapshot, Object, Outdated, ProxyIdentity, RouteRules, Service,
 };
 use serin_resources::route::{self as wire, Respond, VirtualHost};
 
@@ -75,7 +75,7 @@ impl ListenerScope<'_> {
             return None;
         }
         let rule = scope::mesh_rule_without_service(mesh, proxy, host)?;
-        let place = RouteScope { mesh, proxy, port: 80, gateway: &GatewayRef::Mesh, any_port: false };
+        let place = RouteScope { mesh, proxy, port: 80, gateway: &Attachment::Mesh, any_port: false };
         let routes = route::routes(rule, &place);
         let domains = self.domains(host, 80, true);
         let of_rule = VirtualHost { name: format!("{host}:80"), domains, routes, ..VirtualHost::default() };
@@ -141,19 +141,19 @@ pub(crate) fn service_host(
     domains: Vec<String>,
 ) -> VirtualHost {
     let Target { service, port, any_port } = target;
-    let place = RouteScope { mesh, proxy, port, gateway: &GatewayRef::Mesh, any_port };
+    let place = RouteScope { mesh, proxy, port, gateway: &Attachment::Mesh, any_port };
     let rules = scope::mesh_rules(mesh, proxy, &service.host);
     let outdated = outdated(mesh, &rules, &service.host);
     let routes = rules.iter().map(|rule| route::routes(rule, &place)).find(|routes| !routes.is_empty());
     let routes = routes.unwrap_or_else(|| {
-        let hash = policy::hash(&scope::destination_rules(mesh, proxy, service).policy_of(port, None));
+        let hash = policy::hash(&scope::backend_policies(mesh, proxy, service).policy_of(port, None));
         release::without_rule(service, port, route::default_route(mesh, &service.host, port, hash), &place)
     });
     VirtualHost { name: format!("{}:{port}", service.host), domains, routes, outdated, ..VirtualHost::default() }
 }
 
 /// Which of the documents that requests to a host rest on are older than what stands in their files, in words; empty when none is.
-pub(crate) fn outdated(mesh: &MeshSnapshot, rules: &[&VirtualService], host: &Hostname) -> String {
+pub(crate) fn outdated(mesh: &MeshSnapshot, rules: &[&RouteRules], host: &Hostname) -> String {
     if mesh.outdated().is_empty() {
         return String::new();
     }
@@ -164,8 +164,8 @@ pub(crate) fn outdated(mesh: &MeshSnapshot, rules: &[&VirtualService], host: &Ho
     let hosts: BTreeSet<&Hostname> = targets.flatten().chain([host]).collect();
     let concerned = |of: &Hostname| hosts.iter().any(|host| of.covers(host));
     let concerns = |outdated: &&Outdated| match outdated.object.as_ref() {
-        Object::VirtualService(rule) => rules.iter().any(|r| r.name == rule.name),
-        Object::DestinationRule(rule) => concerned(&rule.host),
+        Object::RouteRules(rule) => rules.iter().any(|r| r.name == rule.name),
+        Object::BackendPolicy(rule) => concerned(&rule.host),
         Object::Release(release) => concerned(&release.host),
         Object::Services(services) => services.iter().any(|service| concerned(&service.host)),
         Object::Guard(_) | Object::MeshConfig(_) | Object::Workload(_) | Object::EndpointSlice(_) => true,

@@ -15,14 +15,14 @@ const EDGES: [(&str, &[&str]); 19] = [
     ("translator", &["model", "resources"]),
     ("traffic", &["resources", "http1"]),
     ("delivery", &["model"]),
-    ("transport", &["http1", "http2"]),
+    ("transport", &["http2"]),
     ("proxy", &["resources", "traffic", "transport", "xds", "http1", "http2", "telemetry"]),
     ("folders", &[]),
-    ("pilot", &["folders", "model", "ingest", "translator", "resources", "delivery", "transport", "xds", "telemetry"]),
-    ("console", &["folders", "model", "ingest", "translator", "resources", "traffic", "delivery", "telemetry", "xds"]),
+    ("pilot", &["folders", "model", "ingest", "translator", "resources", "delivery", "transport", "xds"]),
+    ("console", &["folders", "model", "ingest", "delivery", "xds"]),
     ("demo", &["model", "ingest", "transport", "xds"]),
     ("serin", &["proxy", "pilot", "console", "demo"]),
-    ("testkit", &["resources", "xds"]),
+    ("testkit", &["xds"]),
     ("bench", &[]),
 ];
 

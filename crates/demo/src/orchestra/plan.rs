@@ -182,7 +182,7 @@ fn gateway_ports(rules: &Path) -> BTreeSet<u16> {
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         for document in serin_ingest::parse(&path.display().to_string(), &text).documents {
             if let serin_model::Object::Gateway(gateway) = &*document.object {
-                ports.extend(gateway.servers.iter().map(|s| s.port));
+                ports.extend(gateway.listeners.iter().map(|s| s.port));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use serin_model::{DestinationRule, GatewayRef, Hostname, Object, ObjectKey, ObjectName, Provenance, Service};
+use serin_model::{Attachment, BackendPolicy, Hostname, Object, ObjectKey, ObjectName, Provenance, Service};
 
 use crate::document::Document;
 use crate::node::Position;
@@ -90,17 +90,17 @@ impl Names {
         match document.object.as_ref() {
             Object::Services(list) => names.services.extend(list.iter().map(|service| service.host.clone())),
             Object::Gateway(gateway) => names.gateway = Some(gateway.name.clone()),
-            Object::VirtualService(rule) => {
+            Object::RouteRules(rule) => {
                 names.rules.clone_from(&rule.hosts);
                 names.uses.extend(rule.destinations().map(|destination| destination.host.clone()));
-                let in_matches = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.gateways.as_ref());
-                for gateway in rule.gateways.iter().chain(in_matches.flatten()) {
-                    if let GatewayRef::Named(name) = gateway {
+                let in_matches = rule.http.iter().flat_map(|r| &r.matches).filter_map(|m| m.attachments.as_ref());
+                for gateway in rule.attachments.iter().chain(in_matches.flatten()) {
+                    if let Attachment::Gateway(name) = gateway {
                         names.uses_gateways.insert(name.clone());
                     }
                 }
             }
-            Object::DestinationRule(rule) => names.policy = Some(rule.host.clone()),
+            Object::BackendPolicy(rule) => names.policy = Some(rule.host.clone()),
             _ => {}
         }
         for reference in &document.references {
@@ -232,7 +232,7 @@ impl Index {
     pub(super) fn gateway_ports(&self, name: &ObjectName) -> impl Iterator<Item = u16> {
         let documents = self.gateways.get(name).into_iter().flatten().filter_map(|id| self.documents.get(id));
         documents.flat_map(|document| match document.object.as_ref() {
-            Object::Gateway(gateway) => gateway.servers.iter().map(|server| server.port).collect(),
+            Object::Gateway(gateway) => gateway.listeners.iter().map(|server| server.port).collect(),
             _ => Vec::new(),
         })
     }
@@ -245,7 +245,7 @@ impl Index {
     /// The DestinationRules of the same namespace for the same host that are older than a document, the oldest first.
     pub(super) fn policies_of<'a>(
         &'a self,
-        rule: &DestinationRule,
+        rule: &BackendPolicy,
         than: &Document,
     ) -> impl Iterator<Item = &'a Document> {
         let all = if rule.host.is_wildcard() { &self.wide_policies } else { &self.policies };
@@ -262,11 +262,11 @@ impl Index {
     }
 
     /// The DestinationRules whose host covers this one.
-    pub(super) fn policies_over<'a>(&'a self, host: &'a Hostname) -> impl Iterator<Item = &'a DestinationRule> {
+    pub(super) fn policies_over<'a>(&'a self, host: &'a Hostname) -> impl Iterator<Item = &'a BackendPolicy> {
         let wide = self.wide_policies.iter().filter(|(wide, _)| wide.covers(host)).flat_map(|(_, ids)| ids);
         let ids = self.policies.get(host).into_iter().flatten().chain(wide);
         ids.filter_map(|id| match self.documents.get(id)?.object.as_ref() {
-            Object::DestinationRule(rule) => Some(rule),
+            Object::BackendPolicy(rule) => Some(rule),
             _ => None,
         })
     }

@@ -8,7 +8,7 @@ use imbl::ordmap::DiffItem;
 use super::MeshSnapshot;
 use crate::name::Hostname;
 use crate::object::Object;
-use crate::route::VirtualService;
+use crate::route::RouteRules;
 
 /// The differences between two snapshots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl MeshSnapshot {
                 .map(|(host, _)| host.clone()),
         );
         for host in &changes.services {
-            let rules = self.virtual_services_to(host).chain(before.virtual_services_to(host));
+            let rules = self.route_rules_to(host).chain(before.route_rules_to(host));
             let hosts = rules.flat_map(|rule| self.routed_by(rule).chain(rule.hosts.iter().cloned()));
             changes.routes.extend(hosts);
             changes.routes.insert(host.clone());
@@ -78,13 +78,13 @@ impl MeshSnapshot {
 
     fn note(&self, object: &Object, changes: &mut Changes) {
         match object {
-            Object::VirtualService(rule) => {
+            Object::RouteRules(rule) => {
                 changes.routes.extend(self.routed_by(rule).chain(rule.hosts.iter().cloned()));
             }
-            Object::DestinationRule(rule) if rule.host.is_wildcard() => {
+            Object::BackendPolicy(rule) if rule.host.is_wildcard() => {
                 changes.services.extend(self.services.keys().filter(|host| rule.host.covers(host)).cloned());
             }
-            Object::DestinationRule(rule) => {
+            Object::BackendPolicy(rule) => {
                 changes.services.insert(rule.host.clone());
             }
             Object::Gateway(_) | Object::Sidecar(_) | Object::Guard(_) | Object::MeshConfig(_) => {
@@ -96,14 +96,14 @@ impl MeshSnapshot {
     }
 
     /// The hosts of services that the wildcards of a rule cover.
-    fn routed_by<'a>(&'a self, rule: &'a VirtualService) -> impl Iterator<Item = Hostname> + 'a {
+    fn routed_by<'a>(&'a self, rule: &'a RouteRules) -> impl Iterator<Item = Hostname> + 'a {
         let wide = rule.hosts.iter().filter(|host| host.is_wildcard());
         wide.flat_map(|wide| self.services.keys().filter(|host| wide.covers(host)).cloned())
     }
 
     /// The wildcards of rules that cover a host.
     fn wildcard_rules_over(&self, host: &Hostname) -> Vec<Hostname> {
-        let rules = self.virtual_services_for(host);
+        let rules = self.route_rules_for(host);
         rules.flat_map(|rule| &rule.hosts).filter(|wide| wide.is_wildcard() && wide.covers(host)).cloned().collect()
     }
 }

@@ -172,7 +172,7 @@ impl Tally {
 fn lacking_subsets(mesh: &MeshSnapshot, spec: &Release, version: &Labels) -> Vec<String> {
     let Some(overlay) = mesh.overlay(&spec.host) else { return Vec::new() };
     let mut kept = Vec::new();
-    let rules = mesh.destination_rules().filter(|r| r.host.covers(&spec.host));
+    let rules = mesh.backend_policies().filter(|r| r.host.covers(&spec.host));
     for subset in rules.flat_map(|r| &r.subsets) {
         let Some(labels) = overlay.in_version(&subset.labels, version) else { continue };
         let narrower = labels != *version;
@@ -215,7 +215,7 @@ fn labels_of(mesh: &MeshSnapshot, spec: &Release, subset: &str) -> Option<Labels
         name if name.starts_with("release-candidate") => Some(spec.candidate.clone()),
         name if name.starts_with("release-baseline") => spec.baseline.clone(),
         name => {
-            let rules = mesh.destination_rules().filter(|r| r.host.covers(&spec.host));
+            let rules = mesh.backend_policies().filter(|r| r.host.covers(&spec.host));
             rules.flat_map(|r| &r.subsets).find(|s| s.name == name).map(|s| s.labels.clone())
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serin_ingest::{Checker, Code, Diagnostic, Document, Position, Severity, check};
-use serin_model::{DestinationRule, Object, ObjectKey, Outdated, Subset, TrafficPolicy};
+use serin_model::{BackendPolicy, Object, ObjectKey, Outdated, Subset, TrafficPolicy};
 
 use super::file::{File, unreadable};
 use super::findings::{duplicate, half_written, not_refused, nothing};
@@ -220,8 +220,8 @@ fn place_of(finding: &Diagnostic) -> (&str, Position) {
 fn demands_more(now: &Object, before: &Object) -> bool {
     match (now, before) {
         (Object::Guard(_), _) => true,
-        (Object::DestinationRule(now), Object::DestinationRule(before)) => {
-            let policies = |rule: &DestinationRule| {
+        (Object::BackendPolicy(now), Object::BackendPolicy(before)) => {
+            let policies = |rule: &BackendPolicy| {
                 let subsets = rule.subsets.iter().map(|s| s.policy.clone());
                 subsets.chain([(*rule.policy).clone()]).filter_map(|p| p.not_carried_out().map(str::to_owned)).count()
             };
@@ -238,7 +238,7 @@ fn demands_more(now: &Object, before: &Object) -> bool {
 fn keep(good: &Document, user: &Document, candidates: &mut BTreeMap<ObjectKey, Document>) -> Option<Diagnostic> {
     let mut kept = candidates.get(&good.key).unwrap_or(good).clone();
     let what = match (good.object.as_ref(), kept.object.as_ref()) {
-        (Object::DestinationRule(before), Object::DestinationRule(now)) => {
+        (Object::BackendPolicy(before), Object::BackendPolicy(now)) => {
             let here = candidates.contains_key(&good.key);
             let missing = |name: &str| !here || now.subsets.iter().all(|s| s.name != name);
             let used = |name: &str| user.references.iter().any(|r| r.is_subset(&before.host, name));
@@ -249,7 +249,7 @@ fn keep(good: &Document, user: &Document, candidates: &mut BTreeMap<ObjectKey, D
             if here {
                 let mut merged = now.clone();
                 merged.subsets.extend(lost);
-                kept.object = Arc::new(Object::DestinationRule(merged));
+                kept.object = Arc::new(Object::BackendPolicy(merged));
             }
             what
         }

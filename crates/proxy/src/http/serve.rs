@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use serin_http1::RequestHead;
 use serin_http1::framing::Framing;
-use serin_resources::cluster::Balancer;
 use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::header::HeaderEdits;
 use serin_resources::listener::Filter;
@@ -320,8 +319,7 @@ impl<'a> Stages<'a> {
         let upstream = attempts::Upstream { forward, cluster: &cluster, target: &target, deadlines };
         let answer = attempts::run(self, &upstream, head, body, record).await?;
         // A cookie makes requests stick: where nothing goes by its hash, none is set (Envoy: the load balancer makes it).
-        let sticks = forward.random == RandomSource::Hash
-            || matches!(cluster.config.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. });
+        let sticks = forward.random == RandomSource::Hash || cluster.config.balancer.is_hashed();
         let cookies = if sticks { hashed.cookies } else { Vec::new() };
         let redirects = forward.internal_redirect.as_ref();
         Ok(Forwarded { answer, cluster, destination: weighted, deadlines, redirects, permit, cookies, pairs })

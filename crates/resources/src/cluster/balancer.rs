@@ -41,6 +41,19 @@ pub enum Balancer {
     },
 }
 
+impl Balancer {
+    /// Returns true when a hash of the request chooses the endpoint.
+    #[must_use]
+    pub fn is_hashed(&self) -> bool {
+        match self {
+            Self::RingHash { .. } | Self::Maglev { .. } => true,
+            Self::RoundRobin | Self::Random | Self::LeastRequest { .. } | Self::Reported | Self::PeakEwma { .. } => {
+                false
+            }
+        }
+    }
+}
+
 /// The rule by which weights follow from what backends report (Envoy, `ClientSideWeightedRoundRobin`; gRPC A58).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reported {

@@ -8,7 +8,7 @@ use serin_model::{
 
 use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
-use crate::istio::{labels, no_route};
+use crate::lower::istio::{labels, no_route};
 
 /// Reads a Service's `spec`.
 pub(crate) fn service(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {

@@ -1,6 +1,6 @@
 //! Gateway.
 
-use serin_model::{Gateway, GatewayServer, Object, ObjectName, Protocol};
+use serin_model::{Gateway, GatewayListener, Object, ObjectName, Protocol};
 
 use super::{host_filter, labels};
 use crate::cursor::Cursor;
@@ -11,8 +11,8 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let object = spec.object()?;
     let selector = object.get("selector").map(|s| labels(&s)).unwrap_or_default();
     let items = object.required_list("servers")?;
-    let servers: Vec<GatewayServer> = items.iter().filter_map(read_server).collect();
-    if servers.is_empty() && !spec.context.failed() {
+    let listeners: Vec<GatewayListener> = items.iter().filter_map(read_server).collect();
+    if listeners.is_empty() && !spec.context.failed() {
         spec.report(
             Code::NoEffectYet,
             Severity::Warning,
@@ -20,7 +20,7 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
             "a server with protocol HTTP, HTTP2 or GRPC can be served",
         );
     }
-    Some(Object::Gateway(Gateway { name: name.clone(), selector, servers }))
+    Some(Object::Gateway(Gateway { name: name.clone(), selector, listeners }))
 }
 
 /// Fields of `tls` besides the redirect; they matter where TLS ends, which it does not yet.
@@ -44,7 +44,7 @@ const CERTIFICATES: [&str; 17] = [
     "insecureSkipVerify",
 ];
 
-fn read_server(cursor: &Cursor<'_>) -> Option<GatewayServer> {
+fn read_server(cursor: &Cursor<'_>) -> Option<GatewayListener> {
     let object = cursor.object()?;
     object.skip(&["name"]);
     object.no_effect_yet(&["defaultEndpoint"]);
@@ -73,7 +73,7 @@ fn read_server(cursor: &Cursor<'_>) -> Option<GatewayServer> {
         tls.skip(&CERTIFICATES);
     }
     match Protocol::from_name(&text) {
-        Some(p) if p.is_http() => Some(GatewayServer { port: number, bind, hosts, https_redirect }),
+        Some(p) if p.is_http() => Some(GatewayListener { port: number, bind, hosts, https_redirect }),
         Some(_) => {
             let message = format!(
                 "{text} servers are not supported yet: nothing listens on port {number} for this server, and connections are refused"

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serin_model::{
-    Action, CorsPolicy, Destination, GatewayRef, Headers, Hostname, HttpMatch, HttpRoute, Mirror, Object, ObjectName,
-    PathRedirect, Redirect, RedirectPort, Respond, Rewrite, Share, StringMatch, VirtualService,
+    Action, Attachment, CorsPolicy, Destination, Headers, Hostname, HttpMatch, HttpRoute, Mirror, Object, ObjectName,
+    PathRedirect, Redirect, RedirectPort, Respond, Rewrite, RouteRules, Share, StringMatch,
 };
 
 use super::http_match::{self, refer_gateway};
@@ -38,15 +38,15 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
             hosts.push(found);
         }
     }
-    let mut gateways = Vec::new();
+    let mut attachments = Vec::new();
     for item in object.list("gateways") {
         if let Some(reference) = gateway_ref(&item) {
             refer_gateway(&item, &reference);
-            gateways.push(reference);
+            attachments.push(reference);
         }
     }
-    if gateways.is_empty() {
-        gateways.push(GatewayRef::Mesh);
+    if attachments.is_empty() {
+        attachments.push(Attachment::Mesh);
     }
     let has_streams = streams.iter().any(|(_, rules)| !rules.is_empty());
     let rules = if has_streams { object.list("http") } else { not_empty(&object, "http", "rule") };
@@ -77,7 +77,7 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
         http.push(route);
     }
     let export_to = export_to(object.get("exportTo"));
-    Some(Object::VirtualService(VirtualService { name: name.clone(), hosts, gateways, http, export_to }))
+    Some(Object::RouteRules(RouteRules { name: name.clone(), hosts, attachments, http, export_to }))
 }
 
 /// Whether where a redirect leads is redirected by the same rule again.

@@ -1,8 +1,8 @@
 //! DestinationRule.
 
 use serin_model::{
-    Balancer, ConnectionPool, ConsistentHash, DestinationRule, HashKey, HashTable, Object, ObjectName,
-    OutlierDetection, RetryBudget, Subset, Tls, TrafficPolicy, Warmup,
+    BackendPolicy, Balancer, ConnectionPool, ConsistentHash, HashKey, HashTable, Object, ObjectName, OutlierDetection,
+    RetryBudget, Subset, Tls, TrafficPolicy, Warmup,
 };
 
 use super::route_headers::{cookie_name, header_name};
@@ -32,7 +32,7 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let mut policy = policy;
     signed(&mut policy, name);
     subsets.iter_mut().for_each(|s| signed(&mut s.policy, name));
-    Some(Object::DestinationRule(DestinationRule {
+    Some(Object::BackendPolicy(BackendPolicy {
         name: name.clone(),
         host: host?,
         workloads,

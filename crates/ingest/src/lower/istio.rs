@@ -12,7 +12,7 @@ pub(crate) mod sidecar;
 pub(crate) mod virtual_service;
 pub(crate) mod workload_entry;
 
-use serin_model::{GatewayRef, HostFilter, Hostname, Labels, ObjectName};
+use serin_model::{Attachment, HostFilter, Hostname, Labels, ObjectName};
 
 use crate::cursor::Cursor;
 use crate::diagnostic::{Code, Severity};
@@ -56,10 +56,10 @@ pub(crate) fn export_to(cursor: Option<Cursor<'_>>) -> Option<Vec<String>> {
 }
 
 /// `mesh`, `name`, `namespace/name` or `./name`.
-pub(crate) fn gateway_ref(cursor: &Cursor<'_>) -> Option<GatewayRef> {
+pub(crate) fn gateway_ref(cursor: &Cursor<'_>) -> Option<Attachment> {
     let text = cursor.text()?;
     if text == "mesh" {
-        return Some(GatewayRef::Mesh);
+        return Some(Attachment::Mesh);
     }
     let own = cursor.context.namespace();
     let (namespace, name) = match text.split_once('/') {
@@ -67,7 +67,7 @@ pub(crate) fn gateway_ref(cursor: &Cursor<'_>) -> Option<GatewayRef> {
         Some((namespace, name)) => (namespace.to_owned(), name),
         None => (own, text.as_str()),
     };
-    Some(GatewayRef::Named(ObjectName { namespace, name: name.to_owned() }))
+    Some(Attachment::Gateway(ObjectName { namespace, name: name.to_owned() }))
 }
 
 /// `namespace/host`, where the namespace may be `*`, `.` or left out.

@@ -9,9 +9,9 @@ use serin_model::{
 
 use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
-use crate::istio::fault::GRPC_STATUS;
-use crate::istio::route_headers::{cookie_name, header_name};
-use crate::istio::{host, http_match, labels};
+use crate::lower::istio::fault::GRPC_STATUS;
+use crate::lower::istio::route_headers::{cookie_name, header_name};
+use crate::lower::istio::{host, http_match, labels};
 use crate::reference::Reference;
 
 /// Reads a `spec`.

@@ -13,7 +13,7 @@ pub(crate) fn read(cursor: &Cursor<'_>) -> Option<HttpMatch> {
     object.no_effect_yet(&["statPrefix"]);
     let one = |name: &str| object.get(name).and_then(|c| string_match(&c));
     let many = |name: &str| object.get(name).map(|c| string_matches(&c)).unwrap_or_default();
-    let gateways = object.get("gateways").map(|list| {
+    let attachments = object.get("gateways").map(|list| {
         let mut refs = Vec::new();
         for item in list.list() {
             if let Some(reference) = gateway_ref(&item) {
@@ -41,13 +41,13 @@ pub(crate) fn read(cursor: &Cursor<'_>) -> Option<HttpMatch> {
             .filter(|n| *n > 0),
         source_labels: object.get("sourceLabels").map(|c| labels(&c)).unwrap_or_default(),
         source_namespace: object.get("sourceNamespace").and_then(|c| c.text()),
-        gateways,
+        attachments,
     })
 }
 
 /// Remembers a gateway so that a missing one can be pointed at.
-pub(crate) fn refer_gateway(cursor: &Cursor<'_>, reference: &serin_model::GatewayRef) {
-    if let serin_model::GatewayRef::Named(name) = reference {
+pub(crate) fn refer_gateway(cursor: &Cursor<'_>, reference: &serin_model::Attachment) {
+    if let serin_model::Attachment::Gateway(name) = reference {
         cursor.context.refer(Reference::Gateway { name: name.clone(), at: (cursor.at(), cursor.path().to_owned()) });
     }
 }

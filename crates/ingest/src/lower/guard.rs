@@ -9,7 +9,7 @@ use serin_model::{Demand, Guard, Hostname, Kind, Labels, Object, ObjectName, ROO
 
 use crate::cursor::{Cursor, Object as Fields};
 use crate::diagnostic::{Code, Severity};
-use crate::istio::labels;
+use crate::lower::istio::labels;
 
 /// Whether objects of that kind are policies that are not carried out.
 pub(crate) fn is_guard(kind: Kind) -> bool {
