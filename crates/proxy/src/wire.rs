@@ -7,3 +7,6 @@ mod writer;
 pub(crate) use frame::{BodyError, Frame, Take};
 pub(crate) use reader::{BodySource, H1Reader, H2Reader};
 pub(crate) use writer::{BodySink, H1Writer, H2Writer};
+
+#[cfg(test)]
+mod tests;

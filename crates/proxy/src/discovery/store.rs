@@ -455,3 +455,6 @@ fn zones(cluster: &str, own: &str, built: &HashMap<String, Arc<ClusterRuntime>>)
 fn tally(all: &Tallies, own: &Peer, workers: usize, cluster: &Cluster, workload: &str) -> Option<Arc<Tally>> {
     Some(all.of(peers::labels(own, &cluster.name, &cluster.service, workload)?, workers))
 }
+
+#[cfg(test)]
+mod tests;

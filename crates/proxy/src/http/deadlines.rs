@@ -39,3 +39,39 @@ impl Deadlines {
         self.stream.is_some() && self.first(timers) == self.stream
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(seconds: u64) -> Option<Duration> {
+        Some(Duration::from_secs(seconds))
+    }
+
+    /// The time for a response begins when the request has come and its filters let it go on, whichever is later; that of a stream when
+    /// the request began.
+    #[test]
+    fn each_limit_has_its_own_beginning() {
+        let timers = Timers::new();
+        let began = timers.last();
+        let deadlines = Deadlines::new(Limits { answer: after(5), stream: after(60) }, began);
+        timers.set_received(None);
+        assert_eq!(deadlines.first(&timers), Some(began + Duration::from_secs(60)));
+        assert!(deadlines.ends_stream(&timers), "a client that uploads is limited by its stream's time alone");
+        let received = began + Duration::from_secs(10);
+        timers.set_received(Some(received));
+        assert_eq!(deadlines.first(&timers), Some(received + Duration::from_secs(5)));
+        assert!(!deadlines.ends_stream(&timers));
+        timers.set_received(Some(began - Duration::from_secs(1)));
+        assert_eq!(deadlines.since(&timers), Some(began));
+    }
+
+    #[test]
+    fn no_limit_is_no_deadline() {
+        let timers = Timers::new();
+        timers.set_received(Some(timers.last()));
+        let deadlines = Deadlines::new(Limits { answer: None, stream: None }, timers.last());
+        assert_eq!(deadlines.first(&timers), None);
+        assert!(!deadlines.ends_stream(&timers));
+    }
+}

@@ -80,3 +80,22 @@ fn split(url: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let target = if target.is_empty() { b"/" } else { target };
     (known && !authority.is_empty()).then_some((scheme, authority, target))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_http_urls_are_followed() {
+        let parts = |url: &'static str| {
+            let text = |bytes: &'static [u8]| std::str::from_utf8(bytes).unwrap();
+            split(url.as_bytes()).map(|(scheme, authority, target)| (text(scheme), text(authority), text(target)))
+        };
+        assert_eq!(parts("http://a.example/x?y=1#part"), Some(("http", "a.example", "/x?y=1")));
+        assert_eq!(parts("HTTPS://a.example:8443"), Some(("HTTPS", "a.example:8443", "/")));
+        assert_eq!(parts("http://a?b"), Some(("http", "a", "?b")));
+        for url in ["/relative", "ftp://a/", "http:///path", "http://#x", "//a/b", ""] {
+            assert_eq!(parts(url), None, "{url}");
+        }
+    }
+}

@@ -128,3 +128,6 @@ fn is_quiet(connection: &H1Connection) -> bool {
     let read = connection.reader.socket.try_read(&mut byte);
     connection.reader.buffer.is_empty() && matches!(read, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
 }
+
+#[cfg(test)]
+mod tests;
