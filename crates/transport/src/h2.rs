@@ -17,6 +17,8 @@ use crate::stream::ByteStream;
 
 /// The interval at which a peer's budget is renewed.
 const REFILL: Duration = Duration::from_secs(1);
+/// Reads for which the clock is looked at once: what they can hold of frames without effect is within one budget.
+const READS_PER_LOOK: u8 = 4;
 /// The time that a peer that broke the protocol may take to be told.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Reads in a row before others get their turn.
@@ -41,6 +43,8 @@ pub struct Driver {
     output: Vec<u8>,
     written: usize,
     refilled: Instant,
+    /// Counts reads, to look at the clock now and then only.
+    reads: u8,
     /// True when bytes came that nobody was told of.
     was_heard: bool,
     /// True when others had their turn since there is something to write.
@@ -61,6 +65,7 @@ impl Driver {
             output: Vec::new(),
             written: 0,
             refilled: Instant::now(),
+            reads: 0,
             was_heard: false,
             rested: false,
             failed: None,
@@ -177,11 +182,14 @@ impl Driver {
             self.error = Some(error);
             self.failed = Some(Box::pin(tokio::time::sleep(LAST_WORDS)));
         }
-        let now = Instant::now();
         self.was_heard = true;
-        if now - self.refilled > REFILL {
-            self.refilled = now;
-            self.session.refill();
+        self.reads = self.reads.wrapping_add(1);
+        if self.reads.is_multiple_of(READS_PER_LOOK) {
+            let now = Instant::now();
+            if now - self.refilled > REFILL {
+                self.refilled = now;
+                self.session.refill();
+            }
         }
     }
 

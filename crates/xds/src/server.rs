@@ -1,5 +1,6 @@
 //! The serving end.
 
+mod names;
 mod session;
 mod subscription;
 mod transport;

@@ -1,10 +1,11 @@
 //! What one client wants of one type, and what it was given.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
 
+use super::names::Names;
 use crate::message::{Resource, TypeMap};
 
 /// State of one type on one stream.
@@ -17,7 +18,7 @@ pub(super) struct Subscription {
     /// True when a name stands for everything below it too.
     pub(super) is_on_demand: bool,
     /// What it wants by name.
-    names: HashSet<Arc<str>>,
+    names: Names,
     /// The resources that it has. When that is all there is, the map is the target itself and costs nothing.
     pub(super) given: TypeMap,
     /// Names whose resource may differ from what the client has; true where they must be answered even if it does not.
@@ -72,12 +73,12 @@ impl Subscription {
         let first = !self.active;
         self.active = true;
         let wildcard = names.iter().any(|n| n == "*") || (names.is_empty() && (first || self.wildcard));
-        let names: HashSet<Arc<str>> = names.iter().filter(|n| *n != "*").map(|n| shared(n, target)).collect();
+        let names: Names = names.iter().filter(|n| *n != "*").map(|n| shared(n, target)).collect();
         if !wildcard {
-            let gone: Vec<Arc<str>> = self.names.difference(&names).cloned().collect();
+            let gone: Vec<Arc<str>> = self.names.without(&names).cloned().collect();
             gone.iter().for_each(|name| self.forget(name));
         }
-        let added: Vec<Arc<str>> = names.difference(&self.names).cloned().collect();
+        let added: Vec<Arc<str>> = names.without(&self.names).cloned().collect();
         self.names = names;
         added.into_iter().for_each(|name| self.force(name, target));
         self.all_pending |= wildcard && !self.wildcard;
@@ -91,16 +92,13 @@ impl Subscription {
         }
         self.all_pending |= !self.active && (self.wildcard || !self.given.is_empty());
         self.active = true;
-        for name in subscribe {
-            if name == "*" {
-                self.all_pending |= !self.wildcard;
-                self.wildcard = true;
-            } else {
-                let name = shared(name, target);
-                self.names.insert(name.clone());
-                self.force(name, target);
-            }
+        if subscribe.iter().any(|name| name == "*") {
+            self.all_pending |= !self.wildcard;
+            self.wildcard = true;
         }
+        let added: Vec<Arc<str>> = subscribe.iter().filter(|name| *name != "*").map(|n| shared(n, target)).collect();
+        self.names.extend(added.iter().cloned());
+        added.into_iter().for_each(|name| self.force(name, target));
         for name in unsubscribe {
             if name == "*" {
                 self.wildcard = false;
