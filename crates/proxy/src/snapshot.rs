@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use serin_resources::access_log::LogFormat;
+use serin_resources::FormatString;
 use serin_resources::http_filter::Rbac;
 use serin_resources::listener::{Direction, FilterChain, FilterChainMatch, Listener};
 use serin_telemetry::access_log::Writer;
 use serin_telemetry::{Counters, Histogram};
 use serin_traffic::filter::{Caller, Chain, FilterState as _, RbacGate};
 use serin_traffic::filter_chain::{self, Connection};
+use serin_traffic::log_filter::CompiledFilter;
 use serin_traffic::router::RouteTable;
 
 use crate::runtime::ClusterRuntime;
@@ -59,13 +60,24 @@ pub(crate) struct ChainRuntime {
     pub(crate) stats: Arc<Counters>,
     /// The times of requests.
     pub(crate) times: Arc<Histogram>,
-    pub(crate) logs: Vec<(LogFormat, Arc<Writer>)>,
+    pub(crate) logs: Vec<LogRuntime>,
+    /// The filters of the mappers of local replies, in their order.
+    pub(crate) mappers: Vec<CompiledFilter>,
     /// Its HTTP filters with what they remember.
     pub(crate) http_filters: Arc<Chain>,
     /// The filters of connections, and the numbers of connections that they let in and not.
     pub(crate) gates: Vec<Gate>,
     /// Faults that go on.
     pub(crate) faults: Arc<AtomicU32>,
+}
+
+/// An access log.
+#[derive(Debug)]
+pub(crate) struct LogRuntime {
+    pub(crate) format: FormatString,
+    /// The requests that it takes.
+    pub(crate) filter: Option<CompiledFilter>,
+    pub(crate) writer: Arc<Writer>,
 }
 
 /// A network filter that lets connections in or not.

@@ -1,4 +1,6 @@
-//! The outputs of access logs, and their formats.
+//! The outputs of access logs, their formats, and the requests that they take.
+
+mod filter;
 
 use envoy_types::pb::envoy::config::accesslog::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -8,8 +10,9 @@ use prost::Name as _;
 
 use crate::convert;
 use crate::json_format::JsonNode;
-use crate::substitution::Format;
-use crate::{Audit, Error, Path};
+use crate::{Audit, Error, FormatKind, FormatString, Path};
+
+pub use filter::{Comparison, LogFilter, Operator};
 
 /// One access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,37 +20,9 @@ pub struct AccessLog {
     /// The output of the lines.
     pub sink: Sink,
     /// The format of a line.
-    pub format: LogFormat,
-}
-
-/// The format of a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogFormat {
-    /// This text.
-    Text(Format),
-    /// A line of JSON.
-    Json(JsonNode),
-}
-
-impl Default for LogFormat {
-    fn default() -> Self {
-        Self::Text(Format::default_log())
-    }
-}
-
-impl LogFormat {
-    fn encode(&self) -> core::SubstitutionFormatString {
-        use core::data_source::Specifier;
-        use core::substitution_format_string::Format as F;
-        let format = match self {
-            Self::Text(format) => F::TextFormatSource(core::DataSource {
-                specifier: Some(Specifier::InlineString(format.source().to_owned())),
-                ..Default::default()
-            }),
-            Self::Json(json) => F::JsonFormat(json.encode()),
-        };
-        core::SubstitutionFormatString { format: Some(format), ..Default::default() }
-    }
+    pub format: FormatString,
+    /// The requests that it takes; `None` takes all.
+    pub filter: Option<LogFilter>,
 }
 
 /// The output of log lines.
@@ -84,38 +59,34 @@ impl AccessLog {
         };
         pb::AccessLog {
             name: name.to_owned(),
-            filter: None,
+            filter: self.filter.as_ref().map(LogFilter::encode),
             config_type: Some(pb::access_log::ConfigType::TypedConfig(any)),
         }
     }
 
     pub(crate) fn decode(value: &pb::AccessLog, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
-        if value.filter.is_some() {
-            audit.ignore(path, "filter");
-        }
+        let filter = value.filter.as_ref().map(|f| LogFilter::decode(f, audit, &path.field("filter"))).transpose()?;
         let Some(pb::access_log::ConfigType::TypedConfig(any)) = &value.config_type else {
             return Err(path.error("needs typed_config"));
         };
         let here = path.field("typed_config");
+        let format = |format: Option<&core::SubstitutionFormatString>, audit: &mut Audit| match format {
+            Some(format) => FormatString::decode(format, audit, &here.field("log_format")),
+            None => Ok(FormatString::default()),
+        };
         if any.type_url == pb_file::FileAccessLog::type_url() {
             let file: pb_file::FileAccessLog = convert::from_any(any, &here)?;
-            return Ok(Self { sink: Sink::File(file.path.clone()), format: file_format(&file, audit, &here)? });
+            return Ok(Self { sink: Sink::File(file.path.clone()), format: file_format(&file, audit, &here)?, filter });
         }
         if any.type_url == pb_stream::StdoutAccessLog::type_url() {
             let log: pb_stream::StdoutAccessLog = convert::from_any(any, &here)?;
-            let pb_stream::stdout_access_log::AccessLogFormat::LogFormat(format) = match log.access_log_format {
-                Some(f) => f,
-                None => return Ok(Self { sink: Sink::Stdout, format: LogFormat::default() }),
-            };
-            return Ok(Self { sink: Sink::Stdout, format: text_format(&format, audit, &here)? });
+            let of_log = log.access_log_format.map(|pb_stream::stdout_access_log::AccessLogFormat::LogFormat(f)| f);
+            return Ok(Self { sink: Sink::Stdout, format: format(of_log.as_ref(), audit)?, filter });
         }
         if any.type_url == pb_stream::StderrAccessLog::type_url() {
             let log: pb_stream::StderrAccessLog = convert::from_any(any, &here)?;
-            let format = match log.access_log_format {
-                Some(pb_stream::stderr_access_log::AccessLogFormat::LogFormat(f)) => text_format(&f, audit, &here)?,
-                None => LogFormat::default(),
-            };
-            return Ok(Self { sink: Sink::Stderr, format });
+            let of_log = log.access_log_format.map(|pb_stream::stderr_access_log::AccessLogFormat::LogFormat(f)| f);
+            return Ok(Self { sink: Sink::Stderr, format: format(of_log.as_ref(), audit)?, filter });
         }
         audit.ignore(path, "typed_config");
         Err(path.field("name").error(format!("access logger '{}' is not supported", value.name)))
@@ -123,37 +94,12 @@ impl AccessLog {
 }
 
 #[expect(deprecated, reason = "the plain format field is still common in published files")]
-fn file_format(file: &pb_file::FileAccessLog, audit: &mut Audit, path: &Path<'_>) -> Result<LogFormat, Error> {
+fn file_format(file: &pb_file::FileAccessLog, audit: &mut Audit, path: &Path<'_>) -> Result<FormatString, Error> {
     use pb_file::file_access_log::AccessLogFormat as F;
-    match &file.access_log_format {
-        None => Ok(LogFormat::default()),
-        Some(F::Format(text)) => text_of(text, path),
-        Some(F::LogFormat(format)) => text_format(format, audit, path),
-        Some(F::JsonFormat(json) | F::TypedJsonFormat(json)) => Ok(LogFormat::Json(JsonNode::compile(json, path)?)),
-    }
-}
-
-#[expect(deprecated, reason = "text_format is still common in published files")]
-fn text_format(
-    format: &core::SubstitutionFormatString,
-    audit: &mut Audit,
-    path: &Path<'_>,
-) -> Result<LogFormat, Error> {
-    use core::data_source::Specifier;
-    use core::substitution_format_string::Format as F;
-    audit!(format, core::SubstitutionFormatString as core::SubstitutionFormatString, audit, path;
-        supported: format; ignored: omit_empty_values, content_type, formatters, json_format_options; refused: );
-    match &format.format {
-        None => Ok(LogFormat::default()),
-        Some(F::TextFormat(text)) => text_of(text, path),
-        Some(F::TextFormatSource(source)) => match &source.specifier {
-            Some(Specifier::InlineString(text)) => text_of(text, path),
-            _ => Err(path.field("text_format_source").error("only inline_string is supported")),
-        },
-        Some(F::JsonFormat(json)) => Ok(LogFormat::Json(JsonNode::compile(json, path)?)),
-    }
-}
-
-fn text_of(text: &str, path: &Path<'_>) -> Result<LogFormat, Error> {
-    Format::compile(text).map(LogFormat::Text).map_err(|e| path.error(e.to_string()))
+    Ok(match &file.access_log_format {
+        None => FormatString::default(),
+        Some(F::Format(text)) => FormatKind::text(text, path)?.into(),
+        Some(F::LogFormat(format)) => FormatString::decode(format, audit, &path.field("log_format"))?,
+        Some(F::JsonFormat(json) | F::TypedJsonFormat(json)) => FormatKind::Json(JsonNode::compile(json, path)?).into(),
+    })
 }

@@ -13,6 +13,7 @@ use serin_http1::Codec;
 use crate::access_log::AccessLog;
 use crate::convert;
 use crate::http_filter::HttpFilter;
+use crate::local_reply::LocalReplyConfig;
 use crate::network::Network;
 use crate::route::RouteConfiguration;
 use crate::tracing::Tracing;
@@ -57,6 +58,8 @@ pub struct HttpConnectionManager {
     pub websocket: bool,
     /// The requests that are traced, if any.
     pub tracing: Option<Tracing>,
+    /// Changes to local replies.
+    pub local_replies: LocalReplyConfig,
 }
 
 /// The codec that clients must use.
@@ -171,6 +174,7 @@ impl HttpConnectionManager {
             suppress_envoy_headers: false,
             websocket: false,
             tracing: None,
+            local_replies: LocalReplyConfig::default(),
         }
     }
 
@@ -181,7 +185,7 @@ impl HttpConnectionManager {
                 request_headers_timeout, access_log, use_remote_address, generate_request_id, upgrade_configs,
                 normalize_path, merge_slashes, route_specifier, strip_matching_host_port, strip_trailing_host_dot,
                 strip_port_mode, xff_num_trusted_hops, skip_xff_append, via, preserve_external_request_id,
-                always_set_request_id_in_response, internal_address_config, tracing;
+                always_set_request_id_in_response, internal_address_config, tracing, local_reply_config;
             ignored: add_user_agent, http1_safe_max_connection_duration, http3_protocol_options,
                 scheme_header_transformation, max_request_headers_kb, stream_flush_timeout, drain_timeout,
                 drain_timeout_jitter, delayed_close_timeout, access_log_flush_interval, flush_access_log_on_new_request,
@@ -190,7 +194,7 @@ impl HttpConnectionManager {
                 proxy_status_config, append_x_forwarded_port, append_local_overload, add_proxy_protocol_connection_state,
                 forward_proto_config;
             refused: original_ip_detection_extensions, early_header_mutation_extensions, forward_client_cert_details,
-                forward_client_cert_matcher, path_with_escaped_slashes_action, local_reply_config,
+                forward_client_cert_matcher, path_with_escaped_slashes_action,
                 path_normalization_options, typed_header_validation_config);
         let mut manager = Self::new(value.stat_prefix.clone(), route_source(value, audit, path)?);
         manager.codec = match value.codec_type {
@@ -223,6 +227,9 @@ impl HttpConnectionManager {
         manager.via = value.via.clone();
         let tracing = value.tracing.as_ref().map(|t| Tracing::decode(t, audit, &path.field("tracing")));
         manager.tracing = tracing.transpose()?.flatten();
+        let replies = value.local_reply_config.as_ref();
+        let replies = replies.map(|c| LocalReplyConfig::decode(c, audit, &path.field("local_reply_config")));
+        manager.local_replies = replies.transpose()?.unwrap_or_default();
         manager.server_name = match value.server_header_transformation {
             2 => None,
             _ if value.server_name.is_empty() => Some("serin".to_owned()),
@@ -291,6 +298,8 @@ impl HttpConnectionManager {
             }),
             access_log: self.access_logs.iter().map(AccessLog::encode).collect(),
             tracing: self.tracing.as_ref().map(Tracing::encode),
+            local_reply_config: (self.local_replies != LocalReplyConfig::default())
+                .then(|| self.local_replies.encode()),
             upgrade_configs: self
                 .websocket
                 .then(|| UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() })

@@ -8,7 +8,6 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::google::protobuf as wkt;
 use prost::Message;
 
-use crate::substitution::Format;
 use crate::{Audit, Error, Path};
 
 /// The metadata of load balancing.
@@ -142,44 +141,21 @@ pub(crate) fn in_order<V: Clone>(entries: impl IntoIterator<Item = (String, V)>)
     map
 }
 
-/// A text format for a body, with its content type.
-#[expect(deprecated, reason = "text_format is still common in published files")]
-pub(crate) fn body_format(
-    value: &core::SubstitutionFormatString,
-    audit: &mut Audit,
-    path: &Path<'_>,
-) -> Result<(Format, String), Error> {
-    use core::data_source::Specifier;
-    use core::substitution_format_string::Format as F;
-    audit!(value, core::SubstitutionFormatString as core::SubstitutionFormatString, audit, path;
-        supported: format, content_type; ignored: omit_empty_values, formatters, json_format_options; refused: );
-    let text = match &value.format {
-        Some(F::TextFormat(text)) => text,
-        Some(F::TextFormatSource(source)) => match &source.specifier {
-            Some(Specifier::InlineString(text)) => text,
-            _ => return Err(path.field("text_format_source").error("only inline_string is supported")),
-        },
-        _ => return Err(path.error("only text formats are supported")),
-    };
-    let format = Format::compile(text).map_err(|e| path.error(e.to_string()))?;
-    let kind = if value.content_type.is_empty() { "text/plain" } else { &value.content_type };
-    Ok((format, kind.to_owned()))
+/// The bytes that stand in the message itself.
+pub(crate) fn inline(source: &core::DataSource, path: &Path<'_>) -> Result<Vec<u8>, Error> {
+    use core::data_source::Specifier as S;
+    match &source.specifier {
+        None => Ok(Vec::new()),
+        Some(S::InlineString(text)) => Ok(text.clone().into_bytes()),
+        Some(S::InlineBytes(bytes)) => Ok(bytes.clone()),
+        Some(_) => Err(path.error("only inline_string and inline_bytes are supported")),
+    }
 }
 
 /// Refuses what would end the line that it becomes a part of (Envoy: `well_known_regex: HTTP_HEADER_VALUE`).
 pub(crate) fn line(text: &str, path: &Path<'_>) -> Result<(), Error> {
     let is_line = |b: u8| b != b'\r' && b != b'\n' && b != 0;
     if text.bytes().all(is_line) { Ok(()) } else { Err(path.error("has a control character")) }
-}
-
-pub(crate) fn proto_body_format(format: &Format, kind: &str) -> core::SubstitutionFormatString {
-    use core::substitution_format_string::Format as F;
-    let specifier = Some(core::data_source::Specifier::InlineString(format.source().to_owned()));
-    core::SubstitutionFormatString {
-        format: Some(F::TextFormatSource(core::DataSource { specifier, ..Default::default() })),
-        content_type: kind.to_owned(),
-        ..Default::default()
-    }
 }
 
 /// The longest duration that fits 64 bits of nanoseconds, in seconds: Envoy refuses longer ones.

@@ -53,28 +53,44 @@ impl JsonNode {
         wkt::Value { kind: Some(kind) }
     }
 
-    /// Appends what it gives for a record.
-    pub fn write(&self, record: &dyn FormatContext, out: &mut String) {
+    /// Appends what it gives for a record; with `omits_empty`, without fields of which nothing is known.
+    pub fn write(&self, record: &dyn FormatContext, omits_empty: bool, out: &mut String) {
         match self {
             Self::Object(fields) => {
                 out.push('{');
-                for (number, (key, value)) in fields.iter().enumerate() {
-                    out.push_str(if number > 0 { "," } else { "" });
+                let mut is_first = true;
+                for (key, value) in fields {
+                    let begin = out.len();
+                    out.push_str(if is_first { "" } else { "," });
                     quote(key, out);
                     out.push(':');
-                    value.write(record, out);
+                    let at = out.len();
+                    value.write(record, omits_empty, out);
+                    if omits_empty && out.get(at..) == Some("null") {
+                        out.truncate(begin);
+                    } else {
+                        is_first = false;
+                    }
                 }
                 out.push('}');
             }
             Self::List(items) => {
                 out.push('[');
-                for (number, value) in items.iter().enumerate() {
-                    out.push_str(if number > 0 { "," } else { "" });
-                    value.write(record, out);
+                let mut is_first = true;
+                for value in items {
+                    let begin = out.len();
+                    out.push_str(if is_first { "" } else { "," });
+                    let at = out.len();
+                    value.write(record, omits_empty, out);
+                    if omits_empty && out.get(at..) == Some("null") {
+                        out.truncate(begin);
+                    } else {
+                        is_first = false;
+                    }
                 }
                 out.push(']');
             }
-            Self::Format(format) => write_format(format, record, out),
+            Self::Format(format) => write_format(format, record, omits_empty, out),
             Self::Literal(json) => out.push_str(json),
         }
     }
@@ -97,7 +113,7 @@ fn node(value: &wkt::Value, path: &Path<'_>) -> Result<JsonNode, Error> {
     })
 }
 
-fn write_format(format: &Format, record: &dyn FormatContext, out: &mut String) {
+fn write_format(format: &Format, record: &dyn FormatContext, omits_empty: bool, out: &mut String) {
     /// Cannot come out of any command.
     const MISSING: &str = "\0";
     let mut text = String::new();
@@ -108,7 +124,7 @@ fn write_format(format: &Format, record: &dyn FormatContext, out: &mut String) {
     } else if alone && format.is_number() && text.parse::<i64>().is_ok() {
         out.push_str(&text);
     } else {
-        quote(&text.replace(MISSING, "-"), out);
+        quote(&text.replace(MISSING, if omits_empty { "" } else { "-" }), out);
     }
 }
 

@@ -64,6 +64,15 @@ impl Filter {
         Self::Http(Box::new(manager))
     }
 
+    /// Returns how HTTP is handled, if it is.
+    #[must_use]
+    pub fn manager(&self) -> Option<&HttpConnectionManager> {
+        match self {
+            Self::Http(http) => Some(http),
+            Self::Tcp(_) => None,
+        }
+    }
+
     /// The source of its routes, if it has any.
     #[must_use]
     pub fn routes(&self) -> Option<&RouteSource> {

@@ -9,11 +9,11 @@ mod policy;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::FormatString;
 use crate::header::HeaderEdits;
 use crate::http_filter::PerRoutes;
 use crate::matcher::{CookieMatcher, HeaderMatcher, QueryMatcher, RegexRewrite};
 use crate::retry::RetryPolicy;
-use crate::substitution::Format;
 
 pub use encode::append_virtual_hosts;
 pub use policy::{HashCookie, HashPolicy, HashSource, Mirror, RandomSource};
@@ -323,8 +323,8 @@ pub struct Respond {
     pub status: u16,
     /// Body.
     pub body: Vec<u8>,
-    /// What the body is made of instead, and its content type.
-    pub format: Option<(Format, String)>,
+    /// What the body is made of instead.
+    pub format: Option<FormatString>,
 }
 
 impl RouteMatch {

@@ -55,7 +55,8 @@ pub enum FormatError {
 }
 
 /// Commands that need no argument.
-const COMMANDS: [&str; 40] = [
+const COMMANDS: [&str; 41] = [
+    "LOCAL_REPLY_BODY",
     "START_TIME",
     "PROTOCOL",
     "RESPONSE_CODE",

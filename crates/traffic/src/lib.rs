@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod hash;
 pub mod header_edit;
 pub mod health;
+pub mod log_filter;
 pub mod outcome;
 pub mod outlier;
 pub mod predicate;

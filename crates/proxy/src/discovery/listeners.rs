@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use serin_resources::FormatString;
 use serin_resources::Listener;
-use serin_resources::access_log::{AccessLog, LogFormat, Sink};
+use serin_resources::access_log::{AccessLog, Sink};
 use serin_resources::listener::{Direction, Filter, FilterChain};
 use serin_telemetry::access_log::{Destination, Writer};
 use serin_telemetry::{Counters, Histogram};
 use serin_traffic::filter::Chain;
+use serin_traffic::log_filter::CompiledFilter;
 use serin_traffic::router::RouteTable;
 use serin_transport::BoundListener;
 use tokio::sync::mpsc::UnboundedSender;
@@ -18,7 +20,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::error::Error;
 use crate::http;
 use crate::metric;
-use crate::snapshot::{ChainRuntime, Gate, ListenerRuntime};
+use crate::snapshot::{ChainRuntime, Gate, ListenerRuntime, LogRuntime};
 use crate::worker::Command;
 
 /// All sockets with what their listeners need at run time.
@@ -142,11 +144,15 @@ impl Listeners {
         let times = self.times.entry(config.filter.stat_prefix().to_owned());
         let times = times.or_insert_with(|| Arc::new(Histogram::new(workers))).clone();
         let mut logs = Vec::new();
-        let own =
-            self.access_log.clone().map(|path| AccessLog { sink: Sink::File(path), format: LogFormat::default() });
+        let own = self.access_log.clone().map(|path| AccessLog {
+            sink: Sink::File(path),
+            format: FormatString::default(),
+            filter: None,
+        });
         for log in config.filter.access_logs().iter().chain(&own) {
             if let Some(writer) = self.writer(&log.sink) {
-                logs.push((log.format.clone(), writer));
+                let filter = log.filter.as_ref().map(CompiledFilter::new);
+                logs.push(LogRuntime { format: log.format.clone(), filter, writer });
             }
         }
         let filters = config.filter.http_filters();
@@ -156,8 +162,21 @@ impl Listeners {
             None => (Arc::new(Chain::new(filters)), Arc::default()),
         };
         let gates = config.gates.iter().map(Gate::new).collect();
+        let mappers = config.filter.manager().into_iter().flat_map(|http| &http.local_replies.mappers);
+        let mappers = mappers.map(|mapper| CompiledFilter::new(&mapper.filter)).collect();
         let config = config.clone();
-        Arc::new(ChainRuntime { config, is_default, direction, stats, times, logs, http_filters, gates, faults })
+        Arc::new(ChainRuntime {
+            config,
+            is_default,
+            direction,
+            stats,
+            times,
+            logs,
+            mappers,
+            http_filters,
+            gates,
+            faults,
+        })
     }
 
     /// One writer a destination, shared by all listeners.

@@ -3,18 +3,20 @@
 mod trace;
 
 use serin_traffic::grpc::GrpcStatus;
+use serin_traffic::log_filter::Facts;
 use serin_traffic::response_flag::ResponseFlag;
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serin_http1::{HeaderBlock, RequestHead, ResponseHead, Version};
-use serin_resources::access_log::LogFormat;
+use serin_resources::FormatString;
 use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::listener::Filter;
 use serin_resources::orca::OrcaReport;
-use serin_resources::substitution::{self, Format};
+use serin_resources::substitution;
 use serin_resources::tracing::Tracing;
 use serin_telemetry::istio::Ending;
 use serin_traffic::header_edit::{CommandSource, HeaderContext};
@@ -52,6 +54,8 @@ pub(crate) struct StreamInfo {
     /// The upstream, where its requests are counted.
     peer: Option<UpstreamInfo>,
     is_grpc: bool,
+    /// True when a health check of this proxy was answered.
+    pub(crate) is_health_check: Cell<bool>,
     /// True when the request was a call, whatever the response is.
     pub(crate) is_call: bool,
     grpc_status: Option<GrpcStatus>,
@@ -98,6 +102,7 @@ impl StreamInfo {
             took: None,
             peer: None,
             is_grpc: false,
+            is_health_check: Cell::new(false),
             is_call: false,
             grpc_status: None,
             version: Version::default(),
@@ -152,11 +157,32 @@ impl StreamInfo {
         }
     }
 
-    /// Writes a format before there is a response, but its status.
-    pub(crate) fn formatted(&self, format: &Format, head: &RequestHead, status: u16, out: &mut String) {
-        let answer = ResponseHead::new(status);
-        let facts = Answered(self, status);
-        format.write(&HeaderContext { request: head, response: Some(&answer), facts: &facts }, "-", out);
+    /// Makes a body of a format before there is a response, but its head and the body that it would have.
+    pub(crate) fn formatted(
+        &self,
+        format: &FormatString,
+        request: &RequestHead,
+        answer: &ResponseHead,
+        body: &[u8],
+    ) -> String {
+        let facts = Answered { record: self, status: answer.status, body };
+        let mut text = String::new();
+        format.write(&HeaderContext { request, response: Some(answer), facts: &facts }, &mut text);
+        text
+    }
+
+    /// What filters of logs and of local replies may look at.
+    pub(crate) fn facts(&self) -> Facts<'_> {
+        Facts {
+            head: self.request.as_ref(),
+            status: self.status,
+            duration: self.started.elapsed().as_millis() as u64,
+            flag: self.flag,
+            grpc_status: self.grpc_status,
+            is_traced: self.span.is_some(),
+            is_health_check: self.is_health_check.get(),
+            random: self.worker().random(),
+        }
     }
 
     fn logged(&self) -> bool {
@@ -330,16 +356,12 @@ impl Drop for StreamInfo {
             let span = span.end(tracing, self.view.chain.direction, self);
             spans::tell(&self.context.worker.spans, &tracing.provider, span);
         }
-        for (format, writer) in &self.view.chain.logs {
-            let mut line = String::with_capacity(256);
-            match format {
-                LogFormat::Text(format) => format.write_line(self, "-", &mut line),
-                LogFormat::Json(json) => {
-                    json.write(self, &mut line);
-                    line.push('\n');
-                }
+        for log in &self.view.chain.logs {
+            if log.filter.as_ref().is_none_or(|filter| filter.passes(&self.facts())) {
+                let mut line = String::with_capacity(256);
+                log.format.write_line(self, &mut line);
+                log.writer.write(line);
             }
-            writer.write(line);
         }
     }
 }
@@ -387,13 +409,18 @@ impl CommandSource for StreamInfo {
 }
 
 /// A record with the status that is about to be answered.
-struct Answered<'a>(&'a StreamInfo, u16);
+struct Answered<'a> {
+    record: &'a StreamInfo,
+    status: u16,
+    body: &'a [u8],
+}
 
 impl CommandSource for Answered<'_> {
     fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
         match name {
-            "RESPONSE_CODE" => Some(self.1.to_string()),
-            name => CommandSource::command(self.0, name, argument),
+            "RESPONSE_CODE" => Some(self.status.to_string()),
+            "LOCAL_REPLY_BODY" => Some(String::from_utf8_lossy(self.body).into_owned()),
+            name => CommandSource::command(self.record, name, argument),
         }
     }
 }

@@ -1,9 +1,17 @@
 //! Local replies: responses that the proxy gives itself.
 
+use std::fmt::Write as _;
+
 use serin_http1::{RequestHead, ResponseHead};
+use serin_resources::local_reply::LocalReplyConfig;
+use serin_resources::{FormatKind, FormatString};
 use serin_traffic::grpc::GrpcStatus;
+use serin_traffic::header_edit;
+use serin_traffic::log_filter::Facts;
 use serin_traffic::response_flag::ResponseFlag;
 use serin_traffic::router::is_grpc;
+
+use super::finish::StreamInfo;
 
 /// The reason why a request goes no further in the pipeline.
 pub(crate) enum Stop {
@@ -27,21 +35,70 @@ pub(crate) struct LocalReply {
     pub(crate) details: Option<String>,
     /// The status that a gRPC client gets instead of what the HTTP status stands for.
     pub(crate) grpc: Option<GrpcStatus>,
+    /// True when its body is a line of JSON.
+    pub(crate) is_json: bool,
 }
+
+/// The content type of a body that has no other.
+const PLAIN: &[u8] = b"text/plain";
 
 impl LocalReply {
     pub(crate) fn new(status: u16, body: impl AsRef<[u8]>, flag: ResponseFlag) -> Self {
         let body = body.as_ref().to_vec();
         let mut head = ResponseHead::new(status);
         if !body.is_empty() {
-            head.fields.append(b"content-type", b"text/plain");
+            head.fields.append(b"content-type", PLAIN);
         }
-        Self { head: Box::new(head), body, flag, details: None, close: false, grpc: None }
+        Self { head: Box::new(head), body, flag, details: None, close: false, grpc: None, is_json: false }
     }
 
     /// A status without a body.
     pub(crate) fn empty(status: u16, flag: ResponseFlag) -> Self {
         Self::new(status, "", flag)
+    }
+
+    /// Makes the body of a format, which may hold the body that there is.
+    pub(crate) fn format(&mut self, format: &FormatString, request: &RequestHead, record: &StreamInfo) {
+        self.body = record.formatted(format, request, &self.head, &self.body).into_bytes();
+        self.head.fields.set("content-type", format.content_type().as_bytes());
+    }
+
+    /// Changes it as the connection manager says, before it becomes what a gRPC client gets (Envoy: `local_reply_config`).
+    pub(crate) fn mapped(mut self, request: &RequestHead, record: &mut StreamInfo) -> Self {
+        if record.manager().is_none_or(|http| http.local_replies == LocalReplyConfig::default()) {
+            return self;
+        }
+        // Mappers look at what is logged.
+        record.flag = self.flag;
+        record.status = self.head.status;
+        let record = &*record;
+        let Some(config) = record.manager().map(|http| &http.local_replies) else { return self };
+        let facts = Facts { head: Some(request), ..record.facts() };
+        let passing = record.chain().mappers.iter().position(|filter| filter.passes(&facts));
+        let mapper = passing.and_then(|number| config.mappers.get(number));
+        // A content type that a mapper sets goes before that of a format.
+        if self.head.fields.get("content-type") == Some(PLAIN) {
+            self.head.fields.remove("content-type");
+        }
+        if let Some(mapper) = mapper {
+            header_edit::to_response(&mapper.headers, &mut self.head, request, record);
+            if let Some(status) = mapper.status {
+                self.head.status = status;
+            }
+            if let Some(body) = &mapper.body {
+                self.body.clone_from(body);
+            }
+        }
+        let mut kind = PLAIN;
+        if let Some(format) = mapper.and_then(|mapper| mapper.format.as_ref()).or(config.format.as_ref()) {
+            self.body = record.formatted(format, request, &self.head, &self.body).into_bytes();
+            self.is_json = matches!(format.kind, FormatKind::Json(_));
+            kind = format.content_type().as_bytes();
+        }
+        if !self.body.is_empty() && !self.head.fields.contains("content-type") {
+            self.head.fields.append(b"content-type", kind);
+        }
+        self
     }
 
     /// A gRPC client gets the reason as a gRPC status in a trailers-only response (gRPC over HTTP/2 protocol page).
@@ -55,17 +112,28 @@ impl LocalReply {
 
     /// The response as a gRPC status.
     pub(crate) fn into_grpc(self, status: GrpcStatus) -> Self {
-        let mut head = ResponseHead::new(200);
-        head.fields.append(b"content-type", b"application/grpc");
-        head.fields.append(b"grpc-status", status.code().to_string().as_bytes());
-        if !self.body.is_empty() {
-            let message: String = String::from_utf8_lossy(&self.body).chars().map(percent_encode).collect();
-            head.fields.append(b"grpc-message", message.as_bytes());
+        let Self { mut head, body, .. } = self;
+        head.status = 200;
+        head.fields.set("content-type", b"application/grpc");
+        head.fields.set("grpc-status", status.code().to_string().as_bytes());
+        let text = if self.is_json { body.strip_suffix(b"\n").unwrap_or(&body) } else { &body };
+        if !text.is_empty() {
+            head.fields.set("grpc-message", percent_encoded(text).as_bytes());
         }
-        Self { head: Box::new(head), body: Vec::new(), ..self }
+        Self { head, body: Vec::new(), ..self }
     }
 }
 
-fn percent_encode(c: char) -> String {
-    if (' '..='~').contains(&c) && c != '%' { c.to_string() } else { "%20".to_owned() }
+/// `Percent-Encoded` of gRPC over HTTP/2.
+fn percent_encoded(text: &[u8]) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            b' '..=b'~' if *byte != b'%' => encoded.push(char::from(*byte)),
+            _ => {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
 }

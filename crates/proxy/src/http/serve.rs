@@ -95,7 +95,7 @@ pub(crate) async fn serve(
                 break respond::answer(forwarded, shape, &mut body, responder, &mut record).await;
             }
             Err(Stop::Reply(reply)) => {
-                let reply = completed(reply, place, head, &record, &mut filters).await;
+                let reply = completed(reply, place, head, &mut record, &mut filters).await;
                 break respond::local(reply, head, &body, responder, &mut record).await;
             }
             Err(stop) => break stopped(stop, head, &body, responder, &mut record).await,
@@ -142,6 +142,7 @@ async fn stopped(
             LocalReply { close: true, ..LocalReply::empty(500, ResponseFlag::None) }
         }
     };
+    let reply = reply.mapped(head, record);
     respond::local(reply, head, body, responder, record).await
 }
 
@@ -225,10 +226,10 @@ async fn completed(
     reply: LocalReply,
     place: Option<MatchedRoute<'_>>,
     head: &RequestHead,
-    record: &StreamInfo,
+    record: &mut StreamInfo,
     filters: &mut ActiveFilters<'_>,
 ) -> LocalReply {
-    let mut reply = reply.for_request(head);
+    let mut reply = reply.mapped(head, record).for_request(head);
     if record.attempts > 0 && place.is_some_and(|p| p.host.config.include_attempt_count_in_response) {
         reply.head.fields.set("x-envoy-attempt-count", record.attempts.to_string().as_bytes());
     }
@@ -382,11 +383,8 @@ impl<'a> Stages<'a> {
             Action::Respond(respond) => {
                 record.count(metric::http::RQ_DIRECT_RESPONSE);
                 let mut reply = LocalReply::new(respond.status, &respond.body, ResponseFlag::None);
-                if let Some((format, kind)) = &respond.format {
-                    let mut text = String::new();
-                    record.formatted(format, head, respond.status, &mut text);
-                    reply = LocalReply::new(respond.status, &text, ResponseFlag::None);
-                    reply.head.fields.set("content-type", kind.as_bytes());
+                if let Some(format) = &respond.format {
+                    reply.format(format, head, record);
                 }
                 if respond.status == 201 || (300..400).contains(&respond.status) {
                     let uri = redirect::own_uri(head, scheme(head));

@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::config::route::v3 as pb;
 use prost::Message as _;
 
 use super::*;
+use crate::FormatString;
 use crate::convert;
 use crate::http_filter;
 use crate::matcher;
@@ -401,17 +402,12 @@ fn redirect(value: &pb::RedirectAction, audit: &mut Audit, path: &Path<'_>) -> R
 }
 
 fn respond(value: &pb::DirectResponseAction, audit: &mut Audit, path: &Path<'_>) -> Result<Respond, Error> {
-    use core::data_source::Specifier as S;
     audit!(value, pb::DirectResponseAction as pb::DirectResponseAction, audit, path;
         supported: status, body, body_format; ignored: ; refused: );
     let status = u16::try_from(value.status).ok().filter(|s| (200..600).contains(s));
-    let body = match value.body.as_ref().and_then(|b| b.specifier.as_ref()) {
-        None => Vec::new(),
-        Some(S::InlineString(s)) => s.clone().into_bytes(),
-        Some(S::InlineBytes(b)) => b.clone(),
-        Some(_) => return Err(path.field("body").error("only inline_string and inline_bytes are supported")),
-    };
-    let format = value.body_format.as_ref().map(|f| convert::body_format(f, audit, &path.field("body_format")));
+    let body = value.body.as_ref().map(|body| convert::inline(body, &path.field("body"))).transpose()?;
+    let body = body.unwrap_or_default();
+    let format = value.body_format.as_ref().map(|f| FormatString::decode(f, audit, &path.field("body_format")));
     let status = status.ok_or_else(|| path.field("status").error("must be 200 to 599"))?;
     Ok(Respond { status, body, format: format.transpose()? })
 }

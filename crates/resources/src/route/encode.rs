@@ -293,6 +293,6 @@ fn respond(value: &Respond) -> pb::DirectResponseAction {
         specifier: Some(core::data_source::Specifier::InlineBytes(value.body.clone())),
         ..Default::default()
     });
-    let body_format = value.format.as_ref().map(|(format, kind)| convert::proto_body_format(format, kind));
+    let body_format = value.format.as_ref().map(FormatString::encode);
     pb::DirectResponseAction { status: value.status.into(), body, body_format }
 }

@@ -25,6 +25,7 @@ impl<'a> HttpFilter<'a> for HealthCheck<'a> {
         if config.headers.is_empty() || !matches_headers(&config.headers, request.head) || config.pass_through {
             return Ok(());
         }
+        request.record.is_health_check.set(true);
         let worker = &context.connection.worker;
         let failing = worker.state.is_failing();
         let enough = |(name, percent): &(String, u32)| {
