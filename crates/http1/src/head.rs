@@ -164,7 +164,7 @@ impl ResponseHead {
 
 /// The registered reason phrase of a status, empty for the unregistered.
 #[must_use]
-pub(crate) fn reason_of(status: u16) -> &'static str {
+pub fn reason_of(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         101 => "Switching Protocols",

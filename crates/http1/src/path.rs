@@ -52,6 +52,33 @@ pub fn normalise(target: &[u8], how: Normalise) -> Result<Option<Vec<u8>>, Error
     Ok((normal != target).then_some(normal))
 }
 
+/// The target with the encoded slashes and backslashes of its path decoded, or `None` when it has none (Envoy:
+/// `PathUtil::unescapeSlashes`).
+#[must_use]
+pub fn unescape_slashes(target: &[u8]) -> Option<Vec<u8>> {
+    let split = memchr::memchr(b'?', target).unwrap_or(target.len());
+    let (mut path, query) = target.split_at(split);
+    let mut out = Vec::with_capacity(target.len());
+    while let Some(at) = memchr::memchr(b'%', path) {
+        let (before, rest) = path.split_at(at);
+        out.extend_from_slice(before);
+        let decoded = match rest.get(1..3) {
+            Some(b"2F" | b"2f") => Some(b'/'),
+            Some(b"5C" | b"5c") => Some(b'\\'),
+            _ => None,
+        };
+        let taken = if decoded.is_some() { 3 } else { 1 };
+        match decoded {
+            Some(slash) => out.push(slash),
+            None => out.push(b'%'),
+        }
+        path = rest.get(taken..).unwrap_or_default();
+    }
+    out.extend_from_slice(path);
+    out.extend_from_slice(query);
+    (out != target).then_some(out)
+}
+
 fn check_triplets(path: &[u8]) -> Result<(), Error> {
     let mut rest = path;
     while let Some(at) = memchr::memchr(b'%', rest) {

@@ -14,7 +14,7 @@ use crate::error::{ConnectionError, Reason, StreamError};
 use crate::fields::FieldList;
 use crate::frame::{self, frame};
 use crate::hpack::Decoder;
-use crate::message::{REQUEST_LIMIT, RESPONSE_LIMIT};
+use crate::message::{MOST_FIELDS, REQUEST_LIMIT, RESPONSE_LIMIT};
 use crate::stream::Stream;
 use budget::Budget;
 
@@ -36,11 +36,21 @@ pub struct Config {
     pub stream_window: u32,
     /// The same for all streams together.
     pub connection_window: u32,
+    /// Bytes of the header list of a request, as HTTP/2 counts them (§6.5.2); for a server.
+    pub request_head: usize,
+    /// Fields of a request; for a server.
+    pub request_fields: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { streams: 100, stream_window: 256 * 1024, connection_window: 1024 * 1024 }
+        Self {
+            streams: 100,
+            stream_window: 256 * 1024,
+            connection_window: 1024 * 1024,
+            request_head: REQUEST_LIMIT,
+            request_fields: MOST_FIELDS,
+        }
     }
 }
 
@@ -183,7 +193,7 @@ impl Connection {
             }
             Role::Server => {
                 setting(3, config.streams);
-                setting(6, REQUEST_LIMIT as u32);
+                setting(6, config.request_head as u32);
             }
         }
         setting(4, first_window(role, &config));

@@ -15,6 +15,9 @@ pub(crate) enum Error {
     /// `/explain` without a chain, where there are several; holds the names of all.
     #[error("say chain=NAME; the listener has: {0}")]
     NoChain(String),
+    /// `/explain` for a chain that is not of HTTP.
+    #[error("chain {0} passes TCP on: it has no routes")]
+    NoHttp(String),
     /// `/explain` without a URL.
     #[error("say url=http://AUTHORITY/PATH")]
     NoUrl,

@@ -17,6 +17,7 @@ mod hang_up;
 mod held;
 mod local_reply;
 mod mirror;
+mod reply_mapping;
 mod request;
 mod respond;
 mod serve;
@@ -27,17 +28,18 @@ mod upload;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use serin_http1::{Codec, Error, RequestHead};
-use serin_resources::connection_manager::{DownstreamCodec, HttpConnectionManager};
+use serin_resources::connection_manager::{DownstreamCodec, HeadOptions, HttpConnectionManager};
 use serin_transport::{ByteStream, buffers};
 use tokio::io::AsyncReadExt as _;
 
 pub(crate) use filters::COUNTERS;
 
 use crate::metric;
+use crate::threads::canonical;
 use crate::worker::View;
 use crate::worker::{ConnectionGuard, Worker};
 
@@ -50,6 +52,9 @@ pub(crate) struct ConnectionContext {
     seen: RefCell<(u64, Rc<View>)>,
     /// Bytes of responses that wait for it to read.
     held: Cell<usize>,
+    /// Requests on it so far, and when it began.
+    requests: Cell<u32>,
+    began: Instant,
     pub(crate) peer: SocketAddr,
     pub(crate) local: Option<SocketAddr>,
 }
@@ -65,6 +70,28 @@ impl ConnectionContext {
             *seen = (generation, view);
         }
         (true, seen.1.clone())
+    }
+
+    /// Counts a request; false when it must be the last of the connection.
+    pub(crate) fn begin_request(&self) -> bool {
+        let (is_known, _) = self.view();
+        if !is_known {
+            return false;
+        }
+        let number = self.requests.get().saturating_add(1);
+        self.requests.set(number);
+        let view = self.seen.borrow();
+        let Some(http) = view.1.chain.config.filter.manager() else { return true };
+        if http.max_requests_per_connection.is_some_and(|most| number >= most) {
+            view.1.chain.stats.add(self.worker.id, metric::http::CX_MAX_REQUESTS, 1);
+            return false;
+        }
+        let limit = http.max_connection_duration;
+        if !limit.is_zero() && self.began.elapsed() >= limit {
+            view.1.chain.stats.add(self.worker.id, metric::http::CX_MAX_DURATION, 1);
+            return false;
+        }
+        true
     }
 }
 
@@ -90,9 +117,18 @@ pub(crate) async fn connection(
 ) {
     let Accepted { listener, view, stream, peer, bound } = accepted;
     // Only a listener at every address has to ask at which one the client came.
-    let local = if bound.ip().is_unspecified() { stream.local_addr().ok() } else { Some(bound) };
+    let local = if bound.ip().is_unspecified() { stream.local_addr().ok().map(canonical) } else { Some(bound) };
     let seen = RefCell::new((0, view));
-    let context = Rc::new(ConnectionContext { worker, listener, seen, held: Cell::new(0), peer, local });
+    let context = Rc::new(ConnectionContext {
+        worker,
+        listener,
+        seen,
+        held: Cell::new(0),
+        requests: Cell::new(0),
+        began: Instant::now(),
+        peer,
+        local,
+    });
     let id = context.worker.id;
     let first = match http.codec {
         DownstreamCodec::Fixed(codec) => Some((stream, BytesMut::new(), codec)),
@@ -133,6 +169,12 @@ async fn detect(mut stream: ByteStream, idle: Duration, worker: &Worker) -> Opti
             return Some((stream, buffer, if prefix { Codec::Http2 } else { Codec::Http1 }));
         }
     }
+}
+
+/// The limits of heads in the newest configuration of the connection's chain.
+fn head_options(context: &ConnectionContext) -> HeadOptions {
+    let view = context.view().1;
+    view.chain.config.filter.manager().map(|http| http.heads).unwrap_or_default()
 }
 
 /// Counts one in the newest configuration of the connection's listener.

@@ -106,6 +106,8 @@ metrics! {
     CX_FLOOD = "downstream_cx_http2_flood",
     TX_BUFFERED = "downstream_cx_tx_bytes_buffered",
     CX_IDLE_TIMEOUT = "downstream_cx_idle_timeout",
+    CX_MAX_REQUESTS = "downstream_cx_max_requests_reached",
+    CX_MAX_DURATION = "downstream_cx_max_duration_reached",
     RQ_TOTAL = "downstream_rq_total",
     RQ_ACTIVE = "downstream_rq_active",
     RQ_COMPLETED = "downstream_rq_completed",

@@ -40,10 +40,15 @@ impl ListenerRuntime {
         chosen
     }
 
-    /// Finds the chain that serves connections which `chain` of this listener served before a change: the one that matches the same.
+    /// Finds the chain that serves connections which `chain` of this listener served before a change: the one that matches the same,
+    /// lets the same connections in, and speaks the same protocol. Connections without one end after their request, as in Envoy those
+    /// of a chain that changed.
     pub(crate) fn successor(&self, chain: &ChainRuntime) -> Option<usize> {
         let is_same = |(own, _): &(Arc<ChainRuntime>, _)| {
-            own.is_default == chain.is_default && own.config.matches == chain.config.matches
+            own.is_default == chain.is_default
+                && own.config.matches == chain.config.matches
+                && own.config.gates == chain.config.gates
+                && own.config.filter.manager().is_some() == chain.config.filter.manager().is_some()
         };
         self.chains.iter().position(is_same)
     }

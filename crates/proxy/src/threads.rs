@@ -87,16 +87,19 @@ async fn accept(worker: Rc<Worker>, name: String, socket: Listener) {
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
+                // A client of IPv4 at a socket of IPv6 has its own address (Envoy's default).
+                let peer = canonical(peer);
                 let connection = || {
                     // Only a listener at every address has to ask at which one the client came.
-                    let here = if local.ip().is_unspecified() { stream.local_addr().ok() } else { Some(local) };
+                    let here =
+                        if local.ip().is_unspecified() { stream.local_addr().ok().map(canonical) } else { Some(local) };
                     Connection { destination: here.unwrap_or(local), direct_source: peer, source: peer }
                 };
                 let Some(view) = worker.view(&name, |listener| listener.choose(connection)) else { continue };
                 stream.prepare_accepted(peer, local);
                 let guard = ConnectionGuard::new(worker.clone(), view.chain.clone());
                 if !view.chain.gates.is_empty() {
-                    let caller = Caller { peer, local: stream.local_addr().ok(), client: peer.ip() };
+                    let caller = Caller { peer, local: stream.local_addr().ok().map(canonical), client: peer.ip() };
                     if !view.chain.gates.iter().all(|gate| gate.lets_in(&caller)) {
                         continue;
                     }
@@ -124,4 +127,9 @@ async fn accept(worker: Rc<Worker>, name: String, socket: Listener) {
             }
         }
     }
+}
+
+/// An address of IPv4 that stands in one of IPv6, by itself.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -151,6 +151,9 @@ fn extensions(field: &FieldDescriptor) -> &'static [&'static str] {
             &["envoy.extensions.compression.gzip.compressor.v3.Gzip"]
         }
         ("envoy.config.core.v3.TypedExtensionConfig", _) => &[
+            "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig",
+            "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig",
             "envoy.extensions.compression.gzip.compressor.v3.Gzip",
             "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
             "envoy.extensions.load_balancing_policies.random.v3.Random",
@@ -187,7 +190,6 @@ impl Draw {
             let rate = more * f64::from(wanted) / (descriptor.fields().len() as f64).max(3.0);
             let needed = NEEDED.contains(&field.name());
             let never = NEVER.contains(&field.name())
-                || descriptor.name() == "FilterChainMatch"
                 || field.name() == "metadata" && descriptor.full_name().starts_with("envoy.config.rbac.");
             if never || !needed && (depth > 14 || self.random.f64() > rate) {
                 continue;
@@ -195,10 +197,6 @@ impl Draw {
             let value = self.value(&field, depth);
             self.used.insert(place);
             message.set_field(&field, value);
-        }
-        if message.has_field_by_name("filter_chains") && message.has_field_by_name("default_filter_chain") {
-            // There may be one chain.
-            message.clear_field_by_name(if self.random.bool() { "filter_chains" } else { "default_filter_chain" });
         }
         message
     }
@@ -299,6 +297,7 @@ impl Draw {
             "name" if field.parent_message().name() == "TransportSocket" => &["envoy.transport_sockets.raw_buffer"],
             "operation" | "value" | "text_format" => &["a", "%PROTOCOL%"],
             "address" | "address_prefix" => &["127.0.0.1", "10.0.0.8"],
+            "transport_protocol" => &["raw_buffer"],
             "regex" => &["a+b", "^/x/(.*)$"],
             "substitution" => &[r"\1", "new"],
             "key" | "header_name" | "header" | "request_header_name" => &["x-a", "x-b"],

@@ -328,7 +328,15 @@ fn protocol_options(
             cluster.hash.push(HashPolicy::decode(policy, audit, &hash_path.index(i))?);
         }
         if let Some(common) = &options.common_http_protocol_options {
-            convert::audit_common_options(common, audit, &here.field("common_http_protocol_options"))?;
+            let of = here.field("common_http_protocol_options");
+            convert::audit_common_options(common, audit, &of)?;
+            // These are carried out for clients alone.
+            let only_downstream = [
+                ("max_connection_duration", common.max_connection_duration.is_some()),
+                ("max_headers_count", common.max_headers_count.is_some()),
+                ("headers_with_underscores_action", common.headers_with_underscores_action != 0),
+            ];
+            only_downstream.iter().filter(|(_, is_set)| *is_set).for_each(|(field, _)| audit.ignore(&of, field));
             if let Some(idle) = convert::optional_duration(common.idle_timeout.as_ref(), &here.field("idle_timeout"))? {
                 cluster.idle_timeout = idle;
             }

@@ -330,9 +330,10 @@ pub(crate) fn audit_common_options(
     path: &Path<'_>,
 ) -> Result<(), Error> {
     audit!(value, core::HttpProtocolOptions as core::HttpProtocolOptions, audit, path;
-        supported: idle_timeout, max_requests_per_connection, max_stream_duration;
-        ignored: max_connection_duration, max_connection_duration_jitter, max_headers_count, max_response_headers_kb;
-        refused: headers_with_underscores_action);
+        supported: idle_timeout, max_requests_per_connection, max_stream_duration, max_connection_duration,
+            max_headers_count, headers_with_underscores_action;
+        ignored: max_connection_duration_jitter, max_response_headers_kb;
+        refused: );
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use crate::http_filter::HttpFilter;
 use crate::tcp_proxy::TcpProxy;
 use crate::{Audit, Error, Path};
 
-pub use filter_chain::{FilterChain, FilterChainMatch, SourceType};
+pub use filter_chain::{FilterChain, FilterChainMatch, SourceType, TransportProtocol};
 
 /// One listening socket.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -55,7 +55,8 @@ pub enum FormatError {
 }
 
 /// Commands that need no argument.
-const COMMANDS: [&str; 41] = [
+const COMMANDS: [&str; 42] = [
+    "FILTER_CHAIN_NAME",
     "LOCAL_REPLY_BODY",
     "START_TIME",
     "PROTOCOL",

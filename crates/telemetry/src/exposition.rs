@@ -60,7 +60,7 @@ impl Sample {
     pub fn name(&self) -> String {
         match &self.tag {
             // Envoy's own exceptions: the filter's prefix comes first, or is all there is.
-            Some((_, tag)) if self.prefix == "network" => format!("{tag}{}", self.metric),
+            Some((_, tag)) if self.prefix == "network" => format!("{tag}.{}", self.metric),
             Some((_, tag)) if self.prefix == "http_local_rate_limit" => {
                 format!("{tag}.{}.{}", self.prefix, self.metric)
             }

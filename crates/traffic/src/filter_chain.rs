@@ -4,9 +4,9 @@
 //! property is not looked at again, even if none of the others matches the next. Source: Envoy, `FilterChainMatch`
 //! (`config.listener.v3`), "the following order applies".
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use serin_resources::listener::{FilterChain, FilterChainMatch, SourceType};
+use serin_resources::listener::{FilterChain, FilterChainMatch, SourceType, TransportProtocol};
 use serin_resources::network::Network;
 
 /// What is known of a connection when its chain is chosen.
@@ -30,7 +30,12 @@ const PROPERTIES: [fn(&FilterChainMatch, &Connection) -> Score; 7] = [
         chain.destination_port.map_or(Some(0), |wanted| (wanted.get() == port).then_some(1))
     },
     |chain, connection| in_ranges(&chain.destinations, connection.destination.ip()),
-    |chain, _| Some(chain.raw_buffer.into()),
+    // Nothing tells TLS from other bytes yet, so no connection is one of TLS.
+    |chain, _| match chain.transport {
+        TransportProtocol::Any => Some(0),
+        TransportProtocol::RawBuffer => Some(1),
+        TransportProtocol::Tls => None,
+    },
     |chain, connection| in_ranges(&chain.direct_sources, connection.direct_source.ip()),
     |chain, connection| match chain.source_type {
         SourceType::Any => Some(0),
@@ -67,7 +72,9 @@ fn in_ranges(ranges: &[Network], address: IpAddr) -> Score {
 /// Returns true when the client is on the machine of the listener.
 fn is_local(connection: &Connection) -> bool {
     let source = connection.source.ip().to_canonical();
-    source.is_loopback() || source == connection.destination.ip().to_canonical()
+    // Envoy takes these two addresses alone for the loopback.
+    let is_loopback = source == Ipv4Addr::LOCALHOST || source == Ipv6Addr::LOCALHOST;
+    is_loopback || source == connection.destination.ip().to_canonical()
 }
 
 #[cfg(test)]
@@ -133,6 +140,8 @@ mod tests {
         assert_eq!(chosen(&chains, "10.0.0.1:80", "10.0.0.1:7"), Some(0));
         assert_eq!(chosen(&chains, "[::ffff:10.0.0.1]:80", "10.0.0.1:7"), Some(0));
         assert_eq!(chosen(&chains, "10.0.0.1:80", "10.0.0.2:7"), Some(1));
+        assert_eq!(chosen(&chains, "127.0.0.1:80", "127.0.0.2:7"), Some(1));
+        assert_eq!(chosen(&chains, "[::2]:80", "[::1]:7"), Some(0));
         assert_eq!(chosen(&chains[1..], "10.0.0.1:80", "127.0.0.1:7"), None);
         let any = [of(SourceType::Any), of(SourceType::External)];
         assert_eq!(chosen(&any, "10.0.0.1:80", "127.0.0.1:7"), Some(0));

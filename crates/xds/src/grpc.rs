@@ -8,11 +8,13 @@ mod connection;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use prost::Message;
 use serin_http2::{Piece, StreamHandle};
+use tokio::sync::Semaphore;
 
 pub use connection::serve;
 
@@ -68,6 +70,8 @@ pub trait Service {
 pub struct Call {
     stream: Rc<StreamHandle>,
     peer: SocketAddr,
+    /// One place, which the calls of a connection share.
+    turn: Arc<Semaphore>,
     /// The begin of the next message.
     input: BytesMut,
 }
@@ -77,6 +81,12 @@ impl Call {
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// Returns the one place that the calls of its connection share, for what they may do only one after the other.
+    #[must_use]
+    pub fn turn(&self) -> Arc<Semaphore> {
+        self.turn.clone()
     }
 
     /// Yields the next message; `None` when the client has ended or is gone.

@@ -7,7 +7,7 @@ use super::{Arrived, Block, Connection, FAREWELL, LARGEST_OUTPUT, LARGEST_WINDOW
 use crate::error::{ConnectionError, Reason, StreamError};
 use crate::frame::{self, HEAD, Head, LARGEST, frame, number, unpadded};
 use crate::hpack::{Undecodable, encode_status};
-use crate::message::{self, MOST_FIELDS, REQUEST_LIMIT, RESPONSE_LIMIT, announced};
+use crate::message::{self, MOST_FIELDS, RESPONSE_LIMIT, announced};
 use crate::stream::{Piece, Stream};
 
 type Result<T = ()> = std::result::Result<T, ConnectionError>;
@@ -196,7 +196,10 @@ impl Connection {
     fn header_block(&mut self, id: u32, ends: bool, block: &[u8]) -> Result {
         let mut list = std::mem::take(&mut self.list);
         list.clear();
-        let most = if self.role == Role::Server { REQUEST_LIMIT } else { RESPONSE_LIMIT };
+        let (most, fields) = match self.role {
+            Role::Server => (self.config.request_head, self.config.request_fields),
+            Role::Client => (RESPONSE_LIMIT, MOST_FIELDS),
+        };
         let decoded = self.decoder.decode(block, most, &mut list);
         let outcome = match decoded {
             Err(Undecodable::Wrong) => {
@@ -204,7 +207,7 @@ impl Connection {
             }
             Err(Undecodable::Endless) => Err(ConnectionError::calm("a header block that grows without end")),
             Ok(within) => {
-                let fits = within && list.len() <= MOST_FIELDS;
+                let fits = within && list.len() <= fields;
                 let known = self.streams.get(&id).is_some_and(|s| s.failure.is_none());
                 match (self.role, known) {
                     (Role::Server, true) => self.trailers(id, ends, fits, &list),

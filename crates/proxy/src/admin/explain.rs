@@ -66,7 +66,13 @@ fn routes<'a>(listener: &'a ListenerRuntime, wanted: Option<&String>) -> Result<
     };
     let chain = number.and_then(|number| listener.chains.get(number));
     let names = || (0..listener.chains.len()).map(name).collect::<Vec<_>>().join(", ");
-    chain.map(|(_, table)| &**table).ok_or_else(|| Error::NoChain(names()))
+    match chain {
+        None => Err(Error::NoChain(names())),
+        Some((chain, _)) if chain.config.filter.manager().is_none() => {
+            Err(Error::NoHttp(number.map(name).unwrap_or_default()))
+        }
+        Some((_, table)) => Ok(table),
+    }
 }
 
 fn describe(found: &Explanation<'_>, current: &Snapshot) -> Value {

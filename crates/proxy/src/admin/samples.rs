@@ -64,10 +64,12 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
     for ((group, tag, prefix, metric), value) in &filters {
         push(*group, Some((*tag, prefix)), metric, *value, false);
     }
-    let mut gates: BTreeMap<(&String, &str), u64> = BTreeMap::new();
+    let mut gates: BTreeMap<(String, &str), u64> = BTreeMap::new();
     for (chain, _) in chains() {
         for (prefix, counted) in chain.gates.iter().map(crate::snapshot::Gate::counted) {
-            counted.for_each(|(name, count)| *gates.entry((prefix, name)).or_default() += count);
+            // Envoy joins the two with a dot, unless there is one.
+            let prefix = prefix.strip_suffix('.').unwrap_or(prefix).to_owned();
+            counted.for_each(|(name, count)| *gates.entry((prefix.clone(), name)).or_default() += count);
         }
     }
     for ((prefix, metric), value) in &gates {

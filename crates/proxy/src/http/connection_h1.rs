@@ -8,9 +8,8 @@ use bytes::{Buf as _, BytesMut};
 use serin_http1::body::BodyDecoder;
 use serin_http1::encode::{self, Connection};
 use serin_http1::framing::{self, Declared, Framing};
-use serin_http1::{Error, Limits, RequestHead, ResponseHead, Scan, Version, parse_request};
+use serin_http1::{Error, Limits, RequestHead, ResponseHead, Scan, Version, parse_request, reason_of};
 use serin_resources::connection_manager::Timeouts;
-use serin_resources::listener::Filter;
 use serin_transport::ByteStream;
 use tokio::io::AsyncWriteExt as _;
 
@@ -18,7 +17,7 @@ use super::body::{RequestBody, Source};
 use super::finish::StreamInfo;
 use super::respond::{Disposition, Responder};
 use super::serve::serve as serve_request;
-use super::{ConnectionContext, count, finishing, upgrade, within};
+use super::{ConnectionContext, count, date, finishing, upgrade, within};
 use crate::metric;
 use crate::timer::Timers;
 use crate::wire::{BodySink, BodySource, Frame, H1Reader, H1Writer, Take};
@@ -63,7 +62,7 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, bu
         }
         reader.rest();
         writer.rest();
-        let idle = timeouts(&context).idle;
+        let idle = settings(&context).0.idle;
         let limit = if idle.is_zero() { idle } else { idle.saturating_sub(QUIET).max(QUIET) };
         let readable = tokio::select! {
             biased;
@@ -99,7 +98,7 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
         let wanted = framing::keeps_alive(&head.fields, head.version);
         // A client that said its last word may have asked for more before.
         let more = !reader.ended || !reader.buffer.is_empty();
-        let keep_alive = wanted && !context.worker.draining.get() && more;
+        let keep_alive = context.begin_request() && wanted && !context.worker.draining.get() && more;
         reader.decoder = BodyDecoder::new(framing);
         let responder = Responder::H1 { writer: &mut *writer, version: head.version, keep_alive };
         let mut body = RequestBody::new(Source::Client(BodySource::H1(&mut *reader)), &timers);
@@ -117,11 +116,15 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
     }
 }
 
-/// The listener's timers as they are now.
-fn timeouts(context: &ConnectionContext) -> Timeouts {
-    match &context.view().1.chain.config.filter {
-        Filter::Http(http) => http.timeouts,
-        Filter::Tcp(_) => Timeouts::default(),
+/// The chain's timers and limits as they are now.
+fn settings(context: &ConnectionContext) -> (Timeouts, Limits) {
+    match context.view().1.chain.config.filter.manager() {
+        Some(http) => {
+            let head_bytes = http.heads.kib as usize * 1024;
+            let limits = Limits { head_bytes, fields: http.heads.fields as usize, ..Limits::default() };
+            (http.timeouts, limits)
+        }
+        None => (Timeouts::default(), Limits::default()),
     }
 }
 
@@ -133,7 +136,7 @@ async fn next(
     head: &mut RequestHead,
     leaving: Pin<&mut impl Future<Output = ()>>,
 ) -> Next {
-    let timeouts = timeouts(context);
+    let (timeouts, limits) = settings(context);
     if reader.buffer.is_empty() {
         if reader.ended {
             return Next::Closed;
@@ -158,7 +161,7 @@ async fn next(
         }
     }
     timers.tick();
-    match timers.at_most(timeouts.request_headers, pin!(read_head(reader, timers, head))).await {
+    match timers.at_most(timeouts.request_headers, pin!(read_head(reader, timers, &limits, head))).await {
         Some(Some(Ok(framing))) => Next::Request(framing),
         Some(Some(Err(error))) => {
             count(context, metric::http::CX_PROTOCOL_ERROR);
@@ -173,10 +176,15 @@ async fn next(
 }
 
 /// `None` when the client went away in the middle.
-async fn read_head(reader: &mut H1Reader, timers: &Timers, head: &mut RequestHead) -> Option<Result<Framing, Error>> {
+async fn read_head(
+    reader: &mut H1Reader,
+    timers: &Timers,
+    limits: &Limits,
+    head: &mut RequestHead,
+) -> Option<Result<Framing, Error>> {
     let mut scan = Scan::default();
     loop {
-        match parse_request(&reader.buffer, &mut scan, &Limits::default(), head) {
+        match parse_request(&reader.buffer, &mut scan, limits, head) {
             Ok(Some(used)) => {
                 reader.buffer.advance(used);
                 return Some(framing::of_request(head));
@@ -223,9 +231,18 @@ async fn refuse(
     let status = error.map_or(408, Error::status);
     let mut record = StreamInfo::refused(context, timers.last(), asked, error);
     let mut head = ResponseHead::new(status);
-    head.fields.append(b"server", b"serin");
+    let server = record.manager().and_then(|http| http.server_name.clone());
+    head.fields.append(b"server", server.as_deref().unwrap_or("serin").as_bytes());
+    date::with(timers.last(), |date| head.fields.append(b"date", date));
+    // Envoy says the name of the status; nothing when a client was too slow.
+    let body = error.map(|_| reason_of(status)).unwrap_or_default().as_bytes();
+    if !body.is_empty() {
+        head.fields.append(b"content-type", b"text/plain");
+    }
     record.response(&head);
-    encode::response(&head, Framing::Empty, Declared::AsFramed, Connection::Close, &mut writer.out);
+    let framing = if body.is_empty() { Framing::Empty } else { Framing::Length(body.len() as u64) };
+    encode::response(&head, framing, Declared::AsFramed, Connection::Close, &mut writer.out);
+    writer.out.extend_from_slice(body);
     let _ = BodySink::H1(writer).flush().await;
 }
 

@@ -27,7 +27,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, buffer: BytesMut, timeouts: Timeouts) {
-    let session = Session::new(Role::Server, Config::default());
+    let session = Session::new(Role::Server, config(&context));
     let mut driver = Driver::new(stream, session.clone(), buffer);
     let patience = if timeouts.request_headers.is_zero() { timeouts.idle } else { timeouts.request_headers };
     if within(patience, driver.settled()).await != Some(true) {
@@ -65,6 +65,11 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, bu
             }
             Driven::Ended => return broken(&context, &driver),
         };
+        if !context.begin_request() && !leaving {
+            leaving = true;
+            session.shut_down();
+            farewell.as_mut().reset(tokio::time::Instant::now() + FAREWELL);
+        }
         let (context, stream) = (context.clone(), Stream::open(&activity));
         // In a box: on its way into a task a future is moved several times, and this one is large.
         tokio::task::spawn_local(Box::pin(async move {
@@ -72,6 +77,13 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, bu
             drop(stream);
         }));
     }
+}
+
+/// The limits of the codec.
+fn config(context: &ConnectionContext) -> Config {
+    let heads = super::head_options(context);
+    let (request_head, request_fields) = (heads.kib as usize * 1024, heads.fields as usize);
+    Config { request_head, request_fields, ..Config::default() }
 }
 
 /// Logs a request that the codec has refused.

@@ -398,6 +398,7 @@ impl CommandSource for StreamInfo {
             "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => local.map(|a| a.ip().to_string()),
             "DOWNSTREAM_LOCAL_PORT" => local.map(|a| a.port().to_string()),
             "ROUTE_NAME" => some(&self.route),
+            "FILTER_CHAIN_NAME" => some(&self.view.chain.config.name),
             "VIRTUAL_HOST_NAME" => some(&self.virtual_host),
             "ENVIRONMENT" => argument.and_then(|name| std::env::var(name).ok()),
             "HOSTNAME" => std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_owned()),

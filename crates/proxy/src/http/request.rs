@@ -5,10 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use serin_http1::path::{self, Normalise};
 use serin_http1::{Error, HeaderBlock, NameSet, RequestHead, Version, framing};
-use serin_resources::connection_manager::{AuthorityOptions, HttpConnectionManager, StripPort};
+use serin_resources::connection_manager::{
+    AddressDetection, AuthorityOptions, EscapedSlashes, HttpConnectionManager, PathOptions, StripPort, Underscores,
+};
+use serin_traffic::header_edit::{self, CommandSource};
+use serin_traffic::response_flag::ResponseFlag;
 use serin_traffic::router::RouteTable;
 
 use super::ConnectionContext;
+use super::local_reply::LocalReply;
 
 /// Headers that only internal clients may send (Envoy `ConnectionManagerUtility::mutateRequestHeaders`).
 static INTERNAL: NameSet = NameSet::new(&[
@@ -41,19 +46,19 @@ pub(crate) struct RequestInfo {
 /// Brings a request into the form in which it is routed and forwarded.
 ///
 /// # Errors
-/// [`Error::Target`] for a path that has no normal form.
+/// The local reply to a request that is not let in.
 pub(crate) fn normalise(
     context: &ConnectionContext,
     manager: &HttpConnectionManager,
     table: &RouteTable,
     head: &mut RequestHead,
-) -> Result<RequestInfo, Error> {
+    commands: &impl CommandSource,
+) -> Result<RequestInfo, LocalReply> {
+    check_underscores(manager.heads.underscores, head)?;
     if !head.is_connect() {
-        let how = Normalise { dots: manager.path.normalise, merge_slashes: manager.path.merge_slashes };
-        if let Some(normal) = path::normalise(head.target(), how)? {
-            head.set_target(&normal);
-        }
+        normalise_path(manager.path, head)?;
     }
+    manager.early_edits.iter().for_each(|edits| header_edit::to_request(edits, head, commands));
     if manager.authority != AuthorityOptions::default() {
         strip_authority(manager.authority, context.local, head);
     }
@@ -62,9 +67,10 @@ pub(crate) fn normalise(
     if websocket {
         head.fields.append(b"upgrade", b"websocket");
     }
-    let client = client(context, manager, head);
-    let internal = !manager.trust.internal.is_empty()
-        && manager.use_remote_address
+    let Client { address: client, may_be_internal } = client(context, manager, head)?;
+    let internal = may_be_internal
+        && !manager.trust.internal.is_empty()
+        && (manager.use_remote_address || !manager.trust.detection.is_empty())
         && manager.trust.internal.iter().any(|network| network.contains(client));
     if internal {
         head.fields.set("x-envoy-internal", b"true");
@@ -86,6 +92,16 @@ pub(crate) fn normalise(
     } else if !head.fields.contains("x-forwarded-proto") {
         head.fields.append(b"x-forwarded-proto", b"http");
     }
+    let is_edge = manager.use_remote_address && manager.trust.hops == 0;
+    if manager.append_forwarded_port
+        && (is_edge || !head.fields.contains("x-forwarded-port"))
+        && let Some(local) = context.local
+    {
+        head.fields.set("x-forwarded-port", local.port().to_string().as_bytes());
+    }
+    if manager.add_user_agent {
+        add_user_agent(context, head);
+    }
     if !manager.via.is_empty() {
         add_via(&manager.via, &mut head.fields);
     }
@@ -102,17 +118,149 @@ pub(crate) fn normalise(
     Ok(RequestInfo { websocket, internal, client })
 }
 
-/// The client's address: the peer's, or what trusted proxies in front say in `x-forwarded-for`.
-fn client(context: &ConnectionContext, manager: &HttpConnectionManager, head: &RequestHead) -> IpAddr {
+/// Refuses a request with an underscore in the name of a field, or leaves such fields out.
+fn check_underscores(rule: Underscores, head: &mut RequestHead) -> Result<(), LocalReply> {
+    if rule == Underscores::Allow {
+        return Ok(());
+    }
+    let has_one = |name: &[u8]| name.contains(&b'_');
+    let names: Vec<Vec<u8>> =
+        head.fields.iter().filter(|(name, _)| has_one(name)).map(|(name, _)| name.to_vec()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    if rule == Underscores::Reject {
+        let reply = LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError);
+        return Err(LocalReply { close: true, ..reply });
+    }
+    for name in names {
+        head.fields.remove(&String::from_utf8_lossy(&name));
+    }
+    Ok(())
+}
+
+/// Brings the path into its normal form (Envoy: `ConnectionManagerUtility::maybeNormalizePath`).
+fn normalise_path(options: PathOptions, head: &mut RequestHead) -> Result<(), LocalReply> {
+    let unescaped = match options.escaped_slashes {
+        EscapedSlashes::Keep => None,
+        EscapedSlashes::Reject | EscapedSlashes::Redirect | EscapedSlashes::Forward => {
+            path::unescape_slashes(head.target())
+        }
+    };
+    let is_unescaped = unescaped.is_some();
+    if let Some(path) = unescaped {
+        if options.escaped_slashes == EscapedSlashes::Reject {
+            return Err(LocalReply { close: true, ..LocalReply::empty(400, ResponseFlag::None) });
+        }
+        head.set_target(&path);
+    }
+    let how = Normalise { dots: options.normalise, merge_slashes: options.merge_slashes };
+    let refused = |error: Error| LocalReply {
+        close: true,
+        ..LocalReply::new(error.status(), error.to_string(), ResponseFlag::None)
+    };
+    if let Some(normal) = path::normalise(head.target(), how).map_err(refused)? {
+        head.set_target(&normal);
+    }
+    if is_unescaped && options.escaped_slashes == EscapedSlashes::Redirect {
+        let mut reply = LocalReply::empty(307, ResponseFlag::None);
+        reply.head.fields.append(b"location", head.target());
+        return Err(reply);
+    }
+    Ok(())
+}
+
+/// Says which node sends the request (Envoy: `add_user_agent`).
+fn add_user_agent(context: &ConnectionContext, head: &mut RequestHead) {
+    let state = &context.worker.state;
+    let cluster = state.service_cluster().as_bytes();
+    head.fields.set("x-envoy-downstream-service-cluster", cluster);
+    if head.fields.get("user-agent").is_none_or(<[u8]>::is_empty) {
+        head.fields.set("user-agent", cluster);
+    }
+    if !state.node_id().is_empty() {
+        head.fields.set("x-envoy-downstream-service-node", state.node_id().as_bytes());
+    }
+}
+
+/// The client of a request.
+struct Client {
+    address: IpAddr,
+    /// True when its address can make it an internal one.
+    may_be_internal: bool,
+}
+
+impl Client {
+    fn new(address: IpAddr) -> Self {
+        Self { address, may_be_internal: true }
+    }
+}
+
+/// The client's address: the peer's, or what trusted proxies in front say.
+fn client(
+    context: &ConnectionContext,
+    manager: &HttpConnectionManager,
+    head: &RequestHead,
+) -> Result<Client, LocalReply> {
     let peer = context.peer.ip();
+    if manager.trust.detection.is_empty() {
+        return Ok(Client::new(by_hops(peer, manager, head)));
+    }
+    for detection in &manager.trust.detection {
+        match detection {
+            AddressDetection::Header { name, is_trusted, otherwise } => {
+                let found = head.fields.get_str(name).and_then(|text| text.trim().parse().ok());
+                match (found, otherwise) {
+                    (Some(address), _) => return Ok(Client { address, may_be_internal: *is_trusted }),
+                    (None, Some(status)) => return Err(LocalReply::empty(*status, ResponseFlag::None)),
+                    (None, None) => {}
+                }
+            }
+            AddressDetection::Hops(hops) => {
+                if let Some(address) = forwarded(head).nth(*hops as usize).flatten() {
+                    let may_be_internal = forwarded(head).nth(1).is_none();
+                    return Ok(Client { address, may_be_internal });
+                }
+            }
+            AddressDetection::Networks(networks) => {
+                let is_trusted = |address: &IpAddr| networks.iter().any(|network| network.contains(*address));
+                if !is_trusted(&peer) {
+                    continue;
+                }
+                let mut last = None;
+                for entry in forwarded(head) {
+                    let Some(address) = entry else {
+                        last = None;
+                        break;
+                    };
+                    last = Some(address);
+                    if !is_trusted(&address) {
+                        break;
+                    }
+                }
+                if let Some(address) = last {
+                    return Ok(Client { address, may_be_internal: forwarded(head).nth(1).is_none() });
+                }
+            }
+        }
+    }
+    Ok(Client::new(peer))
+}
+
+/// The entries of `x-forwarded-for` from the last on, as far as they are addresses.
+fn forwarded(head: &RequestHead) -> impl Iterator<Item = Option<IpAddr>> {
+    let all = head.fields.get_all("x-forwarded-for").last().into_iter();
+    all.flat_map(|all| all.rsplit(|b| *b == b','))
+        .map(|entry| std::str::from_utf8(entry.trim_ascii()).ok()?.parse().ok())
+}
+
+/// The client's address as `x-forwarded-for` says it behind the proxies that are trusted by their number.
+fn by_hops(peer: IpAddr, manager: &HttpConnectionManager, head: &RequestHead) -> IpAddr {
     if manager.use_remote_address && manager.trust.hops == 0 {
         return peer;
     }
     let skipped = if manager.use_remote_address { manager.trust.hops - 1 } else { manager.trust.hops };
-    let Some(all) = head.fields.get_all("x-forwarded-for").last() else { return peer };
-    let entry = all.rsplit(|b| *b == b',').nth(skipped as usize);
-    let text = entry.and_then(|e| std::str::from_utf8(e.trim_ascii()).ok());
-    text.and_then(|t| t.parse().ok()).unwrap_or(peer)
+    forwarded(head).nth(skipped as usize).flatten().unwrap_or(peer)
 }
 
 /// Takes off the authority what it should not have.

@@ -39,10 +39,10 @@ pub(crate) async fn serve(
     mut body: RequestBody<'_>,
     responder: Responder<'_>,
 ) -> Disposition {
-    let (known, view) = context.view();
+    let (_, view) = context.view();
     let mut record = StreamInfo::new(context, &view, body.timers.last());
     record.request(head);
-    let (http, info) = match admit(known, &view, head, &mut body, &record) {
+    let (http, info) = match admit(&view, head, &mut body, &record) {
         Ok(admitted) => admitted,
         Err(stop) => return stopped(stop, head, &body, responder, &mut record).await,
     };
@@ -107,7 +107,6 @@ pub(crate) async fn serve(
 
 /// Lets a request in and normalises it, or stops it before it is routed.
 fn admit<'v>(
-    known: bool,
     view: &'v View,
     head: &mut RequestHead,
     body: &mut RequestBody<'_>,
@@ -115,15 +114,13 @@ fn admit<'v>(
 ) -> Result<(&'v HttpConnectionManager, RequestInfo), Stop> {
     let closing = |reply: LocalReply| Stop::Reply(LocalReply { close: true, ..reply });
     let context = record.context();
-    if let Some(reply) = unserved(context, known, head, record) {
+    if let Some(reply) = unserved(context, head, record) {
         return Err(closing(reply));
     }
     // The listener became another: the connection ends as its configuration did.
     let Filter::Http(http) = &view.chain.config.filter else { return Err(Stop::DownstreamGone) };
     body.idle = http.timeouts.stream_idle;
-    let refused =
-        |error: serin_http1::Error| closing(LocalReply::new(error.status(), error.to_string(), ResponseFlag::None));
-    Ok((http, request::normalise(context, http, &view.table, head).map_err(refused)?))
+    Ok((http, request::normalise(context, http, &view.table, head, record).map_err(Stop::Reply)?))
 }
 
 /// Ends a request that no route completes: with a local reply, or by breaking off.
@@ -147,10 +144,7 @@ async fn stopped(
 }
 
 /// The local reply to a request that is not looked at further.
-fn unserved(context: &ConnectionContext, known: bool, head: &RequestHead, record: &StreamInfo) -> Option<LocalReply> {
-    if !known {
-        return Some(LocalReply::new(503, "the listener was removed", ResponseFlag::NoRouteFound));
-    }
+fn unserved(context: &ConnectionContext, head: &RequestHead, record: &StreamInfo) -> Option<LocalReply> {
     if head.is_connect() {
         return Some(LocalReply::empty(405, ResponseFlag::None));
     }

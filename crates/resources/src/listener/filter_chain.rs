@@ -47,8 +47,20 @@ pub struct FilterChainMatch {
     pub sources: Vec<Network>,
     /// The ports of the client.
     pub source_ports: Vec<u16>,
-    /// True when it asks for connections without TLS, which all are.
-    pub raw_buffer: bool,
+    /// What carries the bytes.
+    pub transport: TransportProtocol,
+}
+
+/// What carries the bytes of a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TransportProtocol {
+    /// It does not matter.
+    #[default]
+    Any,
+    /// No TLS.
+    RawBuffer,
+    /// TLS, which is found only by an inspector.
+    Tls,
 }
 
 /// Whether a client is on this machine.
@@ -108,9 +120,13 @@ pub(super) fn decode_all(value: &pb::Listener, audit: &mut Audit, path: &Path<'_
         let of_match = here.field("filter_chain_match");
         let matches = chain.filter_chain_match.as_ref().map(|m| FilterChainMatch::decode(m, audit, &of_match));
         let matches = matches.transpose()?.unwrap_or_default();
-        if matches.raw_buffer && has_tls_inspector {
-            let message = "'raw_buffer' beside a TLS inspector is not supported: TLS is not told from other bytes yet";
+        if matches.transport != TransportProtocol::Any && has_tls_inspector {
+            let message =
+                "a transport protocol beside a TLS inspector is not supported: TLS is not told from other bytes yet";
             return Err(of_match.field("transport_protocol").error(message));
+        }
+        if matches.has_duplicates() {
+            return Err(of_match.error("names an address range or a port twice"));
         }
         if let Some(first) = chains.iter().position(|other| other.matches.is_ambiguous_with(&matches)) {
             let message =
@@ -164,7 +180,15 @@ impl FilterChainMatch {
             && self.source_type == other.source_type
             && have_common(&self.sources, &other.sources)
             && have_common(&self.source_ports, &other.source_ports)
-            && self.raw_buffer == other.raw_buffer
+            && self.transport == other.transport
+    }
+
+    /// Returns true when a range or a port is named twice, which Envoy takes for rules that overlap.
+    fn has_duplicates(&self) -> bool {
+        fn any<T: PartialEq>(all: &[T]) -> bool {
+            all.iter().enumerate().any(|(i, one)| all.iter().take(i).any(|other| other == one))
+        }
+        any(&self.destinations) || any(&self.direct_sources) || any(&self.sources) || any(&self.source_ports)
     }
 
     fn decode(value: &pb::FilterChainMatch, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
@@ -198,9 +222,10 @@ impl FilterChainMatch {
             },
             sources: ranges("source_prefix_ranges", &value.source_prefix_ranges)?,
             source_ports: source_ports.collect::<Result<Vec<_>, _>>()?,
-            raw_buffer: match value.transport_protocol.as_str() {
-                "" => false,
-                "raw_buffer" => true,
+            transport: match value.transport_protocol.as_str() {
+                "" => TransportProtocol::Any,
+                "raw_buffer" => TransportProtocol::RawBuffer,
+                "tls" => TransportProtocol::Tls,
                 _ => return Err(Audit::refuse(path, "transport_protocol")),
             },
         })
@@ -215,7 +240,11 @@ impl FilterChainMatch {
             source_type: self.source_type as i32,
             source_prefix_ranges: ranges(&self.sources),
             source_ports: self.source_ports.iter().map(|port| (*port).into()).collect(),
-            transport_protocol: if self.raw_buffer { "raw_buffer".to_owned() } else { String::new() },
+            transport_protocol: match self.transport {
+                TransportProtocol::Any => String::new(),
+                TransportProtocol::RawBuffer => "raw_buffer".to_owned(),
+                TransportProtocol::Tls => "tls".to_owned(),
+            },
             ..Default::default()
         }
     }

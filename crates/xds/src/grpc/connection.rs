@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -11,6 +12,7 @@ use serin_http1::{HeaderBlock, RequestHead, ResponseHead};
 use serin_http2::{Accepted, Config, Role, Session, StreamHandle};
 use serin_transport::ByteStream;
 use serin_transport::h2::{Driven, Driver};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::{Call, Code, Failure, Served, Service};
@@ -34,6 +36,7 @@ pub async fn serve(stream: ByteStream, peer: SocketAddr, services: Rc<[Box<dyn S
     let _ends = Closing(session.clone());
     let mut driver = Driver::new(stream, session.clone(), BytesMut::new());
     let mut silence = pin!(tokio::time::sleep(FIRST_BYTE));
+    let turn = Arc::new(Semaphore::new(1));
     let last = Cell::new(None);
     loop {
         let mut driven = pin!(driver.next_noticing(|| {
@@ -53,7 +56,7 @@ pub async fn serve(stream: ByteStream, peer: SocketAddr, services: Rc<[Box<dyn S
             }
         };
         match driven {
-            Driven::Request(accepted) => begin(accepted, peer, &services),
+            Driven::Request(accepted) => begin(accepted, peer, &turn, &services),
             Driven::Refused(_) => {}
             Driven::Ended => return,
         }
@@ -70,7 +73,8 @@ impl Drop for Closing {
 }
 
 /// Begins a call.
-fn begin(Accepted { head, stream, .. }: Accepted, peer: SocketAddr, services: &[Box<dyn Service>]) {
+fn begin(accepted: Accepted, peer: SocketAddr, turn: &Arc<Semaphore>, services: &[Box<dyn Service>]) {
+    let Accepted { head, stream, .. } = accepted;
     let stream = Rc::new(stream);
     let is_grpc = head.fields.get("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"));
     if head.method() != b"POST" || !is_grpc {
@@ -79,7 +83,11 @@ fn begin(Accepted { head, stream, .. }: Accepted, peer: SocketAddr, services: &[
     }
     let mut response = ResponseHead::new(200);
     response.fields.append(b"content-type", b"application/grpc");
-    let served = match find(&head, Call { stream: stream.clone(), peer, input: BytesMut::new() }, services) {
+    let served = match find(
+        &head,
+        Call { stream: stream.clone(), peer, turn: turn.clone(), input: BytesMut::new() },
+        services,
+    ) {
         Ok(served) => served,
         Err(failure) => {
             put_status(&Err(failure), &mut response.fields);

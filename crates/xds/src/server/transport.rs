@@ -102,7 +102,9 @@ trait Wire: prost::Message + Default + Send + 'static {
 /// Serves a client from its first request until it leaves.
 async fn serve<C: Control, Q: Wire>(service: Discovery<C>, mode: Mode, mut call: Call) -> Result<(), Failure> {
     let Some(first) = call.message::<Q>().await? else { return Ok(()) };
-    let admitted = service.admission.acquire_owned().await.ok();
+    // One connection has one place at most, however many streams it opens.
+    let turn = call.turn().acquire_owned().await.ok();
+    let admitted = service.admission.acquire_owned().await.ok().zip(turn);
     let peer = Peer { address: call.peer().to_string(), spiffe_id: None };
     let client = Client { node: first.node().unwrap_or_default(), peer: peer.clone(), mode };
     let control = service.control.clone();
@@ -126,14 +128,16 @@ async fn serve<C: Control, Q: Wire>(service: Discovery<C>, mode: Mode, mut call:
         call,
         stream: feed.stream,
         resources: WatchStream::from_changes(feed.resources),
-        admitted,
-        until: Instant::now() + FIRST_CONFIGURATION,
+        admitted: admitted.map(|place| (place, Box::pin(tokio::time::sleep(FIRST_CONFIGURATION)))),
         alarm: None,
         told: Arc::default(),
         outgoing: None,
     };
     std::future::poll_fn(|context| serving.poll::<Q>(context)).await
 }
+
+/// A place among all clients, and the one that the streams of a connection share.
+type Places = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 /// A stream whose client was admitted.
 struct Serving<C: Control> {
@@ -143,9 +147,9 @@ struct Serving<C: Control> {
     /// Identifies the stream towards [`Control`].
     stream: u64,
     resources: WatchStream<Arc<ResourceMap>>,
-    /// The place among those who get their first configuration, until it is confirmed or this moment.
-    admitted: Option<OwnedSemaphorePermit>,
-    until: Instant,
+    /// The place among those who get their first configuration, until it is confirmed or the time is up: a client that does not read
+    /// must not hold others up.
+    admitted: Option<(Places, Pin<Box<Sleep>>)>,
     alarm: Option<Pin<Box<Sleep>>>,
     /// The version of which it was told how the client stands.
     told: Arc<str>,
@@ -162,6 +166,11 @@ impl<C: Control> Drop for Serving<C> {
 impl<C: Control> Serving<C> {
     /// Serves the client as far as is possible now; ready when the stream ends.
     fn poll<Q: Wire>(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if let Some((_, time)) = &mut self.admitted
+            && time.as_mut().poll(context).is_ready()
+        {
+            self.admitted = None;
+        }
         loop {
             if !ready!(self.poll_send(context)) {
                 return Poll::Ready(Ok(()));
@@ -192,7 +201,7 @@ impl<C: Control> Serving<C> {
 
     /// Tells how the client stands, if that changed, and gives up its place among the admitted when it needs it no longer.
     fn report(&mut self) {
-        if self.admitted.is_some() && (self.session.has_confirmed() || Instant::now() >= self.until) {
+        if self.admitted.is_some() && self.session.has_confirmed() {
             self.admitted = None;
         }
         let (version, changed) = (self.session.version().clone(), self.session.take_status());
@@ -217,8 +226,7 @@ impl<C: Control> Serving<C> {
             Poll::Ready(None) => return Poll::Ready(Ok(false)),
             Poll::Pending => {}
         }
-        let until = self.admitted.as_ref().map(|_| self.until);
-        let Some(at) = self.session.deadline().into_iter().chain(until).min() else {
+        let Some(at) = self.session.deadline() else {
             self.alarm = None;
             return Poll::Pending;
         };

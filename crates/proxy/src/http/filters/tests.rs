@@ -91,6 +91,8 @@ impl Fixture {
             listener: "main".into(),
             seen: RefCell::new((1, view.clone())),
             held: Cell::new(0),
+            requests: Cell::new(0),
+            began: std::time::Instant::now(),
             peer: address,
             local: Some(address),
         });
