@@ -33,13 +33,12 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use serin_http1::{Codec, Error, RequestHead};
 use serin_resources::connection_manager::{DownstreamCodec, HeadOptions, HttpConnectionManager};
-use serin_transport::{ByteStream, buffers};
+use serin_transport::{ByteStream, buffers, canonical};
 use tokio::io::AsyncReadExt as _;
 
 pub(crate) use filters::COUNTERS;
 
 use crate::metric;
-use crate::threads::canonical;
 use crate::worker::View;
 use crate::worker::{ConnectionGuard, Worker};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serin_resources::listener::Filter;
 use serin_traffic::filter::Caller;
 use serin_traffic::filter_chain::Connection;
-use serin_transport::Listener;
+use serin_transport::{Listener, canonical};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -127,9 +127,4 @@ async fn accept(worker: Rc<Worker>, name: String, socket: Listener) {
             }
         }
     }
-}
-
-/// An address of IPv4 that stands in one of IPv6, by itself.
-pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

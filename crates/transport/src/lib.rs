@@ -23,6 +23,6 @@ mod stream;
 
 pub use alarm::Alarm;
 pub use halves::{ReadHalf, WriteHalf};
-pub use listener::{BoundListener, Listener};
+pub use listener::{BoundListener, Listener, canonical};
 pub use peer::PeerState;
 pub use stream::ByteStream;

@@ -117,6 +117,12 @@ impl Listener {
     }
 }
 
+/// Returns an address of IPv4 that stands in one of IPv6 (`::ffff:1.2.3.4`) by itself, and every other as it is.
+#[must_use]
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
