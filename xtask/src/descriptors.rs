@@ -9,7 +9,7 @@ use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 /// Files whose messages can be named in `Any` fields that the proxy reads or shows.
-const ROOTS: [&str; 42] = [
+const ROOTS: [&str; 45] = [
     "envoy/config/bootstrap/v3/bootstrap.proto",
     "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
     "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
@@ -47,6 +47,9 @@ const ROOTS: [&str; 42] = [
     "envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.proto",
     "envoy/extensions/load_balancing_policies/cluster_provided/v3/cluster_provided.proto",
     "envoy/extensions/load_balancing_policies/pick_first/v3/pick_first.proto",
+    "envoy/extensions/internal_redirect/allow_listed_routes/v3/allow_listed_routes_config.proto",
+    "envoy/extensions/internal_redirect/previous_routes/v3/previous_routes_config.proto",
+    "envoy/extensions/internal_redirect/safe_cross_scheme/v3/safe_cross_scheme_config.proto",
     "envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation.proto",
     "envoy/extensions/http/original_ip_detection/custom_header/v3/custom_header.proto",
     "envoy/extensions/http/original_ip_detection/xff/v3/xff.proto",

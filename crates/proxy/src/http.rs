@@ -22,6 +22,7 @@ mod request;
 mod respond;
 mod serve;
 mod stage;
+mod strict;
 mod upgrade;
 mod upload;
 

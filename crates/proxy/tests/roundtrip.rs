@@ -151,6 +151,9 @@ fn extensions(field: &FieldDescriptor) -> &'static [&'static str] {
             &["envoy.extensions.compression.gzip.compressor.v3.Gzip"]
         }
         ("envoy.config.core.v3.TypedExtensionConfig", _) => &[
+            "envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig",
+            "envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig",
+            "envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig",
             "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
             "envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig",
             "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig",

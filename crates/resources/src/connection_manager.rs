@@ -69,6 +69,10 @@ pub struct HttpConnectionManager {
     pub add_user_agent: bool,
     /// True when requests say to which port they came.
     pub append_forwarded_port: bool,
+    /// True when the timeout of an earlier proxy counts (`x-envoy-expected-rq-timeout-ms`).
+    pub respect_expected_timeout: bool,
+    /// Headers that must be right when they are there.
+    pub strict_headers: Vec<StrictHeader>,
     /// Edits of requests before anything is decided by them.
     pub early_edits: Vec<HeaderEdits>,
 }
@@ -101,6 +105,38 @@ pub enum Underscores {
     Reject,
     /// They are left out.
     Drop,
+}
+
+/// A header that must be right when it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StrictHeader {
+    /// `x-envoy-upstream-rq-timeout-ms`
+    Timeout,
+    /// `x-envoy-upstream-rq-per-try-timeout-ms`
+    PerTryTimeout,
+    /// `x-envoy-max-retries`
+    MaxRetries,
+    /// `x-envoy-retry-on`
+    RetryOn,
+    /// `x-envoy-retry-grpc-on`
+    RetryGrpcOn,
+}
+
+impl StrictHeader {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Timeout, Self::PerTryTimeout, Self::MaxRetries, Self::RetryOn, Self::RetryGrpcOn];
+
+    /// Returns its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Timeout => "x-envoy-upstream-rq-timeout-ms",
+            Self::PerTryTimeout => "x-envoy-upstream-rq-per-try-timeout-ms",
+            Self::MaxRetries => "x-envoy-max-retries",
+            Self::RetryOn => "x-envoy-retry-on",
+            Self::RetryGrpcOn => "x-envoy-retry-grpc-on",
+        }
+    }
 }
 
 /// What becomes of slashes that are encoded in a path.
@@ -239,6 +275,8 @@ impl HttpConnectionManager {
             max_connection_duration: Duration::ZERO,
             add_user_agent: false,
             append_forwarded_port: false,
+            respect_expected_timeout: false,
+            strict_headers: Vec::new(),
             early_edits: Vec::new(),
         }
     }

@@ -105,6 +105,20 @@ impl RetryOn {
         (on, unknown)
     }
 
+    /// Returns true for a list of conditions of HTTP alone, as `x-envoy-retry-on` has it.
+    #[must_use]
+    pub fn is_http_list(list: &str) -> bool {
+        let (on, unknown) = Self::parse(list);
+        unknown.is_empty() && on.grpc == 0
+    }
+
+    /// Returns true for a list of conditions of gRPC alone, as `x-envoy-retry-grpc-on` has it.
+    #[must_use]
+    pub fn is_grpc_list(list: &str) -> bool {
+        let (on, unknown) = Self::parse(list);
+        unknown.is_empty() && on == Self { grpc: on.grpc, ..Self::default() }
+    }
+
     /// The list that [`RetryOn::parse`] reads.
     #[must_use]
     pub fn to_list(&self) -> String {

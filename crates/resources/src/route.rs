@@ -264,6 +264,19 @@ pub struct InternalRedirect {
     pub cross_scheme: bool,
     /// Headers of the answer that the new request gets.
     pub copy_headers: Vec<String>,
+    /// All of these must hold for the route that the new request finds.
+    pub predicates: Vec<RedirectPredicate>,
+}
+
+/// A condition on the route that a followed redirect leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedirectPredicate {
+    /// It was not followed from this route before.
+    NotPrevious,
+    /// It has one of these names.
+    Allowed(Vec<String>),
+    /// It does not lead from plain text to TLS.
+    SafeScheme,
 }
 
 /// How the path is rewritten.

@@ -27,6 +27,8 @@ pub struct Facts<'a> {
     pub duration: u64,
     /// The flag of its response.
     pub flag: ResponseFlag,
+    /// True when another attempt was wanted, and its policy allowed no more (`URX`).
+    pub retries_exhausted: bool,
     /// The gRPC status that its response says.
     pub grpc_status: Option<GrpcStatus>,
     /// True when it is traced.
@@ -83,8 +85,10 @@ fn passes<'a>(filter: &LogFilter, headers: &mut impl Iterator<Item = &'a Header>
             let header = headers.next();
             header.zip(facts.head).is_some_and(|(header, head)| header.matches(head))
         }
-        LogFilter::Flags(flags) if flags.is_empty() => facts.flag != ResponseFlag::None,
-        LogFilter::Flags(flags) => flags.iter().any(|flag| flag == facts.flag.as_str()),
+        LogFilter::Flags(flags) if flags.is_empty() => facts.flag != ResponseFlag::None || facts.retries_exhausted,
+        LogFilter::Flags(flags) => {
+            flags.iter().any(|flag| flag == facts.flag.as_str() || (facts.retries_exhausted && flag == "URX"))
+        }
         LogFilter::GrpcStatus { statuses, excludes } => {
             let status = facts.grpc_status.unwrap_or_else(|| GrpcStatus::from_http(facts.status));
             statuses.iter().any(|wanted| i64::from(*wanted) == i64::from(status.code())) != *excludes
@@ -115,6 +119,7 @@ mod tests {
             status: 503,
             duration: 120,
             flag: ResponseFlag::UpstreamOverflow,
+            retries_exhausted: false,
             grpc_status: None,
             is_traced: false,
             is_health_check: false,

@@ -56,6 +56,20 @@ impl Outcome {
         }
     }
 
+    /// Why a client gets a local reply, as access logs say it (Envoy: response code details of the router).
+    #[must_use]
+    pub fn details(self) -> &'static str {
+        match self {
+            Self::Response { .. } => "via_upstream",
+            Self::ConnectFailure => "upstream_reset_before_response_started{remote_connection_failure}",
+            Self::Reset { refused: true, .. } => "upstream_reset_before_response_started{remote_refused_stream_reset}",
+            Self::Reset { .. } => "upstream_reset_before_response_started{connection_termination}",
+            Self::Timeout => "upstream_per_try_timeout",
+            Self::Protocol => "upstream_reset_before_response_started{protocol_error}",
+            Self::Overflow => "upstream_reset_before_response_started{overflow}",
+        }
+    }
+
     /// The body of Envoy's local reply; `retried` says that this was not the first attempt.
     #[must_use]
     pub fn reason(self, retried: bool) -> String {

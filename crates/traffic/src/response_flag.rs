@@ -18,6 +18,8 @@ pub enum ResponseFlag {
     FaultInjected,
     /// The health check filter answered, and this proxy is not healthy.
     FailedLocalHealthCheck,
+    /// A header of the request that Envoy looks at is not right.
+    InvalidEnvoyRequestHeaders,
     /// No endpoint is healthy.
     NoHealthyUpstream,
     /// The cluster does not exist.
@@ -65,6 +67,7 @@ impl ResponseFlag {
             Self::DurationTimeout => ("DT", "DurationTimeout"),
             Self::FaultInjected => ("FI", "FaultInjected"),
             Self::FailedLocalHealthCheck => ("LH", "FailedLocalHealthCheck"),
+            Self::InvalidEnvoyRequestHeaders => ("IH", "InvalidEnvoyRequestHeaders"),
             Self::NoHealthyUpstream => ("UH", "NoHealthyUpstream"),
             Self::NoClusterFound => ("NC", "NoClusterFound"),
             Self::NoRouteFound => ("NR", "NoRouteFound"),

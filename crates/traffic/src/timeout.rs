@@ -17,9 +17,15 @@ pub struct Limits {
 }
 
 /// The route's limits, or what an internal client, or a gRPC client where the route lets it, asks for; `stream` is the
-/// connection manager's limit of a stream, zero being none.
+/// connection manager's limit of a stream, zero being none. With `respects_expected`, what an earlier proxy said that it waits goes first.
 #[must_use]
-pub fn of_request(forward: &Forward, head: &RequestHead, internal: bool, stream: Duration) -> Limits {
+pub fn of_request(
+    forward: &Forward,
+    head: &RequestHead,
+    internal: bool,
+    stream: Duration,
+    respects_expected: bool,
+) -> Limits {
     let mut answer = forward.timeout;
     if let Some(GrpcTimeout { most, offset }) = forward.grpc_timeout.filter(|_| is_grpc(head)) {
         // No header, or one that cannot be read, asks for no limit, which zero means.
@@ -41,9 +47,10 @@ pub fn of_request(forward: &Forward, head: &RequestHead, internal: bool, stream:
     } else if forward.max_stream.limit.is_some() {
         answer = Duration::ZERO;
     }
-    if internal && let Some(asked) = head.fields.get_str("x-envoy-upstream-rq-timeout-ms").and_then(|v| v.parse().ok())
-    {
-        answer = Duration::from_millis(asked);
+    let milliseconds = |name: &str| head.fields.get_str(name).and_then(|v| v.parse().ok()).map(Duration::from_millis);
+    let expected = || milliseconds("x-envoy-expected-rq-timeout-ms").filter(|_| respects_expected);
+    if internal && let Some(asked) = expected().or_else(|| milliseconds("x-envoy-upstream-rq-timeout-ms")) {
+        answer = asked;
     }
     let limited = |limit: Duration| (!limit.is_zero()).then_some(limit);
     Limits { answer: limited(answer), stream: limited(stream) }

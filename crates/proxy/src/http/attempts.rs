@@ -111,9 +111,16 @@ pub(super) async fn run(
             body.timers.tick();
             continue;
         }
+        record.retries_exhausted = tries.exhausted;
         return match result {
             Some(Ok(answer)) => Ok(answer),
-            _ => Err(Stop::Reply(failed(outcome, tries.retries > 0, cluster, worker.id))),
+            _ => {
+                let mut reply = failed(outcome, tries.retries > 0, cluster, worker.id);
+                if outcome == Outcome::Timeout && (whole || per_try.is_none()) {
+                    reply = reply.because(RESPONSE_TIMEOUT);
+                }
+                Err(Stop::Reply(reply))
+            }
         };
     }
 }
@@ -163,6 +170,8 @@ struct RetryState<'a> {
     without: Vec<u32>,
     /// True when an attempt that takes too long goes on.
     hedged: bool,
+    /// True when another attempt was wanted, and the policy allows no more.
+    exhausted: bool,
 }
 
 /// A retry that the policy and the circuit breaker allow.
@@ -177,7 +186,18 @@ impl<'a> RetryState<'a> {
     fn new(stages: &'a Stages<'a>, upstream: &Upstream<'a>, policy: Option<&'a RetryPolicy>) -> Self {
         let Upstream { forward, cluster, deadlines, .. } = *upstream;
         let (tried, without) = (Vec::new(), Vec::new());
-        Self { stages, forward, cluster, deadlines, policy, retries: 0, tried, without, hedged: false }
+        Self {
+            stages,
+            forward,
+            cluster,
+            deadlines,
+            policy,
+            retries: 0,
+            tried,
+            without,
+            hedged: false,
+            exhausted: false,
+        }
     }
 
     fn worker(&self) -> usize {
@@ -263,6 +283,7 @@ impl<'a> RetryState<'a> {
         let stats = &self.cluster.state.stats;
         if self.retries >= policy.attempts {
             stats.add(self.worker(), metric::cluster::RQ_RETRY_LIMIT_EXCEEDED, 1);
+            self.exhausted = true;
             return None;
         }
         if !body.is_repeatable() {
@@ -340,7 +361,8 @@ impl<'a> RetryState<'a> {
             Some(_) if self.deadlines.ends_stream(timers) => Err(Stop::Reply(ended())),
             Some(_) => {
                 stats.add(self.worker(), metric::cluster::RQ_TIMEOUT, 1);
-                Err(Stop::Reply(failed(Outcome::Timeout, true, self.cluster, self.worker())))
+                let reply = failed(Outcome::Timeout, true, self.cluster, self.worker());
+                Err(Stop::Reply(reply.because(RESPONSE_TIMEOUT)))
             }
         }
     }
@@ -349,12 +371,16 @@ impl<'a> RetryState<'a> {
 /// The bug of a balancer that yields a number that no endpoint has.
 const NO_ENDPOINT: &str = "an endpoint was chosen that the cluster does not have";
 
+/// Why there is a local reply when the time for the whole response is up.
+const RESPONSE_TIMEOUT: &str = "response_timeout";
+
 /// The local reply after a last attempt that failed like this.
 fn failed(outcome: Outcome, retried: bool, cluster: &ClusterRuntime, worker: usize) -> LocalReply {
     if outcome == Outcome::Overflow {
         cluster.state.stats.add(worker, metric::cluster::RQ_PENDING_OVERFLOW, 1);
     }
-    let mut reply = LocalReply::new(outcome.status(), outcome.reason(retried), outcome.flag());
+    let reply = LocalReply::new(outcome.status(), outcome.reason(retried), outcome.flag());
+    let mut reply = reply.because(outcome.details());
     if outcome == Outcome::Overflow {
         reply.head.fields.append(b"x-envoy-overloaded", b"true");
     }
@@ -364,7 +390,8 @@ fn failed(outcome: Outcome, retried: bool, cluster: &ClusterRuntime, worker: usi
 /// The local reply when there is no endpoint; where a policy is the reason, it is named.
 pub(super) fn nobody(cluster: &ClusterRuntime, worker: usize) -> LocalReply {
     let Some(policy) = &cluster.config.refused else {
-        return LocalReply::new(503, "no healthy upstream", ResponseFlag::NoHealthyUpstream);
+        let reply = LocalReply::new(503, "no healthy upstream", ResponseFlag::NoHealthyUpstream);
+        return reply.because("no_healthy_upstream");
     };
     cluster.state.stats.add(worker, metric::cluster::RQ_REFUSED, 1);
     let details = format!("refused_by_policy{{{policy}}}");
@@ -374,14 +401,14 @@ pub(super) fn nobody(cluster: &ClusterRuntime, worker: usize) -> LocalReply {
         true => format!("serin: requests are refused: {policy}"),
         false => format!("serin: requests to {name} are refused: {policy}"),
     };
-    LocalReply { details: Some(details), ..LocalReply::new(503, text, ResponseFlag::NoHealthyUpstream) }
+    LocalReply::new(503, text, ResponseFlag::NoHealthyUpstream).because(details)
 }
 
 /// The local reply when the time for the whole stream is up (Envoy: `max_stream_duration`).
 fn ended() -> LocalReply {
     LocalReply {
         grpc: Some(GrpcStatus::DEADLINE_EXCEEDED),
-        ..LocalReply::new(504, "downstream duration timeout", ResponseFlag::DurationTimeout)
+        ..LocalReply::new(504, "downstream duration timeout", ResponseFlag::None).because("max_duration_timeout")
     }
 }
 
@@ -411,7 +438,8 @@ pub(super) fn grpc_status(answer: &Answer) -> Option<GrpcStatus> {
 }
 
 fn bad_request() -> LocalReply {
-    LocalReply { close: true, ..LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError) }
+    let reply = LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError).because("codec_error");
+    LocalReply { close: true, ..reply }
 }
 
 /// The local reply when one side was silent for too long (Envoy: stream idle timeout).
@@ -419,6 +447,6 @@ fn stalled(side: Side) -> LocalReply {
     let status = if side == Side::Client { 408 } else { 504 };
     LocalReply {
         close: side == Side::Client,
-        ..LocalReply::new(status, "stream timeout", ResponseFlag::StreamIdleTimeout)
+        ..LocalReply::new(status, "stream timeout", ResponseFlag::StreamIdleTimeout).because("stream_idle_timeout")
     }
 }

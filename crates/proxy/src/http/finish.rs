@@ -5,6 +5,7 @@ mod trace;
 use serin_traffic::grpc::GrpcStatus;
 use serin_traffic::log_filter::Facts;
 use serin_traffic::response_flag::ResponseFlag;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use serin_traffic::header_edit::{CommandSource, HeaderContext};
 use tokio::time::Instant;
 
 use super::ConnectionContext;
+use super::local_reply::LocalReply;
 use super::request::RequestInfo;
 use crate::metric;
 use crate::runtime::answer_key;
@@ -43,7 +45,7 @@ pub(crate) struct StreamInfo {
     /// Envoy response flag.
     pub(crate) flag: ResponseFlag,
     /// The reason why a reply of our own was given, where more is known than the flag says.
-    pub(crate) details: Option<String>,
+    pub(crate) details: Option<Cow<'static, str>>,
     /// Body bytes from the client.
     pub(crate) received: u64,
     /// Body bytes to the client.
@@ -54,6 +56,8 @@ pub(crate) struct StreamInfo {
     /// The upstream, where its requests are counted.
     peer: Option<UpstreamInfo>,
     is_grpc: bool,
+    /// True when another attempt was wanted, and the policy allowed no more.
+    pub(crate) retries_exhausted: bool,
     /// True when a health check of this proxy was answered.
     pub(crate) is_health_check: Cell<bool>,
     /// True when the request was a call, whatever the response is.
@@ -102,6 +106,7 @@ impl StreamInfo {
             took: None,
             peer: None,
             is_grpc: false,
+            retries_exhausted: false,
             is_health_check: Cell::new(false),
             is_call: false,
             grpc_status: None,
@@ -133,7 +138,7 @@ impl StreamInfo {
             record.request(head);
         }
         record.flag = if error.is_some() { ResponseFlag::DownstreamProtocolError } else { ResponseFlag::None };
-        record.details = Some(error.map_or_else(|| "request_header_timeout".to_owned(), |error| error.to_string()));
+        record.details = Some(error.map_or("request_header_timeout".into(), |error| error.to_string().into()));
         record
     }
 
@@ -158,17 +163,21 @@ impl StreamInfo {
     }
 
     /// Makes a body of a format before there is a response, but its head and the body that it would have.
-    pub(crate) fn formatted(
-        &self,
-        format: &FormatString,
-        request: &RequestHead,
-        answer: &ResponseHead,
-        body: &[u8],
-    ) -> String {
-        let facts = Answered { record: self, status: answer.status, body };
+    pub(crate) fn formatted(&self, format: &FormatString, request: &RequestHead, reply: &LocalReply) -> String {
+        let LocalReply { head, body, details, .. } = reply;
+        let facts = Answered { record: self, status: head.status, body, details: details.as_deref() };
         let mut text = String::new();
-        format.write(&HeaderContext { request, response: Some(answer), facts: &facts }, &mut text);
+        format.write(&HeaderContext { request, response: Some(head), facts: &facts }, &mut text);
         text
+    }
+
+    /// The flags of the response, with that of retries that were not allowed.
+    fn flags<'a>(&self, retry_limit: &'static str, own: &'a str) -> Cow<'a, str> {
+        match (self.retries_exhausted, self.flag) {
+            (false, _) => Cow::Borrowed(own),
+            (true, ResponseFlag::None) => Cow::Borrowed(retry_limit),
+            (true, _) => Cow::Owned(format!("{retry_limit},{own}")),
+        }
     }
 
     /// What filters of logs and of local replies may look at.
@@ -178,6 +187,7 @@ impl StreamInfo {
             status: self.status,
             duration: self.started.elapsed().as_millis() as u64,
             flag: self.flag,
+            retries_exhausted: self.retries_exhausted,
             grpc_status: self.grpc_status,
             is_traced: self.span.is_some(),
             is_health_check: self.is_health_check.get(),
@@ -377,9 +387,9 @@ impl CommandSource for StreamInfo {
             }
             "PROTOCOL" => Some(self.version.as_str().to_owned()),
             "RESPONSE_CODE" => Some(self.status.to_string()),
-            "RESPONSE_FLAGS" => some(self.flag.as_str()),
-            "RESPONSE_FLAGS_LONG" => some(self.flag.long()),
-            "RESPONSE_CODE_DETAILS" => self.details.clone(),
+            "RESPONSE_FLAGS" => some(&self.flags(RETRY_LIMIT.0, self.flag.as_str())),
+            "RESPONSE_FLAGS_LONG" => some(&self.flags(RETRY_LIMIT.1, self.flag.long())),
+            "RESPONSE_CODE_DETAILS" => self.details.as_ref().map(ToString::to_string),
             "BYTES_RECEIVED" => Some(self.received.to_string()),
             "BYTES_SENT" => Some(self.sent.to_string()),
             "DURATION" => Some(self.started.elapsed().as_millis().to_string()),
@@ -409,17 +419,22 @@ impl CommandSource for StreamInfo {
     }
 }
 
+/// The short and the long form of the flag of retries that were not allowed.
+const RETRY_LIMIT: (&str, &str) = ("URX", "UpstreamRetryLimitExceeded");
+
 /// A record with the status that is about to be answered.
 struct Answered<'a> {
     record: &'a StreamInfo,
     status: u16,
     body: &'a [u8],
+    details: Option<&'a str>,
 }
 
 impl CommandSource for Answered<'_> {
     fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
         match name {
             "RESPONSE_CODE" => Some(self.status.to_string()),
+            "RESPONSE_CODE_DETAILS" => self.details.map(str::to_owned),
             "LOCAL_REPLY_BODY" => Some(String::from_utf8_lossy(self.body).into_owned()),
             name => CommandSource::command(self.record, name, argument),
         }

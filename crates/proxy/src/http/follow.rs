@@ -3,9 +3,10 @@
 
 use serin_http1::RequestHead;
 use serin_http1::framing::Framing;
+use serin_resources::route::RedirectPredicate;
 use serin_traffic::outcome::Outcome;
 
-use super::body::RequestBody;
+use super::filters::RequestParts;
 use super::stage::Forwarded;
 use crate::metric;
 
@@ -13,17 +14,21 @@ use crate::metric;
 #[derive(Default)]
 pub(super) struct Redirects {
     followed: u32,
+    /// The names of routes between which redirects were followed.
+    between: Vec<(String, String)>,
 }
 
 impl Redirects {
-    /// Changes the request to the target of the response's redirect, if its route follows it; false when it does not.
+    /// Changes the request to the target of the response's redirect, if its route follows it; false when it does not. `from` is the
+    /// name of its route, `target` finds that of a changed request.
     pub(super) fn follow(
         &mut self,
         forwarded: &Forwarded<'_>,
-        head: &mut RequestHead,
-        body: &mut RequestBody<'_>,
-        framing: &mut Framing,
+        from: &str,
+        target: impl Fn(&RequestHead) -> Option<String>,
+        request: &mut RequestParts<'_, '_>,
     ) -> bool {
+        let RequestParts { head, body, framing, .. } = request;
         let Some(policy) = forwarded.redirects else { return false };
         let answer = &forwarded.answer;
         if !policy.statuses.contains(&answer.head.status) {
@@ -37,10 +42,31 @@ impl Redirects {
             let own = head.fields.get("x-forwarded-proto").unwrap_or(b"http");
             policy.cross_scheme || own.eq_ignore_ascii_case(scheme)
         });
-        let Some((scheme, authority, target)) = followed else {
+        let Some((scheme, authority, path)) = followed else {
             stats.add(worker, metric::cluster::REDIRECT_FAILED, 1);
             return false;
         };
+        if !policy.predicates.is_empty() {
+            let mut candidate = head.clone();
+            candidate.fields.set("host", authority);
+            candidate.fields.set("x-forwarded-proto", scheme);
+            candidate.set_target(path);
+            let own_is_secure = head.fields.get("x-forwarded-proto") == Some(b"https");
+            let is_secure = scheme.eq_ignore_ascii_case(b"https");
+            // A redirect to no route is not followed either (Envoy: `convertRequestHeadersForInternalRedirect`).
+            let accepted = target(&candidate).filter(|to| {
+                policy.predicates.iter().all(|predicate| match predicate {
+                    RedirectPredicate::NotPrevious => !self.between.iter().any(|(a, b)| a == from && b == to),
+                    RedirectPredicate::Allowed(names) => names.contains(to),
+                    RedirectPredicate::SafeScheme => own_is_secure || !is_secure,
+                })
+            });
+            let Some(to) = accepted else {
+                stats.add(worker, metric::cluster::REDIRECT_FAILED, 1);
+                return false;
+            };
+            self.between.push((from.to_owned(), to));
+        }
         let status = answer.head.status;
         answer.in_flight.outcome(Outcome::Response { status, grpc: None });
         let original =
@@ -55,12 +81,12 @@ impl Redirects {
         }
         head.fields.set("host", authority);
         head.fields.set("x-forwarded-proto", scheme);
-        head.set_target(target);
+        head.set_target(path);
         if status == 303 && !matches!(head.method(), b"GET" | b"HEAD") {
             head.set_method(b"GET");
             head.fields.remove("content-length");
             body.drop_all();
-            *framing = Framing::Empty;
+            **framing = Framing::Empty;
         }
         self.followed += 1;
         stats.add(worker, metric::cluster::REDIRECT_SUCCEEDED, 1);

@@ -1,5 +1,6 @@
 //! Local replies: responses that the proxy gives itself.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serin_http1::{RequestHead, ResponseHead};
@@ -26,7 +27,7 @@ pub(crate) struct LocalReply {
     /// True when the connection must close after it.
     pub(crate) close: bool,
     /// The reason why it is given, for access logs (`RESPONSE_CODE_DETAILS`), where more is known than its flag says.
-    pub(crate) details: Option<String>,
+    pub(crate) details: Option<Cow<'static, str>>,
     /// The status that a gRPC client gets instead of what the HTTP status stands for.
     pub(crate) grpc: Option<GrpcStatus>,
     /// True when its body is a line of JSON.
@@ -43,7 +44,20 @@ impl LocalReply {
         if !body.is_empty() {
             head.fields.append(b"content-type", PLAIN);
         }
-        Self { head: Box::new(head), body, flag, details: None, close: false, grpc: None, is_json: false }
+        Self { head: Box::new(head), body, flag, details: None, close: status == 400, grpc: None, is_json: false }
+    }
+
+    /// The same, with the reason that access logs say (`%RESPONSE_CODE_DETAILS%`).
+    #[must_use]
+    pub(crate) fn because(self, details: impl Into<Cow<'static, str>>) -> Self {
+        Self { details: Some(details.into()), ..self }
+    }
+
+    /// A redirect to that place.
+    pub(crate) fn redirect(status: u16, location: &[u8]) -> Self {
+        let mut reply = Self::empty(status, ResponseFlag::None).because("direct_response");
+        reply.head.fields.append(b"location", location);
+        reply
     }
 
     /// A status without a body.

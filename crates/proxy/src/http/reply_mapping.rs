@@ -12,7 +12,7 @@ use super::local_reply::{LocalReply, PLAIN};
 impl LocalReply {
     /// Makes the body of a format, which may hold the body that there is.
     pub(crate) fn format(&mut self, format: &FormatString, request: &RequestHead, record: &StreamInfo) {
-        self.body = record.formatted(format, request, &self.head, &self.body).into_bytes();
+        self.body = record.formatted(format, request, self).into_bytes();
         self.head.fields.set("content-type", format.content_type().as_bytes());
     }
 
@@ -24,6 +24,7 @@ impl LocalReply {
         // Mappers look at what is logged.
         record.flag = self.flag;
         record.status = self.head.status;
+        record.details.clone_from(&self.details);
         let record = &*record;
         let Some(config) = record.manager().map(|http| &http.local_replies) else { return self };
         let facts = Facts { head: Some(request), ..record.facts() };
@@ -44,7 +45,7 @@ impl LocalReply {
         }
         let mut kind = PLAIN;
         if let Some(format) = mapper.and_then(|mapper| mapper.format.as_ref()).or(config.format.as_ref()) {
-            self.body = record.formatted(format, request, &self.head, &self.body).into_bytes();
+            self.body = record.formatted(format, request, &self).into_bytes();
             self.is_json = matches!(format.kind, FormatKind::Json(_));
             kind = format.content_type().as_bytes();
         }

@@ -130,7 +130,8 @@ fn check_underscores(rule: Underscores, head: &mut RequestHead) -> Result<(), Lo
         return Ok(());
     }
     if rule == Underscores::Reject {
-        let reply = LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError);
+        let reply = LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError)
+            .because("http1.unexpected_underscore");
         return Err(LocalReply { close: true, ..reply });
     }
     for name in names {
@@ -138,6 +139,9 @@ fn check_underscores(rule: Underscores, head: &mut RequestHead) -> Result<(), Lo
     }
     Ok(())
 }
+
+/// The reason of a request whose path has no normal form, or another.
+const NOT_NORMAL: &str = "path_normalization_failed";
 
 /// Brings the path into its normal form (Envoy: `ConnectionManagerUtility::maybeNormalizePath`).
 fn normalise_path(options: PathOptions, head: &mut RequestHead) -> Result<(), LocalReply> {
@@ -150,20 +154,21 @@ fn normalise_path(options: PathOptions, head: &mut RequestHead) -> Result<(), Lo
     let is_unescaped = unescaped.is_some();
     if let Some(path) = unescaped {
         if options.escaped_slashes == EscapedSlashes::Reject {
-            return Err(LocalReply { close: true, ..LocalReply::empty(400, ResponseFlag::None) });
+            let reply = LocalReply::empty(400, ResponseFlag::None).because(NOT_NORMAL);
+            return Err(LocalReply { close: true, ..reply });
         }
         head.set_target(&path);
     }
     let how = Normalise { dots: options.normalise, merge_slashes: options.merge_slashes };
     let refused = |error: Error| LocalReply {
         close: true,
-        ..LocalReply::new(error.status(), error.to_string(), ResponseFlag::None)
+        ..LocalReply::new(error.status(), error.to_string(), ResponseFlag::None).because(NOT_NORMAL)
     };
     if let Some(normal) = path::normalise(head.target(), how).map_err(refused)? {
         head.set_target(&normal);
     }
     if is_unescaped && options.escaped_slashes == EscapedSlashes::Redirect {
-        let mut reply = LocalReply::empty(307, ResponseFlag::None);
+        let mut reply = LocalReply::empty(307, ResponseFlag::None).because(NOT_NORMAL);
         reply.head.fields.append(b"location", head.target());
         return Err(reply);
     }
@@ -212,7 +217,10 @@ fn client(
                 let found = head.fields.get_str(name).and_then(|text| text.trim().parse().ok());
                 match (found, otherwise) {
                     (Some(address), _) => return Ok(Client { address, may_be_internal: *is_trusted }),
-                    (None, Some(status)) => return Err(LocalReply::empty(*status, ResponseFlag::None)),
+                    (None, Some(status)) => {
+                        let reply = LocalReply::empty(*status, ResponseFlag::None);
+                        return Err(reply.because("rejecting_because_detection_failed"));
+                    }
                     (None, None) => {}
                 }
             }

@@ -10,6 +10,7 @@ use serin_traffic::grpc::GrpcStatus;
 use serin_traffic::header_edit;
 use serin_traffic::outcome::Outcome;
 use serin_traffic::response_flag::ResponseFlag;
+use std::borrow::Cow;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -173,6 +174,7 @@ pub(crate) async fn answer(
     let Forwarded { mut answer, cluster, deadlines, permit, cookies, pairs, .. } = forwarded;
     let compared: Vec<_> = pairs.iter().map(|pair| (pair, pair.head(&answer.head))).collect();
     let switching = answer.head.status == 101;
+    record.details = Some(Cow::Borrowed("via_upstream"));
     let took = body.timers.tick() - record.started();
     prepare(&mut answer.head, &shape, took, record, &cluster.config.name);
     // Most responses pass no filter: they do without the future.
@@ -224,8 +226,10 @@ pub(crate) async fn answer(
         Moved::Early => Disposition::Close,
         Moved::UpstreamGone | Moved::TimedOut => {
             record.flag = ResponseFlag::UpstreamConnectionTermination;
+            record.details = Some(Cow::Borrowed("upstream_reset_after_response_started{connection_termination}"));
             if moved == Moved::TimedOut {
                 record.flag = ResponseFlag::UpstreamRequestTimeout;
+                record.details = Some(Cow::Borrowed("response_timeout"));
                 cluster.state.stats.add(record.worker().id, metric::cluster::RQ_TIMEOUT, 1);
             }
             if let BodySink::H2(writer) = &mut sink {
@@ -235,6 +239,7 @@ pub(crate) async fn answer(
         }
         Moved::ClientGone => {
             record.flag = ResponseFlag::DownstreamConnectionTermination;
+            record.details = Some(Cow::Borrowed("downstream_remote_disconnect"));
             Disposition::Abort
         }
     }

@@ -27,6 +27,7 @@ use super::local_reply::{LocalReply, Stop};
 use super::request::RequestInfo;
 use super::respond::{self, Disposition, Responder};
 use super::stage::{Forwarded, MatchedRoute, RouteCommands, Stages};
+use super::strict::check_strictly;
 use super::{ConnectionContext, attempts, held, mirror, request};
 use crate::metric;
 use crate::worker::{LocalCluster, View};
@@ -83,7 +84,13 @@ pub(crate) async fn serve(
         match outcome {
             Ok((stages, forwarded)) => {
                 let place = stages.place;
-                if redirects.follow(&forwarded, head, &mut body, &mut framing) {
+                let target = |candidate: &RequestHead| {
+                    let found = find(&view.table, candidate, info.internal, context.worker.random());
+                    found.place().map(|place| place.route.config.name.clone())
+                };
+                let from = &place.route.config.name;
+                let mut request = RequestParts { head, body: &mut body, framing: &mut framing, record: &record };
+                if redirects.follow(&forwarded, from, target, &mut request) {
                     body.leave_filters();
                     // Where it goes now it has all its time.
                     body.timers.tick();
@@ -150,7 +157,7 @@ fn unserved(context: &ConnectionContext, head: &RequestHead, record: &StreamInfo
     }
     if held::is_exhausted(context) {
         record.count(metric::http::RQ_OVERLOAD);
-        let details = Some("overload".to_owned());
+        let details = Some("overload".into());
         return Some(LocalReply {
             details,
             ..LocalReply::new(503, "too much waits for clients that do not read", ResponseFlag::OverloadManager)
@@ -206,13 +213,13 @@ fn unrouted(found: &Found<'_>, head: &RequestHead, record: &StreamInfo) -> Local
         return to_https(head);
     }
     record.count(metric::http::NO_ROUTE);
-    LocalReply::empty(404, ResponseFlag::NoRouteFound)
+    LocalReply::empty(404, ResponseFlag::NoRouteFound).because("route_not_found")
 }
 
 /// The redirect of a virtual host that takes no plain text: authority and target stay as they are (Envoy:
 /// `createSslRedirectPath`).
 fn to_https(head: &RequestHead) -> LocalReply {
-    redirect_to(301, &[b"https://", head.authority(), head.target()].concat())
+    LocalReply::redirect(301, &[b"https://", head.authority(), head.target()].concat())
 }
 
 /// A local reply with what its route and the filters want in it.
@@ -289,6 +296,7 @@ impl<'a> Stages<'a> {
         record: &mut StreamInfo,
     ) -> Result<Forwarded<'a>, Stop> {
         let forward = self.local_reply(head, record)?;
+        check_strictly(&self.http.strict_headers, head)?;
         body.idle = forward.idle_timeout.unwrap_or(body.idle);
         let mut destination = self.destination(drawn, forward, head, record)?;
         record.cluster(&destination.cluster);
@@ -303,7 +311,13 @@ impl<'a> Stages<'a> {
         let permit = attempts::admit(&cluster, forward.high_priority, self.context.worker.id)?;
         let mirrored = !self.place.route.mirrors.is_empty();
         let pairs = if mirrored { mirror::start(self, head, body) } else { Vec::new() };
-        let limits = timeout::of_request(forward, head, self.request.internal, self.http.timeouts.max_stream);
+        let limits = timeout::of_request(
+            forward,
+            head,
+            self.request.internal,
+            self.http.timeouts.max_stream,
+            self.http.respect_expected_timeout,
+        );
         if let (Some(_), Some(limit)) = (forward.max_stream.grpc_timeout, limits.stream)
             && is_grpc(head)
         {
@@ -332,7 +346,10 @@ impl<'a> Stages<'a> {
         let route = self.place.route;
         let missing = || {
             record.count(metric::http::NO_CLUSTER);
-            Stop::Reply(LocalReply::empty(forward.cluster_not_found_status, ResponseFlag::NoClusterFound))
+            Stop::Reply(
+                LocalReply::empty(forward.cluster_not_found_status, ResponseFlag::NoClusterFound)
+                    .because("cluster_not_found"),
+            )
         };
         let named = |header: &str| {
             let name = head.fields.get_str(header).ok_or_else(missing)?;
@@ -372,11 +389,12 @@ impl<'a> Stages<'a> {
             Action::Redirect(config) => {
                 record.count(metric::http::RQ_REDIRECT);
                 let location = redirect::location(config, self.place.route, head, scheme(head));
-                Err(Stop::Reply(self.edited(redirect_to(config.status, &location), head, record)))
+                Err(Stop::Reply(self.edited(LocalReply::redirect(config.status, &location), head, record)))
             }
             Action::Respond(respond) => {
                 record.count(metric::http::RQ_DIRECT_RESPONSE);
-                let mut reply = LocalReply::new(respond.status, &respond.body, ResponseFlag::None);
+                let reply = LocalReply::new(respond.status, &respond.body, ResponseFlag::None);
+                let mut reply = reply.because("direct_response");
                 if let Some(format) = &respond.format {
                     reply.format(format, head, record);
                 }
@@ -474,10 +492,4 @@ fn metadata<'a>(
 /// The scheme by which a request came.
 fn scheme(head: &RequestHead) -> &str {
     head.fields.get_str("x-forwarded-proto").unwrap_or("http")
-}
-
-fn redirect_to(status: u16, location: &[u8]) -> LocalReply {
-    let mut reply = LocalReply::empty(status, ResponseFlag::None);
-    reply.head.fields.append(b"location", location);
-    reply
 }

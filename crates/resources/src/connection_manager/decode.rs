@@ -49,7 +49,8 @@ impl HttpConnectionManager {
         if let Some(http2) = &value.http2_protocol_options {
             convert::audit_http2_options(http2, audit, &path.field("http2_protocol_options"))?;
         }
-        manager.filters = filters(value, &mut manager.suppress_envoy_headers, audit, path)?;
+        let filters = filters(value, &mut manager, audit, path)?;
+        manager.filters = filters;
         manager.timeouts = timeouts(value, path)?;
         manager.path = PathOptions {
             normalise: value.normalize_path.as_ref().is_none_or(|v| v.value),
@@ -195,7 +196,7 @@ fn route_source(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Pat
 /// The filters in their order; the router is the last.
 fn filters(
     value: &pb::HttpConnectionManager,
-    suppress: &mut bool,
+    manager: &mut HttpConnectionManager,
     audit: &mut Audit,
     path: &Path<'_>,
 ) -> Result<Vec<HttpFilter>, Error> {
@@ -216,7 +217,7 @@ fn filters(
                 return Err(here.error("the router must be the last filter"));
             }
             let config: pb_router::Router = convert::from_any(any, &here)?;
-            *suppress = router(&config, audit, &here)?;
+            router(&config, manager, audit, &here)?;
         } else if last {
             return Err(here.error("the last filter must be the router"));
         } else if let Some(filter) = HttpFilter::decode(item, any, audit, &here)? {
@@ -226,14 +227,25 @@ fn filters(
     Ok(found)
 }
 
-/// Reads the router filter; true when no `x-envoy-*` headers are added.
-fn router(value: &pb_router::Router, audit: &mut Audit, path: &Path<'_>) -> Result<bool, Error> {
+/// Reads the router filter.
+fn router(
+    value: &pb_router::Router,
+    manager: &mut HttpConnectionManager,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<(), Error> {
     audit!(value, pb_router::Router as pb_router::Router, audit, path;
-        supported: suppress_envoy_headers;
-        ignored: dynamic_stats, start_child_span, upstream_log, upstream_log_options, strict_check_headers,
-            respect_expected_rq_timeout, suppress_grpc_request_failure_code_stats, reject_connect_request_early_data;
+        supported: suppress_envoy_headers, strict_check_headers, respect_expected_rq_timeout;
+        ignored: dynamic_stats, start_child_span, upstream_log, upstream_log_options, suppress_grpc_request_failure_code_stats, reject_connect_request_early_data;
         refused: upstream_http_filters);
-    Ok(value.suppress_envoy_headers)
+    manager.suppress_envoy_headers = value.suppress_envoy_headers;
+    manager.respect_expected_timeout = value.respect_expected_rq_timeout;
+    for (i, name) in value.strict_check_headers.iter().enumerate() {
+        let known = StrictHeader::ALL.into_iter().find(|header| header.name().eq_ignore_ascii_case(name));
+        let here = path.field("strict_check_headers");
+        manager.strict_headers.push(known.ok_or_else(|| here.index(i).error("is no header that can be checked"))?);
+    }
+    Ok(())
 }
 
 fn timeouts(value: &pb::HttpConnectionManager, path: &Path<'_>) -> Result<Timeouts, Error> {

@@ -16,6 +16,8 @@ impl HttpConnectionManager {
             "envoy.filters.http.router",
             convert::any(&pb_router::Router {
                 suppress_envoy_headers: self.suppress_envoy_headers,
+                respect_expected_rq_timeout: self.respect_expected_timeout,
+                strict_check_headers: self.strict_headers.iter().map(|header| header.name().to_owned()).collect(),
                 ..Default::default()
             }),
         );

@@ -8,6 +8,8 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use prost::Message as _;
 
+use prost::Name as _;
+
 use super::*;
 use crate::FormatString;
 use crate::convert;
@@ -446,16 +448,40 @@ fn internal_redirect(
     path: &Path<'_>,
 ) -> Result<InternalRedirect, Error> {
     audit!(value, pb::InternalRedirectPolicy as pb::InternalRedirectPolicy, audit, path;
-        supported: max_internal_redirects, redirect_response_codes, allow_cross_scheme_redirect, response_headers_to_copy;
+        supported: max_internal_redirects, redirect_response_codes, allow_cross_scheme_redirect,
+            response_headers_to_copy, predicates;
         ignored: ;
-        refused: predicates);
+        refused: );
+    let of_predicates = path.field("predicates");
+    let predicates = value.predicates.iter().enumerate();
+    let predicates = predicates.map(|(i, predicate)| redirect_predicate(predicate, &of_predicates.index(i)));
     let given: Vec<u16> = value.redirect_response_codes.iter().filter_map(|c| u16::try_from(*c).ok()).collect();
     Ok(InternalRedirect {
         most: value.max_internal_redirects.as_ref().map_or(1, |v| v.value),
         statuses: if given.is_empty() { vec![302] } else { given },
         cross_scheme: value.allow_cross_scheme_redirect,
         copy_headers: value.response_headers_to_copy.iter().map(|n| n.to_ascii_lowercase()).collect(),
+        predicates: predicates.collect::<Result<_, _>>()?,
     })
+}
+
+fn redirect_predicate(value: &core::TypedExtensionConfig, path: &Path<'_>) -> Result<RedirectPredicate, Error> {
+    use envoy_types::pb::envoy::extensions::internal_redirect as pb;
+    use pb::allow_listed_routes::v3::AllowListedRoutesConfig;
+    use pb::previous_routes::v3::PreviousRoutesConfig;
+    use pb::safe_cross_scheme::v3::SafeCrossSchemeConfig;
+    let Some(any) = &value.typed_config else { return Err(path.error("needs typed_config")) };
+    if any.type_url == PreviousRoutesConfig::type_url() {
+        return Ok(RedirectPredicate::NotPrevious);
+    }
+    if any.type_url == SafeCrossSchemeConfig::type_url() {
+        return Ok(RedirectPredicate::SafeScheme);
+    }
+    if any.type_url == AllowListedRoutesConfig::type_url() {
+        let config: AllowListedRoutesConfig = convert::from_any(any, &path.field("typed_config"))?;
+        return Ok(RedirectPredicate::Allowed(config.allowed_route_names));
+    }
+    Err(path.error(format!("'{}' is not supported", value.name)))
 }
 
 fn edits(add: &[core::HeaderValueOption], remove: &[String], path: &Path<'_>) -> Result<HeaderEdits, Error> {

@@ -238,7 +238,7 @@ fn forward(value: &Forward) -> pb::RouteAction {
             redirect_response_codes: r.statuses.iter().map(|s| u32::from(*s)).collect(),
             allow_cross_scheme_redirect: r.cross_scheme,
             response_headers_to_copy: r.copy_headers.clone(),
-            ..Default::default()
+            predicates: r.predicates.iter().map(redirect_predicate).collect(),
         }),
         priority: i32::from(value.high_priority),
         cluster_not_found_response_code: match value.cluster_not_found_status {
@@ -295,4 +295,23 @@ fn respond(value: &Respond) -> pb::DirectResponseAction {
     });
     let body_format = value.format.as_ref().map(FormatString::encode);
     pb::DirectResponseAction { status: value.status.into(), body, body_format }
+}
+
+fn redirect_predicate(value: &RedirectPredicate) -> core::TypedExtensionConfig {
+    use envoy_types::pb::envoy::extensions::internal_redirect as pb;
+    let (name, config) = match value {
+        RedirectPredicate::NotPrevious => (
+            "envoy.internal_redirect_predicates.previous_routes",
+            convert::any(&pb::previous_routes::v3::PreviousRoutesConfig {}),
+        ),
+        RedirectPredicate::SafeScheme => (
+            "envoy.internal_redirect_predicates.safe_cross_scheme",
+            convert::any(&pb::safe_cross_scheme::v3::SafeCrossSchemeConfig {}),
+        ),
+        RedirectPredicate::Allowed(names) => {
+            let config = pb::allow_listed_routes::v3::AllowListedRoutesConfig { allowed_route_names: names.clone() };
+            ("envoy.internal_redirect_predicates.allow_listed_routes", convert::any(&config))
+        }
+    };
+    core::TypedExtensionConfig { name: name.to_owned(), typed_config: Some(config) }
 }

@@ -48,6 +48,16 @@ impl RbacGate {
     }
 }
 
+impl RbacGate {
+    /// Returns the name of the policy because of which a request is denied; `None` when it is denied because none fits.
+    #[must_use]
+    pub fn denied_by(&self, caller: &Caller, head: Option<&RequestHead>) -> Option<&str> {
+        let rules = self.config.rules.as_ref().filter(|rules| rules.action == RbacAction::Deny)?;
+        let policy = rules.policies.iter().find(|(_, policy)| fits(policy, caller, head));
+        policy.map(|(name, _)| name.as_str())
+    }
+}
+
 fn allowed(rules: &RbacRules, caller: &Caller, head: Option<&RequestHead>) -> bool {
     let any = rules.policies.iter().any(|(_, policy)| fits(policy, caller, head));
     match rules.action {

@@ -31,7 +31,7 @@ impl<'a> HttpFilter<'a> for AdmissionControl<'a> {
         let admission = setting.config;
         if admission.refuses(since_start(), context.random()) {
             request.record.count(counter::REJECTED);
-            return Err(Stop::Reply(LocalReply::empty(503, ResponseFlag::None)));
+            return Err(Stop::Reply(LocalReply::empty(503, ResponseFlag::None).because("denied_by_admission_control")));
         }
         kept.keep(Self(admission));
         Ok(())

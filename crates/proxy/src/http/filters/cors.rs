@@ -43,7 +43,7 @@ impl<'a> HttpFilter<'a> for Cors<'a> {
         let passed = match filter::preflight(&policy, request.head, allowed) {
             Preflight::Go => Ok(()),
             Preflight::Answer { .. } => {
-                let mut reply = LocalReply::empty(200, ResponseFlag::None);
+                let mut reply = LocalReply::empty(200, ResponseFlag::None).because("cors_response");
                 filter::preflight_headers(&policy, request.head, &mut reply.head.fields);
                 Err(Stop::Reply(reply))
             }

@@ -33,6 +33,6 @@ impl<'a> HttpFilter<'a> for Csrf<'a> {
             return Ok(());
         }
         request.record.count(counter::REQUEST_INVALID);
-        Err(Stop::Reply(LocalReply::new(403, "Invalid origin", ResponseFlag::None)))
+        Err(Stop::Reply(LocalReply::new(403, "Invalid origin", ResponseFlag::None).because("csrf_origin_mismatch")))
     }
 }

@@ -95,12 +95,12 @@ async fn inject(injection: Injection, request: &mut RequestParts<'_, '_>) -> Res
     let Some(status) = injection.abort else { return Ok(()) };
     request.record.count(counter::ABORTS_INJECTED);
     Err(Stop::Reply(match status {
-        AbortStatus::Http(code) => LocalReply::new(code, "fault filter abort", ResponseFlag::FaultInjected),
+        AbortStatus::Http(code) => aborted(code),
         // Who speaks no gRPC gets the words alone (Envoy: `sendLocalReply`).
         AbortStatus::Grpc(code) if is_grpc(request.head) => {
-            LocalReply::new(200, "fault filter abort", ResponseFlag::FaultInjected).into_grpc(GrpcStatus::new(code))
+            aborted(200).into_grpc(GrpcStatus::new(code))
         }
-        AbortStatus::Grpc(_) => LocalReply::new(200, "fault filter abort", ResponseFlag::FaultInjected),
+        AbortStatus::Grpc(_) => aborted(200),
     }))
 }
 
@@ -136,6 +136,11 @@ impl BodyFilter for Pacer {
             out.push(PacedChunk::new(after, part));
         }
     }
+}
+
+/// The local reply of an abort.
+fn aborted(status: u16) -> LocalReply {
+    LocalReply::new(status, "fault filter abort", ResponseFlag::FaultInjected).because("fault_filter_abort")
 }
 
 #[cfg(test)]

@@ -36,7 +36,8 @@ impl<'a> HttpFilter<'a> for HealthCheck<'a> {
         let mut reply = LocalReply::empty(
             if well { 200 } else { 503 },
             if failing { ResponseFlag::FailedLocalHealthCheck } else { ResponseFlag::None },
-        );
+        )
+        .because(if well { "health_check_ok" } else { "health_check_failed" });
         let cluster = worker.state.service_cluster();
         reply.head.fields.append(b"x-envoy-upstream-healthchecked-cluster", cluster.as_bytes());
         if failing {

@@ -44,6 +44,9 @@ impl<'a> HttpFilter<'a> for Rbac<'a> {
             return Ok(());
         }
         record.count(counter::DENIED);
-        Err(Stop::Reply(LocalReply::new(403, "RBAC: access denied", ResponseFlag::None)))
+        // Envoy: spaces cannot stand in a log's field.
+        let policy = gate.denied_by(&caller, Some(head)).unwrap_or("none").replace(' ', "_");
+        let reply = LocalReply::new(403, "RBAC: access denied", ResponseFlag::None);
+        Err(Stop::Reply(reply.because(format!("rbac_access_denied_matched_policy[{policy}]"))))
     }
 }
