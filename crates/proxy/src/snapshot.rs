@@ -66,6 +66,8 @@ pub(crate) struct ChainRuntime {
     /// The times of requests.
     pub(crate) times: Arc<Histogram>,
     pub(crate) logs: Vec<LogRuntime>,
+    /// True when logs or local replies may want to know what a request was.
+    pub(crate) is_remembered: bool,
     /// The filters of the mappers of local replies, in their order.
     pub(crate) mappers: Vec<CompiledFilter>,
     /// Its HTTP filters with what they remember.

@@ -9,6 +9,7 @@ use serin_resources::FormatString;
 use serin_resources::Listener;
 use serin_resources::access_log::{AccessLog, Sink};
 use serin_resources::listener::{Direction, Filter, FilterChain};
+use serin_resources::local_reply::LocalReplyConfig;
 use serin_telemetry::access_log::{Destination, Writer};
 use serin_telemetry::{Counters, Histogram};
 use serin_traffic::filter::Chain;
@@ -162,6 +163,8 @@ impl Listeners {
             None => (Arc::new(Chain::new(filters)), Arc::default()),
         };
         let gates = config.gates.iter().map(Gate::new).collect();
+        let replies = config.filter.manager().map(|http| &http.local_replies);
+        let is_remembered = !logs.is_empty() || replies.is_some_and(|replies| *replies != LocalReplyConfig::default());
         let mappers = config.filter.manager().into_iter().flat_map(|http| &http.local_replies.mappers);
         let mappers = mappers.map(|mapper| CompiledFilter::new(&mapper.filter)).collect();
         let config = config.clone();
@@ -172,6 +175,7 @@ impl Listeners {
             stats,
             times,
             logs,
+            is_remembered,
             mappers,
             http_filters,
             gates,

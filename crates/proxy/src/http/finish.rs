@@ -1,5 +1,6 @@
 //! The end of every request, in one place: counters and access log, written when the request's record is dropped.
 
+mod commands;
 mod trace;
 
 use serin_traffic::grpc::GrpcStatus;
@@ -17,10 +18,9 @@ use serin_resources::FormatString;
 use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::listener::Filter;
 use serin_resources::orca::OrcaReport;
-use serin_resources::substitution;
 use serin_resources::tracing::Tracing;
 use serin_telemetry::istio::Ending;
-use serin_traffic::header_edit::{CommandSource, HeaderContext};
+use serin_traffic::header_edit::HeaderContext;
 use tokio::time::Instant;
 
 use super::ConnectionContext;
@@ -31,6 +31,7 @@ use crate::runtime::answer_key;
 use crate::snapshot::ChainRuntime;
 use crate::spans;
 use crate::worker::{LocalCluster, View, Worker};
+use commands::Answered;
 use trace::Traced;
 
 /// The record of a request: its route, upstream, response and times, for logs, metrics and spans.
@@ -53,6 +54,9 @@ pub(crate) struct StreamInfo {
     upstream: Option<SocketAddr>,
     /// The time that it took, once the response is complete.
     pub(crate) took: Option<Duration>,
+    /// The times from its start until all of it had come, and until the first byte of its response came.
+    pub(crate) request_took: Option<Duration>,
+    pub(crate) first_byte: Option<Duration>,
     /// The upstream, where its requests are counted.
     peer: Option<UpstreamInfo>,
     is_grpc: bool,
@@ -104,6 +108,8 @@ impl StreamInfo {
             sent: 0,
             upstream: None,
             took: None,
+            request_took: None,
+            first_byte: None,
             peer: None,
             is_grpc: false,
             retries_exhausted: false,
@@ -171,15 +177,6 @@ impl StreamInfo {
         text
     }
 
-    /// The flags of the response, with that of retries that were not allowed.
-    fn flags<'a>(&self, retry_limit: &'static str, own: &'a str) -> Cow<'a, str> {
-        match (self.retries_exhausted, self.flag) {
-            (false, _) => Cow::Borrowed(own),
-            (true, ResponseFlag::None) => Cow::Borrowed(retry_limit),
-            (true, _) => Cow::Owned(format!("{retry_limit},{own}")),
-        }
-    }
-
     /// What filters of logs and of local replies may look at.
     pub(crate) fn facts(&self) -> Facts<'_> {
         Facts {
@@ -195,8 +192,9 @@ impl StreamInfo {
         }
     }
 
+    /// Returns true when somebody may want to know later what the request was.
     fn logged(&self) -> bool {
-        !self.view.chain.logs.is_empty() || self.span.is_some()
+        self.view.chain.is_remembered || self.span.is_some()
     }
 
     pub(super) fn version(&self) -> Version {
@@ -373,104 +371,5 @@ impl Drop for StreamInfo {
                 log.writer.write(line);
             }
         }
-    }
-}
-
-impl CommandSource for StreamInfo {
-    fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
-        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let (peer, local) = (self.context.peer, self.context.local);
-        match name {
-            "START_TIME" => {
-                let started = self.wall.unwrap_or_else(|| SystemTime::now() - self.started.elapsed());
-                start_time(jiff::Timestamp::try_from(started).ok()?, argument)
-            }
-            "PROTOCOL" => Some(self.version.as_str().to_owned()),
-            "RESPONSE_CODE" => Some(self.status.to_string()),
-            "RESPONSE_FLAGS" => some(&self.flags(RETRY_LIMIT.0, self.flag.as_str())),
-            "RESPONSE_FLAGS_LONG" => some(&self.flags(RETRY_LIMIT.1, self.flag.long())),
-            "RESPONSE_CODE_DETAILS" => self.details.as_ref().map(ToString::to_string),
-            "BYTES_RECEIVED" => Some(self.received.to_string()),
-            "BYTES_SENT" => Some(self.sent.to_string()),
-            "DURATION" => Some(self.started.elapsed().as_millis().to_string()),
-            "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => self.upstream.map(|a| a.to_string()),
-            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => self.upstream.map(|a| a.ip().to_string()),
-            "UPSTREAM_REMOTE_PORT" => self.upstream.map(|a| a.port().to_string()),
-            "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => some(&self.cluster),
-            "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Some(self.attempts.to_string()),
-            "DOWNSTREAM_REMOTE_ADDRESS" => Some(self.remote().to_string()),
-            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Some(self.remote().ip().to_string()),
-            "DOWNSTREAM_REMOTE_PORT" => Some(self.remote().port().to_string()),
-            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Some(peer.to_string()),
-            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => Some(peer.ip().to_string()),
-            "DOWNSTREAM_DIRECT_REMOTE_PORT" => Some(peer.port().to_string()),
-            "DOWNSTREAM_LOCAL_ADDRESS" => local.map(|a| a.to_string()),
-            "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => local.map(|a| a.ip().to_string()),
-            "DOWNSTREAM_LOCAL_PORT" => local.map(|a| a.port().to_string()),
-            "ROUTE_NAME" => some(&self.route),
-            "FILTER_CHAIN_NAME" => some(&self.view.chain.config.name),
-            "VIRTUAL_HOST_NAME" => some(&self.virtual_host),
-            "ENVIRONMENT" => argument.and_then(|name| std::env::var(name).ok()),
-            "HOSTNAME" => std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_owned()),
-            "QUERY_PARAM" => self.query_parameter(argument?),
-            "GRPC_STATUS_NUMBER" | "GRPC_STATUS" => substitution::FormatContext::response_header(self, "grpc-status"),
-            _ => None,
-        }
-    }
-}
-
-/// The short and the long form of the flag of retries that were not allowed.
-const RETRY_LIMIT: (&str, &str) = ("URX", "UpstreamRetryLimitExceeded");
-
-/// A record with the status that is about to be answered.
-struct Answered<'a> {
-    record: &'a StreamInfo,
-    status: u16,
-    body: &'a [u8],
-    details: Option<&'a str>,
-}
-
-impl CommandSource for Answered<'_> {
-    fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
-        match name {
-            "RESPONSE_CODE" => Some(self.status.to_string()),
-            "RESPONSE_CODE_DETAILS" => self.details.map(str::to_owned),
-            "LOCAL_REPLY_BODY" => Some(String::from_utf8_lossy(self.body).into_owned()),
-            name => CommandSource::command(self.record, name, argument),
-        }
-    }
-}
-
-/// A time in UTC; with an argument, in that `strftime` format (`%f` and the like are fractions of a second).
-fn start_time(time: jiff::Timestamp, format: Option<&str>) -> Option<String> {
-    match format {
-        None | Some("") => Some(format!("{time:.3}")),
-        Some(format) => jiff::fmt::strtime::format(format, time).ok(),
-    }
-}
-
-impl substitution::FormatContext for StreamInfo {
-    fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
-        CommandSource::command(self, name, argument)
-    }
-
-    fn request_header(&self, name: &str) -> Option<String> {
-        let head = self.request.as_ref()?;
-        let value = match name {
-            ":method" => Some(head.method()),
-            ":path" => Some(head.target()),
-            ":authority" => head.fields.get("host"),
-            ":scheme" => Some(head.fields.get("x-forwarded-proto").unwrap_or(b"http")),
-            name => head.fields.get(name),
-        };
-        value.map(|v| String::from_utf8_lossy(v).into_owned())
-    }
-
-    fn response_header(&self, name: &str) -> Option<String> {
-        let head = self.response.as_ref()?;
-        if name == ":status" {
-            return Some(head.status.to_string());
-        }
-        head.fields.get(name).map(|v| String::from_utf8_lossy(v).into_owned())
     }
 }

@@ -63,6 +63,7 @@ impl Fixture {
             stats: Arc::new(Counters::new(super::COUNTERS, 1)),
             times: Arc::new(Histogram::new(1)),
             logs: Vec::new(),
+            is_remembered: false,
             mappers: Vec::new(),
             http_filters: chain,
             gates: Vec::new(),
