@@ -52,6 +52,8 @@ pub(crate) struct ConnectionContext {
     seen: RefCell<(u64, Rc<View>)>,
     /// Bytes of responses that wait for it to read.
     held: Cell<usize>,
+    /// True when its chain was not there any more at the last look.
+    is_stale: Cell<bool>,
     /// Requests on it so far, and when it began.
     requests: Cell<u32>,
     began: Instant,
@@ -66,16 +68,20 @@ impl ConnectionContext {
         let mut seen = self.seen.borrow_mut();
         if seen.0 != generation {
             let newest = self.worker.view(&self.listener, |listener| listener.successor(&seen.1.chain));
-            let Some(view) = newest else { return (false, seen.1.clone()) };
+            let Some(view) = newest else {
+                self.is_stale.set(true);
+                return (false, seen.1.clone());
+            };
+            self.is_stale.set(false);
             *seen = (generation, view);
         }
         (true, seen.1.clone())
     }
 
-    /// Counts a request; false when it must be the last of the connection.
+    /// Counts a request; false when it must be the last of the connection. Whether its chain is still there was found by the last
+    /// [`view`](Self::view).
     pub(crate) fn begin_request(&self) -> bool {
-        let (is_known, _) = self.view();
-        if !is_known {
+        if self.is_stale.get() {
             return false;
         }
         let number = self.requests.get().saturating_add(1);
@@ -124,6 +130,7 @@ pub(crate) async fn connection(
         listener,
         seen,
         held: Cell::new(0),
+        is_stale: Cell::new(false),
         requests: Cell::new(0),
         began: Instant::now(),
         peer,

@@ -65,6 +65,7 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, bu
             }
             Driven::Ended => return broken(&context, &driver),
         };
+        context.view();
         if !context.begin_request() && !leaving {
             leaving = true;
             session.shut_down();

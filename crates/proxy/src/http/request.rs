@@ -53,7 +53,7 @@ pub(crate) fn normalise(
     table: &RouteTable,
     head: &mut RequestHead,
     commands: &impl CommandSource,
-) -> Result<RequestInfo, LocalReply> {
+) -> Result<RequestInfo, Box<LocalReply>> {
     check_underscores(manager.heads.underscores, head)?;
     if !head.is_connect() {
         normalise_path(manager.path, head)?;
@@ -119,7 +119,7 @@ pub(crate) fn normalise(
 }
 
 /// Refuses a request with an underscore in the name of a field, or leaves such fields out.
-fn check_underscores(rule: Underscores, head: &mut RequestHead) -> Result<(), LocalReply> {
+fn check_underscores(rule: Underscores, head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
     if rule == Underscores::Allow {
         return Ok(());
     }
@@ -132,7 +132,7 @@ fn check_underscores(rule: Underscores, head: &mut RequestHead) -> Result<(), Lo
     if rule == Underscores::Reject {
         let reply = LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError)
             .because("http1.unexpected_underscore");
-        return Err(LocalReply { close: true, ..reply });
+        return Err(Box::new(LocalReply { close: true, ..reply }));
     }
     for name in names {
         head.fields.remove(&String::from_utf8_lossy(&name));
@@ -144,7 +144,7 @@ fn check_underscores(rule: Underscores, head: &mut RequestHead) -> Result<(), Lo
 const NOT_NORMAL: &str = "path_normalization_failed";
 
 /// Brings the path into its normal form (Envoy: `ConnectionManagerUtility::maybeNormalizePath`).
-fn normalise_path(options: PathOptions, head: &mut RequestHead) -> Result<(), LocalReply> {
+fn normalise_path(options: PathOptions, head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
     let unescaped = match options.escaped_slashes {
         EscapedSlashes::Keep => None,
         EscapedSlashes::Reject | EscapedSlashes::Redirect | EscapedSlashes::Forward => {
@@ -155,14 +155,14 @@ fn normalise_path(options: PathOptions, head: &mut RequestHead) -> Result<(), Lo
     if let Some(path) = unescaped {
         if options.escaped_slashes == EscapedSlashes::Reject {
             let reply = LocalReply::empty(400, ResponseFlag::None).because(NOT_NORMAL);
-            return Err(LocalReply { close: true, ..reply });
+            return Err(Box::new(LocalReply { close: true, ..reply }));
         }
         head.set_target(&path);
     }
     let how = Normalise { dots: options.normalise, merge_slashes: options.merge_slashes };
-    let refused = |error: Error| LocalReply {
-        close: true,
-        ..LocalReply::new(error.status(), error.to_string(), ResponseFlag::None).because(NOT_NORMAL)
+    let refused = |error: Error| {
+        let reply = LocalReply::new(error.status(), error.to_string(), ResponseFlag::None).because(NOT_NORMAL);
+        Box::new(LocalReply { close: true, ..reply })
     };
     if let Some(normal) = path::normalise(head.target(), how).map_err(refused)? {
         head.set_target(&normal);
@@ -170,7 +170,7 @@ fn normalise_path(options: PathOptions, head: &mut RequestHead) -> Result<(), Lo
     if is_unescaped && options.escaped_slashes == EscapedSlashes::Redirect {
         let mut reply = LocalReply::empty(307, ResponseFlag::None).because(NOT_NORMAL);
         reply.head.fields.append(b"location", head.target());
-        return Err(reply);
+        return Err(Box::new(reply));
     }
     Ok(())
 }
@@ -206,7 +206,7 @@ fn client(
     context: &ConnectionContext,
     manager: &HttpConnectionManager,
     head: &RequestHead,
-) -> Result<Client, LocalReply> {
+) -> Result<Client, Box<LocalReply>> {
     let peer = context.peer.ip();
     if manager.trust.detection.is_empty() {
         return Ok(Client::new(by_hops(peer, manager, head)));
@@ -219,7 +219,7 @@ fn client(
                     (Some(address), _) => return Ok(Client { address, may_be_internal: *is_trusted }),
                     (None, Some(status)) => {
                         let reply = LocalReply::empty(*status, ResponseFlag::None);
-                        return Err(reply.because("rejecting_because_detection_failed"));
+                        return Err(Box::new(reply.because("rejecting_because_detection_failed")));
                     }
                     (None, None) => {}
                 }
@@ -268,6 +268,9 @@ fn by_hops(peer: IpAddr, manager: &HttpConnectionManager, head: &RequestHead) ->
         return peer;
     }
     let skipped = if manager.use_remote_address { manager.trust.hops - 1 } else { manager.trust.hops };
+    if !head.fields.contains("x-forwarded-for") {
+        return peer;
+    }
     forwarded(head).nth(skipped as usize).flatten().unwrap_or(peer)
 }
 

@@ -127,7 +127,7 @@ fn admit<'v>(
     // The listener became another: the connection ends as its configuration did.
     let Filter::Http(http) = &view.chain.config.filter else { return Err(Stop::DownstreamGone) };
     body.idle = http.timeouts.stream_idle;
-    Ok((http, request::normalise(context, http, &view.table, head, record).map_err(Stop::Reply)?))
+    Ok((http, request::normalise(context, http, &view.table, head, record).map_err(|reply| Stop::Reply(*reply))?))
 }
 
 /// Ends a request that no route completes: with a local reply, or by breaking off.

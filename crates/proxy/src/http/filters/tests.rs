@@ -92,6 +92,7 @@ impl Fixture {
             listener: "main".into(),
             seen: RefCell::new((1, view.clone())),
             held: Cell::new(0),
+            is_stale: Cell::new(false),
             requests: Cell::new(0),
             began: std::time::Instant::now(),
             peer: address,
