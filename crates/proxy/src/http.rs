@@ -80,6 +80,7 @@ impl ConnectionContext {
 
     /// Counts a request; false when it must be the last of the connection. Whether its chain is still there was found by the last
     /// [`view`](Self::view).
+    #[inline]
     pub(crate) fn begin_request(&self) -> bool {
         if self.is_stale.get() {
             return false;

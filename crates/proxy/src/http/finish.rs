@@ -30,6 +30,7 @@ use crate::metric;
 use crate::runtime::answer_key;
 use crate::snapshot::ChainRuntime;
 use crate::spans;
+use crate::timer::Timers;
 use crate::worker::{LocalCluster, View, Worker};
 use commands::Answered;
 use trace::Traced;
@@ -55,8 +56,8 @@ pub(crate) struct StreamInfo {
     /// The time that it took, once the response is complete.
     pub(crate) took: Option<Duration>,
     /// The times from its start until all of it had come, and until the first byte of its response came.
-    pub(crate) request_took: Option<Duration>,
-    pub(crate) first_byte: Option<Duration>,
+    request_took: Option<Duration>,
+    first_byte: Option<Duration>,
     /// The upstream, where its requests are counted.
     peer: Option<UpstreamInfo>,
     is_grpc: bool,
@@ -271,6 +272,14 @@ impl StreamInfo {
         });
         let (_, value) = pairs.find(|(key, _)| *key == name.as_bytes())?;
         Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// Remembers when the first byte of the response came, and when all of the request had come.
+    pub(super) fn first_byte(&mut self, took: Duration, timers: &Timers) {
+        if self.logged() {
+            self.first_byte = Some(took);
+            self.request_took = timers.received().map(|at| at.saturating_duration_since(self.started));
+        }
     }
 
     /// Remembers the response.

@@ -176,8 +176,7 @@ pub(crate) async fn answer(
     let switching = answer.head.status == 101;
     record.details = Some(Cow::Borrowed("via_upstream"));
     let took = body.timers.tick() - record.started();
-    record.first_byte = Some(took);
-    record.request_took = body.timers.received().map(|at| at.saturating_duration_since(record.started()));
+    record.first_byte(took, body.timers);
     prepare(&mut answer.head, &shape, took, record, &cluster.config.name);
     // Most responses pass no filter: they do without the future.
     let mut alter = match shape.filters.is_idle() {

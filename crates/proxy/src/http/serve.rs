@@ -113,6 +113,7 @@ pub(crate) async fn serve(
 }
 
 /// Lets a request in and normalises it, or stops it before it is routed.
+#[inline]
 fn admit<'v>(
     view: &'v View,
     head: &mut RequestHead,
@@ -191,6 +192,7 @@ impl<'a> Found<'a> {
     }
 }
 
+#[inline]
 fn find<'a>(table: &'a RouteTable, head: &RequestHead, internal: bool, random: u64) -> Found<'a> {
     let Some(host) = table.virtual_host(head.authority()) else { return Found::Nothing };
     let secure = || head.fields.get("x-forwarded-proto") == Some(b"https");
