@@ -188,8 +188,13 @@ impl Session {
     pub fn set_resources(&mut self, resources: Arc<ResourceMap>) {
         let known = resources.changed_since(&self.resources.version);
         for served in &mut self.served {
-            let after = resources.of_type(served.spec.url).cloned().unwrap_or_default();
-            let before = std::mem::replace(&mut served.target, after);
+            let nothing = TypeMap::default();
+            let after = resources.of_type(served.spec.url).unwrap_or(&nothing);
+            // Most of what all clients share has not changed: it is not touched.
+            if served.target.ptr_eq(after) {
+                continue;
+            }
+            let before = std::mem::replace(&mut served.target, after.clone());
             if served.spec.completes.is_some() && !self.awaited.is_empty() {
                 self.awaited.retain(|name| served.target.contains_key(name));
             }

@@ -211,16 +211,18 @@ impl Subscription {
 
     /// Notes that these were sent.
     pub(super) fn give(&mut self, additions: &Additions, target: &TypeMap) {
-        if additions.changed.len() == target.len() && self.pending.is_empty() {
-            self.given = target.clone();
-        } else {
-            self.given.extend(additions.changed.iter().map(|resource| (resource.name.clone(), resource.clone())));
-        }
         for name in &additions.absent {
             self.given.remove(name);
             self.pending.remove(name);
         }
-        self.share(target);
+        // With these the client has all there is, mostly: the target itself says so without a copy of any part of a map.
+        let is_new = |resource: &&Arc<Resource>| !self.given.contains_key(&resource.name);
+        let known = self.given.len() + additions.changed.iter().filter(is_new).count();
+        if self.is_settled() && known == target.len() {
+            self.given = target.clone();
+        } else {
+            self.given.extend(additions.changed.iter().map(|resource| (resource.name.clone(), resource.clone())));
+        }
     }
 
     /// Takes the names of what the client has and that is gone.

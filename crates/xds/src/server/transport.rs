@@ -204,10 +204,11 @@ impl<C: Control> Serving<C> {
         if self.admitted.is_some() && self.session.has_confirmed() {
             self.admitted = None;
         }
-        let (version, changed) = (self.session.version().clone(), self.session.take_status());
-        if !changed.is_empty() || version != self.told {
-            self.control.status(self.stream, &version, changed);
-            self.told = version;
+        let changed = self.session.take_status();
+        let version = self.session.version();
+        if !changed.is_empty() || *version != self.told {
+            self.control.status(self.stream, version, changed);
+            self.told.clone_from(version);
         }
     }
 

@@ -44,7 +44,10 @@ impl<'a> HttpFilter<'a> for AdaptiveConcurrency<'a> {
         }
         request.record.count(counter::BLOCKED);
         let flag = ResponseFlag::UpstreamOverflow;
-        Err(Stop::Reply(LocalReply::new(control.config.status, "reached concurrency limit", flag).because("reached_concurrency_limit")))
+        Err(Stop::Reply(
+            LocalReply::new(control.config.status, "reached concurrency limit", flag)
+                .because("reached_concurrency_limit"),
+        ))
     }
 
     async fn response_head(&mut self, _context: &FilterContext<'a>, _response: &mut ResponseParts<'_>) {

@@ -33,9 +33,15 @@ impl<'a> HttpFilter<'a> for Buffer<'a> {
                 *request.framing = Framing::Length(length);
                 Ok(())
             }
-            Gathered::TooLong => closing(LocalReply::new(413, "Payload Too Large", ResponseFlag::None).because("request_payload_too_large")),
-            Gathered::Malformed => closing(LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError).because("codec_error")),
-            Gathered::Silent => closing(LocalReply::new(408, "stream timeout", ResponseFlag::StreamIdleTimeout).because("stream_idle_timeout")),
+            Gathered::TooLong => closing(
+                LocalReply::new(413, "Payload Too Large", ResponseFlag::None).because("request_payload_too_large"),
+            ),
+            Gathered::Malformed => closing(
+                LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError).because("codec_error"),
+            ),
+            Gathered::Silent => closing(
+                LocalReply::new(408, "stream timeout", ResponseFlag::StreamIdleTimeout).because("stream_idle_timeout"),
+            ),
             Gathered::Gone => Err(Stop::DownstreamGone),
         }
     }

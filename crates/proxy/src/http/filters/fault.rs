@@ -97,9 +97,7 @@ async fn inject(injection: Injection, request: &mut RequestParts<'_, '_>) -> Res
     Err(Stop::Reply(match status {
         AbortStatus::Http(code) => aborted(code),
         // Who speaks no gRPC gets the words alone (Envoy: `sendLocalReply`).
-        AbortStatus::Grpc(code) if is_grpc(request.head) => {
-            aborted(200).into_grpc(GrpcStatus::new(code))
-        }
+        AbortStatus::Grpc(code) if is_grpc(request.head) => aborted(200).into_grpc(GrpcStatus::new(code)),
         AbortStatus::Grpc(_) => aborted(200),
     }))
 }

@@ -41,8 +41,11 @@ impl<'a> HttpFilter<'a> for LocalRateLimit<'a> {
         }
         bucket.count(3);
         let grpc = config.resource_exhausted.then_some(GrpcStatus::RESOURCE_EXHAUSTED);
-        let reply =
-            LocalReply { grpc, ..LocalReply::new(config.status, "local_rate_limited", ResponseFlag::RateLimited).because("local_rate_limited") };
+        let reply = LocalReply {
+            grpc,
+            ..LocalReply::new(config.status, "local_rate_limited", ResponseFlag::RateLimited)
+                .because("local_rate_limited")
+        };
         let mut reply = reply.for_request(head);
         header_edit::to_response(&config.response_headers, &mut reply.head, head, *record);
         Err(Stop::Reply(reply))
