@@ -62,6 +62,8 @@ pub(crate) struct ChainRuntime {
     pub(crate) is_default: bool,
     /// The direction of its listener.
     pub(crate) direction: Direction,
+    /// Bytes that a connection of its listener may buffer.
+    pub(crate) buffer_limit: u32,
     pub(crate) stats: Arc<Counters>,
     /// The times of requests.
     pub(crate) times: Arc<Histogram>,

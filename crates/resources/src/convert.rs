@@ -184,6 +184,10 @@ pub(crate) fn wrap_bool(value: bool) -> wkt::BoolValue {
     wkt::BoolValue { value }
 }
 
+pub(crate) fn wrap_u64(value: u64) -> wkt::UInt64Value {
+    wkt::UInt64Value { value }
+}
+
 pub(crate) fn wrap_u32(value: u32) -> wkt::UInt32Value {
     wkt::UInt32Value { value }
 }

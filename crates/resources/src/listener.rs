@@ -29,6 +29,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The name of its statistics instead of its address; may be empty.
     pub stat_prefix: String,
+    /// Bytes that a connection may buffer (Envoy's default is 1 MiB).
+    pub buffer_limit: u32,
     /// The side that connects: clients, or the local application.
     pub direction: Direction,
     /// The filters that look at connections before a chain is chosen.
@@ -128,7 +130,16 @@ impl Listener {
     pub fn new(name: String, address: SocketAddr, direction: Direction, filter: Filter) -> Self {
         let chains = vec![FilterChain::new(filter)];
         let (stat_prefix, listener_filters) = (String::new(), Vec::new());
-        Self { name, address, stat_prefix, direction, listener_filters, chains, default_chain: None }
+        Self {
+            name,
+            address,
+            stat_prefix,
+            buffer_limit: BUFFER_LIMIT,
+            direction,
+            listener_filters,
+            chains,
+            default_chain: None,
+        }
     }
 
     /// Returns the name of its statistics (Envoy: the address as it is configured, with underscores for colons).
@@ -162,8 +173,9 @@ impl Listener {
 
     pub(crate) fn from_proto(value: &pb::Listener, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb::Listener as pb::Listener, audit, path;
-            supported: name, address, stat_prefix, filter_chains, default_filter_chain, traffic_direction, listener_filters;
-            ignored: stats_matcher, per_connection_buffer_limit_bytes,
+            supported: name, address, stat_prefix, filter_chains, default_filter_chain, traffic_direction, listener_filters,
+                per_connection_buffer_limit_bytes;
+            ignored: stats_matcher,
                 per_connection_buffer_high_watermark_timeout, metadata, drain_type, listener_filters_timeout,
                 continue_on_listener_filters_timeout, freebind, socket_options, tcp_fast_open_queue_length,
                 connection_balance_config, reuse_port, enable_reuse_port, access_log, tcp_backlog_size,
@@ -192,6 +204,7 @@ impl Listener {
             name: if value.name.is_empty() { address.to_string() } else { value.name.clone() },
             address,
             stat_prefix: value.stat_prefix.clone(),
+            buffer_limit: value.per_connection_buffer_limit_bytes.as_ref().map_or(BUFFER_LIMIT, |v| v.value),
             direction: match value.traffic_direction {
                 1 => Direction::Inbound,
                 2 => Direction::Outbound,
@@ -219,6 +232,7 @@ impl Listener {
         pb::Listener {
             name: self.name.clone(),
             stat_prefix: self.stat_prefix.clone(),
+            per_connection_buffer_limit_bytes: Some(convert::wrap_u32(self.buffer_limit)),
             address: Some(convert::proto_address(&self.address.ip().to_string(), self.address.port())),
             listener_filters: self.listener_filters.iter().map(inspector).collect(),
             filter_chains: self.chains.iter().map(FilterChain::encode).collect(),
@@ -234,5 +248,7 @@ impl Listener {
     }
 }
 
+/// Bytes that a connection buffers unless a listener says otherwise.
+const BUFFER_LIMIT: u32 = 1024 * 1024;
 const TLS_INSPECTOR: &str = "envoy.filters.listener.tls_inspector";
 const HTTP_INSPECTOR: &str = "envoy.filters.listener.http_inspector";

@@ -4,6 +4,7 @@
 
 mod decode;
 mod encode;
+mod internal_redirect;
 mod policy;
 
 use std::collections::BTreeMap;
@@ -72,6 +73,8 @@ pub struct VirtualHost {
     pub include_attempt_count_in_response: bool,
     /// Copies of requests, for routes without any.
     pub mirrors: Vec<Mirror>,
+    /// How much of a request's body is kept, for routes that do not say.
+    pub buffers: BufferLimits,
     /// Documents of which an older version is in force here, in words; empty when there is none. Serin's own, in the host's metadata under
     /// `serin` as `outdated`; nothing but explanations rests on it.
     pub outdated: String,
@@ -104,6 +107,28 @@ pub struct Route {
     pub response_headers: HeaderEdits,
     /// What filters do here.
     pub filters: PerRoutes,
+    /// How much of a request's body is kept.
+    pub buffers: BufferLimits,
+}
+
+/// How much of a request's body may be kept for another attempt; what is not said is as the virtual host says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BufferLimits {
+    /// Bytes, at most those of the listener (`per_request_buffer_limit_bytes`).
+    pub per_request: Option<u32>,
+    /// Bytes, whatever the listener says (`request_body_buffer_limit`).
+    pub of_body: Option<u64>,
+}
+
+impl BufferLimits {
+    /// Returns the limit for a route with these in a virtual host with those, behind a listener with that limit.
+    #[must_use]
+    pub fn within(self, host: Self, listener: u32) -> u64 {
+        match self.of_body.or(host.of_body) {
+            Some(limit) => limit,
+            None => self.per_request.or(host.per_request).unwrap_or(u32::MAX).min(listener).into(),
+        }
+    }
 }
 
 /// All of these must hold.

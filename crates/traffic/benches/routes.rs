@@ -43,5 +43,6 @@ fn route(path: PathMatch) -> Route {
         request_headers: Default::default(),
         response_headers: Default::default(),
         filters: PerRoutes::new(),
+        buffers: Default::default(),
     }
 }

@@ -62,6 +62,7 @@ fn matches(condition: RouteMatch, head: &RequestHead) -> bool {
         request_headers: Default::default(),
         response_headers: Default::default(),
         filters: PerRoutes::new(),
+        buffers: Default::default(),
     };
     let config = RouteConfiguration {
         virtual_hosts: vec![VirtualHost { routes: vec![route], ..host(&["*"]) }],
@@ -200,5 +201,6 @@ fn random_route(random: &mut fastrand::Rng) -> Route {
         request_headers: Default::default(),
         response_headers: Default::default(),
         filters: PerRoutes::new(),
+        buffers: Default::default(),
     }
 }

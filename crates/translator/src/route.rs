@@ -64,6 +64,7 @@ pub(crate) fn plain(name: &str, action: route::Action) -> Route {
         request_headers: Default::default(),
         response_headers: Default::default(),
         filters: PerRoutes::new(),
+        buffers: Default::default(),
     }
 }
 
@@ -104,6 +105,7 @@ fn route(http: &HttpRoute, condition: Option<&HttpMatch>, place: &RouteScope<'_>
             .chain(http.cors.as_ref().map(|c| (CORS.to_owned(), FilterConfig::Cors(policy::cors(c)))))
             .map(|(name, config)| (name, PerRoute::Config(config)))
             .collect(),
+        buffers: Default::default(),
     };
     match &http.action {
         Action::Forward { destinations, .. } => release::applied(route, destinations, place),

@@ -96,6 +96,7 @@ pub(super) fn mended(host: &VirtualHost) -> VirtualHost {
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             filters: PerRoutes::default(),
+            buffers: Default::default(),
         };
         if is_sound(&mended).is_err()
             && let Some(last) = mended.routes.last_mut()

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use serin_resources::FormatString;
 use serin_resources::Listener;
 use serin_resources::access_log::{AccessLog, Sink};
-use serin_resources::listener::{Direction, Filter, FilterChain};
+use serin_resources::listener::{Filter, FilterChain};
 use serin_resources::local_reply::LocalReplyConfig;
 use serin_telemetry::access_log::{Destination, Writer};
 use serin_telemetry::{Counters, Histogram};
@@ -110,7 +110,7 @@ impl Listeners {
         let chains: Vec<Arc<ChainRuntime>> = chains
             .map(|(number, chain)| {
                 let is_default = number == listener.chains.len();
-                self.chain(chain, is_default, listener.direction, &before)
+                self.chain(listener, chain, is_default, &before)
             })
             .collect();
         self.runtimes.insert(listener.name.clone(), chains.clone());
@@ -124,15 +124,17 @@ impl Listeners {
 
     fn chain(
         &mut self,
+        listener: &Listener,
         config: &FilterChain,
         is_default: bool,
-        direction: Direction,
         before: &[Arc<ChainRuntime>],
     ) -> Arc<ChainRuntime> {
         let same =
             |chain: &&Arc<ChainRuntime>| chain.is_default == is_default && chain.config.matches == config.matches;
         let before = before.iter().find(same);
-        if let Some(chain) = before.filter(|chain| chain.config == *config && chain.direction == direction) {
+        let (direction, buffer_limit) = (listener.direction, listener.buffer_limit);
+        let of_listener = |chain: &ChainRuntime| chain.direction == direction && chain.buffer_limit == buffer_limit;
+        if let Some(chain) = before.filter(|chain| chain.config == *config && of_listener(chain)) {
             return chain.clone();
         }
         let workers = self.workers;
@@ -172,6 +174,7 @@ impl Listeners {
             config,
             is_default,
             direction,
+            buffer_limit,
             stats,
             times,
             logs,

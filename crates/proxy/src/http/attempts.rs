@@ -21,11 +21,11 @@ use serin_traffic::{retry, timeout};
 use tokio::time::Instant;
 
 use super::attempt::{Answer, Attempt, Failure, choose};
-use super::body::RequestBody;
+use super::body::{KEEP, RequestBody};
 use super::deadlines::Deadlines;
 use super::finish::StreamInfo;
 use super::local_reply::{LocalReply, Stop};
-use super::stage::Stages;
+use super::stage::{MatchedRoute, Stages};
 use super::upload::Side;
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Host, Permit};
@@ -59,8 +59,12 @@ pub(super) async fn run(
     let policy = policy(stages, head);
     let policy = policy.as_deref();
     let tries = RetryState::new(stages, upstream, policy);
-    if policy.is_some() || head.is_idempotent() || forward.internal_redirect.is_some() {
-        body.keep();
+    if policy.is_some() || forward.internal_redirect.is_some() {
+        let Stages { place: MatchedRoute { route, host }, view, .. } = stages;
+        let limit = route.config.buffers.within(host.config.buffers, view.chain.buffer_limit);
+        body.keep(usize::try_from(limit).unwrap_or(usize::MAX));
+    } else if head.is_idempotent() {
+        body.keep(KEEP);
     }
     let codec = cluster.config.codec.of(head.version.codec());
     if let Some(per_try) = policy.and_then(|p| p.per_try_timeout).filter(|_| hedged && !stages.request.websocket)

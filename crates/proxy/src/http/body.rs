@@ -62,7 +62,8 @@ pub(crate) struct RequestBody<'a> {
     kept: Vec<Bytes>,
     kept_bytes: usize,
     position: usize,
-    keeping: bool,
+    /// Bytes that are kept at most; `None` keeps nothing.
+    keeping: Option<usize>,
     lost: bool,
     finished: bool,
     received: u64,
@@ -89,7 +90,7 @@ pub(crate) enum Gathered {
     Gone,
 }
 
-/// Longest body that is kept for another attempt (Envoy's default buffer is 1 MiB; its edge advice 32 KiB).
+/// Longest body that is kept for another attempt that no policy asks for.
 pub(super) const KEEP: usize = 64 * 1024;
 
 impl<'a> RequestBody<'a> {
@@ -105,7 +106,7 @@ impl<'a> RequestBody<'a> {
             kept: Vec::new(),
             kept_bytes: 0,
             position: 0,
-            keeping: false,
+            keeping: None,
             lost: false,
             finished,
             received: 0,
@@ -126,15 +127,15 @@ impl<'a> RequestBody<'a> {
         self.received
     }
 
-    /// Keeps what is read from now on.
-    pub(crate) fn keep(&mut self) {
-        self.keeping = true;
+    /// Keeps what is read from now on, as long as it is not more than that.
+    pub(crate) fn keep(&mut self, most: usize) {
+        self.keeping = Some(most);
     }
 
     /// Keeps no more: there will be no other try, and the response begins.
     pub(crate) fn forget(&mut self) {
         self.interim = false;
-        self.keeping = false;
+        self.keeping = None;
         self.lost = true;
         self.kept.drain(..self.position.min(self.kept.len()));
         self.position = 0;
@@ -239,12 +240,12 @@ impl<'a> RequestBody<'a> {
     }
 
     fn remember(&mut self, bytes: &Bytes) {
-        if !self.keeping || self.lost {
+        let Some(most) = self.keeping.filter(|_| !self.lost) else {
             self.lost = true;
             return;
-        }
+        };
         self.kept_bytes += bytes.len();
-        if self.kept_bytes > KEEP {
+        if self.kept_bytes > most {
             self.kept.clear();
             self.position = 0;
             self.lost = true;
@@ -278,7 +279,7 @@ impl<'a> RequestBody<'a> {
 
     /// Keeps what is there of a body, without waiting; `None` when more is to come.
     pub(crate) fn gather_ready(&mut self, most: u64) -> Option<Gathered> {
-        self.keeping = true;
+        self.keeping.get_or_insert(KEEP);
         loop {
             match self.take_next() {
                 Ok(Take::Frame(Frame::Data(bytes))) => {

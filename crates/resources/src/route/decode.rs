@@ -8,8 +8,6 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use prost::Message as _;
 
-use prost::Name as _;
-
 use super::*;
 use crate::FormatString;
 use crate::convert;
@@ -108,9 +106,9 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
     audit!(value, pb::VirtualHost as pb::VirtualHost, audit, path;
         supported: name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove,
             response_headers_to_add, response_headers_to_remove, typed_per_filter_config, retry_policy,
-            include_request_attempt_count, include_attempt_count_in_response, request_mirror_policies, hedge_policy, metadata;
-        ignored: virtual_clusters, rate_limits, include_is_timeout_retry_header,
+            include_request_attempt_count, include_attempt_count_in_response, request_mirror_policies, hedge_policy, metadata,
             per_request_buffer_limit_bytes, request_body_buffer_limit;
+        ignored: virtual_clusters, rate_limits, include_is_timeout_retry_header;
         refused: matcher, cors, retry_policy_typed_config, route_specifiers);
     let routes_path = path.field("routes");
     let mut routes = Vec::with_capacity(value.routes.len());
@@ -137,14 +135,19 @@ fn virtual_host(value: &pb::VirtualHost, audit: &mut Audit, path: &Path<'_>) -> 
         include_attempt_count_in_response: value.include_attempt_count_in_response,
         outdated: convert::own(value.metadata.as_ref(), "outdated").unwrap_or_default(),
         mirrors: mirrors(&value.request_mirror_policies, audit, path)?,
+        buffers: BufferLimits {
+            per_request: value.per_request_buffer_limit_bytes.as_ref().map(|v| v.value),
+            of_body: value.request_body_buffer_limit.as_ref().map(|v| v.value),
+        },
     })
 }
 
 fn route(value: &pb::Route, audit: &mut Audit, path: &Path<'_>) -> Result<Route, Error> {
     audit!(value, pb::Route as pb::Route, audit, path;
         supported: name, r#match, typed_per_filter_config, request_headers_to_add, request_headers_to_remove,
-            response_headers_to_add, response_headers_to_remove, action, metadata;
-        ignored: decorator, tracing, per_request_buffer_limit_bytes, stat_prefix, request_body_buffer_limit;
+            response_headers_to_add, response_headers_to_remove, action, metadata, per_request_buffer_limit_bytes,
+            request_body_buffer_limit;
+        ignored: decorator, tracing, stat_prefix;
         refused: route_specifiers);
     let matches = value.r#match.as_ref().ok_or_else(|| path.field("match").error("is required"))?;
     let action = match &value.action {
@@ -168,6 +171,10 @@ fn route(value: &pb::Route, audit: &mut Audit, path: &Path<'_>) -> Result<Route,
         request_headers: edits(&value.request_headers_to_add, &value.request_headers_to_remove, path)?,
         response_headers: edits(&value.response_headers_to_add, &value.response_headers_to_remove, path)?,
         filters: http_filter::decode_per_route(&value.typed_per_filter_config, audit, path)?,
+        buffers: BufferLimits {
+            per_request: value.per_request_buffer_limit_bytes.as_ref().map(|v| v.value),
+            of_body: value.request_body_buffer_limit.as_ref().map(|v| v.value),
+        },
     })
 }
 
@@ -253,7 +260,7 @@ fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resul
         grpc_timeout: grpc_timeout(value, path)?,
         max_stream: max_stream(value, audit, &path.field("max_stream_duration"))?,
         internal_redirect: redirect
-            .map(|r| internal_redirect(r, audit, &path.field("internal_redirect_policy")))
+            .map(|r| internal_redirect::decode(r, audit, &path.field("internal_redirect_policy")))
             .transpose()?,
         high_priority: value.priority == core::RoutingPriority::High as i32,
         timeout: convert::optional_duration(value.timeout.as_ref(), &path.field("timeout"))?
@@ -440,48 +447,6 @@ fn grpc_timeout(value: &pb::RouteAction, path: &Path<'_>) -> Result<Option<GrpcT
     let most = convert::optional_duration(value.max_grpc_timeout.as_ref(), &path.field("max_grpc_timeout"))?;
     let offset = convert::optional_duration(value.grpc_timeout_offset.as_ref(), &path.field("grpc_timeout_offset"))?;
     Ok(most.map(|most| GrpcTimeout { most, offset: offset.unwrap_or_default() }))
-}
-
-fn internal_redirect(
-    value: &pb::InternalRedirectPolicy,
-    audit: &mut Audit,
-    path: &Path<'_>,
-) -> Result<InternalRedirect, Error> {
-    audit!(value, pb::InternalRedirectPolicy as pb::InternalRedirectPolicy, audit, path;
-        supported: max_internal_redirects, redirect_response_codes, allow_cross_scheme_redirect,
-            response_headers_to_copy, predicates;
-        ignored: ;
-        refused: );
-    let of_predicates = path.field("predicates");
-    let predicates = value.predicates.iter().enumerate();
-    let predicates = predicates.map(|(i, predicate)| redirect_predicate(predicate, &of_predicates.index(i)));
-    let given: Vec<u16> = value.redirect_response_codes.iter().filter_map(|c| u16::try_from(*c).ok()).collect();
-    Ok(InternalRedirect {
-        most: value.max_internal_redirects.as_ref().map_or(1, |v| v.value),
-        statuses: if given.is_empty() { vec![302] } else { given },
-        cross_scheme: value.allow_cross_scheme_redirect,
-        copy_headers: value.response_headers_to_copy.iter().map(|n| n.to_ascii_lowercase()).collect(),
-        predicates: predicates.collect::<Result<_, _>>()?,
-    })
-}
-
-fn redirect_predicate(value: &core::TypedExtensionConfig, path: &Path<'_>) -> Result<RedirectPredicate, Error> {
-    use envoy_types::pb::envoy::extensions::internal_redirect as pb;
-    use pb::allow_listed_routes::v3::AllowListedRoutesConfig;
-    use pb::previous_routes::v3::PreviousRoutesConfig;
-    use pb::safe_cross_scheme::v3::SafeCrossSchemeConfig;
-    let Some(any) = &value.typed_config else { return Err(path.error("needs typed_config")) };
-    if any.type_url == PreviousRoutesConfig::type_url() {
-        return Ok(RedirectPredicate::NotPrevious);
-    }
-    if any.type_url == SafeCrossSchemeConfig::type_url() {
-        return Ok(RedirectPredicate::SafeScheme);
-    }
-    if any.type_url == AllowListedRoutesConfig::type_url() {
-        let config: AllowListedRoutesConfig = convert::from_any(any, &path.field("typed_config"))?;
-        return Ok(RedirectPredicate::Allowed(config.allowed_route_names));
-    }
-    Err(path.error(format!("'{}' is not supported", value.name)))
 }
 
 fn edits(add: &[core::HeaderValueOption], remove: &[String], path: &Path<'_>) -> Result<HeaderEdits, Error> {

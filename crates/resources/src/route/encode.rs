@@ -81,6 +81,8 @@ fn virtual_host(host: &VirtualHost) -> pb::VirtualHost {
         include_attempt_count_in_response: host.include_attempt_count_in_response,
         request_mirror_policies: host.mirrors.iter().map(Mirror::encode).collect(),
         hedge_policy: host.hedge.then(|| hedge(true)),
+        per_request_buffer_limit_bytes: host.buffers.per_request.map(convert::wrap_u32),
+        request_body_buffer_limit: host.buffers.of_body.map(convert::wrap_u64),
         metadata: convert::proto_own(None, "outdated", Some(host.outdated.as_str()).filter(|text| !text.is_empty())),
         ..Default::default()
     }
@@ -110,6 +112,8 @@ fn comparison(value: &Comparison) -> core::Metadata {
 
 fn route(route: &Route) -> pb::Route {
     pb::Route {
+        per_request_buffer_limit_bytes: route.buffers.per_request.map(convert::wrap_u32),
+        request_body_buffer_limit: route.buffers.of_body.map(convert::wrap_u64),
         name: route.name.clone(),
         r#match: Some(route_match(&route.matches)),
         action: Some(match &route.action {
@@ -233,13 +237,7 @@ fn forward(value: &Forward) -> pb::RouteAction {
             grpc_timeout_header_max: value.max_stream.grpc_timeout.map(convert::proto_duration),
             grpc_timeout_header_offset: Some(convert::proto_duration(value.max_stream.grpc_offset)),
         }),
-        internal_redirect_policy: value.internal_redirect.as_ref().map(|r| pb::InternalRedirectPolicy {
-            max_internal_redirects: Some(convert::wrap_u32(r.most)),
-            redirect_response_codes: r.statuses.iter().map(|s| u32::from(*s)).collect(),
-            allow_cross_scheme_redirect: r.cross_scheme,
-            response_headers_to_copy: r.copy_headers.clone(),
-            predicates: r.predicates.iter().map(redirect_predicate).collect(),
-        }),
+        internal_redirect_policy: value.internal_redirect.as_ref().map(internal_redirect::encode),
         priority: i32::from(value.high_priority),
         cluster_not_found_response_code: match value.cluster_not_found_status {
             404 => 1,
@@ -295,23 +293,4 @@ fn respond(value: &Respond) -> pb::DirectResponseAction {
     });
     let body_format = value.format.as_ref().map(FormatString::encode);
     pb::DirectResponseAction { status: value.status.into(), body, body_format }
-}
-
-fn redirect_predicate(value: &RedirectPredicate) -> core::TypedExtensionConfig {
-    use envoy_types::pb::envoy::extensions::internal_redirect as pb;
-    let (name, config) = match value {
-        RedirectPredicate::NotPrevious => (
-            "envoy.internal_redirect_predicates.previous_routes",
-            convert::any(&pb::previous_routes::v3::PreviousRoutesConfig {}),
-        ),
-        RedirectPredicate::SafeScheme => (
-            "envoy.internal_redirect_predicates.safe_cross_scheme",
-            convert::any(&pb::safe_cross_scheme::v3::SafeCrossSchemeConfig {}),
-        ),
-        RedirectPredicate::Allowed(names) => {
-            let config = pb::allow_listed_routes::v3::AllowListedRoutesConfig { allowed_route_names: names.clone() };
-            ("envoy.internal_redirect_predicates.allow_listed_routes", convert::any(&config))
-        }
-    };
-    core::TypedExtensionConfig { name: name.to_owned(), typed_config: Some(config) }
 }

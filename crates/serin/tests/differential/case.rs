@@ -8,7 +8,7 @@
 //! backend each, named like the cluster. In `@type` the common beginning may be left out.
 //!
 //! A request is `METHOD PATH -> STATUS BACKEND BACKEND…`: the answer, and where every try went. As a map it has `ask` and may
-//! have `headers`, `body`, `times` (asked so often, `{n}` in a header counts), `exact` (every single answer must be the
+//! have `headers`, `body`, `size` (a body of so many bytes), `times` (asked so often, `{n}` in a header counts), `exact` (every single answer must be the
 //! same, not only the shares), `apart` (of statuses and backends, expect nothing), `pause` (milliseconds before looking at
 //! the backends). Headers speak to the backends: `x-answer` holds, by try, a status, `reset`, `hang`, `slow` (300 ms) or `long` (5,000 times its name);
 //! in `x-answer-headers`, `{number}` stands for the digits of the backend's name.
@@ -258,7 +258,10 @@ impl Ask {
             path: path.trim().to_owned(),
             expected,
             headers: headers.collect(),
-            body: text("body").to_owned(),
+            body: match value.get("size").and_then(Value::as_u64) {
+                Some(size) => "x".repeat(size as usize),
+                None => text("body").to_owned(),
+            },
             times: value.get("times").and_then(Value::as_u64).unwrap_or(1) as usize,
             exact: value.get("exact").is_some_and(|v| v == true),
             pause: value.get("pause").and_then(Value::as_u64).unwrap_or(0),

@@ -176,7 +176,7 @@ impl<'a, 'b> Race<'a, 'b> {
             let timers = Timers::new();
             let mut body = RequestBody::new(Source::Copy(copy), &timers);
             body.idle = idle;
-            body.keep();
+            body.keep(KEEP);
             let attempt = Attempt {
                 worker: &worker,
                 cluster: &cluster,

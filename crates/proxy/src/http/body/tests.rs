@@ -34,7 +34,7 @@ fn a_body_passes_its_filters_before_it_is_kept() {
     let timers = Timers::new();
     let mut body = RequestBody::new(Source::of(&["ab", "c"], true), &timers);
     assert_eq!(body.pass_through(Box::new(Counted::default())), None);
-    body.keep();
+    body.keep(KEEP);
     assert_eq!(text(&mut body), "3:abc");
     assert!(matches!(body.take(), Ok(Take::End)));
     body.rewind();

@@ -60,6 +60,7 @@ impl Fixture {
             config: listener.chains.first().unwrap().clone(),
             is_default: false,
             direction,
+            buffer_limit: u32::MAX,
             stats: Arc::new(Counters::new(super::COUNTERS, 1)),
             times: Arc::new(Histogram::new(1)),
             logs: Vec::new(),
