@@ -232,7 +232,8 @@ impl Listener {
         pb::Listener {
             name: self.name.clone(),
             stat_prefix: self.stat_prefix.clone(),
-            per_connection_buffer_limit_bytes: Some(convert::wrap_u32(self.buffer_limit)),
+            per_connection_buffer_limit_bytes: (self.buffer_limit != BUFFER_LIMIT)
+                .then(|| convert::wrap_u32(self.buffer_limit)),
             address: Some(convert::proto_address(&self.address.ip().to_string(), self.address.port())),
             listener_filters: self.listener_filters.iter().map(inspector).collect(),
             filter_chains: self.chains.iter().map(FilterChain::encode).collect(),

@@ -21,6 +21,7 @@ impl HttpConnectionManager {
                 ..Default::default()
             }),
         );
+        let defaults = HeadOptions::default();
         pb::HttpConnectionManager {
             stat_prefix: self.stat_prefix.clone(),
             codec_type: match self.codec {
@@ -49,13 +50,13 @@ impl HttpConnectionManager {
             normalize_path: Some(convert::wrap_bool(self.path.normalise)),
             merge_slashes: self.path.merge_slashes,
             path_with_escaped_slashes_action: match self.path.escaped_slashes {
-                EscapedSlashes::Keep => 1,
+                EscapedSlashes::Keep => 0,
                 EscapedSlashes::Reject => 2,
                 EscapedSlashes::Redirect => 3,
                 EscapedSlashes::Forward => 4,
             },
-            max_request_headers_kb: Some(convert::wrap_u32(self.heads.kib)),
-            add_user_agent: Some(convert::wrap_bool(self.add_user_agent)),
+            max_request_headers_kb: changed(self.heads.kib, defaults.kib),
+            add_user_agent: self.add_user_agent.then(|| convert::wrap_bool(true)),
             append_x_forwarded_port: self.append_forwarded_port,
             original_ip_detection_extensions: self.trust.detection.iter().map(AddressDetection::encode).collect(),
             early_header_mutation_extensions: self.early_edits.iter().map(encode_early).collect(),
@@ -95,7 +96,7 @@ impl HttpConnectionManager {
             max_connection_duration: (!self.max_connection_duration.is_zero())
                 .then(|| convert::proto_duration(self.max_connection_duration)),
             max_requests_per_connection: self.max_requests_per_connection.map(convert::wrap_u32),
-            max_headers_count: Some(convert::wrap_u32(self.heads.fields)),
+            max_headers_count: changed(self.heads.fields, HeadOptions::default().fields),
             headers_with_underscores_action: self.heads.underscores as i32,
             ..Default::default()
         }
@@ -116,4 +117,9 @@ fn filter(name: &str, config: envoy_types::pb::google::protobuf::Any) -> pb::Htt
         config_type: Some(pb::http_filter::ConfigType::TypedConfig(config)),
         ..Default::default()
     }
+}
+
+/// A value that is said, because it is another than without a word.
+fn changed(value: u32, default: u32) -> Option<envoy_types::pb::google::protobuf::UInt32Value> {
+    (value != default).then(|| convert::wrap_u32(value))
 }
