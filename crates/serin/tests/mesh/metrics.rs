@@ -190,7 +190,7 @@ impl Prometheus {
             "apiVersion: serin.dev/v1alpha1\nkind: Release\nmetadata: {{name: asks}}\nspec:\n  host: reviews\n  \
              stable: {{labels: {{version: v1}}}}\n  candidate: {{labels: {{version: v3}}}}\n  \
              steps: [{{weight: 20%, bake: 1000s}}]\n  analysis:\n    warmup: 0s\n    prometheus: http://{}\n    queries:\n    \
-             - {{name: up, query: 'sum(up{{job=\"serin\"}})', max: 1, interval: 1s, failures: 2}}\n    \
+             - {{name: up, query: 'sum(up{{job=\"serin\"}})', max: 1, interval: 1s, failures: 3}}\n    \
              - {{name: nothing, query: absent_metric, min: 1, interval: 1s}}\n",
             self.address
         );
@@ -202,7 +202,7 @@ impl Prometheus {
             (value["status"]["phase"] == "rolledBack").then(|| value["status"].clone())
         });
         let end = end.unwrap();
-        assert!(end["reason"].as_str().unwrap().contains("up is 13, above 1, 2 times in a row"), "{end}");
+        assert!(end["reason"].as_str().unwrap().contains("up is 13, above 1, 3 times in a row"), "{end}");
         assert_eq!(end["queries"]["nothing"]["problem"], "the answer is empty");
     }
 
