@@ -16,7 +16,7 @@ use crate::network::Network;
 use crate::route::RouteConfiguration;
 use crate::tracing::Tracing;
 
-pub use client_address::AddressDetection;
+pub use client_address::{AddressDetection, TrustedProxies};
 
 /// The HTTP settings of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]

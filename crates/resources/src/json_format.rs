@@ -64,13 +64,7 @@ impl JsonNode {
                     out.push_str(if is_first { "" } else { "," });
                     quote(key, out);
                     out.push(':');
-                    let at = out.len();
-                    value.write(record, omits_empty, out);
-                    if omits_empty && out.get(at..) == Some("null") {
-                        out.truncate(begin);
-                    } else {
-                        is_first = false;
-                    }
+                    is_first &= !value.write_member(begin, record, omits_empty, out);
                 }
                 out.push('}');
             }
@@ -80,19 +74,25 @@ impl JsonNode {
                 for value in items {
                     let begin = out.len();
                     out.push_str(if is_first { "" } else { "," });
-                    let at = out.len();
-                    value.write(record, omits_empty, out);
-                    if omits_empty && out.get(at..) == Some("null") {
-                        out.truncate(begin);
-                    } else {
-                        is_first = false;
-                    }
+                    is_first &= !value.write_member(begin, record, omits_empty, out);
                 }
                 out.push(']');
             }
             Self::Format(format) => write_format(format, record, omits_empty, out),
             Self::Literal(json) => out.push_str(json),
         }
+    }
+
+    /// Appends it as a member of an object or of a list. The text of the member begins at `begin`, with its comma and its key. Returns
+    /// false for a member that is left out, whose text is removed.
+    fn write_member(&self, begin: usize, record: &dyn FormatContext, omits_empty: bool, out: &mut String) -> bool {
+        let at = out.len();
+        self.write(record, omits_empty, out);
+        let is_kept = !omits_empty || out.get(at..) != Some("null");
+        if !is_kept {
+            out.truncate(begin);
+        }
+        is_kept
     }
 }
 

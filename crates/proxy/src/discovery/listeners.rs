@@ -102,8 +102,8 @@ impl Listeners {
         }
     }
 
-    /// What connections of a listener need, with the routes of its chains in their order. What a chain needs is the same object while its
-    /// configuration is the same.
+    /// Returns the state that the connections of `listener` share; `tables` are the routes of its chains, in the order of the chains. The
+    /// state of a chain is the same object while its configuration is the same.
     pub(crate) fn runtime(&mut self, listener: &Arc<Listener>, tables: Vec<Arc<RouteTable>>) -> Arc<ListenerRuntime> {
         let before = self.runtimes.remove(&listener.name).unwrap_or_default();
         let chains = listener.all_chains().enumerate();

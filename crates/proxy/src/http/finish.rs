@@ -178,7 +178,7 @@ impl StreamInfo {
         text
     }
 
-    /// What filters of logs and of local replies may look at.
+    /// Returns the facts about the request that filters of logs and of local replies may look at.
     pub(crate) fn facts(&self) -> Facts<'_> {
         Facts {
             head: self.request.as_ref(),

@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use serin_http1::path::{self, Normalise};
 use serin_http1::{Error, HeaderBlock, NameSet, RequestHead, Version, framing};
 use serin_resources::connection_manager::{
-    AddressDetection, AuthorityOptions, EscapedSlashes, HttpConnectionManager, PathOptions, StripPort, Underscores,
+    AddressDetection, AuthorityOptions, EscapedSlashes, HttpConnectionManager, PathOptions, StripPort, TrustedProxies,
+    Underscores,
 };
 use serin_traffic::header_edit::{self, CommandSource};
 use serin_traffic::response_flag::ResponseFlag;
@@ -67,7 +68,10 @@ pub(crate) fn normalise(
     if websocket {
         head.fields.append(b"upgrade", b"websocket");
     }
-    let Client { address: client, may_be_internal } = client(context, manager, head)?;
+    let Client { address: client, may_be_internal, appends_peer } = client(context, manager, head)?;
+    if appends_peer {
+        add_hop(&context.peer.ip(), head);
+    }
     let internal = may_be_internal
         && !manager.trust.internal.is_empty()
         && (manager.use_remote_address || !manager.trust.detection.is_empty())
@@ -193,11 +197,13 @@ struct Client {
     address: IpAddr,
     /// True when its address can make it an internal one.
     may_be_internal: bool,
+    /// True when the address of the peer is appended to `x-forwarded-for`.
+    appends_peer: bool,
 }
 
 impl Client {
     fn new(address: IpAddr) -> Self {
-        Self { address, may_be_internal: true }
+        Self { address, may_be_internal: true, appends_peer: false }
     }
 }
 
@@ -216,7 +222,7 @@ fn client(
             AddressDetection::Header { name, is_trusted, otherwise } => {
                 let found = head.fields.get_str(name).and_then(|text| text.trim().parse().ok());
                 match (found, otherwise) {
-                    (Some(address), _) => return Ok(Client { address, may_be_internal: *is_trusted }),
+                    (Some(address), _) => return Ok(Client { may_be_internal: *is_trusted, ..Client::new(address) }),
                     (None, Some(status)) => {
                         let reply = LocalReply::empty(*status, ResponseFlag::None);
                         return Err(Box::new(reply.because("rejecting_because_detection_failed")));
@@ -224,35 +230,38 @@ fn client(
                     (None, None) => {}
                 }
             }
-            AddressDetection::Hops(hops) => {
-                if let Some(address) = forwarded(head).nth(*hops as usize).flatten() {
+            AddressDetection::Forwarded { proxies, appends } => {
+                if let Some(address) = before_proxies(proxies, peer, head) {
                     let may_be_internal = forwarded(head).nth(1).is_none();
-                    return Ok(Client { address, may_be_internal });
-                }
-            }
-            AddressDetection::Networks(networks) => {
-                let is_trusted = |address: &IpAddr| networks.iter().any(|network| network.contains(*address));
-                if !is_trusted(&peer) {
-                    continue;
-                }
-                let mut last = None;
-                for entry in forwarded(head) {
-                    let Some(address) = entry else {
-                        last = None;
-                        break;
-                    };
-                    last = Some(address);
-                    if !is_trusted(&address) {
-                        break;
-                    }
-                }
-                if let Some(address) = last {
-                    return Ok(Client { address, may_be_internal: forwarded(head).nth(1).is_none() });
+                    return Ok(Client { address, may_be_internal, appends_peer: *appends });
                 }
             }
         }
     }
-    Ok(Client::new(peer))
+    // The last extension that was asked decides, though it found nothing (Envoy `ConnectionManagerUtility::mutateRequestHeaders`).
+    let appends_peer =
+        matches!(manager.trust.detection.last(), Some(AddressDetection::Forwarded { appends: true, .. }));
+    Ok(Client { appends_peer, ..Client::new(peer) })
+}
+
+/// The address in `x-forwarded-for` that stands before the trusted proxies.
+fn before_proxies(proxies: &TrustedProxies, peer: IpAddr, head: &RequestHead) -> Option<IpAddr> {
+    let networks = match proxies {
+        TrustedProxies::Hops(hops) => return forwarded(head).nth(*hops as usize).flatten(),
+        TrustedProxies::Networks(networks) => networks,
+    };
+    let is_trusted = |address: &IpAddr| networks.iter().any(|network| network.contains(*address));
+    if !is_trusted(&peer) {
+        return None;
+    }
+    let mut last = None;
+    for entry in forwarded(head) {
+        last = Some(entry?);
+        if !entry.as_ref().is_some_and(is_trusted) {
+            break;
+        }
+    }
+    last
 }
 
 /// The entries of `x-forwarded-for` from the last on, as far as they are addresses.

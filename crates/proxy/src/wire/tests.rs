@@ -99,7 +99,7 @@ async fn what_follows_a_body_stays() {
     assert_eq!(&reader.buffer[..], b"GET / HTTP/1.1\r\n");
 }
 
-/// What is pushed leaves in its order, small or large, and a flush that is dropped loses and repeats nothing.
+/// Pushed bytes leave in their order, small or large, and a flush that is dropped loses and repeats nothing.
 #[tokio::test]
 async fn pieces_leave_in_order() {
     for chunked in [false, true] {

@@ -12,7 +12,7 @@ use crate::{Audit, Error, Path};
 pub enum LogFilter {
     /// Its status; 0 when it was not answered.
     Status(Comparison),
-    /// How long it took, in milliseconds.
+    /// Its duration in milliseconds.
     Duration(Comparison),
     /// It is no health check of this proxy.
     NotHealthCheck,
@@ -52,13 +52,13 @@ pub enum LogFilter {
 /// A comparison with a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Comparison {
-    /// How.
+    /// The comparison operator.
     pub operator: Operator,
     /// The number.
     pub value: u32,
 }
 
-/// How numbers are compared.
+/// The comparison operators of Envoy's `ComparisonFilter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
     /// Equal.

@@ -21,9 +21,21 @@ pub enum AddressDetection {
         /// The status of the reply to a request without it; `None` lets the request pass.
         otherwise: Option<u16>,
     },
-    /// `x-forwarded-for`, behind this number of proxies.
+    /// `x-forwarded-for`.
+    Forwarded {
+        /// The proxies in front.
+        proxies: TrustedProxies,
+        /// True when the address of the peer is appended to the header.
+        appends: bool,
+    },
+}
+
+/// The proxies whose entries in `x-forwarded-for` are passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrustedProxies {
+    /// This number of proxies.
     Hops(u32),
-    /// `x-forwarded-for`, behind proxies with these addresses.
+    /// The proxies with addresses in these networks.
     Networks(Vec<Network>),
 }
 
@@ -50,9 +62,9 @@ impl AddressDetection {
         let Some(any) = &value.typed_config else { return Err(path.error("needs typed_config")) };
         let here = path.field("typed_config");
         if any.type_url == pb::custom_header::v3::CustomHeaderConfig::type_url() {
-            let config: pb::custom_header::v3::CustomHeaderConfig = convert::from_any(any, &here)?;
-            use pb::custom_header::v3::CustomHeaderConfig as Config;
-            audit!(&config, Config as Config, audit, &here;
+            use pb::custom_header::v3::CustomHeaderConfig;
+            let config: CustomHeaderConfig = convert::from_any(any, &here)?;
+            audit!(&config, CustomHeaderConfig as CustomHeaderConfig, audit, &here;
                 supported: header_name, allow_extension_to_set_address_as_trusted, reject_with_status;
                 ignored: ; refused: );
             if config.header_name.is_empty() {
@@ -69,21 +81,23 @@ impl AddressDetection {
             });
         }
         if any.type_url == pb::xff::v3::XffConfig::type_url() {
-            let config: pb::xff::v3::XffConfig = convert::from_any(any, &here)?;
-            use pb::xff::v3::XffConfig as Config;
-            audit!(&config, Config as Config, audit, &here;
+            use pb::xff::v3::XffConfig;
+            let config: XffConfig = convert::from_any(any, &here)?;
+            audit!(&config, XffConfig as XffConfig, audit, &here;
                 supported: xff_num_trusted_hops, xff_trusted_cidrs, skip_xff_append; ignored: ; refused: );
-            return match config.xff_trusted_cidrs {
+            let proxies = match config.xff_trusted_cidrs {
                 Some(_) if config.xff_num_trusted_hops > 0 => {
-                    Err(here.error("xff_num_trusted_hops and xff_trusted_cidrs exclude each other"))
+                    return Err(here.error("xff_num_trusted_hops and xff_trusted_cidrs exclude each other"));
                 }
                 Some(trusted) => {
                     let of = here.field("xff_trusted_cidrs");
                     let networks = trusted.cidrs.iter().map(|cidr| Network::decode(cidr, &of));
-                    networks.collect::<Result<_, _>>().map(Self::Networks)
+                    TrustedProxies::Networks(networks.collect::<Result<_, _>>()?)
                 }
-                None => Ok(Self::Hops(config.xff_num_trusted_hops)),
+                None => TrustedProxies::Hops(config.xff_num_trusted_hops),
             };
+            let appends = config.skip_xff_append.is_some_and(|skips| !skips.value);
+            return Ok(Self::Forwarded { proxies, appends });
         }
         Err(path.error(format!("'{}' is not supported", value.name)))
     }
@@ -99,14 +113,18 @@ impl AddressDetection {
                 };
                 ("envoy.extensions.http.original_ip_detection.custom_header", convert::any(&config))
             }
-            Self::Hops(hops) => {
-                let config = pb::xff::v3::XffConfig { xff_num_trusted_hops: *hops, ..Default::default() };
-                ("envoy.extensions.http.original_ip_detection.xff", convert::any(&config))
-            }
-            Self::Networks(networks) => {
-                let cidrs = networks.iter().map(Network::encode).collect();
-                let trusted = pb::xff::v3::XffTrustedCidrs { cidrs };
-                let config = pb::xff::v3::XffConfig { xff_trusted_cidrs: Some(trusted), ..Default::default() };
+            Self::Forwarded { proxies, appends } => {
+                let mut config = pb::xff::v3::XffConfig {
+                    skip_xff_append: appends.then(|| convert::wrap_bool(false)),
+                    ..Default::default()
+                };
+                match proxies {
+                    TrustedProxies::Hops(hops) => config.xff_num_trusted_hops = *hops,
+                    TrustedProxies::Networks(networks) => {
+                        let cidrs = networks.iter().map(Network::encode).collect();
+                        config.xff_trusted_cidrs = Some(pb::xff::v3::XffTrustedCidrs { cidrs });
+                    }
+                }
                 ("envoy.extensions.http.original_ip_detection.xff", convert::any(&config))
             }
         };
