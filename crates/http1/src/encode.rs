@@ -50,6 +50,9 @@ pub fn response(head: &ResponseHead, framing: Framing, declared: Declared, conne
         (Framing::Empty, Declared::AsFramed) if head.status >= 200 && !matches!(head.status, 204 | 304) => {
             out.extend_from_slice(b"content-length: 0\r\n");
         }
+        (Framing::Empty, Declared::Unknown) if head.status >= 200 && head.status != 204 => {
+            write_framing(Framing::Chunked, out);
+        }
         (Framing::Empty | Framing::UntilClose, _) => {}
         (other, _) => write_framing(other, out),
     }

@@ -36,9 +36,12 @@ pub enum Error {
     /// The target is longer than the limit.
     #[error("request target too long")]
     TargetTooLong,
-    /// The head is larger, or has more fields, than the limit (RFC 6585 §5).
+    /// The head is larger than the limit (RFC 6585 §5).
     #[error("header block too large")]
     HeadTooLarge,
+    /// The head has more fields than the limit.
+    #[error("too many header fields")]
+    TooManyFields,
     /// The method is none that this proxy forwards (TRACE, and CONNECT without a tunnel).
     #[error("method not allowed")]
     Method,
@@ -56,7 +59,7 @@ impl Error {
     pub fn status(self) -> u16 {
         match self {
             Self::TargetTooLong => 414,
-            Self::HeadTooLarge => 431,
+            Self::HeadTooLarge | Self::TooManyFields => 431,
             Self::UnknownCoding => 501,
             Self::Version => 505,
             Self::Method => 405,

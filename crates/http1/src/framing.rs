@@ -30,8 +30,10 @@ pub enum Declared {
     AsFramed,
     /// So many bytes (a response to HEAD, or 304).
     Length(u64),
-    /// It is not known (a response to HEAD whose length was not said).
+    /// It is not known (a response to HEAD whose length was not said): a response that may have a body says `chunked` (RFC 9112 §6.1).
     Unknown,
+    /// Nothing is said, to a client that does not know `chunked`.
+    Nothing,
 }
 
 /// Reads and removes the framing fields of a request.
@@ -65,7 +67,8 @@ pub fn of_response(head: &mut ResponseHead, to_head: bool) -> Result<(Framing, D
     let length = if chunked { None } else { content_length(&head.fields)? };
     strip(&mut head.fields);
     if to_head || head.status == 304 {
-        return Ok((Framing::Empty, length.map_or(Declared::Unknown, Declared::Length)));
+        let unsaid = if to_head { Declared::Unknown } else { Declared::Nothing };
+        return Ok((Framing::Empty, length.map_or(unsaid, Declared::Length)));
     }
     if head.status < 200 || head.status == 204 {
         return Ok((Framing::Empty, Declared::AsFramed));

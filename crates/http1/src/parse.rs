@@ -52,7 +52,10 @@ impl Scan {
                 return Err(Error::TargetTooLong);
             }
             self.lines += 1;
-            if self.lines > limits.fields + 1 || self.seen > limits.head_bytes {
+            if self.lines > limits.fields + 1 {
+                return Err(Error::TooManyFields);
+            }
+            if self.seen > limits.head_bytes {
                 return Err(Error::HeadTooLarge);
             }
         }

@@ -1,11 +1,14 @@
 //! Path normalisation (RFC 3986 §5.2.4 and §6.2.2), done once, before routing, and forwarded in the same form.
 
+use std::borrow::Cow;
+use std::io::Write as _;
+
 use crate::Error;
 
 /// The normalisations of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Normalise {
-    /// Resolve `.` and `..` segments and decode percent-encoded unreserved characters.
+    /// Resolve `.` and `..` segments, decode percent-encoded unreserved characters, encode what a path may not have, and take `\\` for `/`.
     pub dots: bool,
     /// Make one slash of several.
     pub merge_slashes: bool,
@@ -22,7 +25,7 @@ pub fn normalise(target: &[u8], how: Normalise) -> Result<Option<Vec<u8>>, Error
     if !needs_work(path, how) {
         return Ok(None);
     }
-    let decoded = if how.dots { decode_unreserved(path) } else { path.to_vec() };
+    let decoded = if how.dots { canonical_bytes(&without_parameters_of_dots(path)) } else { path.to_vec() };
     let mut out: Vec<&[u8]> = Vec::new();
     let mut trailing_slash = false;
     for (index, segment) in decoded.split(|b| *b == b'/').enumerate() {
@@ -92,18 +95,39 @@ fn check_triplets(path: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// A cheap look: only paths with a suspicious pair of bytes are rebuilt.
+/// A cheap look: only paths with a suspicious byte or pair of bytes are rebuilt.
 fn needs_work(path: &[u8], how: Normalise) -> bool {
-    path.windows(2).any(|pair| match pair {
-        b"/." => how.dots,
-        b"//" => how.merge_slashes,
-        [b'%', _] => how.dots,
-        _ => false,
-    })
+    let is_special = |byte: u8| how.dots && (byte == b'%' || byte == b'\\' || is_encoded(byte));
+    path.last().is_some_and(|byte| is_special(*byte))
+        || path.windows(2).any(|pair| match pair {
+            b"/." => how.dots,
+            b"//" => how.merge_slashes,
+            [byte, _] => is_special(*byte),
+            _ => false,
+        })
 }
 
-fn decode_unreserved(path: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(path.len());
+/// Returns true for what RFC 3986 does not allow in a path and the URL standard encodes there ("path percent-encode set").
+fn is_encoded(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}')
+}
+
+/// The path with its dot segments without parameters: some servers take `..;x` for `..` (Envoy does so, before it decodes).
+fn without_parameters_of_dots(path: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b';', path).is_none() {
+        return Cow::Borrowed(path);
+    }
+    let segments = path.split(|b| *b == b'/').map(|segment| match segment {
+        [b'.', b'.', b';', ..] => &b".."[..],
+        [b'.', b';', ..] => b".",
+        other => other,
+    });
+    Cow::Owned(segments.collect::<Vec<_>>().join(&b'/'))
+}
+
+/// Decodes unreserved characters, encodes those that a path may not have, and turns backslashes round, as the URL standard does.
+fn canonical_bytes(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len() + 8);
     let mut at = 0;
     while let Some(byte) = path.get(at) {
         let decoded = path.get(at + 1..at + 3).filter(|_| *byte == b'%').and_then(|pair| {
@@ -111,7 +135,15 @@ fn decode_unreserved(path: &[u8]) -> Vec<u8> {
             let value = u8::from_str_radix(text, 16).ok()?;
             (value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~')).then_some(value)
         });
-        out.push(decoded.unwrap_or(*byte));
+        match (decoded, *byte) {
+            (Some(decoded), _) => out.push(decoded),
+            (None, b'\\') => out.push(b'/'),
+            (None, byte) if is_encoded(byte) => {
+                // Writing to a Vec cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+            (None, byte) => out.push(byte),
+        }
         at += if decoded.is_some() { 3 } else { 1 };
     }
     out

@@ -80,9 +80,8 @@ fn is_port_suffix(suffix: &[u8]) -> bool {
     }
 }
 
-/// Target bytes: visible ASCII without what RFC 3986 excludes and some servers decode (`"`, `<`, `>`, `\`, `^`, backtick, braces, `#`).
+/// Target bytes: visible ASCII, but no fragment (`#`) and no `\`, which some servers take for a slash. Others that RFC 3986 excludes
+/// (quotes, braces) are sent by clients; [normalisation](crate::path::normalise) encodes them in paths.
 pub(crate) fn is_target(bytes: &[u8]) -> bool {
-    bytes.iter().all(|b| {
-        (0x21..0x7f).contains(b) && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'}' | b'#')
-    })
+    bytes.iter().all(|b| (0x21..0x7f).contains(b) && !matches!(b, b'#' | b'\\'))
 }

@@ -9,6 +9,7 @@ mod connection_h1;
 mod connection_h2;
 mod date;
 mod deadlines;
+mod draw;
 mod filters;
 mod finish;
 mod follow;

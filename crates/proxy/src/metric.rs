@@ -1,5 +1,9 @@
 //! The names of what is counted, which are Envoy's, with the index of each.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serin_http1::Version;
+
 macro_rules! metrics {
     ($(#[$doc:meta])* $module:ident: $($constant:ident = $name:literal),* $(,)?) => {
         $(#[$doc])*
@@ -54,6 +58,7 @@ metrics! {
     RQ_RETRY_SUCCESS = "upstream_rq_retry_success",
     RQ_RETRY_LIMIT_EXCEEDED = "upstream_rq_retry_limit_exceeded",
     RQ_RETRY_OVERFLOW = "upstream_rq_retry_overflow",
+    RETRY_ABANDONED = "retry_or_shadow_abandoned",
     RQ_REFUSED = "upstream_rq_refused_by_policy",
     RQ_PENDING_TOTAL = "upstream_rq_pending_total",
     RQ_PENDING_ACTIVE = "upstream_rq_pending_active",
@@ -124,6 +129,38 @@ metrics! {
     NO_CLUSTER = "no_cluster",
     RQ_REDIRECT = "rq_redirect",
     RQ_DIRECT_RESPONSE = "rq_direct_response",
+    RQ_NORMALISATION_FAILED = "downstream_rq_failed_path_normalization",
+    RQ_NORMALISED_REDIRECT = "downstream_rq_redirected_with_normalized_path",
+    RQ_DETECTION_REJECTED = "downstream_rq_rejected_via_ip_detection",
+    REDIRECT_BAD_LOCATION = "passthrough_internal_redirect_bad_location",
+    REDIRECT_UNSAFE_SCHEME = "passthrough_internal_redirect_unsafe_scheme",
+    REDIRECT_TOO_MANY = "passthrough_internal_redirect_too_many_redirects",
+    REDIRECT_NO_ROUTE = "passthrough_internal_redirect_no_route",
+    REDIRECT_PREDICATE = "passthrough_internal_redirect_predicate",
+}
+
+metrics! {
+    /// `http1.*` and `http2.*`, of clients' connections.
+    codec:
+    UNDERSCORES_DROPPED = "dropped_headers_with_underscores",
+    UNDERSCORES_REJECTED = "requests_rejected_with_underscores_in_headers",
+}
+
+/// Counts of one codec.
+pub(crate) type CodecCounts = [AtomicU64; codec::NAMES.len()];
+
+/// Counts of HTTP/1 and of HTTP/2: events so rare that all workers share them.
+pub(crate) static CODECS: [(&str, CodecCounts); 2] = [
+    ("http1", [const { AtomicU64::new(0) }; codec::NAMES.len()]),
+    ("http2", [const { AtomicU64::new(0) }; codec::NAMES.len()]),
+];
+
+/// Counts an event of a codec.
+pub(crate) fn count_codec(version: Version, index: usize, number: u64) {
+    let (_, counts) = &CODECS[usize::from(version == Version::Http2)];
+    if let Some(count) = counts.get(index) {
+        count.fetch_add(number, Relaxed);
+    }
 }
 
 metrics! {

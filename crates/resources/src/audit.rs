@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{Error, Path};
 
 /// The fields that the decoder of a resource found and did not use.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Audit {
     /// Paths of fields that are set and have no effect here.
     pub ignored: Vec<String>,
@@ -14,8 +14,40 @@ pub struct Audit {
     pub runtime: Runtime,
 }
 
-/// Shares by runtime key, in parts of a million, shared by all decoders of a process.
-pub type Runtime = Arc<BTreeMap<String, u32>>;
+/// Values by runtime key, shared by all decoders of a process.
+pub type Runtime = Arc<BTreeMap<String, RuntimeValue>>;
+
+/// A value of the runtime (Envoy: `Runtime::Snapshot::Entry`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RuntimeValue {
+    /// A number, which may stand for itself or for per cent.
+    Number(f64),
+    /// On or off.
+    Flag(bool),
+    /// A share, in parts of a million.
+    Share(u32),
+}
+
+impl RuntimeValue {
+    /// Returns it as a share, in parts of a million: a number is per cent, what is on is all.
+    #[must_use]
+    pub fn share(self) -> u32 {
+        match self {
+            Self::Number(percent) => (percent.clamp(0.0, 100.0) * 10_000.0) as u32,
+            Self::Flag(on) => u32::from(on) * 1_000_000,
+            Self::Share(parts) => parts,
+        }
+    }
+
+    /// Returns it as a number, if it is one.
+    #[must_use]
+    pub fn number(self) -> Option<f64> {
+        match self {
+            Self::Number(number) if number >= 0.0 => Some(number),
+            _ => None,
+        }
+    }
+}
 
 impl Audit {
     /// Notes a field that is set and has no effect.

@@ -10,7 +10,7 @@ use prost::Message as _;
 use crate::cluster::{Cluster, Discovery, Names};
 use crate::convert;
 use crate::listener::Listener;
-use crate::{Audit, Error, Path, Runtime};
+use crate::{Audit, Error, Path, Runtime, RuntimeValue};
 
 /// A decoded bootstrap.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,12 +138,12 @@ fn fixed<T>(value: T, body: &impl prost::Message, audit: &Audit, before: usize) 
     Fixed { value, body: body.encode_to_vec(), ignored }
 }
 
-/// Shares in static layers: whole numbers are per cent, others say their denominator; what is true is all, what is not is none. A layer for the admin page stays empty,
-/// because there is none; layers from elsewhere would change what is decided here.
+/// The values of static layers. A layer for the admin page stays empty, because there is none; layers from elsewhere would change
+/// what is decided here.
 fn runtime(value: Option<&pb::LayeredRuntime>, path: &Path<'_>) -> Result<Runtime, Error> {
     use envoy_types::pb::google::protobuf::{Struct, value::Kind};
     use pb::runtime_layer::LayerSpecifier as L;
-    fn put(prefix: &str, fields: &Struct, found: &mut BTreeMap<String, u32>) {
+    fn put(prefix: &str, fields: &Struct, found: &mut BTreeMap<String, RuntimeValue>) {
         let number = |fields: &Struct, key: &str| match fields.fields.get(key).and_then(|v| v.kind.as_ref()) {
             Some(Kind::NumberValue(number)) => Some(*number),
             _ => None,
@@ -151,10 +151,8 @@ fn runtime(value: Option<&pb::LayeredRuntime>, path: &Path<'_>) -> Result<Runtim
         for (key, value) in &fields.fields {
             let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
             match &value.kind {
-                Some(Kind::NumberValue(percent)) => {
-                    found.insert(name, (percent.clamp(0.0, 100.0) * 10_000.0) as u32);
-                }
-                Some(Kind::BoolValue(on)) => drop(found.insert(name, if *on { 1_000_000 } else { 0 })),
+                Some(Kind::NumberValue(number)) => _ = found.insert(name, RuntimeValue::Number(*number)),
+                Some(Kind::BoolValue(on)) => _ = found.insert(name, RuntimeValue::Flag(*on)),
                 Some(Kind::StructValue(inner)) => match number(inner, "numerator") {
                     Some(numerator) => {
                         let scale = match inner.fields.get("denominator").and_then(|v| v.kind.as_ref()) {
@@ -162,7 +160,8 @@ fn runtime(value: Option<&pb::LayeredRuntime>, path: &Path<'_>) -> Result<Runtim
                             Some(Kind::StringValue(d)) if d == "MILLION" => 1.0,
                             _ => 10_000.0,
                         };
-                        found.insert(name, (numerator * scale).clamp(0.0, 1_000_000.0) as u32);
+                        let parts = (numerator * scale).clamp(0.0, 1_000_000.0) as u32;
+                        found.insert(name, RuntimeValue::Share(parts));
                     }
                     None => put(&name, inner, found),
                 },

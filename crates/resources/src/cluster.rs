@@ -30,8 +30,10 @@ pub use serin_http1::Codec;
 /// One upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
-    /// Name, also of its statistics.
+    /// Name.
     pub name: String,
+    /// Name of its statistics, where it is another one; may be empty.
+    pub alt_stat_name: String,
     /// Host name of the service it leads to, for metrics, as Istio says it; may be empty.
     pub service: String,
     /// The source of the endpoints.
@@ -111,6 +113,7 @@ impl Cluster {
     pub fn new(name: impl Into<String>, discovery: Discovery) -> Self {
         Self {
             name: name.into(),
+            alt_stat_name: String::new(),
             service: String::new(),
             discovery,
             balancer: Balancer::default(),
@@ -146,13 +149,19 @@ impl Cluster {
         Self::from_proto(&value, audit, &path)
     }
 
+    /// The name of its statistics.
+    #[must_use]
+    pub fn stat_name(&self) -> &str {
+        if self.alt_stat_name.is_empty() { &self.name } else { &self.alt_stat_name }
+    }
+
     pub(crate) fn from_proto(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb::Cluster as pb::Cluster, audit, path;
             supported: name, eds_cluster_config, connect_timeout, lb_policy, load_assignment, max_requests_per_connection,
                 circuit_breakers, http2_protocol_options, typed_extension_protocol_options, dns_refresh_rate,
                 dns_lookup_family, common_lb_config, transport_socket, cluster_discovery_type, lb_config, outlier_detection, lb_subset_config, health_checks,
-                metadata, load_balancing_policy;
-            ignored: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes,
+                metadata, load_balancing_policy, alt_stat_name;
+            ignored: stats_matcher, per_connection_buffer_limit_bytes,
                 per_connection_buffer_high_watermark_timeout, http_protocol_options, dns_jitter, dns_failure_refresh_rate,
                 respect_dns_ttl, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
                 typed_dns_resolver_config, wait_for_warm_on_init, cleanup_interval, protocol_selection,
@@ -178,6 +187,7 @@ impl Cluster {
         }
         let value = older.as_ref().unwrap_or(value);
         let mut cluster = Self::new(value.name.clone(), discovery::decode(value, audit, path)?);
+        cluster.alt_stat_name.clone_from(&value.alt_stat_name);
         cluster.service = convert::service(value.metadata.as_ref());
         cluster.refused = convert::own(value.metadata.as_ref(), "refused");
         cluster.balancer = balancing::balancer(value, audit, path)?;
@@ -231,6 +241,7 @@ impl Cluster {
         };
         let mut proto = pb::Cluster {
             name: self.name.clone(),
+            alt_stat_name: self.alt_stat_name.clone(),
             metadata: convert::proto_own(convert::proto_service(&self.service), "refused", self.refused.as_deref()),
             cluster_discovery_type: Some(Type(kind as i32)),
             eds_cluster_config: match &self.discovery {

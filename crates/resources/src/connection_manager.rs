@@ -9,7 +9,7 @@ use std::time::Duration;
 use serin_http1::Codec;
 
 use crate::access_log::AccessLog;
-use crate::header::HeaderEdits;
+use crate::header::Mutation;
 use crate::http_filter::HttpFilter;
 use crate::local_reply::LocalReplyConfig;
 use crate::network::Network;
@@ -73,8 +73,8 @@ pub struct HttpConnectionManager {
     pub respect_expected_timeout: bool,
     /// Headers that must be right when they are there.
     pub strict_headers: Vec<StrictHeader>,
-    /// Edits of requests before anything is decided by them.
-    pub early_edits: Vec<HeaderEdits>,
+    /// Changes of requests before anything is decided by them.
+    pub early_mutations: Vec<Mutation>,
 }
 
 /// The limits of requests' heads.
@@ -277,7 +277,7 @@ impl HttpConnectionManager {
             append_forwarded_port: false,
             respect_expected_timeout: false,
             strict_headers: Vec::new(),
-            early_edits: Vec::new(),
+            early_mutations: Vec::new(),
         }
     }
 }

@@ -261,22 +261,30 @@ pub(crate) fn runtime_share(
     path: &Path<'_>,
 ) -> Result<u32, Error> {
     match audit.runtime.get(&value.runtime_key) {
-        Some(share) => Ok(*share),
+        Some(value) => Ok(value.share()),
         None => parts_per_million(value.default_value.as_ref(), path),
     }
 }
 
 /// Returns true when something is on, which the runtime may say otherwise.
 pub(crate) fn runtime_flag(flag: &core::RuntimeFeatureFlag, audit: &Audit) -> bool {
-    let said = audit.runtime.get(&flag.runtime_key).map(|share| *share > 0);
+    let said = audit.runtime.get(&flag.runtime_key).map(|value| value.share() > 0);
     said.unwrap_or_else(|| flag.default_value.as_ref().is_none_or(|v| v.value))
 }
 
-/// Takes note of a runtime key that the runtime has a value for and that is not looked up here.
-pub(crate) fn unheeded(key: &str, audit: &mut Audit, path: &Path<'_>) {
-    if audit.runtime.contains_key(key) {
-        audit.ignore(path, "runtime_key");
-    }
+/// The number that the runtime has for a key.
+pub(crate) fn runtime_number(key: &str, audit: &Audit) -> Option<f64> {
+    audit.runtime.get(key).and_then(|value| value.number())
+}
+
+/// A number that the runtime may have another value for.
+pub(crate) fn runtime_f64(value: &core::RuntimeDouble, audit: &Audit) -> f64 {
+    runtime_number(&value.runtime_key, audit).unwrap_or(value.default_value)
+}
+
+/// A whole number that the runtime may have another value for.
+pub(crate) fn runtime_u32(value: &core::RuntimeUInt32, audit: &Audit) -> u32 {
+    runtime_number(&value.runtime_key, audit).map_or(value.default_value, |number| number as u32)
 }
 
 /// A share of all requests, always said.

@@ -3,6 +3,7 @@
 use envoy_types::pb::envoy::config::common::mutation_rules::v3 as pb_mutation;
 use envoy_types::pb::envoy::config::core::v3 as core;
 
+use crate::matcher::StringMatcher;
 use crate::substitution::Format;
 use crate::{Error, Path};
 
@@ -37,6 +38,25 @@ impl HeaderValue {
     #[must_use]
     pub fn literal(name: &str, value: &str, action: AppendAction) -> Self {
         Self { name: name.to_ascii_lowercase(), value: Format::literal(value), action, keep_empty: value.is_empty() }
+    }
+
+    fn encode(&self) -> core::HeaderValueOption {
+        use core::header_value_option::HeaderAppendAction as A;
+        core::HeaderValueOption {
+            header: Some(core::HeaderValue {
+                key: self.name.clone(),
+                value: self.value.source().to_owned(),
+                raw_value: Vec::new(),
+            }),
+            append_action: match self.action {
+                AppendAction::Append => A::AppendIfExistsOrAdd,
+                AppendAction::AddIfAbsent => A::AddIfAbsent,
+                AppendAction::Overwrite => A::OverwriteIfExistsOrAdd,
+                AppendAction::OverwriteIfExists => A::OverwriteIfExists,
+            } as i32,
+            keep_empty_value: self.keep_empty,
+            ..Default::default()
+        }
     }
 }
 
@@ -74,35 +94,55 @@ impl HeaderEdits {
     }
 
     pub(crate) fn encode_add(&self) -> Vec<core::HeaderValueOption> {
-        use core::header_value_option::HeaderAppendAction as A;
-        self.add
-            .iter()
-            .map(|edit| core::HeaderValueOption {
-                header: Some(core::HeaderValue {
-                    key: edit.name.clone(),
-                    value: edit.value.source().to_owned(),
-                    raw_value: Vec::new(),
-                }),
-                append_action: match edit.action {
-                    AppendAction::Append => A::AppendIfExistsOrAdd,
-                    AppendAction::AddIfAbsent => A::AddIfAbsent,
-                    AppendAction::Overwrite => A::OverwriteIfExistsOrAdd,
-                    AppendAction::OverwriteIfExists => A::OverwriteIfExists,
-                } as i32,
-                keep_empty_value: edit.keep_empty,
-                ..Default::default()
-            })
-            .collect()
+        self.add.iter().map(HeaderValue::encode).collect()
     }
 }
 
-impl HeaderEdits {
-    /// As mutations, which [`mutations`] reads.
-    pub(crate) fn encode_mutations(&self) -> Vec<pb_mutation::HeaderMutation> {
+/// One change of a head. Unlike [`HeaderEdits`], changes are made one after the other, and each sees what those before it did
+/// (Envoy: `HeaderMutations::evaluateHeaders`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mutation {
+    /// Removes a header.
+    Remove(String),
+    /// Removes the headers with these names.
+    RemoveMatching(StringMatcher),
+    /// Puts a header.
+    Put(HeaderValue),
+}
+
+impl Mutation {
+    /// Decodes a list of changes.
+    pub(crate) fn decode_all(list: &[pb_mutation::HeaderMutation], path: &Path<'_>) -> Result<Vec<Self>, Error> {
+        list.iter().enumerate().map(|(i, mutation)| Self::decode(mutation, &path.index(i))).collect()
+    }
+
+    fn decode(mutation: &pb_mutation::HeaderMutation, path: &Path<'_>) -> Result<Self, Error> {
         use pb_mutation::header_mutation::Action as A;
-        let remove = self.remove.iter().cloned().map(A::Remove);
-        let actions = remove.chain(self.encode_add().into_iter().map(A::Append));
-        actions.map(|action| pb_mutation::HeaderMutation { action: Some(action) }).collect()
+        match &mutation.action {
+            Some(A::Remove(name)) if serin_http1::is_field_name(name.as_bytes()) => {
+                Ok(Self::Remove(name.to_ascii_lowercase()))
+            }
+            Some(A::Remove(_)) => Err(path.field("remove").error("is no name of a header")),
+            Some(A::RemoveOnMatch(matching)) => {
+                let path = path.field("remove_on_match");
+                let matcher = matching.key_matcher.as_ref();
+                let matcher = matcher.ok_or_else(|| path.field("key_matcher").error("is required"))?;
+                Ok(Self::RemoveMatching(StringMatcher::decode(matcher, &path.field("key_matcher"))?))
+            }
+            Some(A::Append(option)) => Ok(Self::Put(decode_value(option, &path.field("append"))?)),
+            None => Err(path.error("needs remove, remove_on_match or append")),
+        }
+    }
+
+    /// As [`decode_all`](Self::decode_all) reads them.
+    pub(crate) fn encode_all(list: &[Self]) -> Vec<pb_mutation::HeaderMutation> {
+        use pb_mutation::header_mutation::{Action as A, RemoveOnMatch};
+        let action = |mutation: &Self| match mutation {
+            Self::Remove(name) => A::Remove(name.clone()),
+            Self::RemoveMatching(matcher) => A::RemoveOnMatch(RemoveOnMatch { key_matcher: Some(matcher.encode()) }),
+            Self::Put(value) => A::Append(value.encode()),
+        };
+        list.iter().map(|mutation| pb_mutation::HeaderMutation { action: Some(action(mutation)) }).collect()
     }
 }
 
@@ -137,25 +177,4 @@ fn decode_value(option: &core::HeaderValueOption, path: &Path<'_>) -> Result<Hea
         return Err(path.field("header").error("has an invalid name or value"));
     }
     Ok(HeaderValue { name, value, action, keep_empty: option.keep_empty_value })
-}
-
-/// Header mutations, in their order, as far as edits (removals first) mean the same.
-pub(crate) fn mutations(list: &[pb_mutation::HeaderMutation], path: &Path<'_>) -> Result<HeaderEdits, Error> {
-    use pb_mutation::header_mutation::Action as A;
-    let (mut add, mut remove) = (Vec::new(), Vec::new());
-    for (i, mutation) in list.iter().enumerate() {
-        match &mutation.action {
-            Some(A::Remove(name)) if !add.iter().any(|o: &core::HeaderValueOption| named(o, name)) => {
-                remove.push(name.clone());
-            }
-            Some(A::Append(option)) => add.push(option.clone()),
-            Some(A::Remove(_)) => return Err(path.index(i).error("removes what an earlier one puts")),
-            _ => return Err(path.index(i).error("needs remove or append")),
-        }
-    }
-    HeaderEdits::decode(&add, &remove, path)
-}
-
-fn named(option: &core::HeaderValueOption, name: &str) -> bool {
-    option.header.as_ref().is_some_and(|h| h.key.eq_ignore_ascii_case(name))
 }

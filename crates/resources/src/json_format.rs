@@ -88,7 +88,7 @@ impl JsonNode {
     fn write_member(&self, begin: usize, record: &dyn FormatContext, omits_empty: bool, out: &mut String) -> bool {
         let at = out.len();
         self.write(record, omits_empty, out);
-        let is_kept = !omits_empty || out.get(at..) != Some("null");
+        let is_kept = !omits_empty || !matches!(out.get(at..), Some("null" | "{}"));
         if !is_kept {
             out.truncate(begin);
         }

@@ -38,7 +38,7 @@ pub mod tracing;
 pub mod type_url;
 
 pub use api_listener::ApiListener;
-pub use audit::{Audit, Runtime};
+pub use audit::{Audit, Runtime, RuntimeValue};
 pub use cluster::Cluster;
 pub use connection_manager::HttpConnectionManager;
 pub use endpoint::LoadAssignment;

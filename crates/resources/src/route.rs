@@ -114,9 +114,9 @@ pub struct Route {
 /// How much of a request's body may be kept for another attempt; what is not said is as the virtual host says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BufferLimits {
-    /// Bytes, at most those of the listener (`per_request_buffer_limit_bytes`).
+    /// Bytes (`per_request_buffer_limit_bytes`).
     pub per_request: Option<u32>,
-    /// Bytes, whatever the listener says (`request_body_buffer_limit`).
+    /// Bytes, which go before the others (`request_body_buffer_limit`).
     pub of_body: Option<u64>,
 }
 
@@ -124,10 +124,8 @@ impl BufferLimits {
     /// Returns the limit for a route with these in a virtual host with those, behind a listener with that limit.
     #[must_use]
     pub fn within(self, host: Self, listener: u32) -> u64 {
-        match self.of_body.or(host.of_body) {
-            Some(limit) => limit,
-            None => self.per_request.or(host.per_request).unwrap_or(u32::MAX).min(listener).into(),
-        }
+        let per_request = self.per_request.or(host.per_request);
+        self.of_body.or(host.of_body).unwrap_or(per_request.unwrap_or(listener).into())
     }
 }
 

@@ -101,7 +101,7 @@ const COMMANDS: [&str; 42] = [
 ];
 
 /// Commands with an argument, or with an optional one.
-const WITH_ARGUMENT: [&str; 4] = ["ENVIRONMENT", "START_TIME", "GRPC_STATUS", "QUERY_PARAM"];
+const WITH_ARGUMENT: [&str; 5] = ["ENVIRONMENT", "START_TIME", "GRPC_STATUS", "QUERY_PARAM", "RESPONSE_CODE_DETAILS"];
 
 impl Format {
     /// Compiles a format.
@@ -268,9 +268,9 @@ fn compile_command(command: &str) -> Result<Part, FormatError> {
         }
     };
     let of = match name {
-        "REQ" => Some(Of::Request),
-        "RESP" => Some(Of::Response),
-        "TRAILER" => Some(Of::Trailers),
+        "REQ" | "REQUEST_HEADER" => Some(Of::Request),
+        "RESP" | "RESPONSE_HEADER" => Some(Of::Response),
+        "TRAILER" | "RESPONSE_TRAILER" => Some(Of::Trailers),
         _ => None,
     };
     match (of, argument) {

@@ -24,7 +24,7 @@ pub use concurrency::Concurrency;
 pub use cors::{
     Preflight, answer_headers as cors_answer, origin_allowed, policy as cors_policy, preflight, preflight_headers,
 };
-pub use header_mutation::edits as header_mutations;
+pub use header_mutation::mutations as header_mutations;
 pub use tokens::Bucket;
 
 /// The compiled form of a filter's configuration when the filter remembers something, or decides in another form.

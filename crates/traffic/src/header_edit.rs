@@ -4,8 +4,10 @@
 use std::borrow::Cow;
 
 use serin_http1::{HeaderBlock, RequestHead, ResponseHead};
-use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue};
+use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue, Mutation};
 use serin_resources::substitution::FormatContext;
+
+use crate::predicate::text_matches;
 
 /// Provides the commands of format strings that do not come from the heads.
 pub trait CommandSource {
@@ -67,6 +69,54 @@ pub fn to_response(edits: &HeaderEdits, head: &mut ResponseHead, request: &Reque
     edits.remove.iter().for_each(|name| _ = head.fields.remove(name));
     let puts = worked_out(edits, &head.fields, &HeaderContext { request, response: Some(head), facts });
     put(&puts, &mut head.fields);
+}
+
+/// Makes changes of a request, one after the other.
+pub fn mutate_request(mutations: &[Mutation], head: &mut RequestHead, facts: &dyn CommandSource) {
+    for mutation in mutations {
+        match mutation {
+            Mutation::Put(edit) => {
+                let known = HeaderContext { request: head, response: None, facts };
+                if let Some(found) = one(edit, &head.fields, &known) {
+                    put(&[found], &mut head.fields);
+                }
+            }
+            removal => remove(removal, &mut head.fields),
+        }
+    }
+}
+
+/// Makes changes of a response, one after the other.
+pub fn mutate_response(
+    mutations: &[Mutation],
+    head: &mut ResponseHead,
+    request: &RequestHead,
+    facts: &dyn CommandSource,
+) {
+    for mutation in mutations {
+        match mutation {
+            Mutation::Put(edit) => {
+                let known = HeaderContext { request, response: Some(head), facts };
+                if let Some(found) = one(edit, &head.fields, &known) {
+                    put(&[found], &mut head.fields);
+                }
+            }
+            removal => remove(removal, &mut head.fields),
+        }
+    }
+}
+
+fn remove(mutation: &Mutation, fields: &mut HeaderBlock) {
+    match mutation {
+        Mutation::Remove(name) => _ = fields.remove(name),
+        Mutation::RemoveMatching(matcher) => {
+            let matching = fields.iter().filter(|(name, _)| text_matches(matcher, name));
+            let names: Vec<String> =
+                matching.map(|(name, _)| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
+            names.iter().for_each(|name| _ = fields.remove(name));
+        }
+        Mutation::Put(_) => {}
+    }
 }
 
 /// A header to put: name, value, and true when it overwrites.

@@ -35,12 +35,17 @@ pub struct Facts<'a> {
     pub is_traced: bool,
     /// True when it is a health check of this proxy.
     pub is_health_check: bool,
+    /// When it is looked at: a number of `AccessLogType`.
+    pub moment: i32,
     /// A random number.
     pub random: u64,
 }
 
 /// `DownstreamEnd` of `envoy.data.accesslog.v3.AccessLogType`: the end of a request of a client.
-const DOWNSTREAM_END: i32 = 3;
+pub const DOWNSTREAM_END: i32 = 3;
+
+/// `NotSet`: no log is written, but a local reply is given.
+pub const NO_LOG: i32 = 0;
 
 impl CompiledFilter {
     /// Compiles a filter.
@@ -93,9 +98,7 @@ fn passes<'a>(filter: &LogFilter, headers: &mut impl Iterator<Item = &'a Header>
             let status = facts.grpc_status.unwrap_or_else(|| GrpcStatus::from_http(facts.status));
             statuses.iter().any(|wanted| i64::from(*wanted) == i64::from(status.code())) != *excludes
         }
-        LogFilter::Moment { moments, excludes } => {
-            (moments.is_empty() || moments.contains(&DOWNSTREAM_END)) != (*excludes && !moments.is_empty())
-        }
+        LogFilter::Moment { moments, excludes } => moments.contains(&facts.moment) != *excludes,
     }
 }
 
@@ -123,6 +126,7 @@ mod tests {
             grpc_status: None,
             is_traced: false,
             is_health_check: false,
+            moment: DOWNSTREAM_END,
             random: 999_999,
         }
     }

@@ -60,13 +60,12 @@ pub fn asked_for(policy: &RetryPolicy, head: &ResponseHead, now: Duration, rando
     (wait <= reset.most).then(|| wait + (wait / 2).mul_f64(fraction(random)))
 }
 
-/// Headers that internal clients ask for retries and time limits by.
-pub const ASKING: [&str; 7] = [
+/// Headers that internal clients ask for retries by, and for the limits of attempts.
+pub const ASKING: [&str; 6] = [
     "x-envoy-retry-on",
     "x-envoy-retry-grpc-on",
     "x-envoy-max-retries",
     "x-envoy-retriable-status-codes",
-    "x-envoy-upstream-rq-timeout-ms",
     "x-envoy-upstream-rq-per-try-timeout-ms",
     "x-envoy-hedge-on-per-try-timeout",
 ];

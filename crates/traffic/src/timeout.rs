@@ -48,12 +48,21 @@ pub fn of_request(
         answer = Duration::ZERO;
     }
     let milliseconds = |name: &str| head.fields.get_str(name).and_then(|v| v.parse().ok()).map(Duration::from_millis);
-    let expected = || milliseconds("x-envoy-expected-rq-timeout-ms").filter(|_| respects_expected);
-    if internal && let Some(asked) = expected().or_else(|| milliseconds("x-envoy-upstream-rq-timeout-ms")) {
+    if internal && let Some(asked) = milliseconds(asking_header(head, respects_expected)) {
         answer = asked;
     }
     let limited = |limit: Duration| (!limit.is_zero()).then_some(limit);
     Limits { answer: limited(answer), stream: limited(stream) }
+}
+
+/// The header by which an internal client asks for another limit.
+pub const ASKING: &str = "x-envoy-upstream-rq-timeout-ms";
+
+/// The header by which an internal client says how long it waits.
+#[must_use]
+pub fn asking_header(head: &RequestHead, respects_expected: bool) -> &'static str {
+    const EXPECTED: &str = "x-envoy-expected-rq-timeout-ms";
+    if respects_expected && head.fields.contains(EXPECTED) { EXPECTED } else { ASKING }
 }
 
 /// A time as a `grpc-timeout`: in milliseconds, or in the smallest unit in which it has eight digits (Envoy,

@@ -9,6 +9,7 @@ use serin_traffic::filter::FilterCounter;
 
 use super::Admin;
 use crate::metric;
+use crate::snapshot::Snapshot;
 use crate::spans;
 
 /// The times of requests, by cluster and by connection manager.
@@ -38,18 +39,19 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
         let tag = tag.map(|(label, value)| (label, value.clone()));
         samples.push(Sample { prefix, tag, metric: metric.to_owned(), value, gauge });
     };
-    for (name, cluster) in &current.clusters {
-        let tag = Some(("envoy_cluster_name", name));
-        for (metric, value) in cluster.state.stats.iter() {
-            push("cluster", tag, metric, value, metric::is_gauge(metric));
-        }
-        push("cluster", tag, "membership_total", cluster.members.len() as u64, true);
-        push("cluster", tag, "membership_healthy", cluster.healthy() as u64, true);
+    for ((name, metric), (value, gauge)) in of_clusters(&current) {
+        push("cluster", Some(("envoy_cluster_name", &name.to_owned())), metric, value, gauge);
     }
-    for (kind, prefix, stats) in store.sockets.stats() {
+    for ((kind, prefix), stats) in store.sockets.stats() {
         let label = if kind == "http" { "envoy_http_conn_manager_prefix" } else { "envoy_tcp_prefix" };
-        for (metric, value) in stats.iter() {
+        for (metric, value) in stats {
             push(kind, Some((label, prefix)), metric, value, metric::is_gauge(metric));
+        }
+    }
+    for (listener, prefix, stats) in store.sockets.of_listeners() {
+        for index in metric::http::RQ_COMPLETED..=metric::http::RQ_5XX {
+            let name = format!("http.{prefix}.{}", metric::http::NAMES.get(index).copied().unwrap_or_default());
+            push("listener", Some(("envoy_listener_address", listener)), &name, stats.get(index), false);
         }
     }
     let mut filters: BTreeMap<(&'static str, &'static str, String, &str), u64> = BTreeMap::new();
@@ -91,6 +93,11 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
         push(prefix, None, "update_success", accepted, false);
         push(prefix, None, "update_rejected", rejected, false);
     }
+    for (prefix, counts) in &metric::CODECS {
+        for (name, count) in metric::codec::NAMES.iter().zip(counts) {
+            push(prefix, None, name, count.load(Relaxed), false);
+        }
+    }
     push("cluster_manager", None, "active_clusters", current.clusters.len() as u64, true);
     push("listener_manager", None, "total_listeners_active", current.listeners.len() as u64, true);
     push("control_plane", None, "connected_state", u64::from(admin.state.is_connected()), true);
@@ -102,4 +109,17 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
     push("tracing.opentelemetry", None, "spans_sent", spans::SENT.load(Relaxed), false);
     push("tracing.opentelemetry", None, "spans_dropped", spans::DROPPED.load(Relaxed), false);
     samples
+}
+
+/// What is counted of clusters, by the name of their statistics, which several may share; true for what can go down.
+fn of_clusters(current: &Snapshot) -> BTreeMap<(&str, &str), (u64, bool)> {
+    let mut all: BTreeMap<(&str, &str), (u64, bool)> = BTreeMap::new();
+    for cluster in current.clusters.values() {
+        let own = cluster.state.stats.iter().map(|(name, value)| (name, value, metric::is_gauge(name)));
+        let members = [("membership_total", cluster.members.len()), ("membership_healthy", cluster.healthy())];
+        for (name, value, gauge) in own.chain(members.map(|(name, value)| (name, value as u64, true))) {
+            all.entry((cluster.config.stat_name(), name)).or_insert((0, gauge)).0 += value;
+        }
+    }
+    all
 }

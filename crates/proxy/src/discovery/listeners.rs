@@ -1,6 +1,6 @@
 //! Listening sockets: one for each worker and listener, opened here so that a failure can be told to whoever asked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -33,8 +33,8 @@ pub(crate) struct Listeners {
     /// What was asked for, and what it became (port 0 is any free one).
     bound: HashMap<String, (SocketAddr, SocketAddr)>,
     waiting: HashMap<String, Vec<BoundListener>>,
-    /// By `http` or `tcp`, and the prefix.
-    stats: HashMap<(&'static str, String), Arc<Counters>>,
+    /// By `http` or `tcp`, the prefix, and that of the listener.
+    stats: HashMap<(&'static str, String, String), Arc<Counters>>,
     /// How long requests took, by prefix.
     times: HashMap<String, Arc<Histogram>>,
     writers: HashMap<String, Arc<Writer>>,
@@ -142,7 +142,7 @@ impl Listeners {
             Filter::Http(_) => ("http", http::COUNTERS),
             Filter::Tcp(_) => ("tcp", metric::tcp::NAMES),
         };
-        let stats = self.stats.entry((kind, config.filter.stat_prefix().to_owned()));
+        let stats = self.stats.entry((kind, config.filter.stat_prefix().to_owned(), listener.stat_prefix()));
         let stats = stats.or_insert_with(|| Arc::new(Counters::new(names, workers))).clone();
         let times = self.times.entry(config.filter.stat_prefix().to_owned());
         let times = times.or_insert_with(|| Arc::new(Histogram::new(workers))).clone();
@@ -210,14 +210,25 @@ impl Listeners {
         }
     }
 
-    /// Counters by statistics prefix.
-    pub(crate) fn stats(&self) -> impl Iterator<Item = (&'static str, &String, &Arc<Counters>)> {
-        self.stats.iter().map(|((kind, prefix), stats)| (*kind, prefix, stats))
+    /// Counters by `http` or `tcp`, and prefix: the sums of those of all listeners.
+    pub(crate) fn stats(&self) -> BTreeMap<(&'static str, &String), Vec<(&'static str, u64)>> {
+        let mut sums: BTreeMap<_, Vec<(&'static str, u64)>> = BTreeMap::new();
+        for ((kind, prefix, _), stats) in &self.stats {
+            let sum = sums.entry((*kind, prefix)).or_insert_with(|| stats.iter().map(|(name, _)| (name, 0)).collect());
+            sum.iter_mut().zip(stats.iter()).for_each(|((_, sum), (_, count))| *sum += count);
+        }
+        sums
+    }
+
+    /// Counters of HTTP requests by the prefixes of listener and connection manager.
+    pub(crate) fn of_listeners(&self) -> impl Iterator<Item = (&String, &String, &Arc<Counters>)> {
+        let http = self.stats.iter().filter(|((kind, ..), _)| *kind == "http");
+        http.map(|((_, prefix, listener), stats)| (listener, prefix, stats))
     }
 
     /// How long HTTP requests took, by prefix.
     pub(crate) fn times(&self) -> impl Iterator<Item = (&String, &Arc<Histogram>)> {
-        self.times.iter().filter(|(prefix, _)| self.stats.contains_key(&("http", (*prefix).clone())))
+        self.times.iter().filter(|(prefix, _)| self.of_listeners().any(|(_, of_http, _)| of_http == *prefix))
     }
 
     /// Lines that access logs lost.

@@ -59,7 +59,8 @@ pub(super) async fn run(
     let policy = policy(stages, head);
     let policy = policy.as_deref();
     let tries = RetryState::new(stages, upstream, policy);
-    if policy.is_some() || forward.internal_redirect.is_some() {
+    let keeps = policy.is_some() || forward.internal_redirect.is_some();
+    if keeps {
         let Stages { place: MatchedRoute { route, host }, view, .. } = stages;
         let limit = route.config.buffers.within(host.config.buffers, view.chain.buffer_limit);
         body.keep(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -116,6 +117,9 @@ pub(super) async fn run(
             continue;
         }
         record.retries_exhausted = tries.exhausted;
+        if keeps && body.has_overflowed() {
+            cluster.state.stats.add(worker.id, metric::cluster::RETRY_ABANDONED, 1);
+        }
         return match result {
             Some(Ok(answer)) => Ok(answer),
             _ => {
@@ -155,6 +159,10 @@ fn policy<'a>(stages: &Stages<'a>, head: &mut RequestHead) -> Option<Cow<'a, Ret
     let asked = if stages.request.internal { retry::asked_by(own, head) } else { None };
     if stages.request.internal {
         retry::ASKING.iter().for_each(|name| _ = head.fields.remove(name));
+        let asking = timeout::asking_header(head, stages.http.respect_expected_timeout);
+        if asking == timeout::ASKING {
+            head.fields.remove(asking);
+        }
     }
     let policy = asked.map(Cow::Owned).or(own.map(Cow::Borrowed));
     policy.filter(|p| retry::concerns(p, head))

@@ -65,6 +65,8 @@ pub(crate) struct RequestBody<'a> {
     /// Bytes that are kept at most; `None` keeps nothing.
     keeping: Option<usize>,
     lost: bool,
+    /// True when it became longer than what is kept.
+    overflowed: bool,
     finished: bool,
     received: u64,
     copies: Vec<Copier>,
@@ -108,6 +110,7 @@ impl<'a> RequestBody<'a> {
             position: 0,
             keeping: None,
             lost: false,
+            overflowed: false,
             finished,
             received: 0,
             copies: Vec::new(),
@@ -144,6 +147,11 @@ impl<'a> RequestBody<'a> {
     /// Returns true when all of it can be sent again.
     pub(crate) fn is_repeatable(&self) -> bool {
         !self.lost
+    }
+
+    /// Returns true when it became longer than what is kept for another attempt.
+    pub(crate) fn has_overflowed(&self) -> bool {
+        self.overflowed
     }
 
     /// Starts over for another attempt; only for a body that [is repeatable](Self::is_repeatable).
@@ -246,6 +254,7 @@ impl<'a> RequestBody<'a> {
         };
         self.kept_bytes += bytes.len();
         if self.kept_bytes > most {
+            self.overflowed = true;
             self.kept.clear();
             self.position = 0;
             self.lost = true;

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use serin_http1::body::BodyDecoder;
-use serin_http1::encode::{self, Connection};
-use serin_http1::framing::{self, Declared, Framing};
-use serin_http1::{Error, Limits, RequestHead, ResponseHead, Scan, Version, parse_request, reason_of};
+use serin_http1::framing::{self, Framing};
+use serin_http1::{Error, Limits, RequestHead, Scan, Version, parse_request, reason_of};
 use serin_resources::connection_manager::Timeouts;
 use serin_transport::ByteStream;
 use tokio::io::AsyncWriteExt as _;
 
 use super::body::{RequestBody, Source};
 use super::finish::StreamInfo;
-use super::respond::{Disposition, Responder};
+use super::local_reply::LocalReply;
+use super::respond::{self, Disposition, Responder};
 use super::serve::serve as serve_request;
-use super::{ConnectionContext, count, date, finishing, upgrade, within};
+use super::{ConnectionContext, count, finishing, upgrade, within};
 use crate::metric;
 use crate::timer::Timers;
-use crate::wire::{BodySink, BodySource, Frame, H1Reader, H1Writer, Take};
+use crate::wire::{BodySource, Frame, H1Reader, H1Writer, Take};
 
 /// The next step of a connection.
 enum Next {
@@ -86,13 +86,15 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
             Next::Quiet => return Burst::Quiet,
             Next::Closed => return Burst::Closed,
             Next::Refuse(error) => {
-                refuse(context, &timers, error, &head, writer).await;
+                let body = RequestBody::new(Source::Client(BodySource::H1(reader)), &timers);
+                refuse(context, error, &head, body, writer).await;
                 return Burst::Linger;
             }
             Next::Request(framing) => framing,
         };
         if let Err(error) = expectation(&mut head, framing, writer).await {
-            refuse(context, &timers, Some(error), &head, writer).await;
+            let body = RequestBody::new(Source::Client(BodySource::H1(reader)), &timers);
+            refuse(context, Some(error), &head, body, writer).await;
             return Burst::Linger;
         }
         let wanted = framing::keeps_alive(&head.fields, head.version);
@@ -223,27 +225,20 @@ async fn expectation(head: &mut RequestHead, framing: Framing, writer: &mut H1Wr
 /// Answers what is no request, and says so where requests are logged.
 async fn refuse(
     context: &Rc<ConnectionContext>,
-    timers: &Timers,
     error: Option<Error>,
     asked: &RequestHead,
+    body: RequestBody<'_>,
     writer: &mut H1Writer,
 ) {
     let status = error.map_or(408, Error::status);
-    let mut record = StreamInfo::refused(context, timers.last(), asked, error);
-    let mut head = ResponseHead::new(status);
-    let server = record.manager().and_then(|http| http.server_name.clone());
-    head.fields.append(b"server", server.as_deref().unwrap_or("serin").as_bytes());
-    date::with(timers.last(), |date| head.fields.append(b"date", date));
+    let mut record = StreamInfo::refused(context, body.timers.last(), asked, error);
     // Envoy says the name of the status; nothing when a client was too slow.
-    let body = error.map(|_| reason_of(status)).unwrap_or_default().as_bytes();
-    if !body.is_empty() {
-        head.fields.append(b"content-type", b"text/plain");
-    }
-    record.response(&head);
-    let framing = if body.is_empty() { Framing::Empty } else { Framing::Length(body.len() as u64) };
-    encode::response(&head, framing, Declared::AsFramed, Connection::Close, &mut writer.out);
-    writer.out.extend_from_slice(body);
-    let _ = BodySink::H1(writer).flush().await;
+    let text = error.map(|_| reason_of(status)).unwrap_or_default();
+    let mut reply = LocalReply::new(status, text, record.flag);
+    reply.details.clone_from(&record.details);
+    let reply = reply.mapped(asked, &mut record);
+    let responder = Responder::H1 { writer, version: Version::Http11, keep_alive: false };
+    respond::local(reply, asked, &body, responder, &mut record).await;
 }
 
 /// Most body bytes that are read and thrown away to keep a connection.

@@ -4,7 +4,7 @@ mod commands;
 mod trace;
 
 use serin_traffic::grpc::GrpcStatus;
-use serin_traffic::log_filter::Facts;
+use serin_traffic::log_filter::{DOWNSTREAM_END, Facts};
 use serin_traffic::response_flag::ResponseFlag;
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serin_http1::{HeaderBlock, RequestHead, ResponseHead, Version};
+use serin_http1::{Error, HeaderBlock, RequestHead, ResponseHead, Version};
 use serin_resources::FormatString;
 use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::listener::Filter;
@@ -71,7 +71,8 @@ pub(crate) struct StreamInfo {
     version: Version,
     /// The address of the client, as far as earlier proxies are trusted.
     pub(crate) client: Option<IpAddr>,
-    cluster: String,
+    /// The cluster that it goes to.
+    cluster: Option<Rc<LocalCluster>>,
     route: String,
     virtual_host: String,
     pub(crate) attempts: u32,
@@ -80,6 +81,18 @@ pub(crate) struct StreamInfo {
     response: Option<ResponseHead>,
     /// Its span, when it is traced.
     span: Option<Box<Traced>>,
+}
+
+/// The reason of a codec's refusal as access logs say it (Envoy: `Http1ResponseCodeDetails`, `Http2ResponseCodeDetails`).
+fn details_of(error: Error) -> &'static str {
+    match error {
+        Error::HeadTooLarge | Error::TargetTooLong => "headers_too_large",
+        Error::TooManyFields => "too_many_headers",
+        Error::Connection => "connection_header_rejected",
+        Error::Target => "invalid_url",
+        Error::TransferEncoding | Error::UnknownCoding => "invalid_transfer_encoding",
+        _ => "codec_error",
+    }
 }
 
 /// The upstream of a request.
@@ -119,7 +132,7 @@ impl StreamInfo {
             grpc_status: None,
             version: Version::default(),
             client: None,
-            cluster: String::new(),
+            cluster: None,
             route: String::new(),
             virtual_host: String::new(),
             attempts: 0,
@@ -138,14 +151,18 @@ impl StreamInfo {
         context: &Rc<ConnectionContext>,
         started: Instant,
         head: &RequestHead,
-        error: Option<serin_http1::Error>,
+        error: Option<Error>,
     ) -> Self {
         let mut record = Self::new(context, &context.view().1, started);
         if !head.method().is_empty() {
             record.request(head);
         }
         record.flag = if error.is_some() { ResponseFlag::DownstreamProtocolError } else { ResponseFlag::None };
-        record.details = Some(error.map_or("request_header_timeout".into(), |error| error.to_string().into()));
+        let group = if head.version == Version::Http2 { "http2" } else { "http1" };
+        record.details = Some(match error {
+            Some(error) => Cow::Owned(format!("{group}.{}", details_of(error))),
+            None => Cow::Borrowed("request_header_timeout"),
+        });
         record
     }
 
@@ -189,6 +206,7 @@ impl StreamInfo {
             grpc_status: self.grpc_status,
             is_traced: self.span.is_some(),
             is_health_check: self.is_health_check.get(),
+            moment: DOWNSTREAM_END,
             random: self.worker().random(),
         }
     }
@@ -224,9 +242,7 @@ impl StreamInfo {
         if cluster.tally.is_some() || cluster.config.reported.is_some() || self.context.worker.state.reports_loads() {
             self.peer = Some(UpstreamInfo { cluster: cluster.clone(), first: None, last: None, again: false });
         }
-        if self.logged() {
-            cluster.config.name.clone_into(&mut self.cluster);
-        }
+        self.cluster = Some(cluster.clone());
     }
 
     /// Remembers which endpoint is asked.

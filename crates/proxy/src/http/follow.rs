@@ -8,7 +8,7 @@ use serin_traffic::outcome::Outcome;
 
 use super::filters::RequestParts;
 use super::stage::Forwarded;
-use crate::metric;
+use crate::metric::{self, http};
 
 /// The internal redirects of one request.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl Redirects {
         target: impl Fn(&RequestHead) -> Option<String>,
         request: &mut RequestParts<'_, '_>,
     ) -> bool {
-        let RequestParts { head, body, framing, .. } = request;
+        let RequestParts { head, body, framing, record } = request;
         let Some(policy) = forwarded.redirects else { return false };
         let answer = &forwarded.answer;
         if !policy.statuses.contains(&answer.head.status) {
@@ -36,35 +36,38 @@ impl Redirects {
         }
         let stats = &forwarded.cluster.state.stats;
         let worker = forwarded.answer.in_flight.worker();
-        let location = answer.head.fields.get("location").and_then(split);
-        let possible = self.followed < policy.most && answer.request_done && body.is_repeatable();
-        let followed = location.filter(|_| possible).filter(|(scheme, ..)| {
-            let own = head.fields.get("x-forwarded-proto").unwrap_or(b"http");
-            policy.cross_scheme || own.eq_ignore_ascii_case(scheme)
-        });
-        let Some((scheme, authority, path)) = followed else {
+        let fail = |reason: Option<usize>| {
+            reason.into_iter().for_each(|reason| record.count(reason));
             stats.add(worker, metric::cluster::REDIRECT_FAILED, 1);
-            return false;
+            false
         };
-        if !policy.predicates.is_empty() {
-            let mut candidate = head.clone();
-            candidate.fields.set("host", authority);
-            candidate.fields.set("x-forwarded-proto", scheme);
-            candidate.set_target(path);
-            let own_is_secure = head.fields.get("x-forwarded-proto") == Some(b"https");
-            let is_secure = scheme.eq_ignore_ascii_case(b"https");
-            // A redirect to no route is not followed either (Envoy: `convertRequestHeadersForInternalRedirect`).
-            let accepted = target(&candidate).filter(|to| {
-                policy.predicates.iter().all(|predicate| match predicate {
-                    RedirectPredicate::NotPrevious => !self.between.iter().any(|(a, b)| a == from && b == to),
-                    RedirectPredicate::Allowed(names) => names.contains(to),
-                    RedirectPredicate::SafeScheme => own_is_secure || !is_secure,
-                })
-            });
-            let Some(to) = accepted else {
-                stats.add(worker, metric::cluster::REDIRECT_FAILED, 1);
-                return false;
-            };
+        if !answer.request_done || !body.is_repeatable() {
+            return fail(None);
+        }
+        let Some((scheme, authority, path)) = answer.head.fields.get("location").and_then(split) else {
+            return fail(Some(http::REDIRECT_BAD_LOCATION));
+        };
+        // No connection is encrypted: whatever is not http is another scheme than its own (Envoy: `schemeIsHttp`).
+        let is_http = scheme.eq_ignore_ascii_case(b"http");
+        if !policy.cross_scheme && !is_http {
+            return fail(Some(http::REDIRECT_UNSAFE_SCHEME));
+        }
+        if self.followed >= policy.most {
+            return fail(Some(http::REDIRECT_TOO_MANY));
+        }
+        let mut candidate = head.clone();
+        candidate.fields.set("host", authority);
+        candidate.set_target(path);
+        let Some(to) = target(&candidate) else { return fail(Some(http::REDIRECT_NO_ROUTE)) };
+        let is_accepted = policy.predicates.iter().all(|predicate| match predicate {
+            RedirectPredicate::NotPrevious => !self.between.iter().any(|(a, b)| a == from && *b == to),
+            RedirectPredicate::Allowed(names) => names.contains(&to),
+            RedirectPredicate::SafeScheme => is_http,
+        });
+        if !is_accepted {
+            return fail(Some(http::REDIRECT_PREDICATE));
+        }
+        if policy.predicates.contains(&RedirectPredicate::NotPrevious) {
             self.between.push((from.to_owned(), to));
         }
         let status = answer.head.status;
@@ -80,7 +83,6 @@ impl Redirects {
             }
         }
         head.fields.set("host", authority);
-        head.fields.set("x-forwarded-proto", scheme);
         head.set_target(path);
         if status == 303 && !matches!(head.method(), b"GET" | b"HEAD") {
             head.set_method(b"GET");
@@ -95,14 +97,14 @@ impl Redirects {
     }
 }
 
-/// Scheme, authority and path with query of an absolute `http` or `https` URL.
+/// Scheme, authority and path with query of an absolute URL.
 fn split(url: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let at = url.windows(3).position(|w| w == b"://")?;
     let (scheme, rest) = (url.get(..at)?, url.get(at + 3..)?);
     let rest = rest.split(|b| *b == b'#').next()?;
     let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
     let (authority, target) = rest.split_at_checked(end)?;
-    let known = scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https");
+    let known = !scheme.is_empty() && scheme.iter().all(u8::is_ascii_alphabetic);
     let target = if target.is_empty() { b"/" } else { target };
     (known && !authority.is_empty()).then_some((scheme, authority, target))
 }
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_http_urls_are_followed() {
+    fn only_whole_urls_are_followed() {
         let parts = |url: &'static str| {
             let text = |bytes: &'static [u8]| std::str::from_utf8(bytes).unwrap();
             split(url.as_bytes()).map(|(scheme, authority, target)| (text(scheme), text(authority), text(target)))
@@ -120,7 +122,7 @@ mod tests {
         assert_eq!(parts("http://a.example/x?y=1#part"), Some(("http", "a.example", "/x?y=1")));
         assert_eq!(parts("HTTPS://a.example:8443"), Some(("HTTPS", "a.example:8443", "/")));
         assert_eq!(parts("http://a?b"), Some(("http", "a", "?b")));
-        for url in ["/relative", "ftp://a/", "http:///path", "http://#x", "//a/b", ""] {
+        for url in ["/relative", "://a/", "http:///path", "http://#x", "//a/b", ""] {
             assert_eq!(parts(url), None, "{url}");
         }
     }

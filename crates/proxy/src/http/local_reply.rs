@@ -65,13 +65,21 @@ impl LocalReply {
         Self::new(status, "", flag)
     }
 
-    /// A gRPC client gets the reason as a gRPC status in a trailers-only response (gRPC over HTTP/2 protocol page).
-    pub(crate) fn for_request(self, head: &RequestHead) -> Self {
-        if !is_grpc(head) || self.head.status < 400 {
+    /// Takes the form that its client understands: a gRPC client gets whatever it is as a gRPC status in a trailers-only response
+    /// (gRPC over HTTP/2 protocol page); a reply without a body has no content type (Envoy: `Utility::prepareLocalReply`).
+    pub(crate) fn for_request(mut self, head: &RequestHead) -> Self {
+        if self.body.is_empty() && !self.head.fields.contains("grpc-status") {
+            self.head.fields.remove("content-type");
+        }
+        if !is_grpc(head) || self.head.fields.contains("grpc-status") {
             return self;
         }
         let status = self.grpc.unwrap_or_else(|| GrpcStatus::from_http(self.head.status));
-        self.into_grpc(status)
+        let mut reply = self.into_grpc(status);
+        if head.method() == b"HEAD" {
+            reply.head.fields.remove("grpc-message");
+        }
+        reply
     }
 
     /// The response as a gRPC status.

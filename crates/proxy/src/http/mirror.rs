@@ -90,7 +90,7 @@ fn send(stages: &Stages<'_>, planned: Planned<'_>, head: &RequestHead, body: &mu
         let left = decimal(limit.as_millis() as u64, &mut digits);
         copy.fields.set("x-envoy-expected-rq-timeout-ms", left);
     }
-    header_edit::to_request(&mirror.headers, &mut copy, &Nothing);
+    header_edit::mutate_request(&mirror.headers, &mut copy, &Nothing);
     let (context, framing, body) = (stages.context.clone(), stages.framing, body.copy());
     tokio::task::spawn_local(async move {
         let shadow = Shadow { worker: &context.worker, cluster: &cluster, pair: pair.as_ref(), head: &copy };

@@ -4,7 +4,8 @@ use serin_http1::RequestHead;
 use serin_resources::local_reply::LocalReplyConfig;
 use serin_resources::{FormatKind, FormatString};
 use serin_traffic::header_edit;
-use serin_traffic::log_filter::Facts;
+use serin_traffic::log_filter::{Facts, NO_LOG};
+use serin_traffic::response_flag::ResponseFlag;
 
 use super::finish::StreamInfo;
 use super::local_reply::{LocalReply, PLAIN};
@@ -22,12 +23,13 @@ impl LocalReply {
             return self;
         }
         // Mappers look at what is logged.
-        record.flag = self.flag;
+        // Envoy notes that a head was none only after its reply.
+        record.flag = if self.flag == ResponseFlag::DownstreamProtocolError { ResponseFlag::None } else { self.flag };
         record.status = self.head.status;
         record.details.clone_from(&self.details);
         let record = &*record;
         let Some(config) = record.manager().map(|http| &http.local_replies) else { return self };
-        let facts = Facts { head: Some(request), ..record.facts() };
+        let facts = Facts { head: Some(request), moment: NO_LOG, ..record.facts() };
         let passing = record.chain().mappers.iter().position(|filter| filter.passes(&facts));
         let mapper = passing.and_then(|number| config.mappers.get(number));
         // A content type that a mapper sets goes before that of a format.

@@ -4,20 +4,22 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use serin_http1::path::{self, Normalise};
-use serin_http1::{Error, HeaderBlock, NameSet, RequestHead, Version, framing};
+use serin_http1::{HeaderBlock, NameSet, RequestHead, Version, framing};
 use serin_resources::connection_manager::{
     AddressDetection, AuthorityOptions, EscapedSlashes, HttpConnectionManager, PathOptions, StripPort, TrustedProxies,
     Underscores,
 };
 use serin_traffic::header_edit::{self, CommandSource};
 use serin_traffic::response_flag::ResponseFlag;
-use serin_traffic::router::RouteTable;
+use serin_traffic::router::{RouteTable, is_grpc};
 
-use super::ConnectionContext;
 use super::local_reply::LocalReply;
+use super::{ConnectionContext, count};
+use crate::metric::{self, codec, http};
 
-/// Headers that only internal clients may send (Envoy `ConnectionManagerUtility::mutateRequestHeaders`).
+/// Headers that only internal clients may send (Envoy `ConnectionManagerUtility::cleanInternalHeaders`).
 static INTERNAL: NameSet = NameSet::new(&[
+    "x-envoy-internal",
     "x-envoy-retriable-status-codes",
     "x-envoy-retriable-header-names",
     "x-envoy-retry-on",
@@ -32,6 +34,28 @@ static INTERNAL: NameSet = NameSet::new(&[
     "x-envoy-ip-tags",
     "x-envoy-original-url",
     "x-envoy-hedge-on-per-try-timeout",
+]);
+
+/// The same, and those that an edge takes from nobody.
+static OF_EDGE: NameSet = NameSet::new(&[
+    "x-envoy-internal",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-force-trace",
+    "x-envoy-ip-tags",
+    "x-envoy-original-url",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
 ]);
 
 /// The properties of a request that its normalisation finds.
@@ -57,9 +81,12 @@ pub(crate) fn normalise(
 ) -> Result<RequestInfo, Box<LocalReply>> {
     check_underscores(manager.heads.underscores, head)?;
     if !head.is_connect() {
-        normalise_path(manager.path, head)?;
+        normalise_path(manager.path, head).inspect_err(|reply| {
+            let is_redirect = (300..400).contains(&reply.head.status);
+            count(context, if is_redirect { http::RQ_NORMALISED_REDIRECT } else { http::RQ_NORMALISATION_FAILED });
+        })?;
     }
-    manager.early_edits.iter().for_each(|edits| header_edit::to_request(edits, head, commands));
+    header_edit::mutate_request(&manager.early_mutations, head, commands);
     if manager.authority != AuthorityOptions::default() {
         strip_authority(manager.authority, context.local, head);
     }
@@ -68,23 +95,24 @@ pub(crate) fn normalise(
     if websocket {
         head.fields.append(b"upgrade", b"websocket");
     }
-    let Client { address: client, may_be_internal, appends_peer } = client(context, manager, head)?;
+    if head.fields.get_all("x-forwarded-for").nth(1).is_some() {
+        let all = head.fields.get_all("x-forwarded-for").collect::<Vec<_>>().join(&b","[..]);
+        head.fields.set("x-forwarded-for", &all);
+    }
+    let Client { address: client, may_be_internal, appends_peer } =
+        client(context, manager, head).inspect_err(|_| count(context, http::RQ_DETECTION_REJECTED))?;
     if appends_peer {
         add_hop(&context.peer.ip(), head);
     }
-    let internal = may_be_internal
-        && !manager.trust.internal.is_empty()
-        && (manager.use_remote_address || !manager.trust.detection.is_empty())
-        && manager.trust.internal.iter().any(|network| network.contains(client));
+    let internal = may_be_internal && manager.trust.internal.iter().any(|network| network.contains(client));
     if internal {
         head.fields.set("x-envoy-internal", b"true");
     } else {
-        head.fields.remove_all(&INTERNAL);
+        head.fields.remove_all(if manager.use_remote_address { &OF_EDGE } else { &INTERNAL });
         table.internal_only_headers.iter().for_each(|name| _ = head.fields.remove(name));
     }
     if manager.use_remote_address {
         if !internal {
-            head.fields.remove("x-envoy-internal");
             head.fields.set("x-envoy-external-address", client.to_string().as_bytes());
         }
         if !manager.trust.skip_append {
@@ -134,10 +162,12 @@ fn check_underscores(rule: Underscores, head: &mut RequestHead) -> Result<(), Bo
         return Ok(());
     }
     if rule == Underscores::Reject {
+        metric::count_codec(head.version, codec::UNDERSCORES_REJECTED, 1);
         let reply = LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError)
             .because("http1.unexpected_underscore");
         return Err(Box::new(LocalReply { close: true, ..reply }));
     }
+    metric::count_codec(head.version, codec::UNDERSCORES_DROPPED, names.len() as u64);
     for name in names {
         head.fields.remove(&String::from_utf8_lossy(&name));
     }
@@ -157,15 +187,18 @@ fn normalise_path(options: PathOptions, head: &mut RequestHead) -> Result<(), Bo
     };
     let is_unescaped = unescaped.is_some();
     if let Some(path) = unescaped {
-        if options.escaped_slashes == EscapedSlashes::Reject {
+        // A gRPC client follows no redirect (Envoy: `ConnectionManagerUtility::maybeNormalizePath`).
+        if options.escaped_slashes == EscapedSlashes::Reject
+            || (options.escaped_slashes == EscapedSlashes::Redirect && is_grpc(head))
+        {
             let reply = LocalReply::empty(400, ResponseFlag::None).because(NOT_NORMAL);
             return Err(Box::new(LocalReply { close: true, ..reply }));
         }
         head.set_target(&path);
     }
     let how = Normalise { dots: options.normalise, merge_slashes: options.merge_slashes };
-    let refused = |error: Error| {
-        let reply = LocalReply::new(error.status(), error.to_string(), ResponseFlag::None).because(NOT_NORMAL);
+    let refused = |_| {
+        let reply = LocalReply::empty(400, ResponseFlag::None).because(NOT_NORMAL);
         Box::new(LocalReply { close: true, ..reply })
     };
     if let Some(normal) = path::normalise(head.target(), how).map_err(refused)? {
@@ -202,8 +235,9 @@ struct Client {
 }
 
 impl Client {
+    /// A client whose address nobody vouches for.
     fn new(address: IpAddr) -> Self {
-        Self { address, may_be_internal: true, appends_peer: false }
+        Self { address, may_be_internal: false, appends_peer: false }
     }
 }
 
@@ -215,7 +249,7 @@ fn client(
 ) -> Result<Client, Box<LocalReply>> {
     let peer = context.peer.ip();
     if manager.trust.detection.is_empty() {
-        return Ok(Client::new(by_hops(peer, manager, head)));
+        return Ok(by_hops(peer, manager, head));
     }
     for detection in &manager.trust.detection {
         match detection {
@@ -232,13 +266,14 @@ fn client(
             }
             AddressDetection::Forwarded { proxies, appends } => {
                 if let Some(address) = before_proxies(proxies, peer, head) {
-                    let may_be_internal = forwarded(head).nth(1).is_none();
+                    let is_direct = !matches!(proxies, TrustedProxies::Hops(1..));
+                    let may_be_internal = is_direct && is_alone(head);
                     return Ok(Client { address, may_be_internal, appends_peer: *appends });
                 }
             }
         }
     }
-    // The last extension that was asked decides, though it found nothing (Envoy `ConnectionManagerUtility::mutateRequestHeaders`).
+    // The last extension that was asked decides, though it found nothing.
     let appends_peer =
         matches!(manager.trust.detection.last(), Some(AddressDetection::Forwarded { appends: true, .. }));
     Ok(Client { appends_peer, ..Client::new(peer) })
@@ -266,21 +301,30 @@ fn before_proxies(proxies: &TrustedProxies, peer: IpAddr, head: &RequestHead) ->
 
 /// The entries of `x-forwarded-for` from the last on, as far as they are addresses.
 fn forwarded(head: &RequestHead) -> impl Iterator<Item = Option<IpAddr>> {
-    let all = head.fields.get_all("x-forwarded-for").last().into_iter();
+    let all = head.fields.get("x-forwarded-for").into_iter();
     all.flat_map(|all| all.rsplit(|b| *b == b','))
         .map(|entry| std::str::from_utf8(entry.trim_ascii()).ok()?.parse().ok())
 }
 
-/// The client's address as `x-forwarded-for` says it behind the proxies that are trusted by their number.
-fn by_hops(peer: IpAddr, manager: &HttpConnectionManager, head: &RequestHead) -> IpAddr {
-    if manager.use_remote_address && manager.trust.hops == 0 {
-        return peer;
+/// Returns true when `x-forwarded-for` holds one address: no proxy that adds to it was between.
+fn is_alone(head: &RequestHead) -> bool {
+    head.fields.get("x-forwarded-for").is_some_and(|all| !all.contains(&b','))
+}
+
+/// The client as `x-forwarded-for` says it behind the proxies that are trusted by their number (Envoy:
+/// `ConnectionManagerUtility::mutateRequestHeaders`, `Utility::getLastAddressFromXFF`).
+fn by_hops(peer: IpAddr, manager: &HttpConnectionManager, head: &RequestHead) -> Client {
+    let hops = manager.trust.hops;
+    let nth = |skipped: u32| forwarded(head).nth(skipped as usize).flatten();
+    if manager.use_remote_address {
+        let address = hops.checked_sub(1).and_then(nth).unwrap_or(peer);
+        // Through another proxy, nobody is internal.
+        return Client { may_be_internal: !head.fields.contains("x-forwarded-for"), ..Client::new(address) };
     }
-    let skipped = if manager.use_remote_address { manager.trust.hops - 1 } else { manager.trust.hops };
-    if !head.fields.contains("x-forwarded-for") {
-        return peer;
+    match nth(hops) {
+        Some(address) => Client { may_be_internal: hops == 0 && is_alone(head), ..Client::new(address) },
+        None => Client::new(peer),
     }
-    forwarded(head).nth(skipped as usize).flatten().unwrap_or(peer)
 }
 
 /// Takes off the authority what it should not have.
@@ -318,20 +362,21 @@ pub(super) fn add_via(name: &str, fields: &mut HeaderBlock) {
     }
 }
 
-/// Adds the client's address behind those that are there, in whatever number of fields (RFC 9110 §5.3).
+/// Adds the client's address behind those that are there.
 pub(super) fn add_hop(address: &IpAddr, head: &mut RequestHead) {
     let mut text = [0u8; 48];
     let mut rest = &mut text[..];
     let _ = write!(rest, "{address}");
     let left = rest.len();
     let own = text.get(..text.len() - left).unwrap_or_default();
-    if !head.fields.contains("x-forwarded-for") {
-        return head.fields.append(b"x-forwarded-for", own);
+    match head.fields.get("x-forwarded-for") {
+        None => head.fields.append(b"x-forwarded-for", own),
+        Some(b"") => head.fields.set("x-forwarded-for", own),
+        Some(before) => {
+            let all = [before, own].join(&b","[..]);
+            head.fields.set("x-forwarded-for", &all);
+        }
     }
-    let mut hops: Vec<&[u8]> = head.fields.get_all("x-forwarded-for").collect();
-    hops.push(own);
-    let forwarded = hops.join(&b","[..]);
-    head.fields.set("x-forwarded-for", &forwarded);
 }
 
 /// Returns true when the client asks for a WebSocket; in HTTP/1.0 an `Upgrade` is to be ignored (RFC 9110 §7.8).

@@ -80,6 +80,10 @@ impl<'a> Responder<'a> {
                     (_, true, Version::Http10) => Connection::KeepAlive,
                     (_, true, _) => Connection::Default,
                 };
+                let declared = match declared {
+                    Declared::Unknown if version == Version::Http10 => Declared::Nothing,
+                    other => other,
+                };
                 encode::response(head, framing, declared, announce, &mut writer.out);
                 writer.chunked = framing == Framing::Chunked;
                 Some((BodySink::H1(writer), keep))
@@ -138,6 +142,8 @@ pub(crate) async fn local(
     let to_head = request.method() == b"HEAD";
     let (framing, declared) = match head.status {
         ..200 | 204 | 304 => (Framing::Empty, Declared::AsFramed),
+        // A response to HEAD does not say that its body is empty (Envoy: `ResponseEncoderImpl::encodeHeaders`).
+        _ if text.is_empty() && to_head => (Framing::Empty, Declared::Unknown),
         _ if text.is_empty() => (Framing::Empty, Declared::AsFramed),
         _ if to_head => (Framing::Empty, Declared::Length(length)),
         _ => (Framing::Length(length), Declared::AsFramed),
@@ -177,7 +183,7 @@ pub(crate) async fn answer(
     record.details = Some(Cow::Borrowed("via_upstream"));
     let took = body.timers.tick() - record.started();
     record.first_byte(took, body.timers);
-    prepare(&mut answer.head, &shape, took, record, &cluster.config.name);
+    prepare(&mut answer.head, &shape, took, record);
     // Most responses pass no filter: they do without the future.
     let mut alter = match shape.filters.is_idle() {
         true => None,
@@ -254,7 +260,7 @@ async fn filter(answer: &mut Answer, shape: &mut Shape<'_>, record: &StreamInfo)
     if answer.framing == Framing::Empty { None } else { shape.filters.response_body() }
 }
 
-fn prepare(head: &mut ResponseHead, shape: &Shape<'_>, took: Duration, record: &mut StreamInfo, cluster: &str) {
+fn prepare(head: &mut ResponseHead, shape: &Shape<'_>, took: Duration, record: &mut StreamInfo) {
     if head.status == 101 {
         head.fields.remove("connection");
     } else {
@@ -279,7 +285,7 @@ fn prepare(head: &mut ResponseHead, shape: &Shape<'_>, took: Duration, record: &
         head.fields.set("x-envoy-attempt-count", decimal(record.attempts.into(), &mut digits));
     }
     record.status = head.status;
-    let here = RouteCommands { record, place: shape.place, cluster };
+    let here = RouteCommands { record, place: shape.place };
     for edits in shape.edits {
         header_edit::to_response(edits, head, shape.request, &here);
     }

@@ -20,6 +20,7 @@ use serin_traffic::{redirect, rewrite, timeout};
 use super::attempts::Target;
 use super::body::RequestBody;
 use super::deadlines::Deadlines;
+use super::draw::{Drawn, cluster_name, draw};
 use super::filters::{ActiveFilters, FilterContext, RequestParts, ResponseParts};
 use super::finish::StreamInfo;
 use super::follow::Redirects;
@@ -78,7 +79,10 @@ pub(crate) async fn serve(
             (Ok(()), None) => Err(Stop::Reply(unrouted(&found, head, &record))),
             (Ok(()), Some((place, drawn))) => {
                 let stages = Stages { context, view: &view, place, http, request: &info, framing };
-                stages.run(drawn, head, &mut body, &mut record).await.map(|forwarded| (stages, forwarded))
+                match stages.run(drawn, head, &mut body, &mut record).await {
+                    Ok(forwarded) => Ok((stages, forwarded)),
+                    Err(stop) => Err(stages.edited(stop, head, &mut record)),
+                }
             }
         };
         match outcome {
@@ -147,7 +151,7 @@ async fn stopped(
             LocalReply { close: true, ..LocalReply::empty(500, ResponseFlag::None) }
         }
     };
-    let reply = reply.mapped(head, record);
+    let reply = reply.mapped(head, record).for_request(head);
     respond::local(reply, head, body, responder, record).await
 }
 
@@ -240,39 +244,6 @@ async fn completed(
     reply
 }
 
-/// The draws for a request when its route was found.
-struct Drawn {
-    hashed: Hashed,
-    /// The part of a split.
-    part: usize,
-}
-
-fn draw(place: MatchedRoute<'_>, context: &ConnectionContext, info: &RequestInfo, head: &RequestHead) -> Drawn {
-    let mut hashed = Hashed::default();
-    let Action::Forward(forward) = &place.route.config.action else { return Drawn { hashed, part: 0 } };
-    if !forward.hash.is_empty() {
-        let connection = hash::Connection { peer: context.peer, local: context.local };
-        hashed = hash::of(&forward.hash, &place.route.hash_patterns, head, (info.client, connection));
-    }
-    let given = match &forward.random {
-        RandomSource::Draw => None,
-        RandomSource::Header(name) => head.fields.get_str(name).and_then(|v| v.parse().ok()),
-        RandomSource::Hash => hashed.value,
-    };
-    let split = &place.route.split;
-    let part = given.map_or_else(|| split.pick(context.worker.random()), |number| split.at(number));
-    Drawn { hashed, part }
-}
-
-/// The name of the cluster that a request goes to.
-fn cluster_name<'a>(place: MatchedRoute<'a>, drawn: &Drawn, head: &RequestHead) -> Option<Cow<'a, str>> {
-    let Action::Forward(forward) = &place.route.config.action else { return None };
-    match &forward.cluster_header {
-        Some(header) => Some(Cow::Owned(head.fields.get_str(header).unwrap_or_default().to_owned())),
-        None => forward.clusters.get(drawn.part).map(|c| Cow::Borrowed(c.name.as_str())),
-    }
-}
-
 /// The settings of filters for a request, the most specific first.
 fn overrides<'a>(table: &'a RouteTable, place: Option<MatchedRoute<'a>>, drawn: Option<&Drawn>) -> Vec<&'a Overrides> {
     let own = place.and_then(|p| p.route.cluster_filters.get(drawn?.part));
@@ -298,10 +269,10 @@ impl<'a> Stages<'a> {
         record: &mut StreamInfo,
     ) -> Result<Forwarded<'a>, Stop> {
         let forward = self.local_reply(head, record)?;
-        check_strictly(&self.http.strict_headers, head)?;
         body.idle = forward.idle_timeout.unwrap_or(body.idle);
         let mut destination = self.destination(drawn, forward, head, record)?;
         record.cluster(&destination.cluster);
+        check_strictly(&self.http.strict_headers, head)?;
         if !destination.cluster.config.hash.is_empty() {
             self.hash_within(&mut destination, forward, head);
         }
@@ -391,7 +362,7 @@ impl<'a> Stages<'a> {
             Action::Redirect(config) => {
                 record.count(metric::http::RQ_REDIRECT);
                 let location = redirect::location(config, self.place.route, head, scheme(head));
-                Err(Stop::Reply(self.edited(LocalReply::redirect(config.status, &location), head, record)))
+                Err(Stop::Reply(LocalReply::redirect(config.status, &location)))
             }
             Action::Respond(respond) => {
                 record.count(metric::http::RQ_DIRECT_RESPONSE);
@@ -404,18 +375,21 @@ impl<'a> Stages<'a> {
                     let uri = redirect::own_uri(head, scheme(head));
                     reply.head.fields.append(b"location", &uri);
                 }
-                Err(Stop::Reply(self.edited(reply, head, record)))
+                Err(Stop::Reply(reply))
             }
         }
     }
 
-    /// Applies the header edits of a route to its local reply.
-    fn edited(&self, mut reply: LocalReply, head: &RequestHead, record: &StreamInfo) -> LocalReply {
-        let here = RouteCommands { record, place: self.place, cluster: "" };
+    /// Applies the header edits of a route to a local reply that was given after it was found (Envoy: `Filter::modify_headers_`).
+    fn edited(&self, stop: Stop, head: &RequestHead, record: &mut StreamInfo) -> Stop {
+        let Stop::Reply(mut reply) = stop else { return stop };
+        record.flag = reply.flag;
+        record.details.clone_from(&reply.details);
+        let here = RouteCommands { record, place: self.place };
         for edits in self.response_edits(None) {
             header_edit::to_response(edits, &mut reply.head, head, &here);
         }
-        reply
+        Stop::Reply(reply)
     }
 
     /// Header edits, then path and authority.
@@ -427,7 +401,7 @@ impl<'a> Stages<'a> {
         record: &StreamInfo,
     ) {
         let MatchedRoute { host, route } = self.place;
-        let here = RouteCommands { record, place: self.place, cluster: &destination.cluster.config.name };
+        let here = RouteCommands { record, place: self.place };
         let weighted = destination.weighted;
         let table = &self.view.table;
         let own = weighted.map(|w| &w.request_headers);

@@ -54,7 +54,6 @@ pub(crate) struct Stages<'a> {
 pub(crate) struct RouteCommands<'a> {
     pub(crate) record: &'a StreamInfo,
     pub(crate) place: MatchedRoute<'a>,
-    pub(crate) cluster: &'a str,
 }
 
 impl CommandSource for RouteCommands<'_> {
@@ -62,7 +61,6 @@ impl CommandSource for RouteCommands<'_> {
         let text = match name {
             "ROUTE_NAME" => &self.place.route.config.name,
             "VIRTUAL_HOST_NAME" => &self.place.host.config.name,
-            "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => self.cluster,
             _ => return CommandSource::command(self.record, name, argument),
         };
         (!text.is_empty()).then(|| text.to_owned())

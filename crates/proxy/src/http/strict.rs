@@ -11,8 +11,12 @@ use super::local_reply::{LocalReply, Stop};
 pub(super) fn check_strictly(headers: &[StrictHeader], head: &RequestHead) -> Result<(), Stop> {
     for header in headers {
         let name = header.name();
-        let Some(value) = head.fields.get(name) else { continue };
-        let text = String::from_utf8_lossy(value);
+        if !head.fields.contains(name) {
+            continue;
+        }
+        // Several values are one list.
+        let value = head.fields.get_all(name).collect::<Vec<_>>().join(&b","[..]);
+        let text = String::from_utf8_lossy(&value);
         let is_right = match header {
             StrictHeader::Timeout | StrictHeader::PerTryTimeout | StrictHeader::MaxRetries => {
                 text.trim().parse::<u64>().is_ok()

@@ -40,7 +40,8 @@ pub enum LogFilter {
         /// True when it must be none of them.
         excludes: bool,
     },
-    /// The log is written at one of these times, or at none of them; requests here are logged at their end only.
+    /// The log is written at one of these times, or at none of them; requests here are logged at their end only. Local replies are
+    /// changed at no such time.
     Moment {
         /// Numbers of `AccessLogType`.
         moments: Vec<i32>,
@@ -84,11 +85,13 @@ impl Comparison {
         }
     }
 
-    fn decode(value: Option<&pb::ComparisonFilter>, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
+    fn decode(value: Option<&pb::ComparisonFilter>, audit: &Audit, path: &Path<'_>) -> Result<Self, Error> {
         let path = path.field("comparison");
         let value = value.ok_or_else(|| path.error("is required"))?;
         let number = value.value.as_ref().ok_or_else(|| path.field("value").error("is required"))?;
-        convert::unheeded(&number.runtime_key, audit, &path.field("value"));
+        if number.runtime_key.is_empty() {
+            return Err(path.field("value").field("runtime_key").error("is required"));
+        }
         let operator = match value.op {
             0 => Operator::Equal,
             1 => Operator::AtLeast,
@@ -96,7 +99,7 @@ impl Comparison {
             3 => Operator::NotEqual,
             _ => return Err(path.field("op").error("is not known")),
         };
-        Ok(Self { operator, value: number.default_value })
+        Ok(Self { operator, value: convert::runtime_u32(number, audit) })
     }
 
     fn encode(self) -> Option<pb::ComparisonFilter> {
@@ -145,10 +148,15 @@ impl LogFilter {
             Some(F::TraceableFilter(_)) => Self::Traced,
             Some(F::RuntimeFilter(f)) => {
                 let here = path.field("runtime_filter");
-                let share = match audit.runtime.get(&f.runtime_key) {
-                    Some(share) => *share,
-                    None => convert::parts_per_million(f.percent_sampled.as_ref(), &here.field("percent_sampled"))?,
-                };
+                if f.runtime_key.is_empty() {
+                    return Err(here.field("runtime_key").error("is required"));
+                }
+                // The runtime has a numerator, to the denominator given here (Envoy: `RuntimeFilter::evaluate`).
+                let mut percent = f.percent_sampled.unwrap_or_default();
+                if let Some(numerator) = convert::runtime_number(&f.runtime_key, audit) {
+                    percent.numerator = numerator as u32;
+                }
+                let share = convert::parts_per_million(Some(&percent), &here.field("percent_sampled"))?;
                 Self::Sample { share, is_independent: f.use_independent_randomness }
             }
             Some(F::AndFilter(f)) => Self::All(several(&f.filters, "and_filter", audit)?),

@@ -22,9 +22,7 @@ pub(super) fn balancer(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) 
             };
             audit!(c, pbc::LeastRequestLbConfig as pbc::LeastRequestLbConfig, audit, path;
                 supported: choice_count, active_request_bias, slow_start_config; ignored: ; refused: );
-            let key = c.active_request_bias.as_ref().map_or("", |b| &b.runtime_key);
-            convert::unheeded(key, audit, &path.field("active_request_bias"));
-            let bias = c.active_request_bias.as_ref().map_or(1.0, |b| b.default_value);
+            let bias = c.active_request_bias.as_ref().map_or(1.0, |b| convert::runtime_f64(b, audit));
             Ok(Balancer::LeastRequest {
                 choices: c.choice_count.as_ref().map_or(2, |v| v.value).max(2),
                 bias: convert::thousandths(bias.max(0.0)),
@@ -84,8 +82,7 @@ pub(super) fn slow_start(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>
     };
     let Some(config) = config else { return Ok(None) };
     let window = convert::optional_duration(config.slow_start_window.as_ref(), &path.field("slow_start_window"))?;
-    convert::unheeded(config.aggression.as_ref().map_or("", |a| &a.runtime_key), audit, &path.field("aggression"));
-    let aggression = config.aggression.as_ref().map_or(1.0, |a| a.default_value);
+    let aggression = config.aggression.as_ref().map_or(1.0, |a| convert::runtime_f64(a, audit));
     Ok(window.filter(|w| !w.is_zero()).map(|window| SlowStart {
         window,
         aggression: convert::thousandths(aggression.max(0.001)),

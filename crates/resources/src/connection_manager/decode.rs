@@ -9,7 +9,7 @@ use serin_http1::Codec;
 
 use super::*;
 use crate::convert;
-use crate::header;
+use crate::header::Mutation;
 use crate::{Audit, Error, Path};
 
 impl HttpConnectionManager {
@@ -66,7 +66,7 @@ impl HttpConnectionManager {
         manager.limits(value, path)?;
         manager.add_user_agent = value.add_user_agent.as_ref().is_some_and(|v| v.value);
         manager.append_forwarded_port = value.append_x_forwarded_port;
-        manager.early_edits = early_edits(value, audit, path)?;
+        manager.early_mutations = early_mutations(value, audit, path)?;
         manager.use_remote_address = value.use_remote_address.as_ref().is_some_and(|v| v.value);
         manager.generate_request_id = value.generate_request_id.as_ref().is_none_or(|v| v.value);
         manager.server_if_absent = value.server_header_transformation == 1;
@@ -141,11 +141,11 @@ fn heads(value: &pb::HttpConnectionManager, path: &Path<'_>) -> Result<HeadOptio
     Ok(HeadOptions { kib, fields, underscores })
 }
 
-fn early_edits(
+fn early_mutations(
     value: &pb::HttpConnectionManager,
     audit: &mut Audit,
     path: &Path<'_>,
-) -> Result<Vec<HeaderEdits>, Error> {
+) -> Result<Vec<Mutation>, Error> {
     use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation;
     let path = path.field("early_header_mutation_extensions");
     let decode = |(i, extension): (usize, &core::TypedExtensionConfig)| {
@@ -157,9 +157,11 @@ fn early_edits(
         let mutation: HeaderMutation = convert::from_any(any, &here)?;
         audit!(&mutation, HeaderMutation as HeaderMutation, audit, &here;
             supported: mutations; ignored: ; refused: );
-        header::mutations(&mutation.mutations, &here.field("mutations"))
+        Mutation::decode_all(&mutation.mutations, &here.field("mutations"))
     };
-    value.early_header_mutation_extensions.iter().enumerate().map(decode).collect()
+    let extensions: Vec<_> =
+        value.early_header_mutation_extensions.iter().enumerate().map(decode).collect::<Result<_, _>>()?;
+    Ok(extensions.concat())
 }
 
 fn trust(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Path<'_>) -> Result<Trust, Error> {

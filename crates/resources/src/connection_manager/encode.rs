@@ -59,7 +59,7 @@ impl HttpConnectionManager {
             add_user_agent: self.add_user_agent.then(|| convert::wrap_bool(true)),
             append_x_forwarded_port: self.append_forwarded_port,
             original_ip_detection_extensions: self.trust.detection.iter().map(AddressDetection::encode).collect(),
-            early_header_mutation_extensions: self.early_edits.iter().map(encode_early).collect(),
+            early_header_mutation_extensions: encode_early(&self.early_mutations),
             strip_matching_host_port: self.authority.strip_port == StripPort::Matching,
             strip_port_mode: (self.authority.strip_port == StripPort::Any)
                 .then_some(StripPortMode::StripAnyHostPort(true)),
@@ -103,12 +103,16 @@ impl HttpConnectionManager {
     }
 }
 
-fn encode_early(edits: &HeaderEdits) -> core::TypedExtensionConfig {
+/// One extension for all changes: those of several are made one after the other, too.
+fn encode_early(mutations: &[Mutation]) -> Vec<core::TypedExtensionConfig> {
     use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation;
-    core::TypedExtensionConfig {
-        name: "envoy.http.early_header_mutation.header_mutation".to_owned(),
-        typed_config: Some(convert::any(&HeaderMutation { mutations: edits.encode_mutations() })),
+    if mutations.is_empty() {
+        return Vec::new();
     }
+    vec![core::TypedExtensionConfig {
+        name: "envoy.http.early_header_mutation.header_mutation".to_owned(),
+        typed_config: Some(convert::any(&HeaderMutation { mutations: Mutation::encode_all(mutations) })),
+    }]
 }
 
 fn filter(name: &str, config: envoy_types::pb::google::protobuf::Any) -> pb::HttpFilter {

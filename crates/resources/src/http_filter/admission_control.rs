@@ -48,20 +48,12 @@ impl AdmissionControl {
         };
         let window = convert::optional_duration(value.sampling_window.as_ref(), &path.field("sampling_window"))?;
         let percent = |v: &Option<core::RuntimePercent>, default: u32| {
-            let value = v.as_ref().and_then(|p| p.default_value.as_ref()).map(|p| p.value);
+            let Some(v) = v else { return default };
+            let own = v.default_value.as_ref().map(|p| p.value);
+            let value = convert::runtime_number(&v.runtime_key, audit).or(own);
             value.map_or(default, |p| p.clamp(0.0, 100.0) as u32)
         };
-        let percents =
-            [("sr_threshold", &value.sr_threshold), ("max_rejection_probability", &value.max_rejection_probability)];
-        for (field, percent) in percents {
-            convert::unheeded(percent.as_ref().map_or("", |p| &p.runtime_key), audit, &path.field(field));
-        }
-        convert::unheeded(value.aggression.as_ref().map_or("", |a| &a.runtime_key), audit, &path.field("aggression"));
-        convert::unheeded(
-            value.rps_threshold.as_ref().map_or("", |r| &r.runtime_key),
-            audit,
-            &path.field("rps_threshold"),
-        );
+        let aggression = value.aggression.as_ref().map(|a| convert::runtime_f64(a, audit).max(1.0));
         let statuses = criteria.http_criteria.as_ref().map(|c| c.http_success_status.as_slice()).unwrap_or_default();
         let good: Vec<(u16, u16)> =
             statuses.iter().filter_map(|r| Some((u16::try_from(r.start).ok()?, u16::try_from(r.end).ok()?))).collect();
@@ -69,9 +61,9 @@ impl AdmissionControl {
         Ok(Self {
             enabled: value.enabled.as_ref().is_none_or(|f| convert::runtime_flag(f, audit)),
             window: window.unwrap_or(Duration::from_secs(30)),
-            aggression: value.aggression.as_ref().map_or(1000, |a| convert::thousandths(a.default_value.max(1.0))),
+            aggression: aggression.map_or(1000, convert::thousandths),
             threshold: percent(&value.sr_threshold, 95).max(1),
-            least_rate: value.rps_threshold.as_ref().map_or(0, |r| r.default_value),
+            least_rate: value.rps_threshold.as_ref().map_or(0, |r| convert::runtime_u32(r, audit)),
             most_refused: percent(&value.max_rejection_probability, 80),
             good: if good.is_empty() { vec![(100, 500)] } else { good },
             good_grpc: if grpc.is_empty() { vec![0] } else { grpc },

@@ -5,16 +5,16 @@ use envoy_types::pb::google::protobuf::Any;
 
 use super::FilterMessage;
 use crate::convert;
-use crate::header::{self, HeaderEdits};
+use crate::header::Mutation;
 use crate::{Audit, Error, Path};
 
 /// Changes of headers on the way in and out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeaderMutation {
     /// Of requests.
-    pub request: HeaderEdits,
+    pub request: Vec<Mutation>,
     /// Edits of responses.
-    pub response: HeaderEdits,
+    pub response: Vec<Mutation>,
     /// True when a route's come last, and so win; else the virtual host's do.
     pub most_specific_wins: bool,
 }
@@ -54,8 +54,8 @@ impl HeaderMutation {
 
     fn encode(&self) -> pb::header_mutation::v3::Mutations {
         pb::header_mutation::v3::Mutations {
-            request_mutations: self.request.encode_mutations(),
-            response_mutations: self.response.encode_mutations(),
+            request_mutations: Mutation::encode_all(&self.request),
+            response_mutations: Mutation::encode_all(&self.response),
             ..Default::default()
         }
     }
@@ -73,8 +73,8 @@ fn decode(
         ignored: ;
         refused: query_parameter_mutations, response_trailers_mutations, request_trailers_mutations);
     Ok(HeaderMutation {
-        request: header::mutations(&value.request_mutations, &path.field("request_mutations"))?,
-        response: header::mutations(&value.response_mutations, &path.field("response_mutations"))?,
+        request: Mutation::decode_all(&value.request_mutations, &path.field("request_mutations"))?,
+        response: Mutation::decode_all(&value.response_mutations, &path.field("response_mutations"))?,
         most_specific_wins: false,
     })
 }

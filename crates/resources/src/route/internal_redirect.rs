@@ -21,10 +21,30 @@ pub(super) fn decode(
     let of_predicates = path.field("predicates");
     let predicates = value.predicates.iter().enumerate();
     let predicates = predicates.map(|(i, predicate)| redirect_predicate(predicate, &of_predicates.index(i)));
-    let given: Vec<u16> = value.redirect_response_codes.iter().filter_map(|c| u16::try_from(*c).ok()).collect();
+    if value.redirect_response_codes.len() > 5 {
+        return Err(path.field("redirect_response_codes").error("has more than 5 codes"));
+    }
+    let copied = &value.response_headers_to_copy;
+    for (i, name) in copied.iter().enumerate() {
+        let here = path.field("response_headers_to_copy");
+        let here = here.index(i);
+        if name.starts_with(':') || name.eq_ignore_ascii_case("host") || !serin_http1::is_field_name(name.as_bytes()) {
+            return Err(here.error("is no header that may be copied"));
+        }
+        if copied.iter().take(i).any(|before| before == name) {
+            return Err(here.error("stands there twice"));
+        }
+    }
+    // Codes of other responses are passed over (Envoy: `InternalRedirectPolicyImpl::buildRedirectResponseCodes`).
+    let given: Vec<u16> = value
+        .redirect_response_codes
+        .iter()
+        .filter_map(|c| u16::try_from(*c).ok())
+        .filter(|code| matches!(code, 301..=303 | 307 | 308))
+        .collect();
     Ok(InternalRedirect {
         most: value.max_internal_redirects.as_ref().map_or(1, |v| v.value),
-        statuses: if given.is_empty() { vec![302] } else { given },
+        statuses: if value.redirect_response_codes.is_empty() { vec![302] } else { given },
         cross_scheme: value.allow_cross_scheme_redirect,
         copy_headers: value.response_headers_to_copy.iter().map(|n| n.to_ascii_lowercase()).collect(),
         predicates: predicates.collect::<Result<_, _>>()?,
@@ -51,9 +71,12 @@ fn redirect_predicate(value: &core::TypedExtensionConfig, path: &Path<'_>) -> Re
 }
 
 pub(super) fn encode(r: &InternalRedirect) -> pb::InternalRedirectPolicy {
+    // No code at all would be 302; one of no redirect is passed over.
+    let none: &[u16] = &[200];
+    let statuses = if r.statuses.is_empty() { none } else { &r.statuses };
     pb::InternalRedirectPolicy {
         max_internal_redirects: Some(convert::wrap_u32(r.most)),
-        redirect_response_codes: r.statuses.iter().map(|s| u32::from(*s)).collect(),
+        redirect_response_codes: statuses.iter().map(|s| u32::from(*s)).collect(),
         allow_cross_scheme_redirect: r.cross_scheme,
         response_headers_to_copy: r.copy_headers.clone(),
         predicates: r.predicates.iter().map(encode_predicate).collect(),

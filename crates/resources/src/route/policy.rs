@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::route::v3 as pb;
 use envoy_types::pb::envoy::config::route::v3::route_action as pba;
 
 use crate::convert;
-use crate::header::{self, HeaderEdits};
+use crate::header::Mutation;
 use crate::matcher::RegexRewrite;
 use crate::{Audit, Error, Path};
 
@@ -60,7 +60,7 @@ pub struct Mirror {
     /// The copy's authority.
     pub host_rewrite: Option<String>,
     /// Edits to the copy.
-    pub headers: HeaderEdits,
+    pub headers: Vec<Mutation>,
 }
 
 /// Where the number that draws one of several clusters comes from.
@@ -143,7 +143,7 @@ impl Mirror {
             share,
             plain_host: value.disable_shadow_host_suffix_append,
             host_rewrite: (!value.host_rewrite_literal.is_empty()).then(|| value.host_rewrite_literal.clone()),
-            headers: header::mutations(&value.request_headers_mutations, &path.field("request_headers_mutations"))?,
+            headers: Mutation::decode_all(&value.request_headers_mutations, &path.field("request_headers_mutations"))?,
         })
     }
 
@@ -157,7 +157,7 @@ impl Mirror {
             }),
             disable_shadow_host_suffix_append: self.plain_host,
             host_rewrite_literal: self.host_rewrite.clone().unwrap_or_default(),
-            request_headers_mutations: self.headers.encode_mutations(),
+            request_headers_mutations: Mutation::encode_all(&self.headers),
             ..Default::default()
         }
     }

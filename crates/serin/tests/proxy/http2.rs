@@ -228,9 +228,7 @@ async fn targets_are_checked_as_on_http1() {
     let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "a"}}]);
     let proxy = Proxy::serin(SERIN, &bootstrap(&routes, &[cluster("a", &[plain.address()])])).unwrap();
     let address = proxy.listener("main").unwrap();
-    for (method, target, status) in
-        [("GET", "/a^b", 400), ("GET", "/a{b}", 400), ("TRACE", "/", 405), ("GET", "/fine", 200)]
-    {
+    for (method, target, status) in [("GET", "/a\\b", 400), ("TRACE", "/", 405), ("GET", "/fine", 200)] {
         let request = http::Request::builder().method(method).uri(format!("http://{address}{target}")).body(());
         let (response, _) = h2_request(address, request.unwrap(), Bytes::new()).await;
         assert_eq!(response.status(), status, "{method} {target}");

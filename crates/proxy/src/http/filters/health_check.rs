@@ -28,16 +28,24 @@ impl<'a> HttpFilter<'a> for HealthCheck<'a> {
         request.record.is_health_check.set(true);
         let worker = &context.connection.worker;
         let failing = worker.state.is_failing();
-        let enough = |(name, percent): &(String, u32)| {
-            let cluster = context.view.named(name, worker);
-            cluster.is_some_and(|c| c.healthy() * 100 >= *percent as usize * c.members.len() && !c.members.is_empty())
+        // The reasons of `HealthCheckFilter::onComplete`.
+        let problem = |(name, percent): &(String, u32)| match context.view.named(name, worker) {
+            None => Some("health_check_failed_no_cluster_found"),
+            Some(cluster) if cluster.members.is_empty() => {
+                (*percent > 0).then_some("health_check_failed_cluster_empty")
+            }
+            Some(cluster) => {
+                let is_enough = cluster.healthy() * 100 >= *percent as usize * cluster.members.len();
+                (!is_enough).then_some("health_check_failed_cluster_unhealthy")
+            }
         };
-        let well = !failing && config.clusters.iter().all(enough);
+        let problem = if failing { Some("health_check_failed") } else { config.clusters.iter().find_map(problem) };
+        let well = if config.clusters.is_empty() { "health_check_ok" } else { "health_check_ok_cluster_healthy" };
         let mut reply = LocalReply::empty(
-            if well { 200 } else { 503 },
+            if problem.is_none() { 200 } else { 503 },
             if failing { ResponseFlag::FailedLocalHealthCheck } else { ResponseFlag::None },
         )
-        .because(if well { "health_check_ok" } else { "health_check_failed" });
+        .because(problem.unwrap_or(well));
         let cluster = worker.state.service_cluster();
         reply.head.fields.append(b"x-envoy-upstream-healthchecked-cluster", cluster.as_bytes());
         if failing {

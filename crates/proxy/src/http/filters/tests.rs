@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use serin_http1::framing::Framing;
 use serin_http1::{HeaderBlock, RequestHead, ResponseHead, Version};
 use serin_resources::connection_manager::{HttpConnectionManager, RouteSource};
-use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue};
+use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue, Mutation};
 use serin_resources::http_filter::{AdaptiveConcurrency, AdmissionControl, HeaderMutation, HttpFilter, LocalRateLimit};
 use serin_resources::http_filter::{Cors, FilterConfig};
 use serin_resources::listener::{Direction, Filter as NetworkFilter, Listener};
@@ -165,9 +165,8 @@ pub(super) fn stopped_with(passed: Option<Result<(), Stop>>) -> Option<(u16, Res
 
 /// Adds a value to `x-order`, in requests and responses.
 fn mark(value: &str) -> FilterConfig {
-    let add = vec![HeaderValue::literal("x-order", value, AppendAction::Append)];
-    let edits = HeaderEdits { add, remove: Vec::new() };
-    FilterConfig::HeaderMutation(HeaderMutation { request: edits.clone(), response: edits, most_specific_wins: false })
+    let mark = vec![Mutation::Put(HeaderValue::literal("x-order", value, AppendAction::Append))];
+    FilterConfig::HeaderMutation(HeaderMutation { request: mark.clone(), response: mark, most_specific_wins: false })
 }
 
 fn order(fields: &HeaderBlock) -> Vec<String> {

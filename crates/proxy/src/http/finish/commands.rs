@@ -32,7 +32,7 @@ impl CommandSource for StreamInfo {
             "RESPONSE_CODE" => Some(self.status.to_string()),
             "RESPONSE_FLAGS" => some(&self.flags(RETRY_LIMIT.0, self.flag.as_str())),
             "RESPONSE_FLAGS_LONG" => some(&self.flags(RETRY_LIMIT.1, self.flag.long())),
-            "RESPONSE_CODE_DETAILS" => self.details.as_ref().map(ToString::to_string),
+            "RESPONSE_CODE_DETAILS" => Some(details(self.details.as_deref()?, argument)),
             "BYTES_RECEIVED" => Some(self.received.to_string()),
             "BYTES_SENT" => Some(self.sent.to_string()),
             "REQUEST_DURATION" | "REQUEST_TX_DURATION" => milliseconds(self.request_took),
@@ -42,7 +42,8 @@ impl CommandSource for StreamInfo {
             "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => self.upstream.map(|a| a.to_string()),
             "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => self.upstream.map(|a| a.ip().to_string()),
             "UPSTREAM_REMOTE_PORT" => self.upstream.map(|a| a.port().to_string()),
-            "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => some(&self.cluster),
+            "UPSTREAM_CLUSTER" => some(self.cluster.as_ref()?.config.stat_name()),
+            "UPSTREAM_CLUSTER_RAW" => some(&self.cluster.as_ref()?.config.name),
             "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Some(self.attempts.to_string()),
             "DOWNSTREAM_REMOTE_ADDRESS" => Some(self.remote().to_string()),
             "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Some(self.remote().ip().to_string()),
@@ -80,10 +81,18 @@ impl CommandSource for Answered<'_> {
     fn command(&self, name: &str, argument: Option<&str>) -> Option<String> {
         match name {
             "RESPONSE_CODE" => Some(self.status.to_string()),
-            "RESPONSE_CODE_DETAILS" => self.details.map(str::to_owned),
+            "RESPONSE_CODE_DETAILS" => Some(details(self.details?, argument)),
             "LOCAL_REPLY_BODY" => Some(String::from_utf8_lossy(self.body).into_owned()),
             name => CommandSource::command(self.record, name, argument),
         }
+    }
+}
+
+/// The reason of a response: one word, unless white space is allowed.
+fn details(details: &str, argument: Option<&str>) -> String {
+    match argument {
+        Some("ALLOW_WHITESPACES") => details.to_owned(),
+        _ => details.replace(|c: char| c.is_ascii_whitespace(), "_"),
     }
 }
 
