@@ -81,6 +81,7 @@ fn from_options(options: &ProxyOptions) -> Bootstrap {
         node_cluster: node.cluster,
         clusters: Vec::new(),
         listeners: Vec::new(),
+        secrets: Vec::new(),
         ads: Some(Ads { delta: options.xds_mode == XdsMode::Delta, servers: options.xds.clone() }),
         admin: None,
         loads: options.xds.clone(),

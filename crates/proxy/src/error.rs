@@ -50,6 +50,9 @@ pub(crate) enum Error {
     /// The same of a listener that discovery gave.
     #[error("{0}; it is tried again every second")]
     Unbound(Box<Self>),
+    /// Certificates, keys or lists that cannot be used.
+    #[error("its TLS cannot be used: {0}")]
+    Certificates(String),
     /// The cluster of a collector of spans has no endpoint.
     #[error("its cluster has no endpoint")]
     NoCollector,

@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 use crate::discovery::SharedStore;
 use crate::metric::cluster as counter;
 use crate::runtime::{ClusterState, Host};
+use crate::tls::ClientSlot;
 
 /// The interval at which the endpoints are looked through for new ones.
 const LOOK: Duration = Duration::from_millis(50);
@@ -28,6 +29,8 @@ struct Patient {
     host: Arc<Host>,
     address: SocketAddr,
     config: HealthCheck,
+    /// Its TLS.
+    tls: Option<Arc<ClientSlot>>,
 }
 
 /// Checks as long as the proxy runs.
@@ -72,6 +75,7 @@ fn patients(store: &crate::discovery::Store) -> HashMap<u64, Patient> {
                 host: member.host.clone(),
                 address: SocketAddr::new(member.host.address.ip(), port),
                 config: config.clone(),
+                tls: member.tls.clone(),
             };
             all.insert(member.host.id, patient);
         }
@@ -81,12 +85,13 @@ fn patients(store: &crate::discovery::Store) -> HashMap<u64, Patient> {
 
 /// Checks one endpoint again and again.
 async fn attend(store: SharedStore, patient: Patient) {
-    let Patient { cluster, state, host, address, config } = &patient;
+    let Patient { cluster, state, host, address, config, tls } = &patient;
     tokio::time::sleep(config.initial_jitter.mul_f64(fastrand::f64())).await;
     let mut known = HealthHistory::default();
     loop {
         state.stats.add(0, counter::HC_ATTEMPT, 1);
-        let check = tokio::time::timeout(config.timeout, probe::run(&config.probe, cluster, *address)).await;
+        let check =
+            tokio::time::timeout(config.timeout, probe::run(&config.probe, cluster, *address, tls.as_deref())).await;
         let check = check.unwrap_or(Check::Unreachable);
         let counted = match check {
             Check::Passed { .. } => counter::HC_SUCCESS,

@@ -4,6 +4,7 @@ mod alter;
 mod attempt;
 mod attempts;
 mod body;
+mod client_certificate;
 mod compare;
 mod connection_h1;
 mod connection_h2;
@@ -30,11 +31,13 @@ mod upload;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use serin_http1::{Codec, Error, RequestHead};
 use serin_resources::connection_manager::{DownstreamCodec, HeadOptions, HttpConnectionManager};
+use serin_transport::tls::TlsInfo;
 use serin_transport::{ByteStream, buffers, canonical};
 use tokio::io::AsyncReadExt as _;
 
@@ -60,9 +63,16 @@ pub(crate) struct ConnectionContext {
     began: Instant,
     pub(crate) peer: SocketAddr,
     pub(crate) local: Option<SocketAddr>,
+    /// The properties of its TLS; `None` is plain text.
+    pub(crate) tls: Option<Arc<TlsInfo>>,
 }
 
 impl ConnectionContext {
+    /// The scheme of requests on it.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// The newest view of the chain, and whether the chain is still there: if not, it is as it was at the end.
     pub(crate) fn view(&self) -> (bool, Rc<View>) {
         let generation = self.worker.generation();
@@ -126,6 +136,12 @@ pub(crate) async fn connection(
     let Accepted { listener, view, stream, peer, bound } = accepted;
     // Only a listener at every address has to ask at which one the client came.
     let local = if bound.ip().is_unspecified() { stream.local_addr().ok().map(canonical) } else { Some(bound) };
+    let tls = stream.tls().cloned();
+    let agreed = match tls.as_ref().and_then(|tls| tls.alpn.as_deref()) {
+        Some(b"h2") => Some(Codec::Http2),
+        Some(b"http/1.1" | b"http/1.0") => Some(Codec::Http1),
+        _ => None,
+    };
     let seen = RefCell::new((0, view));
     let context = Rc::new(ConnectionContext {
         worker,
@@ -137,11 +153,14 @@ pub(crate) async fn connection(
         began: Instant::now(),
         peer,
         local,
+        tls,
     });
     let id = context.worker.id;
-    let first = match http.codec {
-        DownstreamCodec::Fixed(codec) => Some((stream, BytesMut::new(), codec)),
-        DownstreamCodec::Auto => detect(stream, http.timeouts.idle, &context.worker).await,
+    let first = match (http.codec, agreed) {
+        (DownstreamCodec::Fixed(codec), _) | (DownstreamCodec::Auto, Some(codec)) => {
+            Some((stream, BytesMut::new(), codec))
+        }
+        (DownstreamCodec::Auto, None) => detect(stream, http.timeouts.idle, &context.worker).await,
     };
     match first {
         Some((stream, buffer, Codec::Http2)) => {

@@ -6,6 +6,7 @@
 //! cache line that another worker writes.
 
 mod admin;
+mod arrival;
 mod bootstrap;
 mod collector;
 mod discovery;
@@ -25,6 +26,7 @@ mod state;
 mod tcp;
 mod threads;
 mod timer;
+mod tls;
 mod upstream;
 mod wire;
 mod worker;

@@ -72,6 +72,15 @@ metrics! {
     HC_SUCCESS = "health_check.success",
     HC_FAILURE = "health_check.failure",
     HC_NETWORK_FAILURE = "health_check.network_failure",
+    SSL_HANDSHAKE = "ssl.handshake",
+    SSL_CONNECTION_ERROR = "ssl.connection_error",
+    SSL_NO_CERTIFICATE = "ssl.no_certificate",
+    SSL_SESSION_REUSED = "ssl.session_reused",
+    SSL_FAIL_NO_CERTIFICATE = "ssl.fail_verify_no_cert",
+    SSL_FAIL_CHAIN = "ssl.fail_verify_error",
+    SSL_FAIL_NAME = "ssl.fail_verify_san",
+    SSL_FAIL_HASH = "ssl.fail_verify_cert_hash",
+    SSL_NOT_READY = "client_ssl_socket_factory.upstream_context_secrets_not_ready",
     EJECTIONS_ACTIVE = "outlier_detection.ejections_active",
     EJECTIONS_ENFORCED = "outlier_detection.ejections_enforced_total",
     EJECTIONS_OVERFLOW = "outlier_detection.ejections_overflow",
@@ -140,6 +149,44 @@ metrics! {
 }
 
 metrics! {
+    /// `listener.NAME.*` and `cluster.NAME.*`: handshakes of TLS.
+    tls:
+    HANDSHAKE = "ssl.handshake",
+    CONNECTION_ERROR = "ssl.connection_error",
+    NO_CERTIFICATE = "ssl.no_certificate",
+    SESSION_REUSED = "ssl.session_reused",
+    FAIL_NO_CERTIFICATE = "ssl.fail_verify_no_cert",
+    FAIL_CHAIN = "ssl.fail_verify_error",
+    FAIL_NAME = "ssl.fail_verify_san",
+    FAIL_HASH = "ssl.fail_verify_cert_hash",
+    TIMEOUT = "downstream_cx_transport_socket_connect_timeout",
+    NOT_READY = "server_ssl_socket_factory.downstream_context_secrets_not_ready",
+}
+
+/// Counters that all workers share, for what is rare.
+#[derive(Debug)]
+pub(crate) struct Shared<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Default for Shared<N> {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; N])
+    }
+}
+
+impl<const N: usize> Shared<N> {
+    pub(crate) fn add(&self, index: usize) {
+        if let Some(count) = self.0.get(index) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// All counts, in the order of their names.
+    pub(crate) fn all(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|count| count.load(Relaxed))
+    }
+}
+
+metrics! {
     /// `http1.*` and `http2.*`, of clients' connections.
     codec:
     UNDERSCORES_DROPPED = "dropped_headers_with_underscores",
@@ -174,6 +221,12 @@ metrics! {
     IDLE_TIMEOUT = "idle_timeout",
 }
 
+/// The counter of a cluster for one of a handshake.
+pub(crate) fn of_handshake(index: usize) -> usize {
+    cluster::SSL_HANDSHAKE + index
+}
+
+const _: () = assert!(cluster::SSL_FAIL_HASH - cluster::SSL_HANDSHAKE == tls::FAIL_HASH);
 const _: () = assert!(tcp::CX_TOTAL == http::CX_TOTAL && tcp::CX_ACTIVE == http::CX_ACTIVE);
 
 /// Names that can go down.

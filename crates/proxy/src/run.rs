@@ -27,6 +27,7 @@ use crate::peers::Peer;
 use crate::spans;
 use crate::state::State;
 use crate::threads;
+use crate::tls::TlsStore;
 use crate::worker::{Command, Shared};
 
 /// Connections to the admin interface that may wait to be accepted.
@@ -77,7 +78,8 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     }
     let admin = Admin { store: store.clone(), state: state.clone(), node: bootstrap.node_id.clone(), workers };
     tokio::spawn(admin::serve(socket, admin));
-    lock(&store).add_static(bootstrap.clusters, bootstrap.listeners)?;
+    lock(&store).add_static(bootstrap.clusters, bootstrap.listeners, bootstrap.secrets)?;
+    tokio::spawn(look_at_certificates(lock(&store).sockets.tls.clone()));
     tokio::spawn(watch_dns(store.clone()));
     tokio::spawn(watch_outliers(store.clone(), judged));
     tokio::task::spawn_local(health::watch(store.clone()));
@@ -146,6 +148,14 @@ async fn weigh(store: SharedStore) {
             pause = pause.min(if left.is_zero() { reported.update } else { left });
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Takes certificates into use that were changed in their files.
+async fn look_at_certificates(tls: Arc<TlsStore>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        tls.look_at_files();
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::metric;
+use crate::tls::ClientSlot;
 
 mod host;
 mod permit;
@@ -43,6 +44,8 @@ pub(crate) struct ClusterEndpoint {
     pub(crate) endpoint: Endpoint,
     /// Requests to it, in a mesh.
     pub(crate) tally: Option<Arc<Tally>>,
+    /// Its TLS; `None` is plain text.
+    pub(crate) tls: Option<Arc<ClientSlot>>,
 }
 
 impl ClusterEndpoint {
@@ -118,6 +121,8 @@ pub(crate) struct ClusterRuntime {
     pub(crate) hash_patterns: Vec<Option<regex::bytes::Regex>>,
     /// Every endpoint.
     pub(crate) members: Vec<ClusterEndpoint>,
+    /// The TLS of its matches, in their order, and that of all other endpoints.
+    pub(crate) tls: Vec<Option<Arc<ClientSlot>>>,
     /// Requests that found no endpoint, in a mesh.
     pub(crate) tally: Option<Arc<Tally>>,
     balance: Balance,
@@ -167,7 +172,7 @@ impl ClusterRuntime {
         let balance = Balance::new(&config, overprovisioning, &list, zones);
         let hash_patterns = hash::patterns(&config.hash);
         let balance_id = NEXT_ID.fetch_add(1, Relaxed).into();
-        Self { config, state, hash_patterns, members, tally, balance, balance_id }
+        Self { config, state, hash_patterns, members, tls: Vec::new(), tally, balance, balance_id }
     }
 
     /// The number of an endpoint for a request.

@@ -14,7 +14,9 @@ use serin_traffic::filter_chain::{self, Connection};
 use serin_traffic::log_filter::CompiledFilter;
 use serin_traffic::router::RouteTable;
 
+use crate::arrival::TlsCounts;
 use crate::runtime::ClusterRuntime;
+use crate::tls::ServerSlot;
 
 /// A listener with what its connections need.
 #[derive(Debug)]
@@ -24,11 +26,13 @@ pub(crate) struct ListenerRuntime {
     pub(crate) chains: Vec<(Arc<ChainRuntime>, Arc<RouteTable>)>,
     /// Connections that no chain matched.
     pub(crate) unmatched: Arc<AtomicU64>,
+    /// True when the first bytes of a connection are looked at before its chain is chosen.
+    pub(crate) inspects: bool,
 }
 
 impl ListenerRuntime {
     /// Chooses the chain of a connection, by its number; `None` when there is none for it.
-    pub(crate) fn choose(&self, connection: impl FnOnce() -> Connection) -> Option<usize> {
+    pub(crate) fn choose<'c>(&self, connection: impl FnOnce() -> Connection<'c>) -> Option<usize> {
         let chosen = match self.config.chains.as_slice() {
             [only] if only.matches == FilterChainMatch::default() => return Some(0),
             chains => filter_chain::choose(chains, &connection()),
@@ -48,6 +52,7 @@ impl ListenerRuntime {
             own.is_default == chain.is_default
                 && own.config.matches == chain.config.matches
                 && own.config.gates == chain.config.gates
+                && own.config.tls == chain.config.tls
                 && own.config.filter.manager().is_some() == chain.config.filter.manager().is_some()
         };
         self.chains.iter().position(is_same)
@@ -78,6 +83,10 @@ pub(crate) struct ChainRuntime {
     pub(crate) gates: Vec<Gate>,
     /// Faults that go on.
     pub(crate) faults: Arc<AtomicU32>,
+    /// Its TLS; `None` is plain text.
+    pub(crate) tls: Option<Arc<ServerSlot>>,
+    /// Handshakes of its listener.
+    pub(crate) tls_counts: Arc<TlsCounts>,
 }
 
 /// An access log.

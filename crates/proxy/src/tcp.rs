@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::metric::{self, tcp as counter};
 use crate::timer::Timers;
-use crate::upstream::{Gauge, open};
+use crate::tls::Offer;
+use crate::upstream::{Gauge, Place, open};
 use crate::worker::{ConnectionGuard, LocalCluster, Worker};
 
 /// Serves one connection until it ends.
@@ -65,7 +66,11 @@ async fn reach(worker: &Rc<Worker>, cluster: &LocalCluster, attempts: u32) -> Op
             cluster.state.stats.add(worker.id, metric::cluster::CX_OVERFLOW, 1);
             return None;
         };
-        match open(worker.id, cluster, &local.host, permit).await {
+        let tls = choice.and_then(|c| cluster.members.get(c)?.tls.clone());
+        let name = tls.as_ref().map(|tls| tls.settings.server_name.as_str()).filter(|name| !name.is_empty());
+        let name = name.map(Into::into);
+        let place = Place { host: local.host.clone(), tls, name, offer: Offer::Other };
+        match open(worker.id, cluster, &place, permit).await {
             Ok(connected) => {
                 cluster.note(&local.host, Outcome::Response { status: 200, grpc: None });
                 return Some(connected);

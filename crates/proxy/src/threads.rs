@@ -5,16 +5,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use serin_resources::listener::Filter;
-use serin_traffic::filter::Caller;
-use serin_traffic::filter_chain::Connection;
 use serin_transport::{Listener, canonical};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::http::{self, Accepted};
-use crate::tcp;
-use crate::worker::{Command, ConnectionGuard, Shared, Worker};
+use crate::arrival::Arrival;
+use crate::worker::{Command, Shared, Worker};
 
 /// Starts worker `id`; it runs until its commands' sender is gone.
 pub(crate) fn spawn(id: usize, shared: Shared) -> std::io::Result<mpsc::UnboundedSender<Command>> {
@@ -89,33 +85,7 @@ async fn accept(worker: Rc<Worker>, name: String, socket: Listener) {
             Ok((stream, peer)) => {
                 // A client of IPv4 at a socket of IPv6 has its own address (Envoy's default).
                 let peer = canonical(peer);
-                let connection = || {
-                    // Only a listener at every address has to ask at which one the client came.
-                    let here =
-                        if local.ip().is_unspecified() { stream.local_addr().ok().map(canonical) } else { Some(local) };
-                    Connection { destination: here.unwrap_or(local), direct_source: peer, source: peer }
-                };
-                let Some(view) = worker.view(&name, |listener| listener.choose(connection)) else { continue };
-                stream.prepare_accepted(peer, local);
-                let guard = ConnectionGuard::new(worker.clone(), view.chain.clone());
-                if !view.chain.gates.is_empty() {
-                    let caller = Caller { peer, local: stream.local_addr().ok().map(canonical), client: peer.ip() };
-                    if !view.chain.gates.iter().all(|gate| gate.lets_in(&caller)) {
-                        continue;
-                    }
-                }
-                let worker = worker.clone();
-                let name = name.clone();
-                tokio::task::spawn_local(async move {
-                    match &guard.chain.config.filter {
-                        Filter::Http(http) => {
-                            let accepted = Accepted { listener: name, view, stream, peer, bound: local };
-                            http::connection(worker, accepted, http, &guard).await;
-                        }
-                        Filter::Tcp(proxy) => Box::pin(tcp::connection(worker, stream, proxy, &guard)).await,
-                    }
-                    drop(guard);
-                });
+                Arrival { worker: worker.clone(), listener: name.clone(), stream, peer, bound: local }.begin();
             }
             Err(error) => {
                 // Out of descriptors, or the client is gone already: wait a little, then go on.

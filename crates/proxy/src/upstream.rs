@@ -4,6 +4,8 @@ mod connect;
 mod dns;
 mod pool;
 
-pub(crate) use connect::{Gauge, H1Connection, H2Connection, H2Stream, Upstream, connect, multiplexed, open};
+pub(crate) use connect::{
+    ConnectError, Gauge, H1Connection, H2Connection, H2Stream, Place, Upstream, connect, multiplexed, open,
+};
 pub(crate) use dns::resolve;
 pub(crate) use pool::{HostPool, Pools};

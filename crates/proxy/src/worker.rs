@@ -74,6 +74,8 @@ pub(crate) struct Worker {
     /// The state of this proxy.
     pub(crate) state: State,
     pub(crate) spans: Spans,
+    /// The reason of the newest handshake with an upstream that failed: taken at once by the request that wanted it.
+    pub(crate) handshake_failure: RefCell<Option<String>>,
 }
 
 impl Worker {
@@ -93,6 +95,7 @@ impl Worker {
             most_held: shared.most_held,
             state: shared.state,
             spans: shared.spans,
+            handshake_failure: RefCell::default(),
         }
     }
 
@@ -110,6 +113,12 @@ impl Worker {
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.generation();
         self.views.borrow().snapshot.clone()
+    }
+
+    /// Returns true when a listener looks at the first bytes of a connection before its chain is chosen.
+    pub(crate) fn inspects(&self, listener: &str) -> bool {
+        self.generation();
+        self.views.borrow().snapshot.listeners.get(listener).is_some_and(|listener| listener.inspects)
     }
 
     /// The view of the chain of a listener that `choose` chooses by its number.

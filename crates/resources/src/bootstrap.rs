@@ -10,6 +10,7 @@ use prost::Message as _;
 use crate::cluster::{Cluster, Discovery, Names};
 use crate::convert;
 use crate::listener::Listener;
+use crate::tls::Secret;
 use crate::{Audit, Error, Path, Runtime, RuntimeValue};
 
 /// A decoded bootstrap.
@@ -25,6 +26,8 @@ pub struct Bootstrap {
     pub clusters: Vec<Fixed<Cluster>>,
     /// Listeners that need no control plane.
     pub listeners: Vec<Fixed<Listener>>,
+    /// Secrets that need no control plane.
+    pub secrets: Vec<Fixed<Secret>>,
     /// The aggregated stream, when there is one.
     pub ads: Option<Ads>,
     /// The address of the admin interface.
@@ -94,8 +97,12 @@ impl Bootstrap {
             let value = Listener::from_proto(listener, audit, &static_path.field("listeners").index(i))?;
             listeners.push(fixed(value, listener, audit, before));
         }
-        if !resources.secrets.is_empty() {
-            audit.ignore(&static_path, "secrets");
+        let of_secrets = static_path.field("secrets");
+        let mut secrets = Vec::new();
+        for (i, secret) in resources.secrets.iter().enumerate() {
+            let before = audit.ignored.len();
+            let value = Secret::from_proto(secret, audit, &of_secrets.index(i))?;
+            secrets.push(fixed(value, secret, audit, before));
         }
         if let Some(admin) = &value.admin {
             audit!(admin, pb::Admin as pb::Admin, audit, &path.field("admin");
@@ -129,6 +136,7 @@ impl Bootstrap {
             },
             clusters,
             listeners,
+            secrets,
         })
     }
 }

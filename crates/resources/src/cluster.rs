@@ -6,6 +6,7 @@ mod balancing;
 mod breakers;
 mod discovery;
 mod policy;
+mod transport;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::convert;
 use crate::health_check::HealthCheck;
 use crate::outlier::OutlierDetection;
 use crate::route::HashPolicy;
+use crate::tls::UpstreamTls;
 use crate::{Audit, Error, Path};
 
 use discovery::DNS_REFRESH;
@@ -26,6 +28,7 @@ pub use balancer::{Balancer, Reported, SlowStart, SubsetConfig, SubsetFallback, 
 pub use breakers::{Breakers, RetryBudget};
 pub use discovery::{Discovery, LookupFamily, Names};
 pub use serin_http1::Codec;
+pub use transport::{RequestNames, TlsMatch};
 
 /// One upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +75,12 @@ pub struct Cluster {
     pub health_check: Option<HealthCheck>,
     /// The rules by which an endpoint is ejected; `None` ejects none.
     pub outlier: Option<OutlierDetection>,
+    /// The TLS of its endpoints; `None` is plain text.
+    pub tls: Option<UpstreamTls>,
+    /// The TLS of endpoints with certain metadata, the first that matches; `tls` is for all others.
+    pub tls_matches: Vec<TlsMatch>,
+    /// How the name that is told to servers follows from a request.
+    pub names: RequestNames,
     /// The policies by which its requests are hashed, instead of those of their route.
     pub hash: Vec<HashPolicy>,
     /// The policy because of which it has no endpoints: requests are refused, and told so. Serin's own, in the cluster's metadata
@@ -88,6 +97,8 @@ pub enum UpstreamCodec {
     Fixed(Codec),
     /// The one that the client uses.
     Downstream,
+    /// The one that both agree on in the TLS handshake; HTTP/1 without TLS.
+    Negotiated,
 }
 
 impl Default for UpstreamCodec {
@@ -97,12 +108,13 @@ impl Default for UpstreamCodec {
 }
 
 impl UpstreamCodec {
-    /// Returns the codec for a request that came by `downstream`.
+    /// Returns the codec for a request that came by `downstream`; `None` when the endpoint has a say.
     #[must_use]
-    pub fn of(self, downstream: Codec) -> Codec {
+    pub fn of(self, downstream: Codec) -> Option<Codec> {
         match self {
-            Self::Fixed(codec) => codec,
-            Self::Downstream => downstream,
+            Self::Fixed(codec) => Some(codec),
+            Self::Downstream => Some(downstream),
+            Self::Negotiated => None,
         }
     }
 }
@@ -133,6 +145,9 @@ impl Cluster {
             panic_threshold: 50,
             health_check: None,
             outlier: None,
+            tls: None,
+            tls_matches: Vec::new(),
+            names: RequestNames::default(),
             hash: Vec::new(),
             refused: None,
             reports_loads: false,
@@ -160,7 +175,7 @@ impl Cluster {
             supported: name, eds_cluster_config, connect_timeout, lb_policy, load_assignment, max_requests_per_connection,
                 circuit_breakers, http2_protocol_options, typed_extension_protocol_options, dns_refresh_rate,
                 dns_lookup_family, common_lb_config, transport_socket, cluster_discovery_type, lb_config, outlier_detection, lb_subset_config, health_checks,
-                metadata, load_balancing_policy, alt_stat_name;
+                metadata, load_balancing_policy, alt_stat_name, transport_socket_matches, upstream_http_protocol_options;
             ignored: stats_matcher, per_connection_buffer_limit_bytes,
                 per_connection_buffer_high_watermark_timeout, http_protocol_options, dns_jitter, dns_failure_refresh_rate,
                 respect_dns_ttl, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
@@ -168,13 +183,11 @@ impl Cluster {
                 upstream_connection_options, close_connections_on_host_health_failure, ignore_health_on_host_removal,
                 lrs_server, lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, preconnect_policy,
                 queuing_policies;
-            refused: transport_socket_matches, transport_socket_matcher, upstream_http_protocol_options,
-                common_http_protocol_options, upstream_bind_config, filters,
+            refused: transport_socket_matcher, common_http_protocol_options, upstream_bind_config, filters,
                 upstream_config, connection_pool_per_downstream_connection);
         if value.name.is_empty() {
             return Err(path.field("name").error("is required"));
         }
-        refuse_tls(value.transport_socket.as_ref(), path)?;
         let mut older = None;
         let mut chosen = None;
         if let Some(policy) = &value.load_balancing_policy {
@@ -188,6 +201,12 @@ impl Cluster {
         let value = older.as_ref().unwrap_or(value);
         let mut cluster = Self::new(value.name.clone(), discovery::decode(value, audit, path)?);
         cluster.alt_stat_name.clone_from(&value.alt_stat_name);
+        cluster.tls = UpstreamTls::of_socket(value.transport_socket.as_ref(), audit, path)?;
+        let of_matches = path.field("transport_socket_matches");
+        for (i, matching) in value.transport_socket_matches.iter().enumerate() {
+            cluster.tls_matches.push(TlsMatch::decode(matching, audit, &of_matches.index(i))?);
+        }
+        cluster.names = RequestNames::decode(value.upstream_http_protocol_options.as_ref(), audit, path)?;
         cluster.service = convert::service(value.metadata.as_ref());
         cluster.refused = convert::own(value.metadata.as_ref(), "refused");
         cluster.balancer = balancing::balancer(value, audit, path)?;
@@ -268,6 +287,8 @@ impl Cluster {
             circuit_breakers: self.proto_breakers(),
             health_checks: self.health_check.iter().map(HealthCheck::encode).collect(),
             outlier_detection: self.outlier.map(OutlierDetection::to_proto),
+            transport_socket: self.tls.as_ref().map(UpstreamTls::encode),
+            transport_socket_matches: self.tls_matches.iter().map(TlsMatch::encode).collect(),
             typed_extension_protocol_options: [(HTTP_OPTIONS.to_owned(), convert::any(&self.proto_options()))].into(),
             ..Default::default()
         };
@@ -277,7 +298,8 @@ impl Cluster {
 
     fn proto_options(&self) -> pb_http::HttpProtocolOptions {
         use pb_http::http_protocol_options::{
-            ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
+            AutoHttpConfig, ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
+            explicit_http_config::ProtocolConfig,
         };
         let explicit =
             |config| UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) });
@@ -297,7 +319,13 @@ impl Cluster {
                 UpstreamCodec::Downstream => {
                     UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig::default())
                 }
+                UpstreamCodec::Negotiated => UpstreamProtocolOptions::AutoConfig(AutoHttpConfig {
+                    http_protocol_options: Some(core::Http1ProtocolOptions::default()),
+                    http2_protocol_options: Some(core::Http2ProtocolOptions::default()),
+                    ..Default::default()
+                }),
             }),
+            upstream_http_protocol_options: self.names.encode(),
             hash_policy: self.hash.iter().map(HashPolicy::encode).collect(),
             ..Default::default()
         }
@@ -305,15 +333,6 @@ impl Cluster {
 }
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-
-fn refuse_tls(socket: Option<&core::TransportSocket>, path: &Path<'_>) -> Result<(), Error> {
-    match socket {
-        Some(socket) if socket.name != "envoy.transport_sockets.raw_buffer" => {
-            Err(path.field("transport_socket").error(format!("'{}' is not supported, only raw_buffer", socket.name)))
-        }
-        _ => Ok(()),
-    }
-}
 
 fn protocol_options(
     value: &pb::Cluster,
@@ -331,9 +350,12 @@ fn protocol_options(
         }
         let options: pb_http::HttpProtocolOptions = convert::from_any(any, &here)?;
         audit!(&options, pb_http::HttpProtocolOptions as pb_http::HttpProtocolOptions, audit, &here;
-            supported: common_http_protocol_options, upstream_protocol_options, hash_policy;
-            ignored: upstream_http_protocol_options, header_validation_config;
+            supported: common_http_protocol_options, upstream_protocol_options, hash_policy, upstream_http_protocol_options;
+            ignored: header_validation_config;
             refused: http_filters, outlier_detection, request_mirror_policies, retry_policy);
+        if options.upstream_http_protocol_options.is_some() {
+            cluster.names = RequestNames::decode(options.upstream_http_protocol_options.as_ref(), audit, &here)?;
+        }
         let hash_path = here.field("hash_policy");
         for (i, policy) in options.hash_policy.iter().enumerate() {
             cluster.hash.push(HashPolicy::decode(policy, audit, &hash_path.index(i))?);
@@ -361,7 +383,8 @@ fn protocol_options(
                 _ => UpstreamCodec::Fixed(Codec::Http1),
             },
             Some(U::UseDownstreamProtocolConfig(_)) => UpstreamCodec::Downstream,
-            Some(U::AutoConfig(_)) | None => cluster.codec,
+            Some(U::AutoConfig(_)) => UpstreamCodec::Negotiated,
+            None => cluster.codec,
         };
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The HTTP connection manager: how connections of a listener are read and which routes they use.
 
 mod client_address;
+mod client_certificate;
 mod decode;
 mod encode;
 
@@ -17,6 +18,7 @@ use crate::route::RouteConfiguration;
 use crate::tracing::Tracing;
 
 pub use client_address::{AddressDetection, TrustedProxies};
+pub use client_certificate::{CertificateDetails, ClientCertificate, ForwardMode};
 
 /// The HTTP settings of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub struct HttpConnectionManager {
     pub respect_expected_timeout: bool,
     /// Headers that must be right when they are there.
     pub strict_headers: Vec<StrictHeader>,
+    /// What upstreams are told of a client's certificate.
+    pub client_certificate: ClientCertificate,
     /// Changes of requests before anything is decided by them.
     pub early_mutations: Vec<Mutation>,
 }
@@ -277,6 +281,7 @@ impl HttpConnectionManager {
             append_forwarded_port: false,
             respect_expected_timeout: false,
             strict_headers: Vec::new(),
+            client_certificate: ClientCertificate::default(),
             early_mutations: Vec::new(),
         }
     }

@@ -13,12 +13,43 @@ use crate::{Audit, Error, Path};
 /// The metadata of load balancing.
 const LB: &str = "envoy.lb";
 
+/// The metadata by which the TLS of an endpoint is chosen.
+const TRANSPORT: &str = "envoy.transport_socket_match";
+
 /// The metadata under `envoy.lb`, each value as text.
 pub(crate) fn metadata(value: Option<&core::Metadata>, path: &Path<'_>) -> Result<BTreeMap<String, String>, Error> {
     let Some(lb) = value.and_then(|v| v.filter_metadata.get(LB)) else { return Ok(BTreeMap::new()) };
-    let found = plain_fields(lb);
-    match lb.fields.keys().find(|key| !found.contains_key(*key)) {
-        Some(key) => Err(path.field(LB).error(format!("'{key}' must be a string, a number or a boolean"))),
+    text_fields(lb, &path.field(LB))
+}
+
+/// The metadata under `envoy.transport_socket_match`, each value as text.
+pub(crate) fn transport_metadata(
+    value: Option<&core::Metadata>,
+    path: &Path<'_>,
+) -> Result<BTreeMap<String, String>, Error> {
+    let Some(found) = value.and_then(|v| v.filter_metadata.get(TRANSPORT)) else { return Ok(BTreeMap::new()) };
+    text_fields(found, &path.field(TRANSPORT))
+}
+
+/// Adds metadata under `envoy.transport_socket_match`, if there is any.
+pub(crate) fn proto_transport(
+    metadata: Option<core::Metadata>,
+    fields: &BTreeMap<String, String>,
+) -> Option<core::Metadata> {
+    if fields.is_empty() {
+        return metadata;
+    }
+    let mut metadata = metadata.unwrap_or_default();
+    metadata.filter_metadata.insert(TRANSPORT.to_owned(), proto_fields(fields));
+    metadata.filter_metadata = in_order(std::mem::take(&mut metadata.filter_metadata));
+    Some(metadata)
+}
+
+/// The fields of a structure, each value as text.
+pub(crate) fn text_fields(value: &wkt::Struct, path: &Path<'_>) -> Result<BTreeMap<String, String>, Error> {
+    let found = plain_fields(value);
+    match value.fields.keys().find(|key| !found.contains_key(*key)) {
+        Some(key) => Err(path.error(format!("'{key}' must be a string, a number or a boolean"))),
         None => Ok(found),
     }
 }

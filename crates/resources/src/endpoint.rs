@@ -47,6 +47,8 @@ pub struct Endpoint {
     pub health: Health,
     /// The metadata by which load balancing may select it.
     pub metadata: BTreeMap<String, String>,
+    /// The metadata by which its TLS is chosen.
+    pub transport: BTreeMap<String, String>,
     /// The port of health checks, if it is another one.
     pub health_check_port: Option<u16>,
     /// The workload, for metrics, in Istio's form: `workload;namespace;app;version;cluster`; may be empty.
@@ -91,6 +93,7 @@ impl Endpoint {
             locality_weight: None,
             health: Health::Unknown,
             metadata: BTreeMap::new(),
+            transport: BTreeMap::new(),
             health_check_port: None,
             workload: String::new(),
         }
@@ -232,6 +235,7 @@ fn decode_group(
             locality_weight: group.load_balancing_weight.as_ref().map(|w| w.value),
             health: health(item.health_status),
             metadata: convert::metadata(item.metadata.as_ref(), &here.field("metadata"))?,
+            transport: convert::transport_metadata(item.metadata.as_ref(), &here.field("metadata"))?,
             health_check_port: health_check_port(endpoint, audit, &here.field("endpoint"))?,
             workload: convert::workload(item.metadata.as_ref()),
         });
@@ -278,7 +282,10 @@ fn proto_endpoint(endpoint: &Endpoint) -> pb::LbEndpoint {
             Health::Degraded => core::HealthStatus::Degraded,
         } as i32,
         load_balancing_weight: Some(convert::wrap_u32(endpoint.weight)),
-        metadata: convert::proto_workload(&endpoint.workload, convert::proto_metadata(&endpoint.metadata)),
+        metadata: convert::proto_transport(
+            convert::proto_workload(&endpoint.workload, convert::proto_metadata(&endpoint.metadata)),
+            &endpoint.transport,
+        ),
         host_identifier: Some(pb::lb_endpoint::HostIdentifier::Endpoint(pb::Endpoint {
             address: Some(convert::proto_address(&endpoint.host, endpoint.port)),
             hostname: endpoint.hostname.clone(),

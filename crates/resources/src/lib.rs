@@ -34,6 +34,7 @@ pub mod retry;
 pub mod route;
 pub mod substitution;
 pub mod tcp_proxy;
+pub mod tls;
 pub mod tracing;
 pub mod type_url;
 

@@ -156,6 +156,17 @@ impl Listener {
         self.chains.iter().chain(&self.default_chain)
     }
 
+    /// Returns true when the first bytes of a connection must be looked at before its chain is chosen (Envoy puts a TLS inspector where
+    /// one is needed).
+    #[must_use]
+    pub fn inspects_tls(&self) -> bool {
+        let needs = |chain: &FilterChain| {
+            let FilterChainMatch { transport, server_names, protocols, .. } = &chain.matches;
+            *transport == TransportProtocol::Tls || !server_names.is_empty() || !protocols.is_empty()
+        };
+        self.listener_filters.contains(&ListenerFilter::TlsInspector) || self.chains.iter().any(needs)
+    }
+
     /// Returns the sources of the routes of its chains.
     pub fn route_sources(&self) -> impl Iterator<Item = &RouteSource> {
         self.all_chains().filter_map(|chain| chain.filter.routes())

@@ -11,30 +11,48 @@ use serin_resources::network::Network;
 
 /// What is known of a connection when its chain is chosen.
 #[derive(Debug, Clone, Copy)]
-pub struct Connection {
+pub struct Connection<'a> {
     /// The address to which the client connected.
     pub destination: SocketAddr,
     /// The address of whoever made the connection.
     pub direct_source: SocketAddr,
     /// The address of the client.
     pub source: SocketAddr,
+    /// What its TLS client asks for; `None` when it is no TLS, or nobody has looked.
+    pub hello: Option<Hello<'a>>,
+}
+
+/// What a TLS client asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Hello<'a> {
+    /// The name of the server, in lower case.
+    pub server_name: Option<&'a str>,
+    /// The protocols above TLS that it speaks.
+    pub protocols: &'a [Vec<u8>],
 }
 
 /// How well a chain matches one property; greater is more specific, `None` does not match.
 type Score = Option<u32>;
 
 /// Properties, in the order in which they decide.
-const PROPERTIES: [fn(&FilterChainMatch, &Connection) -> Score; 7] = [
+const PROPERTIES: [fn(&FilterChainMatch, &Connection<'_>) -> Score; 9] = [
     |chain, connection| {
         let port = connection.destination.port();
         chain.destination_port.map_or(Some(0), |wanted| (wanted.get() == port).then_some(1))
     },
     |chain, connection| in_ranges(&chain.destinations, connection.destination.ip()),
-    // Nothing tells TLS from other bytes yet, so no connection is one of TLS.
-    |chain, _| match chain.transport {
+    |chain, connection| of_names(&chain.server_names, connection.hello.and_then(|hello| hello.server_name)),
+    |chain, connection| match chain.transport {
         TransportProtocol::Any => Some(0),
-        TransportProtocol::RawBuffer => Some(1),
-        TransportProtocol::Tls => None,
+        TransportProtocol::RawBuffer => connection.hello.is_none().then_some(1),
+        TransportProtocol::Tls => connection.hello.is_some().then_some(1),
+    },
+    |chain, connection| match chain.protocols.as_slice() {
+        [] => Some(0),
+        wanted => {
+            let spoken = connection.hello.map_or(&[][..], |hello| hello.protocols);
+            wanted.iter().any(|one| spoken.iter().any(|other| other == one.as_bytes())).then_some(1)
+        }
     },
     |chain, connection| in_ranges(&chain.direct_sources, connection.direct_source.ip()),
     |chain, connection| match chain.source_type {
@@ -51,7 +69,7 @@ const PROPERTIES: [fn(&FilterChainMatch, &Connection) -> Score; 7] = [
 
 /// Chooses the chain of a connection, by its number; `None` when no chain matches.
 #[must_use]
-pub fn choose(chains: &[FilterChain], connection: &Connection) -> Option<usize> {
+pub fn choose(chains: &[FilterChain], connection: &Connection<'_>) -> Option<usize> {
     let mut left: Vec<usize> = (0..chains.len()).collect();
     for score in PROPERTIES {
         let scored = |number: &usize| chains.get(*number).and_then(|chain| score(&chain.matches, connection));
@@ -69,8 +87,21 @@ fn in_ranges(ranges: &[Network], address: IpAddr) -> Score {
     ranges.iter().filter(|range| range.contains(address)).map(Network::bits).max()
 }
 
+/// How well a server's name is among those of a chain: itself is best, else the wildcard with the longest end.
+fn of_names(names: &[String], wanted: Option<&str>) -> Score {
+    if names.is_empty() {
+        return Some(0);
+    }
+    let wanted = wanted?;
+    let score = |name: &String| match name.strip_prefix('*') {
+        None => (name == wanted).then_some(u32::MAX),
+        Some(end) => (wanted.len() > end.len() && wanted.ends_with(end)).then_some(1 + end.len() as u32),
+    };
+    names.iter().filter_map(score).max()
+}
+
 /// Returns true when the client is on the machine of the listener.
-fn is_local(connection: &Connection) -> bool {
+fn is_local(connection: &Connection<'_>) -> bool {
     let source = connection.source.ip().to_canonical();
     // Envoy takes these two addresses alone for the loopback.
     let is_loopback = source == Ipv4Addr::LOCALHOST || source == Ipv6Addr::LOCALHOST;
@@ -101,7 +132,10 @@ mod tests {
         };
         let chains: Vec<FilterChain> = matches.iter().map(chain).collect();
         let source = source.parse().unwrap();
-        choose(&chains, &Connection { destination: destination.parse().unwrap(), direct_source: source, source })
+        choose(
+            &chains,
+            &Connection { destination: destination.parse().unwrap(), direct_source: source, source, hello: None },
+        )
     }
 
     #[test]
@@ -161,5 +195,43 @@ mod tests {
         assert_eq!(chosen(&chains, "1.1.1.1:80", "10.9.0.1:5"), Some(2));
         assert_eq!(chosen(&chains, "1.1.1.1:80", "10.9.0.1:6"), None);
         assert_eq!(chosen(&chains, "1.1.1.1:80", "11.9.0.1:6"), None);
+    }
+
+    #[test]
+    fn the_name_of_the_server_decides_before_its_protocols() {
+        let of = |names: &[&str], protocols: &[&str]| FilterChainMatch {
+            server_names: names.iter().map(ToString::to_string).collect(),
+            protocols: protocols.iter().map(ToString::to_string).collect(),
+            ..FilterChainMatch::default()
+        };
+        let manager = HttpConnectionManager::new("a", RouteSource::Rds("r".to_owned()));
+        let matches = [
+            of(&[], &[]),
+            of(&["*.example"], &[]),
+            of(&["*.a.example", "other"], &["h2"]),
+            of(&["b.a.example"], &[]),
+            FilterChainMatch { transport: TransportProtocol::Tls, ..FilterChainMatch::default() },
+        ];
+        let chain = |matches: &FilterChainMatch| FilterChain {
+            matches: matches.clone(),
+            ..FilterChain::new(Filter::http(manager.clone()))
+        };
+        let chains: Vec<FilterChain> = matches.iter().map(chain).collect();
+        let address = "10.0.0.1:80".parse().unwrap();
+        let h2 = [b"h2".to_vec()];
+        for (server_name, protocols, expected) in [
+            (Some("b.a.example"), &[][..], Some(3)),
+            (Some("c.a.example"), &h2[..], Some(2)),
+            (Some("c.a.example"), &[], None),
+            (Some("c.d.example"), &[], Some(1)),
+            (Some("example"), &[], Some(4)),
+            (None, &[], Some(4)),
+        ] {
+            let hello = Some(Hello { server_name, protocols });
+            let connection = Connection { destination: address, direct_source: address, source: address, hello };
+            assert_eq!(choose(&chains, &connection), expected, "{server_name:?}");
+        }
+        let plain = Connection { destination: address, direct_source: address, source: address, hello: None };
+        assert_eq!(choose(&chains, &plain), Some(0));
     }
 }

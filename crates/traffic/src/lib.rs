@@ -17,6 +17,7 @@ pub mod health;
 pub mod log_filter;
 pub mod outcome;
 pub mod outlier;
+pub mod peer_names;
 pub mod predicate;
 pub mod redirect;
 pub mod response_flag;

@@ -35,7 +35,7 @@ impl Text {
         Self::Regex(full_match(pattern))
     }
 
-    fn compile(matcher: &StringMatcher) -> Self {
+    pub(crate) fn compile(matcher: &StringMatcher) -> Self {
         let fold = matcher.ignore_case;
         match &matcher.pattern {
             StringMatch::Exact(s) => Self::exact(s, fold),

@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::peer::{self, PeerState};
+use crate::tls::{Tls, TlsWrite};
 
 /// The direction from the peer.
 #[derive(Debug)]
@@ -20,12 +22,17 @@ pub struct ReadHalf(ReadCarrier);
 #[derive(Debug)]
 enum ReadCarrier {
     Tcp(OwnedReadHalf),
+    Tls(Arc<Tls>),
 }
 
 impl ReadHalf {
     #[inline]
     pub(crate) fn from_tcp(half: OwnedReadHalf) -> Self {
         Self(ReadCarrier::Tcp(half))
+    }
+
+    pub(crate) fn from_tls(tls: Arc<Tls>) -> Self {
+        Self(ReadCarrier::Tls(tls))
     }
 
     /// Waits until a read would find something: bytes, the end, or an error. A caller that waits so needs no buffer
@@ -37,6 +44,7 @@ impl ReadHalf {
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.0 {
             ReadCarrier::Tcp(half) => half.as_ref().poll_read_ready(cx),
+            ReadCarrier::Tls(tls) => tls.poll_read_ready(cx),
         }
     }
 
@@ -48,6 +56,7 @@ impl ReadHalf {
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match &self.0 {
             ReadCarrier::Tcp(half) => half.try_read(buffer),
+            ReadCarrier::Tls(tls) => tls.try_read(buffer),
         }
     }
 
@@ -59,6 +68,7 @@ impl ReadHalf {
     pub fn try_read_buf(&self, buffer: &mut BytesMut) -> io::Result<usize> {
         match &self.0 {
             ReadCarrier::Tcp(half) => half.try_read_buf(buffer),
+            ReadCarrier::Tls(tls) => tls.try_read_buf(buffer),
         }
     }
 
@@ -71,6 +81,7 @@ impl ReadHalf {
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.0 {
             ReadCarrier::Tcp(half) => half.as_ref().try_write(bytes),
+            ReadCarrier::Tls(tls) => tls.try_write(bytes),
         }
     }
 
@@ -79,6 +90,7 @@ impl ReadHalf {
     pub async fn peer_state(&self) -> PeerState {
         match &self.0 {
             ReadCarrier::Tcp(half) => peer::state(half.as_ref()).await,
+            ReadCarrier::Tls(tls) => tls.peer_state().await,
         }
     }
 }
@@ -88,6 +100,7 @@ impl AsyncRead for ReadHalf {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             ReadCarrier::Tcp(half) => Pin::new(half).poll_read(cx, buffer),
+            ReadCarrier::Tls(tls) => tls.poll_read(cx, buffer),
         }
     }
 }
@@ -99,12 +112,17 @@ pub struct WriteHalf(WriteCarrier);
 #[derive(Debug)]
 enum WriteCarrier {
     Tcp(OwnedWriteHalf),
+    Tls(TlsWrite),
 }
 
 impl WriteHalf {
     #[inline]
     pub(crate) fn from_tcp(half: OwnedWriteHalf) -> Self {
         Self(WriteCarrier::Tcp(half))
+    }
+
+    pub(crate) fn from_tls(tls: Arc<Tls>) -> Self {
+        Self(WriteCarrier::Tls(TlsWrite(tls)))
     }
 }
 
@@ -113,6 +131,7 @@ impl AsyncWrite for WriteHalf {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             WriteCarrier::Tcp(half) => Pin::new(half).poll_write(cx, bytes),
+            WriteCarrier::Tls(half) => half.0.poll_write(cx, &[IoSlice::new(bytes)]),
         }
     }
 
@@ -124,6 +143,7 @@ impl AsyncWrite for WriteHalf {
     ) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             WriteCarrier::Tcp(half) => Pin::new(half).poll_write_vectored(cx, slices),
+            WriteCarrier::Tls(half) => half.0.poll_write(cx, slices),
         }
     }
 
@@ -131,6 +151,7 @@ impl AsyncWrite for WriteHalf {
     fn is_write_vectored(&self) -> bool {
         match &self.0 {
             WriteCarrier::Tcp(half) => half.is_write_vectored(),
+            WriteCarrier::Tls(_) => true,
         }
     }
 
@@ -138,6 +159,7 @@ impl AsyncWrite for WriteHalf {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             WriteCarrier::Tcp(half) => Pin::new(half).poll_flush(cx),
+            WriteCarrier::Tls(half) => half.0.poll_flush(cx),
         }
     }
 
@@ -145,6 +167,7 @@ impl AsyncWrite for WriteHalf {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             WriteCarrier::Tcp(half) => Pin::new(half).poll_shutdown(cx),
+            WriteCarrier::Tls(half) => half.0.poll_shutdown(cx),
         }
     }
 }

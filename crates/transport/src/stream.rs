@@ -6,6 +6,7 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::halves::{ReadHalf, WriteHalf};
 use crate::options;
+use crate::tls::{self, ClientTls, HandshakeError, ServerTls, Sniffed, Tls, TlsInfo};
 
 /// A connection: bytes in both directions, in order, until each side ends its own.
 ///
@@ -24,6 +26,7 @@ pub struct ByteStream(Carrier);
 #[derive(Debug)]
 enum Carrier {
     Tcp(TcpStream),
+    Tls(Box<Tls>),
 }
 
 impl ByteStream {
@@ -41,11 +44,60 @@ impl ByteStream {
         Self(Carrier::Tcp(stream))
     }
 
+    fn from_tls(tls: Tls) -> Self {
+        Self(Carrier::Tls(Box::new(tls)))
+    }
+
+    /// Looks at the first bytes of a connection that was accepted: they stay there. The time that this may take is the caller's to
+    /// limit.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn sniff(&self) -> io::Result<Sniffed> {
+        match &self.0 {
+            Carrier::Tcp(stream) => tls::sniff(stream).await,
+            Carrier::Tls(_) => Ok(Sniffed::Other),
+        }
+    }
+
+    /// Does the handshake of a server. The time that this may take is the caller's to limit.
+    ///
+    /// # Errors
+    /// When it fails; the peer has been told why.
+    pub async fn accept_tls(self, server: &ServerTls) -> Result<Self, HandshakeError> {
+        match self.0 {
+            Carrier::Tcp(stream) => tls::accept(stream, server).await.map(Self::from_tls),
+            Carrier::Tls(_) => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        }
+    }
+
+    /// Does the handshake of a client, which tells the server the name that it wants, if there is one. The time that this may take is the
+    /// caller's to limit.
+    ///
+    /// # Errors
+    /// When it fails; the peer has been told why.
+    pub async fn connect_tls(self, client: &ClientTls, name: Option<&str>) -> Result<Self, HandshakeError> {
+        match self.0 {
+            Carrier::Tcp(stream) => tls::connect(stream, client, name).await.map(Self::from_tls),
+            Carrier::Tls(_) => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        }
+    }
+
+    /// Returns what its handshake found out, when it is one of TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        match &self.0 {
+            Carrier::Tcp(_) => None,
+            Carrier::Tls(tls) => Some(&tls.info),
+        }
+    }
+
     /// Prepares a connection that was made to `peer`: small writes leave at once.
     #[inline]
     pub fn prepare_connected(&self, peer: SocketAddr) {
         match &self.0 {
             Carrier::Tcp(stream) => options::prepare_connected(stream, peer),
+            Carrier::Tls(tls) => options::prepare_connected(&tls.socket, peer),
         }
     }
 
@@ -55,6 +107,7 @@ impl ByteStream {
     pub fn prepare_accepted(&self, peer: SocketAddr, local: SocketAddr) {
         match &self.0 {
             Carrier::Tcp(stream) => options::prepare_accepted(stream, peer, local),
+            Carrier::Tls(tls) => options::prepare_accepted(&tls.socket, peer, local),
         }
     }
 
@@ -66,6 +119,7 @@ impl ByteStream {
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         match &self.0 {
             Carrier::Tcp(stream) => stream.set_nodelay(nodelay),
+            Carrier::Tls(tls) => tls.socket.set_nodelay(nodelay),
         }
     }
 
@@ -77,6 +131,7 @@ impl ByteStream {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match &self.0 {
             Carrier::Tcp(stream) => stream.local_addr(),
+            Carrier::Tls(tls) => tls.socket.local_addr(),
         }
     }
 
@@ -88,6 +143,7 @@ impl ByteStream {
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         match &self.0 {
             Carrier::Tcp(stream) => stream.peer_addr(),
+            Carrier::Tls(tls) => tls.socket.peer_addr(),
         }
     }
 
@@ -100,6 +156,7 @@ impl ByteStream {
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.0 {
             Carrier::Tcp(stream) => stream.poll_read_ready(cx),
+            Carrier::Tls(tls) => tls.poll_read_ready(cx),
         }
     }
 
@@ -112,6 +169,10 @@ impl ByteStream {
                 let (read, write) = stream.into_split();
                 (ReadHalf::from_tcp(read), WriteHalf::from_tcp(write))
             }
+            Carrier::Tls(tls) => {
+                let tls = Arc::new(*tls);
+                (ReadHalf::from_tls(tls.clone()), WriteHalf::from_tls(tls))
+            }
         }
     }
 
@@ -122,6 +183,7 @@ impl ByteStream {
     pub fn into_current_runtime(self) -> io::Result<Self> {
         match self.0 {
             Carrier::Tcp(stream) => TcpStream::from_std(stream.into_std()?).map(Self::from_tcp),
+            Carrier::Tls(tls) => tls.into_current_runtime().map(Self::from_tls),
         }
     }
 }
@@ -131,6 +193,7 @@ impl AsyncRead for ByteStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             Carrier::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Carrier::Tls(tls) => tls.poll_read(cx, buffer),
         }
     }
 }
@@ -140,6 +203,7 @@ impl AsyncWrite for ByteStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Carrier::Tls(tls) => tls.poll_write(cx, &[IoSlice::new(bytes)]),
         }
     }
 
@@ -151,6 +215,7 @@ impl AsyncWrite for ByteStream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             Carrier::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Carrier::Tls(tls) => tls.poll_write(cx, slices),
         }
     }
 
@@ -158,6 +223,7 @@ impl AsyncWrite for ByteStream {
     fn is_write_vectored(&self) -> bool {
         match &self.0 {
             Carrier::Tcp(stream) => stream.is_write_vectored(),
+            Carrier::Tls(_) => true,
         }
     }
 
@@ -165,6 +231,7 @@ impl AsyncWrite for ByteStream {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             Carrier::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Carrier::Tls(tls) => tls.poll_flush(cx),
         }
     }
 
@@ -172,6 +239,7 @@ impl AsyncWrite for ByteStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             Carrier::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Carrier::Tls(tls) => tls.poll_shutdown(cx),
         }
     }
 }

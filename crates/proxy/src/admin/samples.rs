@@ -80,7 +80,13 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
     for listener in current.listeners.values() {
         let prefix = listener.config.stat_prefix();
         let unmatched = listener.unmatched.load(Relaxed);
-        push("listener", Some(("envoy_listener_address", &prefix)), "no_filter_chain_match", unmatched, false);
+        let tag = Some(("envoy_listener_address", &prefix));
+        push("listener", tag, "no_filter_chain_match", unmatched, false);
+        if let Some(counts) = store.sockets.handshakes(&listener.config.name) {
+            for (name, count) in metric::tls::NAMES.iter().zip(counts.all()) {
+                push("listener", tag, name, count, false);
+            }
+        }
     }
     for (type_url, prefix) in [
         (type_url::CLUSTER, "cluster_manager.cds"),
@@ -88,6 +94,7 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
         (type_url::ROUTE, "http.rds"),
         (type_url::VIRTUAL_HOST, "http.vhds"),
         (type_url::ENDPOINT, "cluster.eds"),
+        (type_url::SECRET, "sds"),
     ] {
         let (accepted, rejected) = store.updates.get(type_url).copied().unwrap_or_default();
         push(prefix, None, "update_success", accepted, false);

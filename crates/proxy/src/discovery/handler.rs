@@ -41,6 +41,7 @@ impl Handler for StoreHandler {
             (type_url::LISTENER, Wanted::All),
             (type_url::ROUTE, Wanted::Names(store.wanted_routes())),
             (type_url::VIRTUAL_HOST, Wanted::Names(store.wanted_virtual_hosts())),
+            (type_url::SECRET, Wanted::Names(store.wanted_secrets())),
         ]
     }
 

@@ -18,10 +18,12 @@ use serin_traffic::router::RouteTable;
 use serin_transport::BoundListener;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::arrival::TlsCounts;
 use crate::error::Error;
 use crate::http;
 use crate::metric;
 use crate::snapshot::{ChainRuntime, Gate, ListenerRuntime, LogRuntime};
+use crate::tls::TlsStore;
 use crate::worker::Command;
 
 /// All sockets with what their listeners need at run time.
@@ -42,6 +44,10 @@ pub(crate) struct Listeners {
     runtimes: HashMap<String, Vec<Arc<ChainRuntime>>>,
     /// Connections that no chain of a listener matched.
     unmatched: HashMap<String, Arc<AtomicU64>>,
+    /// Handshakes, by listener.
+    handshakes: HashMap<String, Arc<TlsCounts>>,
+    /// What TLS is made of.
+    pub(crate) tls: Arc<TlsStore>,
 }
 
 impl Listeners {
@@ -57,7 +63,23 @@ impl Listeners {
             writers: HashMap::new(),
             runtimes: HashMap::new(),
             unmatched: HashMap::new(),
+            handshakes: HashMap::new(),
+            tls: Arc::default(),
         }
+    }
+
+    /// Checks what a listener's TLS is made of.
+    pub(crate) fn check(&self, listener: &Listener) -> Result<(), Error> {
+        let settings = listener.all_chains().filter_map(|chain| chain.tls.as_ref());
+        for settings in settings {
+            self.tls.server(settings).map_err(Error::Certificates)?;
+        }
+        Ok(())
+    }
+
+    /// Handshakes by the prefix of listeners' statistics.
+    pub(crate) fn handshakes(&self, listener: &str) -> Option<&Arc<TlsCounts>> {
+        self.handshakes.get(listener)
     }
 
     /// Opens a listener's sockets; they accept when its routes are known.
@@ -97,6 +119,7 @@ impl Listeners {
         self.waiting.remove(name);
         self.runtimes.remove(name);
         self.unmatched.remove(name);
+        self.handshakes.remove(name);
         for command in &self.commands {
             let _ = command.send(Command::Close(name.to_owned()));
         }
@@ -119,6 +142,7 @@ impl Listeners {
             config: listener.clone(),
             chains: chains.into_iter().zip(tables).collect(),
             unmatched,
+            inspects: listener.inspects_tls(),
         })
     }
 
@@ -165,6 +189,12 @@ impl Listeners {
             None => (Arc::new(Chain::new(filters)), Arc::default()),
         };
         let gates = config.gates.iter().map(Gate::new).collect();
+        let tls = match before.filter(|chain| chain.config.tls == config.tls) {
+            Some(before) => before.tls.clone(),
+            // What cannot be used was refused before: `check`.
+            None => config.tls.as_ref().and_then(|tls| self.tls.server(tls).ok()),
+        };
+        let tls_counts = self.handshakes.entry(listener.name.clone()).or_default().clone();
         let replies = config.filter.manager().map(|http| &http.local_replies);
         let is_remembered = !logs.is_empty() || replies.is_some_and(|replies| *replies != LocalReplyConfig::default());
         let mappers = config.filter.manager().into_iter().flat_map(|http| &http.local_replies.mappers);
@@ -183,6 +213,8 @@ impl Listeners {
             http_filters,
             gates,
             faults,
+            tls,
+            tls_counts,
         })
     }
 

@@ -17,6 +17,7 @@ use serin_resources::connection_manager::RouteSource;
 use serin_resources::endpoint::LoadAssignment;
 use serin_resources::listener::FilterChain;
 use serin_resources::route::VirtualHost;
+use serin_resources::tls::{Secret, UpstreamTls};
 use serin_resources::{Audit, Listener, RouteConfiguration, Runtime, type_url};
 use serin_telemetry::istio::{Tallies, Tally};
 use serin_traffic::balance::{HealthState, Zones};
@@ -87,6 +88,8 @@ pub(crate) struct Store {
     pub(crate) local: (String, String),
     /// What decoders look up in the bootstrap's runtime.
     pub(crate) runtime: Runtime,
+    /// Secrets of the bootstrap.
+    fixed_secrets: BTreeSet<String>,
     /// True when discovery speaks the delta variant, without which there is no VHDS.
     pub(crate) is_incremental: bool,
 }
@@ -125,6 +128,7 @@ impl Store {
             generation: 0,
             local: Default::default(),
             runtime: Runtime::default(),
+            fixed_secrets: BTreeSet::new(),
             is_incremental: false,
         }
     }
@@ -134,8 +138,14 @@ impl Store {
         &mut self,
         clusters: Vec<Fixed<Cluster>>,
         listeners: Vec<Fixed<Listener>>,
+        secrets: Vec<Fixed<Secret>>,
     ) -> Result<(), Error> {
+        for Fixed { value: Secret { name, value }, .. } in secrets {
+            self.sockets.tls.put(&name, value);
+            self.fixed_secrets.insert(name);
+        }
         for Fixed { value, body, ignored } in clusters {
+            self.check_cluster(&value)?;
             let name = value.name.clone();
             self.clusters.insert(name.clone(), held(value, "", body.into(), true, ignored));
             self.rebuild_cluster(&name);
@@ -153,6 +163,7 @@ impl Store {
         match type_url {
             type_url::CLUSTER => {
                 let cluster = Cluster::decode(body, &mut audit)?;
+                self.check_cluster(&cluster)?;
                 let name = cluster.name.clone();
                 if self.clusters.get(&name).is_some_and(|held| held.fixed) {
                     return Ok(kept(name));
@@ -203,6 +214,7 @@ impl Store {
                 if self.listeners.get(&name).is_some_and(|held| held.fixed) {
                     return Ok(kept(name));
                 }
+                self.sockets.check(&listener)?;
                 self.unbound.remove(&name);
                 let listener = held(Arc::new(listener), version, body.clone(), false, audit.ignored);
                 if let Err(error) = self.sockets.open(&listener.value) {
@@ -212,8 +224,24 @@ impl Store {
                 self.open_listener(listener)?;
                 Ok(name)
             }
+            type_url::SECRET => {
+                let Secret { name, value } = Secret::decode(body, &mut audit)?;
+                if self.fixed_secrets.contains(&name) {
+                    return Ok(kept(name));
+                }
+                self.sockets.tls.put(&name, value);
+                Ok(name)
+            }
             other => Err(Error::UnknownType(other.to_owned())),
         }
+    }
+
+    /// Checks what a cluster's TLS is made of.
+    fn check_cluster(&self, cluster: &Cluster) -> Result<(), Error> {
+        for settings in tls_of(cluster) {
+            self.sockets.tls.client(settings, &cluster.names).map_err(Error::Certificates)?;
+        }
+        Ok(())
     }
 
     /// Takes a resource out.
@@ -221,6 +249,7 @@ impl Store {
         match type_url {
             type_url::CLUSTER if self.clusters.get(name).is_some_and(|held| held.fixed) => {}
             type_url::LISTENER if self.listeners.get(name).is_some_and(|held| held.fixed) => {}
+            type_url::SECRET => self.sockets.tls.remove(name),
             type_url::CLUSTER => {
                 self.clusters.remove(name);
                 self.built_clusters.remove(name);
@@ -336,6 +365,23 @@ impl Store {
         let Some(assignment) = assignment else { return };
         let workers = self.workers;
         let new = || Arc::new(ClusterState::new(workers, self.suspects.clone()));
+        let before = self.built_clusters.get(name);
+        // Connections of other TLS are not used again: its endpoints are others then.
+        let same_tls = |before: &Arc<ClusterRuntime>| {
+            let (old, new) = (&before.config, &held.value);
+            old.tls == new.tls && old.tls_matches == new.tls_matches && old.names == new.names
+        };
+        let slots = match before.filter(|before| same_tls(before)) {
+            Some(before) => before.tls.clone(),
+            None => {
+                self.hosts.remove(name);
+                let slot = |tls: Option<&UpstreamTls>| {
+                    tls.and_then(|tls| self.sockets.tls.client(tls, &held.value.names).ok())
+                };
+                let matching = held.value.tls_matches.iter().map(|matching| slot(matching.tls.as_ref()));
+                matching.chain([slot(held.value.tls.as_ref())]).collect()
+            }
+        };
         let state = self.states.entry(name.to_owned()).or_insert_with(new);
         let hosts = self.hosts.entry(name.to_owned()).or_default();
         let mut members = Vec::with_capacity(assignment.endpoints.len());
@@ -347,7 +393,9 @@ impl Store {
             let address = SocketAddr::new(ip, endpoint.port);
             let host = hosts.entry(address).or_insert_with(|| Arc::new(Host::new(address, workers))).clone();
             let tally = tally(&self.tallies, &self.own, workers, &held.value, &endpoint.workload);
-            members.push(ClusterEndpoint { host, endpoint: endpoint.clone(), tally });
+            let matching = held.value.tls_matches.iter().position(|matching| matching.is_for(&endpoint.transport));
+            let tls = slots.get(matching.unwrap_or(held.value.tls_matches.len())).cloned().flatten();
+            members.push(ClusterEndpoint { host, endpoint: endpoint.clone(), tally, tls });
         }
         let judged = held.value.outlier.is_some();
         members.iter().for_each(|m| m.host.health.is_checked(held.value.health_check.is_some()));
@@ -361,7 +409,8 @@ impl Store {
         let unknown = tally(&self.tallies, &self.own, workers, &held.value, "");
         let endpoints = Endpoints { members, overprovisioning: assignment.overprovisioning };
         let zones = zones(&self.local.0, &self.local.1, &self.built_clusters);
-        let runtime = ClusterRuntime::new(held.value.clone(), state.clone(), endpoints, unknown, &zones);
+        let mut runtime = ClusterRuntime::new(held.value.clone(), state.clone(), endpoints, unknown, &zones);
+        runtime.tls = slots;
         self.built_clusters.insert(name.to_owned(), Arc::new(runtime));
         if name == self.local.0 {
             // Who prefers the own zone does so by where its neighbours are.
@@ -426,6 +475,11 @@ impl Store {
         let clusters = self.clusters.keys().all(|name| current.clusters.contains_key(name));
         listeners && clusters
     }
+}
+
+/// All TLS settings of a cluster.
+fn tls_of(cluster: &Cluster) -> impl Iterator<Item = &UpstreamTls> {
+    cluster.tls_matches.iter().filter_map(|matching| matching.tls.as_ref()).chain(&cluster.tls)
 }
 
 /// The name of a resource that the bootstrap fixed: discovery does not change it (as Envoy does not).

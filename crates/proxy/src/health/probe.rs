@@ -16,12 +16,27 @@ use serin_transport::h2::{Driven, Driver};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::AbortHandle;
 
+use crate::tls::{ClientSlot, Offer};
+
 /// Most bytes of a response that are looked at.
 const MOST: usize = 64 * 1024;
 
 /// Asks; whoever calls keeps the time.
-pub(super) async fn run(probe: &Probe, cluster: &str, address: SocketAddr) -> Check {
-    let Ok(stream) = ByteStream::connect(address).await else { return Check::Unreachable };
+pub(super) async fn run(probe: &Probe, cluster: &str, address: SocketAddr, tls: Option<&ClientSlot>) -> Check {
+    let Ok(mut stream) = ByteStream::connect(address).await else { return Check::Unreachable };
+    if let Some(tls) = tls {
+        let Some(faces) = tls.current().clone() else { return Check::Unreachable };
+        let offer = match probe {
+            Probe::Http(http) => Offer::Http(http.codec),
+            Probe::Grpc { .. } => Offer::Http(Codec::Http2),
+            Probe::Tcp { .. } => Offer::Other,
+        };
+        let name = Some(tls.settings.server_name.as_str()).filter(|name| !name.is_empty());
+        match stream.connect_tls(faces.offering(offer), name).await {
+            Ok(secured) => stream = secured,
+            Err(_) => return Check::Unreachable,
+        }
+    }
     let done = match probe {
         Probe::Http(http) => self::http(http, cluster, stream).await,
         Probe::Tcp { send, receive } => tcp(send, receive, stream).await,

@@ -18,7 +18,10 @@ use super::body::RequestBody;
 use super::upload::{PumpError, Side, upload};
 use crate::metric;
 use crate::runtime::{Host, Permit};
-use crate::upstream::{H1Connection, H2Connection, H2Stream, HostPool, Upstream, connect, multiplexed};
+use crate::tls::Offer;
+use crate::upstream::{
+    ConnectError, H1Connection, H2Connection, H2Stream, HostPool, Place, Upstream, connect, multiplexed,
+};
 use crate::wire::{BodySink, BodySource, H1Reader, H2Reader, H2Writer};
 use crate::worker::{LocalCluster, LocalHost, Worker};
 
@@ -35,8 +38,8 @@ pub(crate) struct Attempt<'a> {
     /// The framing of the body towards an HTTP/1 upstream.
     pub(crate) framing: Framing,
     pub(crate) websocket: bool,
-    /// The codec that the endpoint gets.
-    pub(crate) codec: Codec,
+    /// The codec that the endpoint gets; `None` when it has a say.
+    pub(crate) codec: Option<Codec>,
     /// True when the breakers of high priority count.
     pub(crate) high: bool,
     /// Silence of the upstream after which the attempt is given up.
@@ -140,7 +143,14 @@ impl Attempt<'_> {
         let Some(LocalHost { host, pool }) = self.cluster.hosts.get(choice) else {
             return Err(Outcome::ConnectFailure.into());
         };
-        let pooled = pool.checkout(self.codec);
+        let name = self.told_by_request(choice);
+        let of_name = name.as_ref().map(|name| pool.named(name));
+        let pool = of_name.as_ref().unwrap_or(pool);
+        let codec = self.codec.or_else(|| host.codec());
+        let pooled = match codec {
+            Some(codec) => pool.checkout(codec),
+            None => pool.checkout(Codec::Http2).or_else(|| pool.checkout(Codec::Http1)),
+        };
         if let Some(connection) = pooled {
             body.timers.set_connected(Some(body.timers.last()));
             let in_flight = self.in_flight(choice);
@@ -158,11 +168,12 @@ impl Attempt<'_> {
             body.timers.set_connected(None);
         }
         let in_flight = self.in_flight(choice);
-        let connection = match self.codec {
-            Codec::Http2 => self.shared(host, pool),
-            Codec::Http1 => tokio::select! {
+        let place = self.place(choice, host, name);
+        let connection = match codec {
+            Some(Codec::Http2) => self.shared(&place, pool),
+            Some(Codec::Http1) | None => tokio::select! {
                 biased;
-                connection = self.own(host, pool) => connection,
+                connection = self.own(&place, pool) => connection,
                 () = body.abandoned() => {
                     in_flight.cancelled();
                     return Err(Failure::Client);
@@ -181,12 +192,40 @@ impl Attempt<'_> {
         }
     }
 
+    /// The name that the request has its endpoint told, if it does (Envoy: `auto_sni`).
+    fn told_by_request(&self, choice: usize) -> Option<Rc<str>> {
+        let names = &self.cluster.config.names;
+        if !(names.auto_sni || names.auto_san) || self.cluster.members.get(choice)?.tls.is_none() {
+            return None;
+        }
+        let value = match names.header.as_str() {
+            "" | ":authority" => None,
+            header => self.head.fields.get(header).filter(|value| !value.is_empty()),
+        };
+        let authority = value.unwrap_or_else(|| self.head.authority());
+        let host = without_port(std::str::from_utf8(authority).ok()?);
+        Some(host.into())
+    }
+
+    /// Where a new connection goes.
+    fn place(&self, choice: usize, host: &Arc<Host>, asked: Option<Rc<str>>) -> Place {
+        let member = self.cluster.members.get(choice);
+        let tls = member.and_then(|member| member.tls.clone());
+        let hostname = member.map(|member| member.endpoint.hostname.as_str()).filter(|name| !name.is_empty());
+        let name = asked.or_else(|| {
+            let settings = &tls.as_ref()?.settings;
+            let own = if settings.names_host { hostname } else { None };
+            own.or(Some(settings.server_name.as_str())).filter(|name| !name.is_empty()).map(Into::into)
+        });
+        Place { host: host.clone(), tls, name, offer: self.codec.map_or(Offer::Either, Offer::Http) }
+    }
+
     fn in_flight(&self, choice: usize) -> InFlight {
         InFlight::new(self.worker.id, self.cluster, choice, is_grpc(self.head))
     }
 
     /// An HTTP/2 connection that others may use too.
-    fn shared(&self, host: &Arc<Host>, pool: &HostPool) -> Result<Upstream, Outcome> {
+    fn shared(&self, place: &Place, pool: &HostPool) -> Result<Upstream, Outcome> {
         // Another request may have made one since: when a connection with many streams dies, they share the next.
         if let Some(connection) = pool.checkout(Codec::Http2) {
             return Ok(connection);
@@ -201,15 +240,15 @@ impl Attempt<'_> {
                 }
             }
         };
-        let connection = multiplexed(self.worker.id, self.cluster.shared(), host.clone(), permit);
+        let connection = multiplexed(self.worker.id, self.cluster.shared(), place.clone(), permit);
         pool.share(connection.clone());
         Ok(Upstream::H2(connection))
     }
 
     /// An HTTP/1 connection for this request alone: a new one, or, where breakers let no more be made, the next that
     /// becomes free. (Envoy: where an endpoint has none at all, one is always made.)
-    async fn own(&self, host: &Arc<Host>, pool: &HostPool) -> Result<Upstream, Outcome> {
-        let (cluster, worker) = (self.cluster, self.worker.id);
+    async fn own(&self, place: &Place, pool: &Rc<HostPool>) -> Result<Upstream, Outcome> {
+        let (cluster, worker, host) = (self.cluster, self.worker.id, &place.host);
         let _pending = Pending::new(cluster, worker, self.high).ok_or(Outcome::Overflow)?;
         loop {
             let mut freed = pin!(cluster.state.freed.notified());
@@ -228,12 +267,33 @@ impl Attempt<'_> {
             });
             match permit {
                 Some(permit) => {
-                    let made = connect(worker, cluster, host, permit).await;
-                    return made.map(Upstream::H1).map_err(|_| Outcome::ConnectFailure);
+                    let mut made = connect(worker, &cluster.shared(), place, permit).await;
+                    match &mut made {
+                        Ok(Upstream::H1(connection)) if self.is_named(place) => {
+                            connection.home = Some(Rc::downgrade(pool));
+                        }
+                        Ok(Upstream::H2(connection)) => pool.share(connection.clone()),
+                        _ => {}
+                    }
+                    return made.map_err(|error| self.failed(error));
                 }
                 None => freed.await,
             }
         }
+    }
+
+    /// Returns true when connections are kept by the name that their endpoint was told.
+    fn is_named(&self, place: &Place) -> bool {
+        let names = &self.cluster.config.names;
+        place.tls.is_some() && (names.auto_sni || names.auto_san)
+    }
+
+    /// The outcome without a connection; the reason is kept for logs.
+    fn failed(&self, error: ConnectError) -> Outcome {
+        if let ConnectError::Tls(reason) = error {
+            *self.worker.handshake_failure.borrow_mut() = Some(reason);
+        }
+        Outcome::ConnectFailure
     }
 
     /// The upstream said nothing for too long: another attempt may do better where silence of one is limited.
@@ -427,4 +487,12 @@ async fn read_head(reader: &mut H1Reader, scan: &mut Scan, head: &mut ResponseHe
             return Err(if started { Outcome::Protocol } else { Outcome::Reset { sent: true, refused: false } });
         }
     }
+}
+
+/// An authority without its port.
+fn without_port(authority: &str) -> &str {
+    if let Some(rest) = authority.strip_prefix('[') {
+        return rest.split_once(']').map_or(authority, |(address, _)| address);
+    }
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
 }

@@ -124,6 +124,10 @@ pub(super) async fn run(
             Some(Ok(answer)) => Ok(answer),
             _ => {
                 let mut reply = failed(outcome, tries.retries > 0, cluster, worker.id);
+                record.transport_failure = worker.handshake_failure.take();
+                if let Some(reason) = &record.transport_failure {
+                    reply.body.extend_from_slice(format!(", transport failure reason: {reason}").as_bytes());
+                }
                 if outcome == Outcome::Timeout && (whole || per_try.is_none()) {
                     reply = reply.because(RESPONSE_TIMEOUT);
                 }

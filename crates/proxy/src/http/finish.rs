@@ -1,6 +1,7 @@
 //! The end of every request, in one place: counters and access log, written when the request's record is dropped.
 
 mod commands;
+mod tls_commands;
 mod trace;
 
 use serin_traffic::grpc::GrpcStatus;
@@ -48,6 +49,8 @@ pub(crate) struct StreamInfo {
     pub(crate) flag: ResponseFlag,
     /// The reason why a reply of our own was given, where more is known than the flag says.
     pub(crate) details: Option<Cow<'static, str>>,
+    /// The reason of a handshake with an upstream that failed.
+    pub(crate) transport_failure: Option<String>,
     /// Body bytes from the client.
     pub(crate) received: u64,
     /// Body bytes to the client.
@@ -118,6 +121,7 @@ impl StreamInfo {
             status: 0,
             flag: ResponseFlag::None,
             details: None,
+            transport_failure: None,
             received: 0,
             sent: 0,
             upstream: None,

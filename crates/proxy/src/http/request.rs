@@ -13,6 +13,7 @@ use serin_traffic::header_edit::{self, CommandSource};
 use serin_traffic::response_flag::ResponseFlag;
 use serin_traffic::router::{RouteTable, is_grpc};
 
+use super::client_certificate;
 use super::local_reply::LocalReply;
 use super::{ConnectionContext, count};
 use crate::metric::{self, codec, http};
@@ -119,10 +120,13 @@ pub(crate) fn normalise(
             add_hop(&context.peer.ip(), head);
         }
         if manager.trust.hops == 0 || !head.fields.contains("x-forwarded-proto") {
-            head.fields.set("x-forwarded-proto", b"http");
+            head.fields.set("x-forwarded-proto", context.scheme().as_bytes());
         }
     } else if !head.fields.contains("x-forwarded-proto") {
-        head.fields.append(b"x-forwarded-proto", b"http");
+        head.fields.append(b"x-forwarded-proto", context.scheme().as_bytes());
+    }
+    if context.tls.is_some() || head.fields.contains("x-forwarded-client-cert") {
+        client_certificate::tell(manager.client_certificate, context.tls.as_deref(), head);
     }
     let is_edge = manager.use_remote_address && manager.trust.hops == 0;
     if manager.append_forwarded_port

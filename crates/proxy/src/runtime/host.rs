@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use serin_http1::Codec;
 use serin_resources::cluster::Reported;
 use serin_resources::orca::OrcaReport;
 use serin_resources::outlier::OutlierDetection;
@@ -28,6 +29,8 @@ pub(crate) struct Host {
     first_attempts: OnceLock<FirstAttempts>,
     /// The load that it reports, where that counts.
     reports: OnceLock<Reports>,
+    /// The codec that was agreed on last, where it has a say: 0 for none, 1 or 2.
+    agreed: AtomicU8,
     workers: usize,
 }
 
@@ -69,7 +72,22 @@ impl Host {
             health,
             first_attempts: OnceLock::new(),
             reports: OnceLock::new(),
+            agreed: AtomicU8::new(0),
             workers,
+        }
+    }
+
+    /// Takes note of the codec that was agreed on.
+    pub(crate) fn agreed(&self, codec: Codec) {
+        self.agreed.store(if codec == Codec::Http1 { 1 } else { 2 }, Relaxed);
+    }
+
+    /// The codec that was agreed on last.
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        match self.agreed.load(Relaxed) {
+            1 => Some(Codec::Http1),
+            2 => Some(Codec::Http2),
+            _ => None,
         }
     }
 

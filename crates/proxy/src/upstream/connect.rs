@@ -1,18 +1,21 @@
 //! Making a connection to an endpoint.
 
 use std::cell::Cell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use serin_http1::ResponseHead;
+use serin_http1::{Codec, ResponseHead};
 use serin_http2::{Config, Role, Session};
 use serin_transport::ByteStream;
 use serin_transport::h2::{Driven, Driver};
 
+use super::pool::HostPool;
+use crate::arrival::failure;
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Host, Permit};
+use crate::tls::{ClientSlot, Offer};
 use crate::wire::{H1Reader, H1Writer};
 
 /// A connection of either protocol, ready for a request.
@@ -31,6 +34,8 @@ pub(crate) struct H1Connection {
     pub(crate) idle_timeout: Duration,
     /// The last response's head, for its memory.
     pub(crate) head: ResponseHead,
+    /// The pool to which it goes back, if it is not that of its endpoint.
+    pub(crate) home: Option<Weak<HostPool>>,
     gauge: Gauge,
 }
 
@@ -140,34 +145,88 @@ impl Drop for Gauge {
 }
 
 /// The reason why there is no connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ConnectError {
     Refused,
     Timeout,
+    /// The handshake failed, for this reason.
+    Tls(String),
 }
 
-/// Makes an HTTP/1 connection.
+/// Where a connection goes: an endpoint, and how it is spoken to.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) host: Arc<Host>,
+    /// Its TLS; `None` is plain text.
+    pub(crate) tls: Option<Arc<ClientSlot>>,
+    /// The name that it is told.
+    pub(crate) name: Option<Rc<str>>,
+    /// The protocol that it is offered.
+    pub(crate) offer: Offer,
+}
+
+impl Place {
+    /// Takes note of what both agreed on, where the endpoint has a say.
+    fn agreed(&self, stream: &ByteStream) -> Codec {
+        let is_http2 = stream.tls().is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"));
+        let codec = if is_http2 { Codec::Http2 } else { Codec::Http1 };
+        if self.offer == Offer::Either {
+            self.host.agreed(codec);
+        }
+        codec
+    }
+}
+
+/// Makes a connection for HTTP/1, or, where the endpoint has a say, for what it chooses.
 pub(crate) async fn connect(
     worker: usize,
-    cluster: &ClusterRuntime,
-    host: &Arc<Host>,
+    cluster: &Arc<ClusterRuntime>,
+    place: &Place,
     permit: Permit,
-) -> Result<Box<H1Connection>, ConnectError> {
-    let (stream, gauge) = open(worker, cluster, host, permit).await?;
-    Ok(plain(stream, gauge, cluster))
+) -> Result<Upstream, ConnectError> {
+    let (stream, gauge) = open(worker, cluster, place, permit).await?;
+    if place.agreed(&stream) == Codec::Http2 && place.offer == Offer::Either {
+        let (connection, session) = h2_connection(cluster);
+        let usage = connection.usage.clone();
+        tokio::task::spawn_local(drive(stream, session, usage, gauge));
+        return Ok(Upstream::H2(connection));
+    }
+    Ok(Upstream::H1(plain(stream, gauge, cluster)))
 }
 
-/// Opens a socket within the cluster's connect timeout.
+fn h2_connection(cluster: &ClusterRuntime) -> (H2Connection, Session) {
+    let session = Session::new(Role::Client, Config::default());
+    (H2Connection { session: session.clone(), usage: H2Use::new(cluster) }, session)
+}
+
+/// Moves the bytes of an HTTP/2 connection until it ends.
+async fn drive(stream: ByteStream, session: Session, usage: Rc<H2Use>, gauge: Gauge) {
+    let mut driver = Driver::new(stream, session, BytesMut::new());
+    while let Driven::Request(_) = driver.next().await {}
+    usage.retire();
+    drop(gauge);
+}
+
+/// Opens a connection, with its handshake, within the cluster's connect timeout.
 pub(crate) async fn open(
     worker: usize,
     cluster: &ClusterRuntime,
-    host: &Arc<Host>,
+    place: &Place,
     permit: Permit,
 ) -> Result<(ByteStream, Gauge), ConnectError> {
+    let host = &place.host;
     let (stats, host_stats) = (&cluster.state.stats, &host.stats);
     stats.add(worker, metric::cluster::CX_TOTAL, 1);
     host_stats.add(worker, metric::host::CX_TOTAL, 1);
-    let opened = tokio::time::timeout(cluster.config.connect_timeout, ByteStream::connect(host.address)).await;
+    let opening = async {
+        let stream = ByteStream::connect(host.address).await.map_err(|_| ConnectError::Refused)?;
+        stream.prepare_connected(host.address);
+        match &place.tls {
+            None => Ok(stream),
+            Some(tls) => Box::pin(secured(stream, tls, place, |index| stats.add(worker, index, 1))).await,
+        }
+    };
+    let opened = tokio::time::timeout(cluster.config.connect_timeout, opening).await;
     let failed = |index, error| {
         stats.add(worker, index, 1);
         host_stats.add(worker, metric::host::CX_CONNECT_FAIL, 1);
@@ -175,13 +234,39 @@ pub(crate) async fn open(
     };
     let stream = match opened {
         Ok(Ok(stream)) => stream,
-        Ok(Err(_)) => return Err(failed(metric::cluster::CX_CONNECT_FAIL, ConnectError::Refused)),
+        Ok(Err(error)) => return Err(failed(metric::cluster::CX_CONNECT_FAIL, error)),
         Err(_) => return Err(failed(metric::cluster::CX_CONNECT_TIMEOUT, ConnectError::Timeout)),
     };
-    stream.prepare_connected(host.address);
     stats.add(worker, metric::cluster::CX_ACTIVE, 1);
     host_stats.add(worker, metric::host::CX_ACTIVE, 1);
     Ok((stream, Gauge { host: host.clone(), cluster: cluster.state.clone(), worker, permit: Some(permit) }))
+}
+
+/// Does the handshake. Without what it needs nothing is said.
+async fn secured(
+    stream: ByteStream,
+    slot: &ClientSlot,
+    place: &Place,
+    count: impl Fn(usize),
+) -> Result<ByteStream, ConnectError> {
+    let Some(faces) = slot.current().clone() else {
+        count(metric::cluster::SSL_NOT_READY);
+        return Err(ConnectError::Tls("a secret is not there yet".to_owned()));
+    };
+    match stream.connect_tls(faces.offering(place.offer), place.name.as_deref()).await {
+        Ok(stream) => {
+            count(metric::cluster::SSL_HANDSHAKE);
+            if stream.tls().is_some_and(|tls| tls.is_resumed) {
+                count(metric::cluster::SSL_SESSION_REUSED);
+            }
+            Ok(stream)
+        }
+        Err(error) => {
+            tracing::debug!(address = %place.host.address, "handshake failed: {error}");
+            failure(&error).into_iter().for_each(|index| count(metric::of_handshake(index)));
+            Err(ConnectError::Tls(error.to_string()))
+        }
+    }
 }
 
 fn plain(stream: ByteStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Connection> {
@@ -193,31 +278,24 @@ fn plain(stream: ByteStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Co
         idle_since: Instant::now(),
         idle_timeout: cluster.config.idle_timeout,
         head: ResponseHead::default(),
+        home: None,
         gauge,
     })
 }
 
 /// An HTTP/2 connection, which a task of its own opens and drives until it ends. Requests need not wait for that: what
 /// they say is collected meanwhile, so that a burst shares one connection instead of making one each.
-pub(crate) fn multiplexed(
-    worker: usize,
-    cluster: Arc<ClusterRuntime>,
-    host: Arc<Host>,
-    permit: Permit,
-) -> H2Connection {
-    let session = Session::new(Role::Client, Config::default());
-    let usage = H2Use::new(&cluster);
-    let connection = H2Connection { session: session.clone(), usage: usage.clone() };
+pub(crate) fn multiplexed(worker: usize, cluster: Arc<ClusterRuntime>, place: Place, permit: Permit) -> H2Connection {
+    let (connection, session) = h2_connection(&cluster);
+    let usage = connection.usage.clone();
     tokio::task::spawn_local(async move {
-        match open(worker, &cluster, &host, permit).await {
-            Ok((stream, gauge)) => {
-                drop((cluster, host));
-                let mut driver = Driver::new(stream, session, BytesMut::new());
-                while let Driven::Request(_) = driver.next().await {}
-                usage.retire();
-                drop(gauge);
+        match open(worker, &cluster, &place, permit).await {
+            // An endpoint that had a say may have changed its mind.
+            Ok((stream, gauge)) if place.offer != Offer::Either || place.agreed(&stream) == Codec::Http2 => {
+                drop((cluster, place));
+                drive(stream, session, usage, gauge).await;
             }
-            Err(_) => {
+            Ok(_) | Err(_) => {
                 usage.unreachable.set(true);
                 usage.retire();
                 session.close();

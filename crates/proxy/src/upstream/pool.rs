@@ -19,6 +19,8 @@ pub(crate) struct HostPool {
     #[expect(clippy::vec_box, reason = "a connection stays in its box while it is used")]
     http1: RefCell<Vec<Box<H1Connection>>>,
     http2: RefCell<Vec<H2Connection>>,
+    /// Connections whose endpoint was told a name that follows from the request.
+    named: RefCell<HashMap<Rc<str>, Rc<Self>>>,
     /// The response times of its requests, where they count.
     pub(crate) peak: Cell<Peak>,
 }
@@ -47,6 +49,11 @@ impl HostPool {
         }
     }
 
+    /// The connections whose endpoint was told that name.
+    pub(crate) fn named(&self, name: &Rc<str>) -> Rc<Self> {
+        self.named.borrow_mut().entry(name.clone()).or_default().clone()
+    }
+
     /// Any HTTP/2 connection that takes one more stream, however many it has.
     pub(crate) fn any(&self) -> Option<Upstream> {
         let pool = self.http2.borrow();
@@ -72,10 +79,16 @@ impl HostPool {
             fresh && is_quiet(c)
         });
         self.http2.borrow_mut().retain(|c| kept(c, c.is_usable() && !c.usage.is_idle(now)));
+        self.named.borrow_mut().retain(|_, pool| {
+            pool.sweep(now);
+            let is_used = Rc::strong_count(pool) > 1;
+            is_used || !pool.http1.borrow().is_empty() || !pool.http2.borrow().is_empty()
+        });
     }
 
     /// Drops everything.
     fn clear(&self) {
+        self.named.borrow_mut().clear();
         self.http1.borrow_mut().clear();
         self.http2.borrow_mut().retain(|c| kept(c, false));
     }

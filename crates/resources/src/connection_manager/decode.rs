@@ -22,16 +22,16 @@ impl HttpConnectionManager {
                 strip_port_mode, xff_num_trusted_hops, skip_xff_append, via, preserve_external_request_id,
                 always_set_request_id_in_response, internal_address_config, tracing, local_reply_config, max_request_headers_kb,
                 path_with_escaped_slashes_action, add_user_agent, append_x_forwarded_port,
-                original_ip_detection_extensions, early_header_mutation_extensions;
+                original_ip_detection_extensions, early_header_mutation_extensions, forward_client_cert_details,
+                set_current_client_cert_details;
             ignored: http1_safe_max_connection_duration, http3_protocol_options,
                 scheme_header_transformation, stream_flush_timeout, drain_timeout,
                 drain_timeout_jitter, delayed_close_timeout, access_log_flush_interval, flush_access_log_on_new_request,
-                access_log_options, set_current_client_cert_details, proxy_100_continue,
+                access_log_options, proxy_100_continue,
                 represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension, stream_error_on_invalid_http_message,
                 proxy_status_config, append_local_overload, add_proxy_protocol_connection_state,
                 forward_proto_config;
-            refused: forward_client_cert_details,
-                forward_client_cert_matcher,
+            refused: forward_client_cert_matcher,
                 path_normalization_options, typed_header_validation_config);
         let mut manager = Self::new(value.stat_prefix.clone(), route_source(value, audit, path)?);
         manager.codec = match value.codec_type {
@@ -66,6 +66,7 @@ impl HttpConnectionManager {
         manager.limits(value, path)?;
         manager.add_user_agent = value.add_user_agent.as_ref().is_some_and(|v| v.value);
         manager.append_forwarded_port = value.append_x_forwarded_port;
+        manager.client_certificate = ClientCertificate::decode(value, audit, path)?;
         manager.early_mutations = early_mutations(value, audit, path)?;
         manager.use_remote_address = value.use_remote_address.as_ref().is_some_and(|v| v.value);
         manager.generate_request_id = value.generate_request_id.as_ref().is_none_or(|v| v.value);

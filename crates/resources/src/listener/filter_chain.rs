@@ -1,6 +1,7 @@
 //! Filter chains: which connections a chain is for, and what becomes of them.
 
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
@@ -15,6 +16,7 @@ use crate::convert;
 use crate::http_filter::{Rbac, RbacRules};
 use crate::network::Network;
 use crate::tcp_proxy::TcpProxy;
+use crate::tls::DownstreamTls;
 use crate::{Audit, Error, Path};
 
 /// Network filters, and the connections that they are for.
@@ -24,6 +26,10 @@ pub struct FilterChain {
     pub name: String,
     /// The connections.
     pub matches: FilterChainMatch,
+    /// Its TLS; `None` is plain text.
+    pub tls: Option<DownstreamTls>,
+    /// The time for a handshake; zero leaves it to the proxy.
+    pub handshake_timeout: Duration,
     /// The filters of connections; all of these must let a connection in.
     pub gates: Vec<Rbac>,
     /// The network filter at the end.
@@ -49,6 +55,10 @@ pub struct FilterChainMatch {
     pub source_ports: Vec<u16>,
     /// What carries the bytes.
     pub transport: TransportProtocol,
+    /// The servers that the client wants (SNI), in lower case; one that begins with `*.` stands for all below it.
+    pub server_names: Vec<String>,
+    /// The protocols above TLS of which the client speaks one.
+    pub protocols: Vec<String>,
 }
 
 /// What carries the bytes of a connection.
@@ -79,7 +89,14 @@ impl FilterChain {
     /// Creates a chain for all connections.
     #[must_use]
     pub fn new(filter: Filter) -> Self {
-        Self { name: String::new(), matches: FilterChainMatch::default(), gates: Vec::new(), filter }
+        Self {
+            name: String::new(),
+            matches: FilterChainMatch::default(),
+            tls: None,
+            handshake_timeout: Duration::ZERO,
+            gates: Vec::new(),
+            filter,
+        }
     }
 
     /// Decodes the chain of connections that no other matches. What it would match itself does not count (Envoy's rule).
@@ -102,6 +119,9 @@ impl FilterChain {
             name: self.name.clone(),
             filter_chain_match: (self.matches != FilterChainMatch::default()).then(|| self.matches.encode()),
             filters: gates.chain([filter]).collect(),
+            transport_socket: self.tls.as_ref().map(DownstreamTls::encode),
+            transport_socket_connect_timeout: (!self.handshake_timeout.is_zero())
+                .then(|| convert::proto_duration(self.handshake_timeout)),
             ..Default::default()
         }
     }
@@ -113,18 +133,12 @@ pub(super) fn decode_all(value: &pb::Listener, audit: &mut Audit, path: &Path<'_
     if value.filter_chains.is_empty() && value.default_filter_chain.is_none() {
         return Err(path.error("is required, unless there is a default_filter_chain"));
     }
-    let has_tls_inspector = value.listener_filters.iter().any(|filter| filter.name == super::TLS_INSPECTOR);
     let mut chains: Vec<FilterChain> = Vec::with_capacity(value.filter_chains.len());
     for (i, chain) in value.filter_chains.iter().enumerate() {
         let here = path.index(i);
         let of_match = here.field("filter_chain_match");
         let matches = chain.filter_chain_match.as_ref().map(|m| FilterChainMatch::decode(m, audit, &of_match));
         let matches = matches.transpose()?.unwrap_or_default();
-        if matches.transport != TransportProtocol::Any && has_tls_inspector {
-            let message =
-                "a transport protocol beside a TLS inspector is not supported: TLS is not told from other bytes yet";
-            return Err(of_match.field("transport_protocol").error(message));
-        }
         if matches.has_duplicates() {
             return Err(of_match.error("names an address range or a port twice"));
         }
@@ -146,9 +160,9 @@ fn decode(
     path: &Path<'_>,
 ) -> Result<FilterChain, Error> {
     audit!(value, pb::FilterChain as pb::FilterChain, audit, path;
-        supported: filters, filter_chain_match, name;
-        ignored: metadata, transport_socket_connect_timeout;
-        refused: use_proxy_proto, transport_socket);
+        supported: filters, filter_chain_match, name, transport_socket, transport_socket_connect_timeout;
+        ignored: metadata;
+        refused: use_proxy_proto);
     let filters_path = path.field("filters");
     let Some((last, before)) = value.filters.split_last() else {
         return Err(filters_path.error("needs network filters, the last http_connection_manager or tcp_proxy"));
@@ -165,7 +179,11 @@ fn decode(
         }
     }
     let filter = last_filter(last, audit, &filters_path.index(before.len()))?;
-    Ok(FilterChain { name: value.name.clone(), matches, gates, filter })
+    let tls = DownstreamTls::of_socket(value.transport_socket.as_ref(), audit, path)?;
+    let timeout = value.transport_socket_connect_timeout.as_ref();
+    let timeout = convert::optional_duration(timeout, &path.field("transport_socket_connect_timeout"))?;
+    let handshake_timeout = timeout.unwrap_or_default();
+    Ok(FilterChain { name: value.name.clone(), matches, tls, handshake_timeout, gates, filter })
 }
 
 impl FilterChainMatch {
@@ -181,6 +199,8 @@ impl FilterChainMatch {
             && have_common(&self.sources, &other.sources)
             && have_common(&self.source_ports, &other.source_ports)
             && self.transport == other.transport
+            && have_common(&self.server_names, &other.server_names)
+            && have_common(&self.protocols, &other.protocols)
     }
 
     /// Returns true when a range or a port is named twice, which Envoy takes for rules that overlap.
@@ -188,15 +208,20 @@ impl FilterChainMatch {
         fn any<T: PartialEq>(all: &[T]) -> bool {
             all.iter().enumerate().any(|(i, one)| all.iter().take(i).any(|other| other == one))
         }
-        any(&self.destinations) || any(&self.direct_sources) || any(&self.sources) || any(&self.source_ports)
+        any(&self.destinations)
+            || any(&self.direct_sources)
+            || any(&self.sources)
+            || any(&self.source_ports)
+            || any(&self.server_names)
+            || any(&self.protocols)
     }
 
     fn decode(value: &pb::FilterChainMatch, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb::FilterChainMatch as pb::FilterChainMatch, audit, path;
             supported: destination_port, prefix_ranges, direct_source_prefix_ranges, source_type, source_prefix_ranges,
-                source_ports, transport_protocol;
+                source_ports, transport_protocol, server_names, application_protocols;
             ignored: ;
-            refused: server_names, application_protocols, address_suffix, suffix_len);
+            refused: address_suffix, suffix_len);
         let port = |number: u32, here: &Path<'_>| {
             let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
             port.ok_or_else(|| here.error("must be from 1 to 65535"))
@@ -228,6 +253,13 @@ impl FilterChainMatch {
                 "tls" => TransportProtocol::Tls,
                 _ => return Err(Audit::refuse(path, "transport_protocol")),
             },
+            server_names: value
+                .server_names
+                .iter()
+                .enumerate()
+                .map(|(i, name)| server_name(name, &path.field("server_names").index(i)))
+                .collect::<Result<_, _>>()?,
+            protocols: value.application_protocols.clone(),
         })
     }
 
@@ -245,9 +277,20 @@ impl FilterChainMatch {
                 TransportProtocol::RawBuffer => "raw_buffer".to_owned(),
                 TransportProtocol::Tls => "tls".to_owned(),
             },
+            server_names: self.server_names.clone(),
+            application_protocols: self.protocols.clone(),
             ..Default::default()
         }
     }
+}
+
+/// A server name: a whole one, or one below which all match. Envoy: `FilterChainManagerImpl::addFilterChains`.
+fn server_name(name: &str, path: &Path<'_>) -> Result<String, Error> {
+    let rest = name.strip_prefix("*.").unwrap_or(name);
+    if rest.contains('*') || rest.is_empty() {
+        return Err(path.error("is no server name: a wildcard stands only for the first labels"));
+    }
+    Ok(name.to_ascii_lowercase())
 }
 
 const HTTP: &str = "envoy.filters.network.http_connection_manager";

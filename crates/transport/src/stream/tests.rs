@@ -107,6 +107,7 @@ async fn a_read_that_does_not_wait_finds_what_is_there() {
 async fn small_writes_leave_at_once() {
     let nodelay = |stream: &ByteStream| match &stream.0 {
         Carrier::Tcp(stream) => stream.nodelay().unwrap(),
+        Carrier::Tls(tls) => tls.socket.nodelay().unwrap(),
     };
     let listener = BoundListener::shared(ANY).unwrap().into_current_runtime().unwrap();
     let address = listener.local_addr().unwrap();

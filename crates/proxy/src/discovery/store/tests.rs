@@ -116,7 +116,7 @@ async fn chains_are_followed_by_what_they_match() {
     let source = "10.0.0.1:7".parse().unwrap();
     let choose = |port: u16| {
         let destination = SocketAddr::from(([127, 0, 0, 1], port));
-        let connection = Connection { destination, direct_source: source, source };
+        let connection = Connection { destination, direct_source: source, source, hello: None };
         worker.view("main", |listener| listener.choose(|| connection))
     };
     let (one, two) = (choose(1).unwrap(), choose(2).unwrap());

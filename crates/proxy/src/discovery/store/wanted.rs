@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serin_resources::cluster::Discovery;
 use serin_resources::connection_manager::RouteSource;
+use serin_resources::tls::CommonTls;
 use serin_resources::type_url;
 
 use super::{Held, Store};
@@ -30,6 +31,15 @@ impl Store {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Names under which secrets are wanted.
+    pub(crate) fn wanted_secrets(&self) -> BTreeSet<String> {
+        let of_listeners = self.listeners.values().flat_map(|held| held.value.all_chains());
+        let servers = of_listeners.filter_map(|chain| chain.tls.as_ref()).map(|tls| &tls.common);
+        let clients = self.clusters.values().flat_map(|held| super::tls_of(&held.value)).map(|tls| &tls.common);
+        let names = servers.chain(clients).flat_map(CommonTls::secrets);
+        names.filter(|name| !self.fixed_secrets.contains(*name)).cloned().collect()
     }
 
     /// Names under which routes are wanted.

@@ -1,7 +1,7 @@
 //! The gauges of requests: in flight on a host, and pending until there is a connection.
 
 use std::cell::Cell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use serin_traffic::grpc::GrpcStatus;
 use serin_traffic::outcome::Outcome;
@@ -48,7 +48,8 @@ impl InFlight {
     /// Gives a connection back for other requests to the same endpoint.
     pub(crate) fn put(&self, connection: Box<H1Connection>) {
         if let Some(local) = self.cluster.hosts.get(self.choice) {
-            local.pool.put(connection);
+            let home = connection.home.as_ref().and_then(Weak::upgrade);
+            home.as_deref().unwrap_or(&local.pool).put(connection);
             if self.cluster.state.waiting() > 0 {
                 self.cluster.state.freed.notify_waiters();
             }

@@ -48,7 +48,7 @@ pub(super) struct Race<'a, 'b> {
     tries: RetryState<'a>,
     target: &'b super::Target<'b>,
     per_try: Duration,
-    codec: Codec,
+    codec: Option<Codec>,
     running: JoinSet<Ended>,
     under_way: Vec<UnderWay>,
     begun: usize,
@@ -74,7 +74,12 @@ pub(super) async fn is_whole(framing: Framing, body: &mut RequestBody<'_>) -> bo
 }
 
 impl<'a, 'b> Race<'a, 'b> {
-    pub(super) fn new(tries: RetryState<'a>, target: &'b super::Target<'b>, per_try: Duration, codec: Codec) -> Self {
+    pub(super) fn new(
+        tries: RetryState<'a>,
+        target: &'b super::Target<'b>,
+        per_try: Duration,
+        codec: Option<Codec>,
+    ) -> Self {
         let (running, under_way) = (JoinSet::new(), Vec::new());
         Self { tries, target, per_try, codec, running, under_way, begun: 0, again: None, permit: None }
     }

@@ -69,11 +69,14 @@ impl Fixture {
             http_filters: chain,
             gates: Vec::new(),
             faults: Arc::default(),
+            tls: None,
+            tls_counts: Arc::default(),
         };
         let listener = ListenerRuntime {
             config: Arc::new(listener),
             chains: vec![(Arc::new(runtime), Arc::new(table))],
             unmatched: Arc::default(),
+            inspects: false,
         };
         let listeners = [("main".to_owned(), Arc::new(listener))].into();
         let snapshot = Arc::new(Snapshot { listeners, ..Snapshot::default() });
@@ -98,6 +101,7 @@ impl Fixture {
             began: std::time::Instant::now(),
             peer: address,
             local: Some(address),
+            tls: None,
         });
         let info = RequestInfo { websocket: false, internal: false, client: address.ip() };
         Self { connection, view, info }

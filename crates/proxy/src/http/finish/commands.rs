@@ -6,7 +6,7 @@ use serin_traffic::response_flag::ResponseFlag;
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use super::StreamInfo;
+use super::{StreamInfo, tls_commands};
 
 impl StreamInfo {
     /// The flags of the response, with that of retries that were not allowed.
@@ -61,6 +61,11 @@ impl CommandSource for StreamInfo {
             "HOSTNAME" => std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_owned()),
             "QUERY_PARAM" => self.query_parameter(argument?),
             "GRPC_STATUS_NUMBER" | "GRPC_STATUS" => substitution::FormatContext::response_header(self, "grpc-status"),
+            "REQUESTED_SERVER_NAME" => self.context.tls.as_ref()?.server_name.clone(),
+            "UPSTREAM_TRANSPORT_FAILURE_REASON" => self.transport_failure.clone(),
+            name if name.starts_with("DOWNSTREAM_") => {
+                tls_commands::command(self.context.tls.as_deref()?, "DOWNSTREAM_", name, argument)
+            }
             _ => None,
         }
     }
@@ -102,7 +107,7 @@ fn milliseconds(time: Option<Duration>) -> Option<String> {
 }
 
 /// A time in UTC; with an argument, in that `strftime` format (`%f` and the like are fractions of a second).
-fn start_time(time: jiff::Timestamp, format: Option<&str>) -> Option<String> {
+pub(super) fn start_time(time: jiff::Timestamp, format: Option<&str>) -> Option<String> {
     match format {
         None | Some("") => Some(format!("{time:.3}")),
         Some(format) => jiff::fmt::strtime::format(format, time).ok(),

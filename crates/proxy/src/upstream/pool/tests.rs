@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::runtime::{ClusterRuntime, ClusterState, Endpoints, Host, Permit};
-use crate::upstream::{H2Stream, connect, multiplexed};
+use crate::tls::Offer;
+use crate::upstream::{H2Stream, Place, connect, multiplexed};
 
 /// An upstream, and a cluster that leads to it.
 struct Fixture {
@@ -33,13 +34,21 @@ impl Fixture {
 
     /// A connection, and its other end.
     async fn http1(&self) -> (Box<H1Connection>, ByteStream) {
-        let made = connect(0, &self.cluster, &self.host, Permit::uncounted());
+        let place = self.place(Codec::Http1);
+        let made = connect(0, &self.cluster, &place, Permit::uncounted());
         let (made, accepted) = tokio::join!(made, self.listener.accept());
-        (made.unwrap_or_else(|_| panic!("cannot connect")), accepted.unwrap().0)
+        match made {
+            Ok(Upstream::H1(made)) => (made, accepted.unwrap().0),
+            _ => panic!("cannot connect"),
+        }
+    }
+
+    fn place(&self, codec: Codec) -> Place {
+        Place { host: self.host.clone(), tls: None, name: None, offer: Offer::Http(codec) }
     }
 
     fn http2(&self) -> H2Connection {
-        multiplexed(0, self.cluster.clone(), self.host.clone(), Permit::uncounted())
+        multiplexed(0, self.cluster.clone(), self.place(Codec::Http2), Permit::uncounted())
     }
 
     fn open(&self) -> u64 {

@@ -1,0 +1,166 @@
+//! A connection that a client made: which filter chain it gets, its handshake, and who serves it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serin_resources::listener::Filter;
+use serin_traffic::filter::Caller;
+use serin_traffic::filter_chain::{Connection, Hello};
+use serin_transport::tls::{ClientHello, HandshakeError, Sniffed};
+use serin_transport::{ByteStream, canonical};
+
+use crate::http::{self, Accepted, within};
+use crate::metric::{self, tls as counter};
+use crate::snapshot::ListenerRuntime;
+use crate::tcp;
+use crate::worker::{ConnectionGuard, View, Worker};
+
+/// The time in which a client must say so much that its chain can be chosen (Envoy: `listener_filters_timeout`).
+const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The time for a handshake, unless its chain says another.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that was accepted.
+pub(crate) struct Arrival {
+    pub(crate) worker: Rc<Worker>,
+    /// The name of the listener.
+    pub(crate) listener: Rc<str>,
+    pub(crate) stream: ByteStream,
+    /// The address of the client.
+    pub(crate) peer: SocketAddr,
+    /// The address of the listener, which may be unspecified.
+    pub(crate) bound: SocketAddr,
+}
+
+impl Arrival {
+    /// Lets it in, or ends it. It is served in a task of its own.
+    pub(crate) fn begin(self) {
+        if !self.worker.inspects(&self.listener) {
+            return self.admit(None);
+        }
+        tokio::task::spawn_local(async move {
+            match within(HELLO_TIMEOUT, self.stream.sniff()).await {
+                Some(Ok(Sniffed::Tls(hello))) => self.admit(Some(hello)),
+                Some(Ok(Sniffed::Other)) => self.admit(None),
+                Some(Err(_)) | None => {}
+            }
+        });
+    }
+
+    fn admit(self, hello: Option<ClientHello>) {
+        let connection = || {
+            // Only a listener at every address has to ask at which one the client came.
+            let is_anywhere = self.bound.ip().is_unspecified();
+            let here = if is_anywhere { self.stream.local_addr().ok().map(canonical) } else { Some(self.bound) };
+            let hello = hello.as_ref();
+            Connection {
+                destination: here.unwrap_or(self.bound),
+                direct_source: self.peer,
+                source: self.peer,
+                hello: hello.map(|hello| Hello { server_name: hello.server_name.as_deref(), protocols: &hello.alpn }),
+            }
+        };
+        let chosen = self.worker.view(&self.listener, |listener: &ListenerRuntime| listener.choose(connection));
+        let Some(view) = chosen else { return };
+        self.stream.prepare_accepted(self.peer, self.bound);
+        let guard = ConnectionGuard::new(self.worker.clone(), view.chain.clone());
+        if view.chain.tls.is_none() && !self.passes(&view) {
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            match view.chain.tls.is_some() {
+                // In a box, so that plain connections do not carry what a handshake needs.
+                true => match Box::pin(self.secured(&view)).await {
+                    Some(secured) if secured.passes(&view) => secured.serve(view, &guard).await,
+                    _ => {}
+                },
+                false => self.serve(view, &guard).await,
+            }
+            drop(guard);
+        });
+    }
+
+    /// Returns true when all filters of connections let it in.
+    fn passes(&self, view: &View) -> bool {
+        if view.chain.gates.is_empty() {
+            return true;
+        }
+        let local = self.stream.local_addr().ok().map(canonical);
+        let caller = Caller { peer: self.peer, local, client: self.peer.ip() };
+        view.chain.gates.iter().all(|gate| gate.lets_in(&caller))
+    }
+
+    /// Does the handshake; `None` when it failed.
+    async fn secured(self, view: &View) -> Option<Self> {
+        let slot = view.chain.tls.as_ref()?;
+        let count = |index: usize| view.chain.tls_counts.add(index);
+        let Some(server) = slot.current() else {
+            count(counter::NOT_READY);
+            return None;
+        };
+        let limit = match view.chain.config.handshake_timeout {
+            Duration::ZERO => HANDSHAKE_TIMEOUT,
+            given => given,
+        };
+        let Self { worker, listener, stream, peer, bound } = self;
+        let stream = match within(limit, stream.accept_tls(&server)).await {
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) => {
+                tracing::debug!(%peer, listener = &*listener, "handshake failed: {error}");
+                failure(&error).into_iter().for_each(count);
+                return None;
+            }
+            None => {
+                count(counter::TIMEOUT);
+                return None;
+            }
+        };
+        let info = stream.tls()?;
+        if slot.requires_name() && info.server_name.is_none() {
+            count(counter::CONNECTION_ERROR);
+            return None;
+        }
+        count(counter::HANDSHAKE);
+        if info.is_resumed {
+            count(counter::SESSION_REUSED);
+        }
+        if info.peer.is_empty() {
+            count(counter::NO_CERTIFICATE);
+        }
+        Some(Self { worker, listener, stream, peer, bound })
+    }
+
+    async fn serve(self, view: Rc<View>, guard: &ConnectionGuard) {
+        let Self { worker, listener, stream, peer, bound } = self;
+        match &guard.chain.config.filter {
+            Filter::Http(http) => {
+                http::connection(worker, Accepted { listener, view, stream, peer, bound }, http, guard).await;
+            }
+            Filter::Tcp(proxy) => Box::pin(tcp::connection(worker, stream, proxy, guard)).await,
+        }
+    }
+}
+
+/// The counters of a failed handshake (Envoy: `ssl.*`).
+pub(crate) fn failure(error: &HandshakeError) -> Vec<usize> {
+    use serin_transport::tls::Rejected;
+    match error {
+        HandshakeError::NoCertificate => vec![counter::FAIL_NO_CERTIFICATE, counter::CONNECTION_ERROR],
+        HandshakeError::Rejected(rejected) => {
+            let index = match rejected {
+                Rejected::Chain(_) => counter::FAIL_CHAIN,
+                Rejected::Name => counter::FAIL_NAME,
+                Rejected::Hash => counter::FAIL_HASH,
+            };
+            vec![index, counter::CONNECTION_ERROR]
+        }
+        // A client that leaves has broken nothing.
+        HandshakeError::Io(_) => Vec::new(),
+        HandshakeError::Alert(_) | HandshakeError::Protocol(_) => vec![counter::CONNECTION_ERROR],
+    }
+}
+
+/// Counts of the handshakes of a listener, which all workers share: a handshake costs far more.
+pub(crate) type TlsCounts = metric::Shared<{ counter::NAMES.len() }>;

@@ -1,0 +1,193 @@
+//! TLS of filter chains and clusters: made of settings, of secrets and files, and made again when one of these changes. A side whose
+//! secrets are not there, or cannot be read, makes no connection.
+
+mod materials;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use arc_swap::{ArcSwapOption, Guard};
+use serin_http1::Codec;
+use serin_resources::cluster::RequestNames;
+use serin_resources::tls::{DownstreamTls, SecretValue, UpstreamTls};
+use serin_transport::tls::{ClientTls, ServerTls};
+
+use materials::{Materials, Stamps, Unready};
+
+/// The TLS of a filter chain.
+#[derive(Debug)]
+pub(crate) struct ServerSlot {
+    settings: DownstreamTls,
+    current: ArcSwapOption<ServerTls>,
+    stamps: Mutex<Stamps>,
+}
+
+/// The TLS of a cluster, or of some of its endpoints.
+#[derive(Debug)]
+pub(crate) struct ClientSlot {
+    pub(crate) settings: UpstreamTls,
+    names: RequestNames,
+    current: ArcSwapOption<Faces>,
+    stamps: Mutex<Stamps>,
+}
+
+/// A client by the protocols above TLS that it offers.
+#[derive(Debug)]
+pub(crate) struct Faces {
+    http1: ClientTls,
+    http2: ClientTls,
+    either: ClientTls,
+    other: ClientTls,
+}
+
+/// The protocol above TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// This one.
+    Http(Codec),
+    /// One of the two of HTTP.
+    Either,
+    /// None of HTTP.
+    Other,
+}
+
+impl ServerSlot {
+    /// The server as it is now; `None` when what it needs is not there.
+    pub(crate) fn current(&self) -> Option<Arc<ServerTls>> {
+        self.current.load_full()
+    }
+
+    /// Returns true when a client must say which server it wants.
+    pub(crate) fn requires_name(&self) -> bool {
+        self.settings.requires_name
+    }
+}
+
+impl ClientSlot {
+    /// The client as it is now; `None` when what it needs is not there.
+    pub(crate) fn current(&self) -> Guard<Option<Arc<Faces>>> {
+        self.current.load()
+    }
+}
+
+impl Faces {
+    pub(crate) fn offering(&self, offer: Offer) -> &ClientTls {
+        match offer {
+            Offer::Http(Codec::Http1) => &self.http1,
+            Offer::Http(Codec::Http2) => &self.http2,
+            Offer::Either => &self.either,
+            Offer::Other => &self.other,
+        }
+    }
+}
+
+/// All secrets, and everything that is made of them.
+#[derive(Debug, Default)]
+pub(crate) struct TlsStore(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    secrets: BTreeMap<String, SecretValue>,
+    servers: Vec<Weak<ServerSlot>>,
+    clients: Vec<Weak<ClientSlot>>,
+}
+
+impl TlsStore {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the TLS of a filter chain. It is empty while a secret is missing.
+    ///
+    /// # Errors
+    /// What of its certificates, keys or lists cannot be used.
+    pub(crate) fn server(&self, settings: &DownstreamTls) -> Result<Arc<ServerSlot>, String> {
+        let mut inner = self.inner();
+        let mut materials = Materials::new(&inner.secrets);
+        let made = materials.server(settings);
+        let stamps = materials.stamps;
+        let current = match made {
+            Ok(server) => Some(Arc::new(server)),
+            Err(Unready::Missing(_)) => None,
+            Err(Unready::Wrong(problem)) => return Err(problem),
+        };
+        let slot =
+            Arc::new(ServerSlot { settings: settings.clone(), current: current.into(), stamps: Mutex::new(stamps) });
+        inner.servers.push(Arc::downgrade(&slot));
+        Ok(slot)
+    }
+
+    /// Makes the TLS of a cluster. It is empty while a secret is missing.
+    ///
+    /// # Errors
+    /// What of its certificates, keys or lists cannot be used.
+    pub(crate) fn client(&self, settings: &UpstreamTls, names: &RequestNames) -> Result<Arc<ClientSlot>, String> {
+        let mut inner = self.inner();
+        let mut materials = Materials::new(&inner.secrets);
+        let made = materials.client(settings, names);
+        let stamps = materials.stamps;
+        let current = match made {
+            Ok(faces) => Some(Arc::new(faces)),
+            Err(Unready::Missing(_)) => None,
+            Err(Unready::Wrong(problem)) => return Err(problem),
+        };
+        let slot = Arc::new(ClientSlot {
+            settings: settings.clone(),
+            names: names.clone(),
+            current: current.into(),
+            stamps: Mutex::new(stamps),
+        });
+        inner.clients.push(Arc::downgrade(&slot));
+        Ok(slot)
+    }
+
+    /// Takes a secret in, and makes everything again that uses it.
+    pub(crate) fn put(&self, name: &str, value: SecretValue) {
+        self.inner().secrets.insert(name.to_owned(), value);
+        self.refresh(|secrets, _| secrets.contains(&name));
+    }
+
+    /// Forgets a secret. What uses it goes on as it is: Envoy keeps it, too.
+    pub(crate) fn remove(&self, name: &str) {
+        self.inner().secrets.remove(name);
+    }
+
+    /// Makes everything again whose files have changed.
+    pub(crate) fn look_at_files(&self) {
+        self.refresh(|_, stamps| materials::have_changed(stamps));
+    }
+
+    /// Makes again what `is_concerned`, by the names of its secrets and the stamps of its files.
+    fn refresh(&self, is_concerned: impl Fn(&[&str], &Stamps) -> bool) {
+        let inner = &mut *self.inner();
+        inner.servers.retain(|slot| slot.strong_count() > 0);
+        inner.clients.retain(|slot| slot.strong_count() > 0);
+        for slot in inner.servers.iter().filter_map(Weak::upgrade) {
+            let mut stamps = slot.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+            let secrets: Vec<&str> = slot.settings.common.secrets().map(String::as_str).collect();
+            if is_concerned(&secrets, &stamps) {
+                let mut materials = Materials::new(&inner.secrets);
+                take(materials.server(&slot.settings), &slot.current);
+                *stamps = materials.stamps;
+            }
+        }
+        for slot in inner.clients.iter().filter_map(Weak::upgrade) {
+            let mut stamps = slot.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+            let secrets: Vec<&str> = slot.settings.common.secrets().map(String::as_str).collect();
+            if is_concerned(&secrets, &stamps) {
+                let mut materials = Materials::new(&inner.secrets);
+                take(materials.client(&slot.settings, &slot.names), &slot.current);
+                *stamps = materials.stamps;
+            }
+        }
+    }
+}
+
+/// Puts what was made into use; what could not be made leaves what there was.
+fn take<T>(made: Result<T, Unready>, current: &ArcSwapOption<T>) {
+    match made {
+        Ok(made) => current.store(Some(Arc::new(made))),
+        Err(Unready::Missing(secret)) => tracing::debug!("the secret '{secret}' is not there yet"),
+        Err(Unready::Wrong(problem)) => tracing::warn!("certificates stay as they were: {problem}"),
+    }
+}

@@ -1,0 +1,204 @@
+//! The bytes that TLS is made of: read from files, secrets, the environment.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+
+use serin_resources::cluster::RequestNames;
+use serin_resources::tls::{
+    CertificateSource, CommonTls, DataSource, DownstreamTls, SecretValue, TlsCertificate, TlsVersion, UpstreamTls,
+    Validation, ValidationSource,
+};
+use serin_traffic::peer_names::{PeerNames, SubjectNames};
+use serin_transport::tls::{
+    Certificate, ClientSettings, ClientTls, Identity, Protocols, ServerSettings, ServerTls, TlsError, Verification,
+};
+
+use super::Faces;
+
+/// The reason why a side is not ready.
+pub(super) enum Unready {
+    /// A secret has not come yet.
+    Missing(String),
+    /// Something cannot be used.
+    Wrong(String),
+}
+
+impl From<TlsError> for Unready {
+    fn from(error: TlsError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+/// Files that were read, with what the file system said of each: time of change, length and number.
+pub(super) type Stamps = BTreeMap<String, Option<(i64, i64, u64, u64)>>;
+
+fn stamp(path: &str) -> Option<(i64, i64, u64, u64)> {
+    let seen = std::fs::metadata(path).ok()?;
+    Some((seen.mtime(), seen.mtime_nsec(), seen.len(), seen.ino()))
+}
+
+/// Returns true when one of the files is not what it was.
+pub(super) fn have_changed(stamps: &Stamps) -> bool {
+    stamps.iter().any(|(path, before)| stamp(path) != *before)
+}
+
+/// Where bytes are looked up, and which files were read.
+pub(super) struct Materials<'a> {
+    secrets: &'a BTreeMap<String, SecretValue>,
+    pub(super) stamps: Stamps,
+}
+
+impl<'a> Materials<'a> {
+    pub(super) fn new(secrets: &'a BTreeMap<String, SecretValue>) -> Self {
+        Self { secrets, stamps: Stamps::new() }
+    }
+
+    fn bytes(&mut self, source: &DataSource) -> Result<Vec<u8>, Unready> {
+        match source {
+            DataSource::File(path) => {
+                // Before it is read: a change meanwhile is one that comes later.
+                self.stamps.insert(path.clone(), stamp(path));
+                std::fs::read(path).map_err(|error| Unready::Wrong(format!("{path} cannot be read: {error}")))
+            }
+            DataSource::Bytes(bytes) => Ok(bytes.clone()),
+            DataSource::Environment(name) => std::env::var(name)
+                .map(String::into_bytes)
+                .map_err(|_| Unready::Wrong(format!("the environment variable {name} is not set"))),
+        }
+    }
+
+    fn named(&self, source: &DataSource) -> String {
+        match source {
+            DataSource::File(path) => path.clone(),
+            DataSource::Bytes(_) => "the given text".to_owned(),
+            DataSource::Environment(name) => format!("${name}"),
+        }
+    }
+
+    fn secret(&self, name: &str) -> Result<&'a SecretValue, Unready> {
+        self.secrets.get(name).ok_or_else(|| Unready::Missing(name.to_owned()))
+    }
+
+    fn identity(&mut self, source: &CertificateSource) -> Result<Identity, Unready> {
+        let TlsCertificate { chain, key, staple } = match source {
+            CertificateSource::Given(certificate) => certificate,
+            CertificateSource::Secret(name) => match self.secret(name)? {
+                SecretValue::Certificate(certificate) => certificate,
+                SecretValue::Validation(_) => return Err(Unready::Wrong(format!("'{name}' is no certificate"))),
+            },
+        };
+        let staple = staple.as_ref().map(|staple| self.bytes(staple)).transpose()?.unwrap_or_default();
+        let (of_chain, of_key) = (self.bytes(chain)?, self.bytes(key)?);
+        Identity::from_pem(&of_chain, &of_key, staple)
+            .map_err(|error| Unready::Wrong(format!("{}, {}: {error}", self.named(chain), self.named(key))))
+    }
+
+    fn identities(&mut self, common: &CommonTls) -> Result<Vec<Identity>, Unready> {
+        common.certificates.iter().map(|source| self.identity(source)).collect()
+    }
+
+    /// The rules for peers; `None` when there are none.
+    fn rules(&mut self, source: Option<&ValidationSource>) -> Result<Option<Verification>, Unready> {
+        let Some(source) = source else { return Ok(None) };
+        let mut rules = source.given.clone().unwrap_or_default();
+        if let Some(name) = &source.secret {
+            match self.secret(name)? {
+                SecretValue::Validation(validation) => rules = rules.with(validation),
+                SecretValue::Certificate(_) => {
+                    return Err(Unready::Wrong(format!("'{name}' has no rules for certificates")));
+                }
+            }
+        }
+        self.verification(&rules).map(Some)
+    }
+
+    fn verification(&mut self, rules: &Validation) -> Result<Verification, Unready> {
+        let mut made = match &rules.trusted {
+            Some(trusted) => {
+                let pem = self.bytes(trusted)?;
+                Verification::trusting(&pem)
+                    .map_err(|error| Unready::Wrong(format!("{}: {error}", self.named(trusted))))?
+            }
+            None => Verification::of_any(),
+        };
+        if let Some(revoked) = &rules.revoked {
+            let pem = self.bytes(revoked)?;
+            made = made
+                .with_revoked(&pem, rules.only_own_revocation)
+                .map_err(|error| Unready::Wrong(format!("{}: {error}", self.named(revoked))))?;
+        }
+        if !rules.names.is_empty() {
+            let names = PeerNames::new(&rules.names);
+            made = made.with_names(move |certificate: &Certificate| names.matches(&names_of(certificate)));
+        }
+        Ok(made
+            .accepting_untrusted(rules.accepts_untrusted)
+            .with_hashes(rules.hashes.clone(), rules.keys.clone())
+            .with_depth(rules.depth.map(|depth| depth as usize)))
+    }
+
+    pub(super) fn server(&mut self, settings: &DownstreamTls) -> Result<ServerTls, Unready> {
+        let common = &settings.common;
+        let settings = ServerSettings {
+            protocols: protocols(common, TlsVersion::V13),
+            alpn: common.alpn.iter().map(|name| name.clone().into_bytes()).collect(),
+            identities: self.identities(common)?,
+            clients: match (self.rules(common.validation.as_ref())?, settings.requires_certificate) {
+                (Some(rules), _) => Some(rules),
+                // A certificate is asked for, but nothing is known of whom to trust.
+                (None, true) => Some(Verification::of_any()),
+                (None, false) => None,
+            },
+            needs_client_certificate: settings.requires_certificate,
+            without_tickets: settings.without_tickets,
+        };
+        Ok(ServerTls::new(&settings)?)
+    }
+
+    pub(super) fn client(&mut self, settings: &UpstreamTls, names: &RequestNames) -> Result<Faces, Unready> {
+        let common = &settings.common;
+        let rules = self.rules(common.validation.as_ref())?;
+        let checks_name = settings.checks_name || names.auto_san;
+        let made = ClientTls::new(&ClientSettings {
+            // Envoy's default for upstreams.
+            protocols: protocols(common, TlsVersion::V12),
+            alpn: Vec::new(),
+            identity: self.identities(common)?.into_iter().next(),
+            servers: rules.map(|rules| rules.checking_told_name(checks_name)),
+            sessions: settings.sessions as usize,
+        })?;
+        let own: Vec<Vec<u8>> = common.alpn.iter().map(|name| name.clone().into_bytes()).collect();
+        let offering = |others: &[&[u8]]| match own.is_empty() {
+            true => made.with_alpn(&others.iter().map(|name| name.to_vec()).collect::<Vec<_>>()),
+            false => made.with_alpn(&own),
+        };
+        Ok(Faces {
+            http1: offering(&[b"http/1.1"]),
+            http2: offering(&[b"h2"]),
+            either: made.with_alpn(&[b"h2".to_vec(), b"http/1.1".to_vec()]),
+            other: offering(&[]),
+        })
+    }
+}
+
+/// What may be spoken; `newest` is the newest version unless the settings say otherwise.
+fn protocols(common: &CommonTls, newest: TlsVersion) -> Protocols {
+    let (least, most) = common.versions;
+    let most = if most == TlsVersion::Auto { newest.max(least) } else { most };
+    Protocols {
+        without_12: least == TlsVersion::V13,
+        without_13: most == TlsVersion::V12,
+        ciphers: common.ciphers.clone(),
+        groups: common.groups.clone(),
+    }
+}
+
+fn names_of(certificate: &Certificate) -> SubjectNames<'_> {
+    SubjectNames {
+        dns: &certificate.dns,
+        uris: &certificate.uris,
+        emails: &certificate.emails,
+        ips: &certificate.ips,
+        others: &certificate.others,
+    }
+}

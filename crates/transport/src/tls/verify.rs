@@ -1,0 +1,300 @@
+//! Whom a connection is with: the chain of the peer's certificate, and what else must be true of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, TrustAnchor, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
+use webpki::{
+    BorrowedCertRevocationList, CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
+    RevocationOptionsBuilder, UnknownStatusPolicy, anchor_from_trusted_cert,
+};
+
+use super::certificate::{Certificate, fingerprint};
+use super::{TlsError, certificates};
+
+/// The reason why a peer is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// Its certificate does not lead to a trusted one, is not valid now, or is revoked.
+    #[error("the certificate is not trusted: {0}")]
+    Chain(String),
+    /// None of its names is an accepted one.
+    #[error("no name of the certificate is an accepted one")]
+    Name,
+    /// It is none of the listed certificates, and has none of the listed keys.
+    #[error("the certificate is not one of those that are listed")]
+    Hash,
+}
+
+/// A rule on the names of a peer's certificate.
+type NameRule = Arc<dyn Fn(&Certificate) -> bool + Send + Sync>;
+
+/// What a peer must show.
+#[derive(Clone, Default)]
+pub struct Verification {
+    /// Trusted certificates; none trusts nobody.
+    anchors: Vec<TrustAnchor<'static>>,
+    subjects: Vec<DistinguishedName>,
+    /// True when no chain is asked for.
+    any_chain: bool,
+    /// True when a chain that is not trusted is accepted all the same.
+    accepts_untrusted: bool,
+    revoked: Vec<CertificateRevocationListDer<'static>>,
+    /// True when only the peer's own certificate must not be revoked.
+    only_own_revocation: bool,
+    names: Option<NameRule>,
+    /// SHA-256 of certificates and of public keys, any of which is accepted.
+    hashes: Vec<[u8; 32]>,
+    keys: Vec<[u8; 32]>,
+    /// Most certificates between the peer's and a trusted one.
+    most_between: Option<usize>,
+    /// True when a server's certificate must have the name that it was told.
+    checks_told_name: bool,
+}
+
+impl fmt::Debug for Verification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verification").field("anchors", &self.anchors.len()).finish_non_exhaustive()
+    }
+}
+
+impl Verification {
+    /// Asks for no chain: only other rules, if there are any, decide.
+    #[must_use]
+    pub fn of_any() -> Self {
+        Self { any_chain: true, ..Self::default() }
+    }
+
+    /// Trusts the certificates of a PEM text.
+    ///
+    /// # Errors
+    /// When there is none, or one cannot be read.
+    pub fn trusting(pem: &[u8]) -> Result<Self, TlsError> {
+        let roots = certificates(pem)?;
+        let read = |root: &CertificateDer<'static>| {
+            let anchor = anchor_from_trusted_cert(root).map_err(|error| TlsError::Certificate(error.to_string()))?;
+            Ok(anchor.to_owned())
+        };
+        let anchors: Vec<TrustAnchor<'static>> = roots.iter().map(read).collect::<Result<_, _>>()?;
+        let subjects = anchors.iter().map(|anchor| DistinguishedName::in_sequence(anchor.subject.as_ref())).collect();
+        Ok(Self { anchors, subjects, ..Self::default() })
+    }
+
+    /// Accepts a chain that is not trusted all the same.
+    #[must_use]
+    pub fn accepting_untrusted(self, accepts: bool) -> Self {
+        Self { accepts_untrusted: accepts, ..self }
+    }
+
+    /// Refuses certificates that are in one of the revocation lists of a PEM text; with `only_own`, those of issuers are not looked up.
+    ///
+    /// # Errors
+    /// When a list cannot be read.
+    pub fn with_revoked(mut self, pem: &[u8], only_own: bool) -> Result<Self, TlsError> {
+        let read: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+        self.revoked = read.map_err(|error| TlsError::RevocationList(error.to_string()))?;
+        if self.revoked.is_empty() {
+            return Err(TlsError::RevocationList("there is none".to_owned()));
+        }
+        for list in &self.revoked {
+            BorrowedCertRevocationList::from_der(list).map_err(|error| TlsError::RevocationList(error.to_string()))?;
+        }
+        self.only_own_revocation = only_own;
+        Ok(self)
+    }
+
+    /// Accepts only certificates of which that is true.
+    #[must_use]
+    pub fn with_names(self, rule: impl Fn(&Certificate) -> bool + Send + Sync + 'static) -> Self {
+        Self { names: Some(Arc::new(rule)), ..self }
+    }
+
+    /// Accepts only certificates with one of these SHA-256 digests, or with a public key with one of those.
+    #[must_use]
+    pub fn with_hashes(self, hashes: Vec<[u8; 32]>, keys: Vec<[u8; 32]>) -> Self {
+        Self { hashes, keys, ..self }
+    }
+
+    /// Accepts only chains with so many certificates between the peer's own and a trusted one.
+    #[must_use]
+    pub fn with_depth(self, most_between: Option<usize>) -> Self {
+        Self { most_between, ..self }
+    }
+
+    /// Accepts only servers whose certificate has the name that they were told.
+    #[must_use]
+    pub fn checking_told_name(self, checks: bool) -> Self {
+        Self { checks_told_name: checks, ..self }
+    }
+
+    fn check(
+        &self,
+        own: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<(), Rejected> {
+        if !self.any_chain
+            && let Err(error) = self.check_chain(own, between, now, usage)
+            && !self.accepts_untrusted
+        {
+            return Err(Rejected::Chain(error));
+        }
+        if self.names.is_none() && self.hashes.is_empty() && self.keys.is_empty() {
+            return Ok(());
+        }
+        let certificate = Certificate::read(own);
+        if self.names.as_ref().is_some_and(|rule| !rule(&certificate)) {
+            return Err(Rejected::Name);
+        }
+        let is_listed = self.hashes.contains(&fingerprint(&certificate.der))
+            || self.keys.contains(&fingerprint(&certificate.public_key));
+        if is_listed || (self.hashes.is_empty() && self.keys.is_empty()) { Ok(()) } else { Err(Rejected::Hash) }
+    }
+
+    fn check_chain(
+        &self,
+        own: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<(), String> {
+        let certificate = EndEntityCert::try_from(own).map_err(|error| error.to_string())?;
+        let lists: Vec<CertRevocationList<'_>> = self
+            .revoked
+            .iter()
+            .filter_map(|list| BorrowedCertRevocationList::from_der(list).ok())
+            .map(CertRevocationList::from)
+            .collect();
+        let lists: Vec<&CertRevocationList<'_>> = lists.iter().collect();
+        let depth =
+            if self.only_own_revocation { RevocationCheckDepth::EndEntity } else { RevocationCheckDepth::Chain };
+        // Without the list of an issuer nothing is known of what it has signed: that is refused, as OpenSSL does.
+        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
+            options
+                .with_depth(depth)
+                .with_status_policy(UnknownStatusPolicy::Deny)
+                .with_expiration_policy(ExpirationPolicy::Enforce)
+                .build()
+        });
+        let most = self.most_between;
+        let is_short = |path: &webpki::VerifiedPath<'_>| match most {
+            Some(most) if path.intermediate_certificates().count() > most => {
+                Err(webpki::Error::MaximumPathDepthExceeded)
+            }
+            _ => Ok(()),
+        };
+        let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
+        certificate
+            .verify_for_usage(algorithms, &self.anchors, between, now, usage, revocation, Some(&is_short))
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// A verifier for rustls, of servers and of clients.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    rules: Verification,
+    algorithms: WebPkiSupportedAlgorithms,
+    /// True when a client must show a certificate.
+    is_required: bool,
+}
+
+impl Verifier {
+    pub(super) fn new(rules: Verification, provider: &CryptoProvider, is_required: bool) -> Arc<Self> {
+        Arc::new(Self { rules, algorithms: provider.signature_verification_algorithms, is_required })
+    }
+}
+
+fn failed(rejected: Rejected) -> rustls::Error {
+    rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(rejected))))
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _staple: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.rules.check(own, between, now, KeyUsage::server_auth()).map_err(failed)?;
+        let has_name =
+            || EndEntityCert::try_from(own).is_ok_and(|own| own.verify_is_valid_for_subject_name(name).is_ok());
+        if self.rules.checks_told_name && !has_name() {
+            return Err(failed(Rejected::Name));
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.rules.subjects
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.is_required
+    }
+
+    fn verify_client_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let checked = self.rules.check(own, between, now, KeyUsage::client_auth());
+        checked.map(|()| ClientCertVerified::assertion()).map_err(failed)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
