@@ -2,7 +2,7 @@
 //!
 //! Every case of `differential/cases/*.yaml` becomes one bootstrap. What clients and backends saw of it must be what the case
 //! expects and, when `SERIN_TEST_ENVOY` names Envoy's binary, equal for both. Differences that are kept on purpose stand in
-//! docs/differences.md. `ONLY=part` runs the cases whose name contains it.
+//! docs/differences.md. `ONLY=part` runs the cases whose name contains it, `ALONE=envoy` only Envoy; `SHOW=1` prints what was seen.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
@@ -16,13 +16,18 @@ mod compare;
 mod observe;
 #[path = "differential/over_h2.rs"]
 mod over_h2;
+#[path = "differential/tls.rs"]
+mod tls;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use backends::Backends;
 use case::Case;
+use observe::{Around, Observed};
+use serin_testkit::certificates::Certificates;
 
 /// Cases that run at once.
 const AT_ONCE: usize = 4;
@@ -31,14 +36,15 @@ const AT_ONCE: usize = 4;
 fn serin_does_what_envoy_does() {
     let only = std::env::var("ONLY").unwrap_or_default();
     let envoy = std::env::var("SERIN_TEST_ENVOY").ok().map(PathBuf::from);
-    let cases: Vec<Case> = Case::all().into_iter().filter(|c| c.name().contains(&only)).collect();
+    let certificates = Arc::new(Certificates::make().unwrap());
+    let cases: Vec<Case> = Case::all(&certificates).into_iter().filter(|c| c.name().contains(&only)).collect();
     assert!(!cases.is_empty(), "no case is called '{only}'");
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Relaxed)) {
-                    if let Err(difference) = run(case, envoy.as_deref()) {
+                    if let Err(difference) = run(case, &certificates, envoy.as_deref()) {
                         failures.lock().unwrap().push(format!("== {}\n{difference}", case.name()));
                     }
                 }
@@ -52,13 +58,36 @@ fn serin_does_what_envoy_does() {
 }
 
 /// Runs a case; the error says what differs.
-fn run(case: &Case, envoy: Option<&Path>) -> Result<(), String> {
+fn run(case: &Case, certificates: &Arc<Certificates>, envoy: Option<&Path>) -> Result<(), String> {
     // Both go to the same backends: where a hash leads depends on their addresses.
-    let backends = Backends::start(&case.backends());
-    let serin = observe::serin(case, &backends)?;
-    compare::with_expectation(case, "Serin", &serin)?;
+    let backends = Backends::start(case.backends(), certificates);
+    let around = Around { backends: &backends, certificates };
+    let serin = match std::env::var("ALONE").as_deref() {
+        Ok("envoy") => None,
+        _ => Some(observe::serin(case, &around)?),
+    };
+    if let Some(serin) = &serin {
+        show(case, "Serin", serin);
+        compare::with_expectation(case, "Serin", serin)?;
+    }
     let Some(envoy) = envoy else { return Ok(()) };
-    let envoy = observe::envoy(envoy, case, &backends)?;
+    let envoy = observe::envoy(envoy, case, &around)?;
+    show(case, "Envoy", &envoy);
     compare::with_expectation(case, "Envoy", &envoy)?;
-    compare::with_each_other(case, &serin, &envoy)
+    serin.map_or(Ok(()), |serin| compare::with_each_other(case, &serin, &envoy))
+}
+
+fn show(case: &Case, who: &str, observed: &Observed) {
+    if std::env::var_os("SHOW").is_none() {
+        return;
+    }
+    let mut text = format!("== {}: {who}\n", case.name());
+    for seen in observed.seen.iter().flatten() {
+        text.push_str(&format!("{} {:?} {:.300?}\n", seen.outcome(), seen.headers, seen.body));
+        for one in &seen.tries {
+            text.push_str(&format!("  {} {} {:?} {:.300?}\n", one.backend, one.line, one.headers, one.body));
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}{:?} {:?}", observed.stats, observed.refusal);
 }

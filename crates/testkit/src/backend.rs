@@ -1,6 +1,6 @@
 //! A backend that records the exact bytes of every connection and answers by a script.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,7 +84,7 @@ impl Backend {
 }
 
 /// Reads more into `buffer` and the record; 0 at the end.
-pub fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>, seen: &Mutex<Vec<u8>>) -> usize {
+pub fn read(stream: &mut impl Read, buffer: &mut Vec<u8>, seen: &Mutex<Vec<u8>>) -> usize {
     let mut chunk = [0u8; 16 * 1024];
     let n = stream.read(&mut chunk).unwrap_or(0);
     let bytes = chunk.get(..n).unwrap_or_default();

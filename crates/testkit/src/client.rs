@@ -1,6 +1,6 @@
 //! A blocking HTTP/1.1 client on plain sockets, with heads parsed by httparse: independent of the code under test.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -66,19 +66,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> anyhow::Result<Response> {
-        let mut text = format!("{method} {path} HTTP/1.1\r\n");
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            text.push_str(&format!("host: {}\r\n", self.address));
-        }
-        for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if !body.is_empty() {
-            text.push_str(&format!("content-length: {}\r\n", body.len()));
-        }
-        text.push_str("\r\n");
-        let mut bytes = text.into_bytes();
-        bytes.extend_from_slice(body);
+        let bytes = request_text(&self.address.to_string(), (method, path), headers, body);
         let mut stream = match self.stream.take() {
             Some(stream) if is_open(&stream) => stream,
             _ => self.connect()?,
@@ -99,6 +87,25 @@ impl Client {
     }
 }
 
+/// The bytes of a request, `line` its method and path; a `host` header is added unless given.
+#[must_use]
+pub fn request_text(host: &str, line: (&str, &str), headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut text = format!("{} {} HTTP/1.1\r\n", line.0, line.1);
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        text.push_str(&format!("host: {host}\r\n"));
+    }
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !body.is_empty() {
+        text.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    text.push_str("\r\n");
+    let mut bytes = text.into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
 /// Whether an idle connection was not closed meanwhile.
 fn is_open(stream: &TcpStream) -> bool {
     let mut byte = [0u8; 1];
@@ -112,7 +119,7 @@ fn is_open(stream: &TcpStream) -> bool {
 ///
 /// # Errors
 /// When the stream ends early or the answer is malformed.
-pub fn read_response(stream: &mut TcpStream, to_head: bool) -> anyhow::Result<Response> {
+pub fn read_response(stream: &mut impl Read, to_head: bool) -> anyhow::Result<Response> {
     let mut buffer = Vec::new();
     loop {
         let (mut response, used) = loop {
@@ -131,7 +138,7 @@ pub fn read_response(stream: &mut TcpStream, to_head: bool) -> anyhow::Result<Re
     }
 }
 
-fn fill(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<usize> {
+fn fill(stream: &mut impl Read, buffer: &mut Vec<u8>) -> anyhow::Result<usize> {
     let mut chunk = [0u8; 16 * 1024];
     let n = stream.read(&mut chunk).context("cannot receive")?;
     buffer.extend_from_slice(chunk.get(..n).unwrap_or_default());
@@ -154,7 +161,7 @@ fn parse_head(buffer: &[u8]) -> anyhow::Result<Option<(Response, usize)>> {
 }
 
 fn read_body(
-    stream: &mut TcpStream,
+    stream: &mut impl Read,
     buffer: &mut Vec<u8>,
     response: &mut Response,
     to_head: bool,
@@ -182,7 +189,7 @@ fn read_body(
     Ok(())
 }
 
-fn read_chunks(stream: &mut TcpStream, buffer: &mut Vec<u8>, body: &mut Vec<u8>) -> anyhow::Result<()> {
+fn read_chunks(stream: &mut impl Read, buffer: &mut Vec<u8>, body: &mut Vec<u8>) -> anyhow::Result<()> {
     loop {
         let (start, size) = match httparse::parse_chunk_size(buffer) {
             Ok(httparse::Status::Complete(found)) => found,

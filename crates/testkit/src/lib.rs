@@ -2,6 +2,7 @@
 //! counts, backends that record. Everything listens on loopback and ends with the test.
 
 pub mod backend;
+pub mod certificates;
 pub mod client;
 pub mod demo;
 pub mod load;

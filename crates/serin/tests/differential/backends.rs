@@ -2,12 +2,15 @@
 //! checks (of `/healthz`) are answered as the backend's name says.
 
 use std::collections::HashMap;
-use std::io::Write as _;
-use std::net::TcpStream;
+use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serin_testkit::backend::{Backend, head_end, read, request_end};
+use serin_testkit::certificates::Certificates;
+
+use super::over_h2;
+use super::tls::{Facts, Tls};
 
 /// A try as a backend saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +18,7 @@ pub struct Try {
     pub backend: String,
     /// Method and path.
     pub line: String,
-    /// Lower-case names, sorted.
+    /// Lower-case names, sorted; facts about TLS are among them.
     pub headers: Vec<(String, String)>,
     /// As it was framed, chunks and all.
     pub body: String,
@@ -29,14 +32,54 @@ pub struct Backends {
     log: Log,
 }
 
+/// A backend's name, and how it speaks TLS if it does.
+pub struct Plan {
+    pub name: String,
+    pub tls: Option<Tls>,
+}
+
+/// One connection of a backend.
+pub struct Serving {
+    name: String,
+    log: Log,
+    facts: Facts,
+}
+
+/// What a backend does about a request.
+pub struct Answer {
+    pub after: Duration,
+    /// Whether there is none and the connection ends.
+    pub ends: bool,
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
 impl Backends {
-    pub fn start(names: &[String]) -> Self {
+    pub fn start(plans: Vec<Plan>, certificates: &Arc<Certificates>) -> Self {
         let log = Log::default();
         let mut ports = HashMap::new();
-        for name in names {
-            let (log, own) = (log.clone(), name.clone());
-            let backend = Backend::scripted(move |stream, seen| serve(&own, &log, stream, seen)).unwrap();
-            ports.insert(name.clone(), backend.address().port());
+        for Plan { name, tls } in plans {
+            let (log, own, certificates) = (log.clone(), name.clone(), certificates.clone());
+            let backend = Backend::scripted(move |stream, seen| {
+                let mut serving = Serving { name: own.clone(), log: log.clone(), facts: Facts::new() };
+                match &tls {
+                    None => serve(&serving, stream, seen),
+                    Some(tls) => {
+                        let accepted = tls.accept(stream.try_clone().unwrap(), &certificates);
+                        let Ok((mut stream, facts)) = accepted else { return };
+                        serving.facts = facts;
+                        if stream.conn.alpn_protocol() == Some(b"h2") {
+                            over_h2::serve(&Arc::new(serving), stream.conn.into(), stream.sock);
+                        } else {
+                            serve(&serving, &mut stream, seen);
+                            stream.conn.send_close_notify();
+                            let _ = stream.conn.complete_io(&mut stream.sock);
+                        }
+                    }
+                }
+            });
+            ports.insert(name, backend.unwrap().address().port());
         }
         Self { ports, log }
     }
@@ -56,36 +99,14 @@ impl Backends {
     }
 }
 
-fn serve(name: &str, log: &Log, stream: &mut TcpStream, seen: &Mutex<Vec<u8>>) {
+fn serve(serving: &Serving, stream: &mut (impl Read + Write), seen: &Mutex<Vec<u8>>) {
     let mut buffer = Vec::new();
     loop {
         while let Some(end) = request_end(&buffer) {
             let request: Vec<u8> = buffer.drain(..end).collect();
-            let seen = parse(name, &request);
-            if seen.line.ends_with("/healthz") {
-                if !healthz(name, stream) {
-                    return;
-                }
-                continue;
-            }
-            let header = |wanted: &str| seen.headers.iter().find(|(n, _)| n == wanted).map(|(_, v)| v.clone());
-            let id = header("x-case-id").unwrap_or_default();
-            let script = header("x-answer").unwrap_or_default();
-            let more = header("x-answer-headers").unwrap_or_default();
-            let number = {
-                let mut log = log.lock().unwrap();
-                let tries = log.entry(id).or_default();
-                // Mirrors come whenever they come, and follow no script.
-                let mirrored = |t: &Try| t.headers.iter().any(|(n, v)| n == "host" && v.contains("-shadow"));
-                let number = tries.iter().filter(|t| !mirrored(t)).count();
-                let shadow = mirrored(&seen);
-                tries.push(seen);
-                if shadow { usize::MAX } else { number }
-            };
-            let steps: Vec<&str> = script.split_whitespace().collect();
-            let last = if number == usize::MAX { None } else { steps.last() };
-            let step = steps.get(number).or(last).copied().unwrap_or("200");
-            if !answer(name, step, &more, request.starts_with(b"HEAD "), stream) {
+            let Some(answer) = serving.answer(parse(&request)) else { return };
+            std::thread::sleep(answer.after);
+            if answer.ends || !send(&answer, request.starts_with(b"HEAD "), stream) {
                 return;
             }
         }
@@ -95,53 +116,88 @@ fn serve(name: &str, log: &Log, stream: &mut TcpStream, seen: &Mutex<Vec<u8>>) {
     }
 }
 
-/// Answers a health check as the backend's name says: `ill`, `dead` (no answer), `teapot` (418), `degraded`.
-fn healthz(name: &str, stream: &mut TcpStream) -> bool {
-    let (status, more) = match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
-        "ill" => (503, ""),
-        "dead" => return false,
-        "teapot" => (418, ""),
-        "degraded" => (200, "x-envoy-degraded: true\r\n"),
-        _ => (200, "x-envoy-upstream-healthchecked-cluster: tests\r\n"),
-    };
-    stream.write_all(format!("HTTP/1.1 {status} Some\r\n{more}content-length: 0\r\n\r\n").as_bytes()).is_ok()
-}
-
 /// How often a backend that answers at length says its name.
 const LONG: usize = 5000;
 
-/// Answers; false when the connection must end.
-fn answer(name: &str, step: &str, more: &str, to_head: bool, stream: &mut TcpStream) -> bool {
-    let status = match step {
-        "reset" => return false,
-        "hang" => {
-            std::thread::sleep(Duration::from_secs(3));
-            return false;
+impl Serving {
+    /// Keeps what was seen; none when the connection must end.
+    pub fn answer(&self, mut seen: Try) -> Option<Answer> {
+        if seen.line.ends_with("/healthz") {
+            return self.healthz();
         }
-        "slow" => {
-            std::thread::sleep(Duration::from_millis(800));
-            "200"
+        seen.backend.clone_from(&self.name);
+        seen.headers.extend(self.facts.iter().cloned());
+        seen.headers.sort();
+        let header = |wanted: &str| seen.headers.iter().find(|(n, _)| n == wanted).map(|(_, v)| v.clone());
+        let id = header("x-case-id").unwrap_or_default();
+        let script = header("x-answer").unwrap_or_default();
+        let more = header("x-answer-headers").unwrap_or_default();
+        let number = {
+            let mut log = self.log.lock().unwrap();
+            let tries = log.entry(id).or_default();
+            // Mirrors come whenever they come, and follow no script.
+            let mirrored = |t: &Try| t.headers.iter().any(|(n, v)| n == "host" && v.contains("-shadow"));
+            let number = tries.iter().filter(|t| !mirrored(t)).count();
+            let shadow = mirrored(&seen);
+            tries.push(seen);
+            if shadow { usize::MAX } else { number }
+        };
+        let steps: Vec<&str> = script.split_whitespace().collect();
+        let last = if number == usize::MAX { None } else { steps.last() };
+        self.step(steps.get(number).or(last).copied().unwrap_or("200"), &more)
+    }
+
+    fn step(&self, step: &str, more: &str) -> Option<Answer> {
+        let (after, status) = match step {
+            "reset" => return None,
+            "hang" => (3000, "0"),
+            "slow" => (800, "200"),
+            status => (0, status),
+        };
+        let number: String = self.name.chars().filter(char::is_ascii_digit).collect();
+        let more = more.replace("{number}", &number);
+        let (status, body) =
+            if status == "long" { ("200", self.name.repeat(LONG)) } else { (status, self.name.clone()) };
+        let status: u16 = status.parse().unwrap();
+        let mut headers = vec![("x-backend".to_owned(), self.name.clone())];
+        let fields = more.split('|').filter_map(|h| h.split_once(':'));
+        headers.extend(fields.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())));
+        if status != 204 {
+            headers.push(("content-length".to_owned(), body.len().to_string()));
         }
-        status => status,
-    };
-    let more: String = more.split('|').filter(|h| !h.is_empty()).map(|h| format!("{}\r\n", h.trim())).collect();
-    let number: String = name.chars().filter(char::is_ascii_digit).collect();
-    let more = more.replace("{number}", &number);
-    let (status, body) = if status == "long" { ("200", name.repeat(LONG)) } else { (status, name.to_owned()) };
-    let length = format!("content-length: {}\r\n", body.len());
-    let length = if status == "204" { "" } else { &length };
-    let head = format!("HTTP/1.1 {status} Some\r\nx-backend: {name}\r\n{more}{length}\r\n");
-    let body = if to_head || status == "204" || status == "304" { "" } else { &body };
-    stream.write_all(format!("{head}{body}").as_bytes()).is_ok()
+        let body = if matches!(status, 204 | 304) { String::new() } else { body };
+        Some(Answer { after: Duration::from_millis(after), ends: step == "hang", status, headers, body })
+    }
+
+    /// Answers a health check as the backend's name says: `ill`, `dead` (no answer), `teapot` (418), `degraded`.
+    fn healthz(&self) -> Option<Answer> {
+        let (status, more) = match self.name.trim_end_matches(|c: char| c.is_ascii_digit()) {
+            "ill" => (503, None),
+            "dead" => return None,
+            "teapot" => (418, None),
+            "degraded" => (200, Some(("x-envoy-degraded", "true"))),
+            _ => (200, Some(("x-envoy-upstream-healthchecked-cluster", "tests"))),
+        };
+        let fields = more.into_iter().chain([("content-length", "0")]);
+        let headers = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Some(Answer { after: Duration::ZERO, ends: false, status, headers, body: String::new() })
+    }
 }
 
-fn parse(name: &str, request: &[u8]) -> Try {
+/// Sends an answer; false when that is not possible.
+fn send(answer: &Answer, to_head: bool, stream: &mut impl Write) -> bool {
+    let fields: String = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let body = if to_head { "" } else { &answer.body };
+    let text = format!("HTTP/1.1 {} Some\r\n{fields}\r\n{body}", answer.status);
+    stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).is_ok()
+}
+
+fn parse(request: &[u8]) -> Try {
     let end = head_end(request).unwrap();
     let text = String::from_utf8_lossy(&request[..end]).into_owned();
     let mut lines = text.lines();
     let line = lines.next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
-    let mut headers: Vec<(String, String)> =
+    let headers =
         lines.filter_map(|l| l.split_once(':')).map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned())).collect();
-    headers.sort();
-    Try { backend: name.to_owned(), line, headers, body: String::from_utf8_lossy(&request[end..]).into_owned() }
+    Try { backend: String::new(), line, headers, body: String::from_utf8_lossy(&request[end..]).into_owned() }
 }

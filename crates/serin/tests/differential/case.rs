@@ -5,17 +5,33 @@
 //! groups), `filters` (HTTP filters before the router), `bootstrap`, `stats` (counters that must be equal afterwards),
 //! `listener` (fields of the listener), `chains` and `default_chain` (filter chains, where `to` names the cluster of a chain),
 //! `http1_only` (requests are not asked again over HTTP/2), `refused` (the bootstrap must not be accepted) and `requests`. Clusters `a`, `b` and `c` are always there, with one
-//! backend each, named like the cluster. In `@type` the common beginning may be left out.
+//! backend each, named like the cluster. In `@type` the common beginning may be left out; of what begins with `tls.v3.` it is
+//! that of transport sockets. A counter is a name, or `{NAME: VALUE}` where its value is expected.
 //!
 //! A request is `METHOD PATH -> STATUS BACKEND BACKEND…`: the answer, and where every try went. As a map it has `ask` and may
 //! have `headers`, `body`, `size` (a body of so many bytes), `times` (asked so often, `{n}` in a header counts), `exact` (every single answer must be the
 //! same, not only the shares), `apart` (of statuses and backends, expect nothing), `pause` (milliseconds before looking at
 //! the backends). Headers speak to the backends: `x-answer` holds, by try, a status, `reset`, `hang`, `slow` (300 ms) or `long` (5,000 times its name);
-//! in `x-answer-headers`, `{number}` stands for the digits of the backend's name.
+//! in `x-answer-headers`, `{number}` stands for the digits of the backend's name. `answered` and `upstream` hold fields that
+//! the answer and the last try must have (`null`: must not have).
+//!
+//! TLS: `$CERTS` in any text is the folder of `serin_testkit::certificates`, `$(FILE)` the text of a file in it. A request with
+//! `tls` is asked over TLS, and HTTP/2 if that is agreed: `sni` (none is sent without it), `alpn` (a list), `client` (the name
+//! of the client's certificate), `min` and `max` (`"1.2"`, `"1.3"`), `ciphers` and `groups` (names as rustls writes them),
+//! `resume` (later `times` go on with the session). The client trusts everyone; the answer has the fields `(tls) certificate`
+//! (subjects and URIs of what the server sent), `(tls) alpn`, `(tls) version` and `(tls) resumed`. A handshake that fails is
+//! status 0. Such requests are not asked again over HTTP/2. An endpoint with `tls` (the name of its certificate) speaks TLS, and
+//! may have `client_ca: true` (it asks for a certificate, and takes any or none), `alpn` (with `h2` it speaks HTTP/2), `min`,
+//! `max`, `ciphers` and `groups`; its tries have the fields `(tls) sni`, `(tls) offered alpn`, `(tls) alpn`, `(tls) version`
+//! and `(tls) certificate` (of the client).
 
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
+use serin_testkit::certificates::Certificates;
+
+use super::backends::Plan;
+use super::tls::Tls;
 
 /// One case.
 pub struct Case {
@@ -34,13 +50,23 @@ pub struct Ask {
     pub times: usize,
     pub exact: bool,
     pub pause: u64,
+    pub tls: Option<Tls>,
+    /// Fields of the answer, and of the last try.
+    pub answered: Fields,
+    pub upstream: Fields,
 }
 
+/// Fields that are expected, or expected to be absent.
+pub type Fields = Vec<(String, Option<String>)>;
+
 const HTTP_FILTERS: &str = "envoy.extensions.filters.http.";
+const TLS: &str = "envoy.extensions.transport_sockets.";
+/// Fields of endpoints that are for the backend.
+const BACKEND_FIELDS: [&str; 8] = ["name", "tls", "client_ca", "alpn", "min", "max", "ciphers", "groups"];
 
 impl Case {
-    /// Every case there is.
-    pub fn all() -> Vec<Self> {
+    /// Every case there is, with these certificates.
+    pub fn all(certificates: &Certificates) -> Vec<Self> {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/differential/cases");
         let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();
@@ -49,7 +75,10 @@ impl Case {
             let file = path.file_stem().unwrap().to_string_lossy().into_owned();
             let text = std::fs::read_to_string(&path).unwrap();
             let list: Vec<Map<String, Value>> = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{file}: {e}"));
-            cases.extend(list.into_iter().map(|value| Self { file: file.clone(), value }));
+            cases.extend(list.into_iter().map(|mut value| {
+                value.values_mut().for_each(|v| fill(v, certificates));
+                Self { file: file.clone(), value }
+            }));
         }
         cases
     }
@@ -67,9 +96,15 @@ impl Case {
         self.value.get(field).and_then(Value::as_array).cloned().unwrap_or_default()
     }
 
-    /// Counters to compare.
-    pub fn stats(&self) -> Vec<String> {
-        self.list("stats").iter().map(|s| s.as_str().unwrap().to_owned()).collect()
+    /// Counters to compare, and what is expected of them.
+    pub fn stats(&self) -> Vec<(String, Option<u64>)> {
+        let read = |entry: &Value| match entry {
+            Value::Object(fields) => {
+                fields.iter().map(|(n, v)| (n.clone(), Some(v.as_u64().unwrap()))).collect::<Vec<_>>()
+            }
+            name => vec![(name.as_str().unwrap().to_owned(), None)],
+        };
+        self.list("stats").iter().flat_map(read).collect()
     }
 
     /// What is asked, in order.
@@ -77,18 +112,21 @@ impl Case {
         self.list("requests").iter().map(Ask::read).collect()
     }
 
-    /// Names of all backends.
-    pub fn backends(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
+    /// All backends.
+    pub fn backends(&self) -> Vec<Plan> {
+        let mut plans: Vec<Plan> = Vec::new();
         for (_, cluster) in self.clusters() {
             for group in groups(&cluster) {
                 let endpoints = group["endpoints"].as_array().cloned().unwrap_or_default();
-                names.extend(endpoints.iter().map(|e| endpoint_name(e).to_owned()));
+                plans.extend(endpoints.iter().map(|e| Plan {
+                    name: endpoint_name(e).to_owned(),
+                    tls: e.get("tls").is_some().then(|| Tls::read(e)),
+                }));
             }
         }
-        names.sort();
-        names.dedup();
-        names
+        plans.sort_by(|a, b| (&a.name, a.tls.is_none()).cmp(&(&b.name, b.tls.is_none())));
+        plans.dedup_by(|a, b| a.name == b.name);
+        plans
     }
 
     fn clusters(&self) -> Map<String, Value> {
@@ -179,12 +217,32 @@ fn merge(into: &mut Value, from: Option<&Value>) {
     }
 }
 
+/// Puts certificates where they are mentioned.
+fn fill(value: &mut Value, certificates: &Certificates) {
+    match value {
+        Value::Object(fields) => fields.values_mut().for_each(|v| fill(v, certificates)),
+        Value::Array(items) => items.iter_mut().for_each(|v| fill(v, certificates)),
+        Value::String(text) => {
+            *text = text.replace("$CERTS", &certificates.folder().to_string_lossy());
+            while let Some((before, rest)) = text.split_once("$(") {
+                let (file, after) = rest.split_once(')').unwrap();
+                *text = [before, &certificates.read(file).unwrap(), after].concat();
+            }
+        }
+        _ => {}
+    }
+}
+
 fn complete_types(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             if let Some(Value::String(name)) = fields.get_mut("@type") {
-                let full = if name.starts_with("envoy.") { name.clone() } else { format!("{HTTP_FILTERS}{name}") };
-                *name = format!("type.googleapis.com/{full}");
+                let common = match name {
+                    _ if name.starts_with("envoy.") => "",
+                    _ if name.starts_with("tls.v3.") => TLS,
+                    _ => HTTP_FILTERS,
+                };
+                *name = format!("type.googleapis.com/{common}{name}");
             }
             fields.values_mut().for_each(complete_types);
         }
@@ -227,7 +285,10 @@ fn endpoint(endpoint: &Value, port: &impl Fn(&str) -> u16) -> Value {
     let name = endpoint_name(endpoint);
     let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": port(name)}});
     let mut made = json!({"endpoint": {"address": address}});
-    for (field, value) in endpoint.as_object().into_iter().flatten().filter(|(field, _)| *field != "name") {
+    for (field, value) in endpoint.as_object().into_iter().flatten() {
+        if BACKEND_FIELDS.contains(&field.as_str()) {
+            continue;
+        }
         match field.as_str() {
             "hostname" | "health_check_config" => made["endpoint"][field] = value.clone(),
             _ => made[field] = value.clone(),
@@ -265,6 +326,19 @@ impl Ask {
             times: value.get("times").and_then(Value::as_u64).unwrap_or(1) as usize,
             exact: value.get("exact").is_some_and(|v| v == true),
             pause: value.get("pause").and_then(Value::as_u64).unwrap_or(0),
+            tls: value.get("tls").map(Tls::read),
+            answered: expected_fields(value.get("answered")),
+            upstream: expected_fields(value.get("upstream")),
         }
     }
+
+    /// Whether it is asked again over HTTP/2.
+    pub fn is_asked_again(&self) -> bool {
+        self.times == 1 && self.tls.is_none()
+    }
+}
+
+fn expected_fields(value: Option<&Value>) -> Fields {
+    let fields = value.and_then(Value::as_object).into_iter().flatten();
+    fields.map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned))).collect()
 }

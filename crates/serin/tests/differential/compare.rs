@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::case::Case;
+use super::case::{Ask, Case, Fields};
 use super::observe::{Observed, Seen};
 
 /// What a case expects: status and backends of every request.
@@ -25,6 +25,27 @@ pub fn with_expectation(case: &Case, who: &str, observed: &Observed) -> Result<(
                 other.outcome()
             ));
         }
+        for one in seen {
+            let here = format!("{who}: {} {} {:?}", ask.method, ask.path, ask.headers);
+            with_fields(&format!("{here}: answer"), &ask.answered, &one.headers)?;
+            let last = one.tries.last().map(|t| t.headers.as_slice()).unwrap_or_default();
+            with_fields(&format!("{here}: upstream"), &ask.upstream, last)?;
+        }
+    }
+    for ((name, expected), (_, value)) in case.stats().iter().zip(&observed.stats) {
+        if expected.is_some_and(|expected| expected != *value) {
+            return Err(format!("{who}: {name} is {value}, expected {}", expected.unwrap_or_default()));
+        }
+    }
+    Ok(())
+}
+
+fn with_fields(here: &str, expected: &Fields, seen: &[(String, String)]) -> Result<(), String> {
+    for (name, wanted) in expected {
+        let values: Vec<&str> = seen.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect();
+        if values != wanted.as_deref().into_iter().collect::<Vec<_>>() {
+            return Err(format!("{here}: {name}: {values:?}, expected {wanted:?}"));
+        }
     }
     Ok(())
 }
@@ -44,7 +65,7 @@ pub fn with_each_other(case: &Case, serin: &Observed, envoy: &Observed) -> Resul
             }
         }
     }
-    let once = case.requests().into_iter().filter(|ask| ask.times == 1);
+    let once = case.requests().into_iter().filter(Ask::is_asked_again);
     for ((ask, ours), theirs) in once.zip(&serin.over_h2).zip(&envoy.over_h2) {
         let here = format!("over HTTP/2: {} {} {:?}", ask.method, ask.path, ask.headers);
         exactly(&here, ours, theirs, &mut differences);

@@ -1,14 +1,20 @@
 //! Running one proxy from a case's bootstrap, and what was seen of it at both ends.
 
+use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serin_testkit::client::{Client, Response};
+use rustls::ClientConfig;
+use serin_testkit::certificates::Certificates;
+use serin_testkit::client::{Client, Response, read_response, request_text};
 use serin_testkit::proxy::Proxy;
 
 use super::backends::{Backends, Try};
 use super::case::{Ask, Case};
-use super::over_h2;
+use super::over_h2::{self, Request};
+use super::tls::{self, Tls};
 
 /// What one request came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,23 +42,30 @@ pub struct Observed {
     /// By kind of request.
     pub seen: Vec<Vec<Seen>>,
     pub stats: Vec<(String, u64)>,
-    /// The same requests over HTTP/2, those that are asked once.
+    /// The same requests over HTTP/2, those that are asked once without TLS.
     pub over_h2: Vec<Seen>,
 }
 
-pub fn serin(case: &Case, backends: &Backends) -> Result<Observed, String> {
-    observe(case, backends, |bootstrap| Proxy::serin(env!("CARGO_BIN_EXE_serin"), bootstrap))
+/// What a case has to do with.
+pub struct Around<'a> {
+    pub backends: &'a Backends,
+    pub certificates: &'a Certificates,
 }
 
-pub fn envoy(binary: &Path, case: &Case, backends: &Backends) -> Result<Observed, String> {
-    observe(case, backends, |bootstrap| Proxy::envoy(&binary.to_string_lossy(), bootstrap))
+pub fn serin(case: &Case, around: &Around<'_>) -> Result<Observed, String> {
+    observe(case, around, |bootstrap| Proxy::serin(env!("CARGO_BIN_EXE_serin"), bootstrap))
+}
+
+pub fn envoy(binary: &Path, case: &Case, around: &Around<'_>) -> Result<Observed, String> {
+    observe(case, around, |bootstrap| Proxy::envoy(&binary.to_string_lossy(), bootstrap))
 }
 
 fn observe(
     case: &Case,
-    backends: &Backends,
+    around: &Around<'_>,
     start: impl Fn(&serde_json::Value) -> anyhow::Result<Proxy>,
 ) -> Result<Observed, String> {
+    let backends = around.backends;
     backends.forget();
     let mut proxy = match start(&case.bootstrap(|name| backends.port(name))) {
         Ok(proxy) => proxy,
@@ -72,14 +85,14 @@ fn observe(
     };
     let mut seen = Vec::new();
     for (number, ask) in case.requests().iter().enumerate() {
-        let mut client = Over::Http1(Client::new(address));
+        let mut client = Over::start(address, ask, around.certificates)?;
         let answers = (0..ask.times).map(|n| send(&mut client, ask, &format!("{number}-{n}"), n, backends));
         seen.push(answers.collect());
     }
-    let stats = case.stats().into_iter().map(|name| (name.clone(), proxy.stat(&name))).collect();
+    let stats = case.stats().into_iter().map(|(name, _)| (name.clone(), proxy.stat(&name))).collect();
     let mut over_h2 = Vec::new();
     if !case.is("http1_only") {
-        for (number, ask) in case.requests().iter().enumerate().filter(|(_, ask)| ask.times == 1) {
+        for (number, ask) in case.requests().iter().enumerate().filter(|(_, ask)| ask.is_asked_again()) {
             over_h2.push(send(&mut Over::Http2(address), ask, &format!("h2-{number}"), 0, backends));
         }
     }
@@ -89,7 +102,41 @@ fn observe(
 /// How a client speaks.
 enum Over {
     Http1(Client),
-    Http2(std::net::SocketAddr),
+    Http2(SocketAddr),
+    /// A new connection for every request.
+    Tls(SocketAddr, Tls, Arc<ClientConfig>),
+}
+
+impl Over {
+    fn start(address: SocketAddr, ask: &Ask, certificates: &Certificates) -> Result<Self, String> {
+        let Some(tls) = &ask.tls else { return Ok(Self::Http1(Client::new(address))) };
+        let config = tls.client(certificates).map_err(|error| format!("{error:#}"))?;
+        Ok(Self::Tls(address, tls.clone(), config))
+    }
+
+    fn ask(&mut self, request: &Request<'_>) -> Option<Response> {
+        match self {
+            Self::Http1(client) => {
+                client.request(request.method, request.path, request.headers, request.body.as_bytes()).ok()
+            }
+            Self::Http2(address) => over_h2::ask(*address, request),
+            Self::Tls(address, tls, config) => {
+                let mut stream = tls.connect(*address, config.clone()).ok()?;
+                let facts = tls::facts(&stream.conn);
+                let mut response = if stream.conn.alpn_protocol() == Some(b"h2") {
+                    over_h2::ask_tls(stream.conn.into(), stream.sock, request)?
+                } else {
+                    let line = (request.method, request.path);
+                    let bytes = request_text("test.local", line, request.headers, request.body.as_bytes());
+                    stream.write_all(&bytes).ok()?;
+                    stream.flush().ok()?;
+                    read_response(&mut stream, request.method == "HEAD").ok()?
+                };
+                response.headers.extend(facts);
+                Some(response)
+            }
+        }
+    }
 }
 
 fn send(client: &mut Over, ask: &Ask, id: &str, n: usize, backends: &Backends) -> Seen {
@@ -101,10 +148,7 @@ fn send(client: &mut Over, ask: &Ask, id: &str, n: usize, backends: &Backends) -
     }
     let borrowed: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let path = ask.path.replace("{n}", &n.to_string());
-    let answer = match client {
-        Over::Http1(client) => client.request(&ask.method, &path, &borrowed, ask.body.as_bytes()).ok(),
-        Over::Http2(address) => over_h2::ask(*address, &ask.method, &path, &borrowed, &ask.body),
-    };
+    let answer = client.ask(&Request { method: &ask.method, path: &path, headers: &borrowed, body: &ask.body });
     std::thread::sleep(Duration::from_millis(ask.pause));
     let mut tries = backends.tries(id);
     tries.iter_mut().for_each(|t| t.headers.iter_mut().for_each(mask));
@@ -126,6 +170,7 @@ fn plain(answer: &Response) -> String {
         }
         _ => text = answer.text(),
     }
+    hide_reason(&mut text);
     text
 }
 
@@ -137,9 +182,18 @@ fn sorted(answer: &Response) -> Vec<(String, String)> {
     headers
 }
 
+/// Hides why TLS failed: every library has its own words.
+fn hide_reason(text: &mut String) {
+    if let Some((before, reason)) = text.split_once("TLS_error") {
+        let after = reason.split_once("TLS_error_end").map_or("", |(_, after)| after);
+        *text = [before, "TLS_*", after].concat();
+    }
+}
+
 /// Hides what differs between any two runs.
 fn mask(field: &mut (String, String)) {
     let (name, value) = field;
+    hide_reason(value);
     match name.as_str() {
         "date" | "x-request-id" | "x-envoy-upstream-service-time" => "*".clone_into(value),
         // What is left of the time differs by milliseconds.
