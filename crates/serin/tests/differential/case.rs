@@ -4,7 +4,7 @@
 //! `route_config`, `manager`, `cluster` (fields of every cluster), `clusters` (by name: fields, or `endpoints` as names or
 //! groups), `filters` (HTTP filters before the router), `bootstrap`, `stats` (counters that must be equal afterwards),
 //! `listener` (fields of the listener), `chains` and `default_chain` (filter chains, where `to` names the cluster of a chain),
-//! `http1_only` (requests are not asked again over HTTP/2), `refused` (the bootstrap must not be accepted) and `requests`. Clusters `a`, `b` and `c` are always there, with one
+//! `secrets` (of the bootstrap), `http1_only` (requests are not asked again over HTTP/2), `refused` (the bootstrap must not be accepted) and `requests`. Clusters `a`, `b` and `c` are always there, with one
 //! backend each, named like the cluster. In `@type` the common beginning may be left out; of what begins with `tls.v3.` it is
 //! that of transport sockets. A counter is a name, or `{NAME: VALUE}` where its value is expected.
 //!
@@ -17,13 +17,17 @@
 //!
 //! TLS: `$CERTS` in any text is the folder of `serin_testkit::certificates`, `$(FILE)` the text of a file in it. A request with
 //! `tls` is asked over TLS, and HTTP/2 if that is agreed: `sni` (none is sent without it), `alpn` (a list), `client` (the name
-//! of the client's certificate), `min` and `max` (`"1.2"`, `"1.3"`), `ciphers` and `groups` (names as rustls writes them),
+//! of the client's certificate), `min` and `max` (`"1.2"`, `"1.3"`), `ciphers`, `groups` and `schemes` (of signatures; names as rustls writes them),
 //! `resume` (later `times` go on with the session). The client trusts everyone; the answer has the fields `(tls) certificate`
 //! (subjects and URIs of what the server sent), `(tls) alpn`, `(tls) version` and `(tls) resumed`. A handshake that fails is
 //! status 0. Such requests are not asked again over HTTP/2. An endpoint with `tls` (the name of its certificate) speaks TLS, and
 //! may have `client_ca: true` (it asks for a certificate, and takes any or none), `alpn` (with `h2` it speaks HTTP/2), `min`,
-//! `max`, `ciphers` and `groups`; its tries have the fields `(tls) sni`, `(tls) offered alpn`, `(tls) alpn`, `(tls) version`
+//! `max`, `ciphers`, `groups` and `schemes`; its tries have the fields `(tls) sni`, `(tls) offered alpn`, `(tls) alpn`, `(tls) version`
 //! and `(tls) certificate` (of the client).
+//!
+//! `tls` of a chain, or of the case for all chains, is a `DownstreamTlsContext`, `tls` of a cluster an `UpstreamTlsContext`, where
+//! `certificates` names certificates of the folder and `common` and `validation` hold further fields of `common_tls_context`
+//! and its `validation_context`. `http` of a cluster holds fields of its `HttpProtocolOptions`.
 
 use std::path::PathBuf;
 
@@ -37,6 +41,8 @@ use super::tls::Tls;
 pub struct Case {
     file: String,
     value: Map<String, Value>,
+    /// Where certificates are.
+    folder: String,
 }
 
 /// One kind of request.
@@ -61,8 +67,9 @@ pub type Fields = Vec<(String, Option<String>)>;
 
 const HTTP_FILTERS: &str = "envoy.extensions.filters.http.";
 const TLS: &str = "envoy.extensions.transport_sockets.";
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Fields of endpoints that are for the backend.
-const BACKEND_FIELDS: [&str; 8] = ["name", "tls", "client_ca", "alpn", "min", "max", "ciphers", "groups"];
+const BACKEND_FIELDS: [&str; 9] = ["name", "tls", "client_ca", "alpn", "min", "max", "ciphers", "groups", "schemes"];
 
 impl Case {
     /// Every case there is, with these certificates.
@@ -71,13 +78,14 @@ impl Case {
         let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();
         let mut cases = Vec::new();
+        let certificates_folder = certificates.folder().to_string_lossy().into_owned();
         for path in files {
             let file = path.file_stem().unwrap().to_string_lossy().into_owned();
             let text = std::fs::read_to_string(&path).unwrap();
             let list: Vec<Map<String, Value>> = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{file}: {e}"));
             cases.extend(list.into_iter().map(|mut value| {
                 value.values_mut().for_each(|v| fill(v, certificates));
-                Self { file: file.clone(), value }
+                Self { file: file.clone(), value, folder: certificates_folder.clone() }
             }));
         }
         cases
@@ -188,8 +196,11 @@ impl Case {
         }
         merge(&mut listener, self.value.get("listener"));
         let mut bootstrap = json!({"static_resources": {"listeners": [listener], "clusters": clusters}});
+        if let Some(secrets) = self.value.get("secrets") {
+            bootstrap["static_resources"]["secrets"] = secrets.clone();
+        }
         merge(&mut bootstrap, self.value.get("bootstrap"));
-        complete_types(&mut bootstrap);
+        complete(&mut bootstrap, &self.folder);
         bootstrap
     }
 }
@@ -206,8 +217,32 @@ impl Case {
         let mut network = self.list("network_filters");
         network.push(json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}));
         chain["filters"] = network.into();
+        let own = chain.as_object_mut().unwrap().remove("tls");
+        if let Some(tls) = own.as_ref().or(self.value.get("tls")) {
+            chain["transport_socket"] = transport_socket("Downstream", tls);
+        }
         chain
     }
+}
+
+/// The transport socket of a short form of TLS.
+fn transport_socket(side: &str, short: &Value) -> Value {
+    let mut context = short.clone();
+    let fields = context.as_object_mut().unwrap();
+    let mut common = fields.remove("common").unwrap_or(json!({}));
+    if let Some(names) = fields.remove("certificates") {
+        let files = |name: &Value| {
+            let file = |kind: &str| json!({"filename": format!("$CERTS/{}.{kind}", name.as_str().unwrap())});
+            json!({"certificate_chain": file("pem"), "private_key": file("key")})
+        };
+        common["tls_certificates"] = names.as_array().unwrap().iter().map(files).collect();
+    }
+    if let Some(validation) = fields.remove("validation") {
+        common["validation_context"] = validation;
+    }
+    fields.insert("common_tls_context".to_owned(), common);
+    fields.insert("@type".to_owned(), format!("tls.v3.{side}TlsContext").into());
+    json!({"name": "envoy.transport_sockets.tls", "typed_config": context})
 }
 
 /// Puts the fields of an object into another.
@@ -217,13 +252,12 @@ fn merge(into: &mut Value, from: Option<&Value>) {
     }
 }
 
-/// Puts certificates where they are mentioned.
+/// Puts the texts of files of certificates where they are mentioned.
 fn fill(value: &mut Value, certificates: &Certificates) {
     match value {
         Value::Object(fields) => fields.values_mut().for_each(|v| fill(v, certificates)),
         Value::Array(items) => items.iter_mut().for_each(|v| fill(v, certificates)),
         Value::String(text) => {
-            *text = text.replace("$CERTS", &certificates.folder().to_string_lossy());
             while let Some((before, rest)) = text.split_once("$(") {
                 let (file, after) = rest.split_once(')').unwrap();
                 *text = [before, &certificates.read(file).unwrap(), after].concat();
@@ -233,7 +267,8 @@ fn fill(value: &mut Value, certificates: &Certificates) {
     }
 }
 
-fn complete_types(value: &mut Value) {
+/// Completes names of types and of files of certificates.
+fn complete(value: &mut Value, folder: &str) {
     match value {
         Value::Object(fields) => {
             if let Some(Value::String(name)) = fields.get_mut("@type") {
@@ -244,9 +279,10 @@ fn complete_types(value: &mut Value) {
                 };
                 *name = format!("type.googleapis.com/{common}{name}");
             }
-            fields.values_mut().for_each(complete_types);
+            fields.values_mut().for_each(|v| complete(v, folder));
         }
-        Value::Array(items) => items.iter_mut().for_each(complete_types),
+        Value::Array(items) => items.iter_mut().for_each(|v| complete(v, folder)),
+        Value::String(text) if text.contains("$CERTS") => *text = text.replace("$CERTS", folder),
         _ => {}
     }
 }
@@ -277,6 +313,14 @@ fn cluster(name: &str, mut fields: Value, port: &impl Fn(&str) -> u16) -> Value 
     let mut assigned = json!({"cluster_name": name, "endpoints": assignment});
     merge(&mut assigned, object.remove("assignment").as_ref());
     let mut cluster = json!({"name": name, "type": "STATIC", "connect_timeout": "1s", "load_assignment": assigned});
+    if let Some(tls) = fields.as_object_mut().unwrap().remove("tls") {
+        cluster["transport_socket"] = transport_socket("Upstream", &tls);
+    }
+    if let Some(http) = fields.as_object_mut().unwrap().remove("http") {
+        let mut options = json!({"@type": HTTP_OPTIONS});
+        merge(&mut options, Some(&http));
+        cluster["typed_extension_protocol_options"] = json!({HTTP_OPTIONS: options});
+    }
     merge(&mut cluster, Some(&fields));
     cluster
 }

@@ -40,6 +40,7 @@ pub struct Tls {
     versions: Vec<String>,
     ciphers: Vec<String>,
     groups: Vec<String>,
+    schemes: Vec<String>,
 }
 
 /// Facts about a connection, written as header fields.
@@ -67,6 +68,7 @@ impl Tls {
             versions,
             ciphers: list("ciphers"),
             groups: list("groups"),
+            schemes: list("schemes"),
         }
     }
 
@@ -83,13 +85,19 @@ impl Tls {
         Arc::new(provider)
     }
 
+    fn anyone(&self) -> Arc<Anyone> {
+        let algorithms = self.provider().signature_verification_algorithms;
+        let named = |scheme: &SignatureScheme| self.schemes.is_empty() || self.schemes.contains(&format!("{scheme:?}"));
+        Arc::new(Anyone(algorithms, algorithms.supported_schemes().into_iter().filter(named).collect()))
+    }
+
     fn protocols(&self) -> Vec<Vec<u8>> {
         self.alpn.iter().map(|p| p.clone().into_bytes()).collect()
     }
 
     /// What a client of this kind needs for its connections.
     pub fn client(&self, certificates: &Certificates) -> anyhow::Result<Arc<ClientConfig>> {
-        let (provider, any) = (self.provider(), Arc::new(Anyone(self.provider().signature_verification_algorithms)));
+        let (provider, any) = (self.provider(), self.anyone());
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&self.versions())?;
         let builder = builder.dangerous().with_custom_certificate_verifier(any);
         let mut config = match &self.certificate {
@@ -105,8 +113,7 @@ impl Tls {
     }
 
     fn server(&self, certificates: &Certificates) -> anyhow::Result<Arc<ServerConfig>> {
-        let provider = self.provider();
-        let any = Arc::new(Anyone(provider.signature_verification_algorithms));
+        let (provider, any) = (self.provider(), self.anyone());
         let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&self.versions())?;
         let builder = if self.asks { builder.with_client_cert_verifier(any) } else { builder.with_no_client_auth() };
         let name = self.certificate.as_deref().context("a backend without a certificate")?;
@@ -195,7 +202,7 @@ fn describe(certificate: &CertificateDer<'_>) -> String {
 
 /// Takes every certificate of a peer that has its key.
 #[derive(Debug)]
-struct Anyone(WebPkiSupportedAlgorithms);
+struct Anyone(WebPkiSupportedAlgorithms, Vec<SignatureScheme>);
 
 /// Both traits want the same of signatures.
 macro_rules! signatures {
@@ -219,7 +226,7 @@ macro_rules! signatures {
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.supported_schemes()
+            self.1.clone()
         }
     };
 }
