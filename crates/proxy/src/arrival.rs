@@ -1,17 +1,20 @@
 //! A connection that a client made: which filter chain it gets, its handshake, and who serves it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serin_resources::listener::Filter;
 use serin_traffic::filter::Caller;
 use serin_traffic::filter_chain::{Connection, Hello};
-use serin_transport::tls::{ClientHello, HandshakeError, Sniffed};
+use serin_transport::tls::{ClientHello, HandshakeError, Sniffed, TlsInfo};
 use serin_transport::{ByteStream, canonical};
 
 use crate::http::{self, Accepted, within};
 use crate::metric::{self, tls as counter};
+use crate::runtime::locked;
 use crate::snapshot::ListenerRuntime;
 use crate::tcp;
 use crate::worker::{ConnectionGuard, View, Worker};
@@ -123,6 +126,10 @@ impl Arrival {
             return None;
         }
         count(counter::HANDSHAKE);
+        view.chain.tls_counts.agreed(info);
+        if slot.accepts_untrusted() && !info.peer.is_empty() && !info.is_validated {
+            count(counter::FAIL_CHAIN);
+        }
         if info.is_resumed {
             count(counter::SESSION_REUSED);
         }
@@ -143,24 +150,46 @@ impl Arrival {
     }
 }
 
-/// The counters of a failed handshake (Envoy: `ssl.*`).
-pub(crate) fn failure(error: &HandshakeError) -> Vec<usize> {
+/// The counter of a failed handshake (Envoy: `ssl.*`).
+pub(crate) fn failure(error: &HandshakeError) -> Option<usize> {
     use serin_transport::tls::Rejected;
     match error {
-        HandshakeError::NoCertificate => vec![counter::FAIL_NO_CERTIFICATE, counter::CONNECTION_ERROR],
-        HandshakeError::Rejected(rejected) => {
-            let index = match rejected {
-                Rejected::Chain(_) => counter::FAIL_CHAIN,
-                Rejected::Name => counter::FAIL_NAME,
-                Rejected::Hash => counter::FAIL_HASH,
-            };
-            vec![index, counter::CONNECTION_ERROR]
-        }
+        HandshakeError::NoCertificate => Some(counter::FAIL_NO_CERTIFICATE),
+        HandshakeError::Rejected(Rejected::Chain(_)) => Some(counter::FAIL_CHAIN),
+        HandshakeError::Rejected(Rejected::Name) => Some(counter::FAIL_NAME),
+        HandshakeError::Rejected(Rejected::Hash) => Some(counter::FAIL_HASH),
         // A client that leaves has broken nothing.
-        HandshakeError::Io(_) => Vec::new(),
-        HandshakeError::Alert(_) | HandshakeError::Protocol(_) => vec![counter::CONNECTION_ERROR],
+        HandshakeError::Io(_) => None,
+        HandshakeError::Alert(_) | HandshakeError::Protocol(_) => Some(counter::CONNECTION_ERROR),
     }
 }
 
 /// Counts of the handshakes of a listener, which all workers share: a handshake costs far more.
-pub(crate) type TlsCounts = metric::Shared<{ counter::NAMES.len() }>;
+#[derive(Debug, Default)]
+pub(crate) struct TlsCounts {
+    counts: metric::Shared<{ counter::NAMES.len() }>,
+    /// Handshakes by what was agreed on.
+    agreed: Mutex<BTreeMap<String, u64>>,
+}
+
+impl TlsCounts {
+    fn add(&self, index: usize) {
+        self.counts.add(index);
+    }
+
+    fn agreed(&self, info: &TlsInfo) {
+        let mut agreed = locked(&self.agreed);
+        let mut count = |name: String| *agreed.entry(name).or_default() += 1;
+        count(format!("ssl.versions.{}", info.version));
+        count(format!("ssl.ciphers.{}", info.cipher));
+        if !info.group.is_empty() {
+            count(format!("ssl.curves.{}", info.group));
+        }
+    }
+
+    /// All counts by name.
+    pub(crate) fn all(&self) -> Vec<(String, u64)> {
+        let fixed = counter::NAMES.iter().map(ToString::to_string).zip(self.counts.all());
+        fixed.chain(locked(&self.agreed).clone()).collect()
+    }
+}

@@ -57,6 +57,12 @@ impl ServerSlot {
         self.current.load_full()
     }
 
+    /// Returns true when certificates that are not trusted are accepted.
+    pub(crate) fn accepts_untrusted(&self) -> bool {
+        let validation = self.settings.common.validation.as_ref().and_then(|source| source.given.as_ref());
+        validation.is_some_and(|given| given.accepts_untrusted)
+    }
+
     /// Returns true when a client must say which server it wants.
     pub(crate) fn requires_name(&self) -> bool {
         self.settings.requires_name
@@ -164,7 +170,7 @@ impl TlsStore {
         inner.clients.retain(|slot| slot.strong_count() > 0);
         for slot in inner.servers.iter().filter_map(Weak::upgrade) {
             let mut stamps = slot.stamps.lock().unwrap_or_else(PoisonError::into_inner);
-            let secrets: Vec<&str> = slot.settings.common.secrets().map(String::as_str).collect();
+            let secrets: Vec<&str> = slot.settings.common.secrets().map(|secret| secret.name.as_str()).collect();
             if is_concerned(&secrets, &stamps) {
                 let mut materials = Materials::new(&inner.secrets);
                 take(materials.server(&slot.settings), &slot.current);
@@ -173,7 +179,7 @@ impl TlsStore {
         }
         for slot in inner.clients.iter().filter_map(Weak::upgrade) {
             let mut stamps = slot.stamps.lock().unwrap_or_else(PoisonError::into_inner);
-            let secrets: Vec<&str> = slot.settings.common.secrets().map(String::as_str).collect();
+            let secrets: Vec<&str> = slot.settings.common.secrets().map(|secret| secret.name.as_str()).collect();
             if is_concerned(&secrets, &stamps) {
                 let mut materials = Materials::new(&inner.secrets);
                 take(materials.client(&slot.settings, &slot.names), &slot.current);

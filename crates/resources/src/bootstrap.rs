@@ -102,6 +102,9 @@ impl Bootstrap {
         for (i, secret) in resources.secrets.iter().enumerate() {
             let before = audit.ignored.len();
             let value = Secret::from_proto(secret, audit, &of_secrets.index(i))?;
+            if secrets.iter().any(|before: &Fixed<Secret>| before.value.name == value.name) {
+                return Err(of_secrets.index(i).field("name").error("is that of another secret"));
+            }
             secrets.push(fixed(value, secret, audit, before));
         }
         if let Some(admin) = &value.admin {

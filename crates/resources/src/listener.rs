@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3 as pb_http_inspector;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3 as pb_tls_inspector;
-use prost::Message as _;
+use prost::{Message as _, Name as _};
 
 use crate::access_log::AccessLog;
 use crate::connection_manager::{HttpConnectionManager, RouteSource};
@@ -156,15 +156,11 @@ impl Listener {
         self.chains.iter().chain(&self.default_chain)
     }
 
-    /// Returns true when the first bytes of a connection must be looked at before its chain is chosen (Envoy puts a TLS inspector where
-    /// one is needed).
+    /// Returns true when the first bytes of a connection are looked at before its chain is chosen. Without an inspector nothing is known
+    /// of what a TLS client asks for.
     #[must_use]
     pub fn inspects_tls(&self) -> bool {
-        let needs = |chain: &FilterChain| {
-            let FilterChainMatch { transport, server_names, protocols, .. } = &chain.matches;
-            *transport == TransportProtocol::Tls || !server_names.is_empty() || !protocols.is_empty()
-        };
-        self.listener_filters.contains(&ListenerFilter::TlsInspector) || self.chains.iter().any(needs)
+        self.listener_filters.contains(&ListenerFilter::TlsInspector)
     }
 
     /// Returns the sources of the routes of its chains.
@@ -196,13 +192,21 @@ impl Listener {
                 udp_listener_config, api_listener, bind_to_port, listener_specifier);
         let listener_filters = value.listener_filters.iter().enumerate();
         let listener_filters = listener_filters
-            .map(|(i, filter)| match filter.name.as_str() {
-                TLS_INSPECTOR => Ok(ListenerFilter::TlsInspector),
-                HTTP_INSPECTOR => Ok(ListenerFilter::HttpInspector),
-                other => {
-                    let message = format!("listener filter '{other}' is not supported");
-                    Err(path.field("listener_filters").index(i).error(message))
+            .map(|(i, filter)| {
+                use pb::listener_filter::ConfigType;
+                // What it is says its configuration; its name may be any.
+                let what = match &filter.config_type {
+                    Some(ConfigType::TypedConfig(any)) => any.type_url.as_str(),
+                    _ => filter.name.as_str(),
+                };
+                if what == TLS_INSPECTOR || what == pb_tls_inspector::TlsInspector::type_url() {
+                    return Ok(ListenerFilter::TlsInspector);
                 }
+                if what == HTTP_INSPECTOR || what == pb_http_inspector::HttpInspector::type_url() {
+                    return Ok(ListenerFilter::HttpInspector);
+                }
+                let message = format!("listener filter '{}' is not supported", filter.name);
+                Err(path.field("listener_filters").index(i).error(message))
             })
             .collect::<Result<Vec<_>, _>>()?;
         let chains = filter_chain::decode_all(value, audit, path)?;

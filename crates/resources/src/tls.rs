@@ -31,6 +31,12 @@ pub struct DownstreamTls {
     pub requires_name: bool,
     /// True when no tickets are given to go on with a session.
     pub without_tickets: bool,
+    /// True when sessions are not kept here to go on with them.
+    pub without_sessions: bool,
+    /// True when the client's order of cipher suites counts.
+    pub prefers_client_order: bool,
+    /// True when all certificates are looked at for a client whose name none has, instead of the first.
+    pub scans_all: bool,
 }
 
 /// The TLS of a cluster.
@@ -82,8 +88,17 @@ pub enum TlsVersion {
 pub enum CertificateSource {
     /// The configuration itself.
     Given(TlsCertificate),
-    /// A secret, by name.
-    Secret(String),
+    /// A secret.
+    Secret(SecretName),
+}
+
+/// The name of a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretName {
+    /// The name.
+    pub name: String,
+    /// True when it is one of the bootstrap, and never comes from elsewhere.
+    pub is_static: bool,
 }
 
 /// A certificate with its key.
@@ -102,8 +117,8 @@ pub struct TlsCertificate {
 pub struct ValidationSource {
     /// The configuration itself.
     pub given: Option<Validation>,
-    /// A secret, by name.
-    pub secret: Option<String>,
+    /// A secret.
+    pub secret: Option<SecretName>,
 }
 
 /// What a peer must show.
@@ -123,8 +138,10 @@ pub struct Validation {
     pub keys: Vec<[u8; 32]>,
     /// True when a certificate that is not trusted is accepted.
     pub accepts_untrusted: bool,
-    /// Most certificates between the peer's and a trusted one.
+    /// Most authorities above the peer's certificate.
     pub depth: Option<u32>,
+    /// True when a certificate whose time is over is accepted.
+    pub allows_expired: bool,
 }
 
 /// An alternative name of a subject.
@@ -153,7 +170,7 @@ pub enum NameKind {
 
 impl CommonTls {
     /// Returns the names of the secrets that it wants.
-    pub fn secrets(&self) -> impl Iterator<Item = &String> {
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
         let certificates = self.certificates.iter().filter_map(|source| match source {
             CertificateSource::Secret(name) => Some(name),
             CertificateSource::Given(_) => None,
@@ -170,6 +187,7 @@ impl Validation {
         self.revoked = other.revoked.clone().or(self.revoked);
         self.only_own_revocation |= other.only_own_revocation;
         self.accepts_untrusted |= other.accepts_untrusted;
+        self.allows_expired |= other.allows_expired;
         self.depth = other.depth.or(self.depth);
         self.names.extend(other.names.iter().cloned());
         self.hashes.extend(&other.hashes);

@@ -36,6 +36,10 @@ pub struct TlsInfo {
     pub version: &'static str,
     /// The cipher suite, by OpenSSL's name.
     pub cipher: String,
+    /// The group of the key exchange, by OpenSSL's name; empty when there was none.
+    pub group: &'static str,
+    /// True when the chain of the peer's certificate leads to a trusted one.
+    pub is_validated: bool,
     /// The protocol that both agreed on, if any.
     pub alpn: Option<Vec<u8>>,
     /// The name that the client asked for, if any.
@@ -134,9 +138,13 @@ impl Protocols {
     fn provider(&self) -> Result<Arc<CryptoProvider>, TlsError> {
         let mut provider = aws_lc_rs::default_provider();
         if !self.ciphers.is_empty() {
-            provider.cipher_suites.retain(|suite| {
-                suite.tls13().is_some() || self.ciphers.iter().any(|name| *name == cipher_name(suite.suite()))
-            });
+            // In the given order, behind those of TLS 1.3.
+            let place = |suite: &rustls::SupportedCipherSuite| match suite.tls13() {
+                Some(_) => Some(0),
+                None => Some(1 + self.ciphers.iter().position(|name| *name == cipher_name(suite.suite()))?),
+            };
+            provider.cipher_suites.retain(|suite| place(suite).is_some());
+            provider.cipher_suites.sort_by_key(|suite| place(suite));
             if provider.cipher_suites.iter().all(|suite| suite.tls13().is_some()) && self.without_13 {
                 return Err(TlsError::Nothing("cipher suite"));
             }
@@ -164,6 +172,17 @@ pub fn is_cipher(name: &str) -> bool {
 #[must_use]
 pub fn is_group(name: &str) -> bool {
     group_named(name).is_some()
+}
+
+/// OpenSSL's name of a group.
+fn group_name(group: NamedGroup) -> &'static str {
+    match group {
+        NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
+        NamedGroup::X25519 => "X25519",
+        NamedGroup::secp256r1 => "P-256",
+        NamedGroup::secp384r1 => "P-384",
+        _ => "",
+    }
 }
 
 fn group_named(name: &str) -> Option<NamedGroup> {

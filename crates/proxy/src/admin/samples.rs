@@ -83,8 +83,8 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
         let tag = Some(("envoy_listener_address", &prefix));
         push("listener", tag, "no_filter_chain_match", unmatched, false);
         if let Some(counts) = store.sockets.handshakes(&listener.config.name) {
-            for (name, count) in metric::tls::NAMES.iter().zip(counts.all()) {
-                push("listener", tag, name, count, false);
+            for (name, count) in counts.all() {
+                push("listener", tag, &name, count, false);
             }
         }
     }

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 
 use serin_resources::cluster::RequestNames;
 use serin_resources::tls::{
-    CertificateSource, CommonTls, DataSource, DownstreamTls, SecretValue, TlsCertificate, TlsVersion, UpstreamTls,
-    Validation, ValidationSource,
+    CertificateSource, CommonTls, DataSource, DownstreamTls, SecretName, SecretValue, TlsCertificate, TlsVersion,
+    UpstreamTls, Validation, ValidationSource,
 };
 use serin_traffic::peer_names::{PeerNames, SubjectNames};
 use serin_transport::tls::{
@@ -75,16 +75,21 @@ impl<'a> Materials<'a> {
         }
     }
 
-    fn secret(&self, name: &str) -> Result<&'a SecretValue, Unready> {
-        self.secrets.get(name).ok_or_else(|| Unready::Missing(name.to_owned()))
+    fn secret(&self, SecretName { name, is_static }: &SecretName) -> Result<&'a SecretValue, Unready> {
+        self.secrets.get(name).ok_or_else(|| match is_static {
+            true => Unready::Wrong(format!("there is no secret '{name}'")),
+            false => Unready::Missing(name.clone()),
+        })
     }
 
     fn identity(&mut self, source: &CertificateSource) -> Result<Identity, Unready> {
         let TlsCertificate { chain, key, staple } = match source {
             CertificateSource::Given(certificate) => certificate,
-            CertificateSource::Secret(name) => match self.secret(name)? {
+            CertificateSource::Secret(secret) => match self.secret(secret)? {
                 SecretValue::Certificate(certificate) => certificate,
-                SecretValue::Validation(_) => return Err(Unready::Wrong(format!("'{name}' is no certificate"))),
+                SecretValue::Validation(_) => {
+                    return Err(Unready::Wrong(format!("'{}' is no certificate", secret.name)));
+                }
             },
         };
         let staple = staple.as_ref().map(|staple| self.bytes(staple)).transpose()?.unwrap_or_default();
@@ -101,11 +106,11 @@ impl<'a> Materials<'a> {
     fn rules(&mut self, source: Option<&ValidationSource>) -> Result<Option<Verification>, Unready> {
         let Some(source) = source else { return Ok(None) };
         let mut rules = source.given.clone().unwrap_or_default();
-        if let Some(name) = &source.secret {
-            match self.secret(name)? {
+        if let Some(secret) = &source.secret {
+            match self.secret(secret)? {
                 SecretValue::Validation(validation) => rules = rules.with(validation),
                 SecretValue::Certificate(_) => {
-                    return Err(Unready::Wrong(format!("'{name}' has no rules for certificates")));
+                    return Err(Unready::Wrong(format!("'{}' has no rules for certificates", secret.name)));
                 }
             }
         }
@@ -113,6 +118,10 @@ impl<'a> Materials<'a> {
     }
 
     fn verification(&mut self, rules: &Validation) -> Result<Verification, Unready> {
+        if rules.trusted.is_none() && !(rules.names.is_empty() && rules.revoked.is_none()) {
+            let message = "names and revocation lists need trusted_ca: anybody can make up names";
+            return Err(Unready::Wrong(message.to_owned()));
+        }
         let mut made = match &rules.trusted {
             Some(trusted) => {
                 let pem = self.bytes(trusted)?;
@@ -134,7 +143,8 @@ impl<'a> Materials<'a> {
         Ok(made
             .accepting_untrusted(rules.accepts_untrusted)
             .with_hashes(rules.hashes.clone(), rules.keys.clone())
-            .with_depth(rules.depth.map(|depth| depth as usize)))
+            .with_depth(rules.depth.map(|depth| depth as usize))
+            .allowing_expired(rules.allows_expired))
     }
 
     pub(super) fn server(&mut self, settings: &DownstreamTls) -> Result<ServerTls, Unready> {
@@ -151,6 +161,9 @@ impl<'a> Materials<'a> {
             },
             needs_client_certificate: settings.requires_certificate,
             without_tickets: settings.without_tickets,
+            without_sessions: settings.without_sessions,
+            prefers_client_order: settings.prefers_client_order,
+            scans_all: settings.scans_all,
         };
         Ok(ServerTls::new(&settings)?)
     }

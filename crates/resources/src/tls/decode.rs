@@ -6,8 +6,8 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use prost::Name as _;
 
 use super::{
-    CertificateSource, CommonTls, DataSource, DownstreamTls, NameKind, NameMatcher, TlsCertificate, TlsVersion,
-    UpstreamTls, Validation, ValidationSource,
+    CertificateSource, CommonTls, DataSource, DownstreamTls, NameKind, NameMatcher, SecretName, TlsCertificate,
+    TlsVersion, UpstreamTls, Validation, ValidationSource,
 };
 use crate::convert;
 use crate::matcher::StringMatcher;
@@ -58,9 +58,9 @@ impl DownstreamTls {
 
     fn decode(value: &pb::DownstreamTlsContext, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb::DownstreamTlsContext as pb::DownstreamTlsContext, audit, path;
-            supported: common_tls_context, require_client_certificate, require_sni, session_ticket_keys_type;
-            ignored: session_timeout, disable_stateful_session_resumption, ocsp_staple_policy,
-                full_scan_certs_on_sni_mismatch, prefer_client_ciphers;
+            supported: common_tls_context, require_client_certificate, require_sni, session_ticket_keys_type,
+                disable_stateful_session_resumption, full_scan_certs_on_sni_mismatch, prefer_client_ciphers;
+            ignored: session_timeout, ocsp_staple_policy;
             refused: );
         use pb::downstream_tls_context::SessionTicketKeysType as K;
         let common = path.field("common_tls_context");
@@ -81,6 +81,9 @@ impl DownstreamTls {
             requires_certificate: value.require_client_certificate.as_ref().is_some_and(|v| v.value),
             requires_name: value.require_sni.as_ref().is_some_and(|v| v.value),
             without_tickets,
+            without_sessions: value.disable_stateful_session_resumption,
+            prefers_client_order: value.prefer_client_ciphers,
+            scans_all: value.full_scan_certs_on_sni_mismatch.as_ref().is_some_and(|v| v.value),
         })
     }
 }
@@ -140,6 +143,10 @@ impl CommonTls {
             refused: tls_certificate_provider_instance, custom_tls_certificate_selector,
                 tls_certificate_certificate_provider, tls_certificate_certificate_provider_instance, custom_handshaker);
         let mut common = Self { alpn: value.alpn_protocols.clone(), ..Self::default() };
+        let too_long = |name: &String| name.is_empty() || name.len() > 255;
+        if let Some(i) = common.alpn.iter().position(too_long) {
+            return Err(path.field("alpn_protocols").index(i).error("must have from 1 to 255 bytes"));
+        }
         if let Some(parameters) = &value.tls_params {
             common.decode_parameters(parameters, audit, &path.field("tls_params"))?;
         }
@@ -226,7 +233,7 @@ const CIPHERS: [&str; 16] = [
     "DES-CBC3-SHA",
 ];
 
-fn secret_name(value: &pb::SdsSecretConfig, audit: &mut Audit, path: &Path<'_>) -> Result<String, Error> {
+fn secret_name(value: &pb::SdsSecretConfig, audit: &mut Audit, path: &Path<'_>) -> Result<SecretName, Error> {
     audit!(value, pb::SdsSecretConfig as pb::SdsSecretConfig, audit, path;
         supported: name, sds_config; ignored: ; refused: );
     if value.name.is_empty() {
@@ -236,7 +243,7 @@ fn secret_name(value: &pb::SdsSecretConfig, audit: &mut Audit, path: &Path<'_>) 
     if value.sds_config.is_some() {
         convert::require_ads(value.sds_config.as_ref(), &path.field("sds_config"))?;
     }
-    Ok(value.name.clone())
+    Ok(SecretName { name: value.name.clone(), is_static: value.sds_config.is_none() })
 }
 
 fn validation(
@@ -322,10 +329,11 @@ impl Validation {
         use pb::CertificateValidationContext as Context;
         audit!(value, Context as Context, audit, path;
             supported: trusted_ca, verify_certificate_spki, verify_certificate_hash, match_typed_subject_alt_names, crl,
-                trust_chain_verification, only_verify_leaf_cert_crl, max_verify_depth;
+                trust_chain_verification, only_verify_leaf_cert_crl, max_verify_depth, allow_expired_certificate,
+                match_subject_alt_names;
             ignored: watched_directory, suppress_client_ca_list;
-            refused: ca_certificate_provider_instance, system_root_certs, match_subject_alt_names,
-                require_signed_certificate_timestamp, allow_expired_certificate, custom_validator_config);
+            refused: ca_certificate_provider_instance, system_root_certs,
+                require_signed_certificate_timestamp, custom_validator_config);
         let source = |field: &'static str, value: &Option<core::DataSource>| {
             value.as_ref().map(|value| DataSource::decode(value, &path.field(field))).transpose()
         };
@@ -333,7 +341,7 @@ impl Validation {
         let names = value.match_typed_subject_alt_names.iter().enumerate();
         let hashes = value.verify_certificate_hash.iter().enumerate();
         let keys = value.verify_certificate_spki.iter().enumerate();
-        let decoded = Self {
+        let mut decoded = Self {
             trusted: source("trusted_ca", &value.trusted_ca)?,
             revoked: source("crl", &value.crl)?,
             only_own_revocation: value.only_verify_leaf_cert_crl,
@@ -350,17 +358,16 @@ impl Validation {
                 _ => return Err(path.field("trust_chain_verification").error("is not known")),
             },
             depth: value.max_verify_depth.as_ref().map(|v| v.value),
+            allows_expired: value.allow_expired_certificate,
         };
+        // The older field is for names of any kind.
+        for (i, matcher) in value.match_subject_alt_names.iter().enumerate() {
+            let matcher = StringMatcher::decode(matcher, &path.field("match_subject_alt_names").index(i))?;
+            let kinds = [NameKind::Dns, NameKind::Uri, NameKind::Email, NameKind::Ip];
+            decoded.names.extend(kinds.map(|kind| NameMatcher { kind, matcher: matcher.clone() }));
+        }
         if decoded.depth.is_some_and(|depth| depth > 100) {
             return Err(path.field("max_verify_depth").error("is more than 100"));
-        }
-        if !decoded.names.is_empty() && decoded.trusted.is_none() {
-            return Err(path
-                .field("match_typed_subject_alt_names")
-                .error("needs trusted_ca: anybody can make up names"));
-        }
-        if decoded.revoked.is_some() && decoded.trusted.is_none() {
-            return Err(path.field("crl").error("needs trusted_ca"));
         }
         Ok(decoded)
     }

@@ -4,8 +4,8 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 
 use super::{
-    CertificateSource, CommonTls, DataSource, DownstreamTls, NameKind, NameMatcher, TlsCertificate, TlsVersion,
-    UpstreamTls, Validation, ValidationSource,
+    CertificateSource, CommonTls, DataSource, DownstreamTls, NameKind, NameMatcher, SecretName, TlsCertificate,
+    TlsVersion, UpstreamTls, Validation, ValidationSource,
 };
 use crate::convert;
 
@@ -29,6 +29,9 @@ impl DownstreamTls {
             common_tls_context: Some(self.common.encode()),
             require_client_certificate: self.requires_certificate.then(|| convert::wrap_bool(true)),
             require_sni: self.requires_name.then(|| convert::wrap_bool(true)),
+            disable_stateful_session_resumption: self.without_sessions,
+            prefer_client_ciphers: self.prefers_client_order,
+            full_scan_certs_on_sni_mismatch: self.scans_all.then(|| convert::wrap_bool(true)),
             session_ticket_keys_type: self.without_tickets.then_some(K::DisableStatelessSessionResumption(true)),
             ..Default::default()
         };
@@ -86,9 +89,8 @@ impl CommonTls {
     }
 }
 
-/// A secret of the aggregated stream.
-fn secret(name: &str) -> pb::SdsSecretConfig {
-    pb::SdsSecretConfig { name: name.to_owned(), sds_config: Some(convert::ads()) }
+fn secret(secret: &SecretName) -> pb::SdsSecretConfig {
+    pb::SdsSecretConfig { name: secret.name.clone(), sds_config: (!secret.is_static).then(convert::ads) }
 }
 
 impl TlsVersion {
@@ -144,6 +146,7 @@ impl Validation {
             verify_certificate_spki: self.keys.iter().map(base64).collect(),
             trust_chain_verification: i32::from(self.accepts_untrusted),
             max_verify_depth: self.depth.map(convert::wrap_u32),
+            allow_expired_certificate: self.allows_expired,
             ..Default::default()
         }
     }

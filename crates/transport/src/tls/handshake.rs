@@ -15,7 +15,7 @@ use super::hello::ClientHello;
 use super::server::ServerTls;
 use super::stream::{SocketIo, Tls};
 use super::verify::Rejected;
-use super::{TlsInfo, cipher_name};
+use super::{TlsInfo, cipher_name, group_name};
 
 /// The reason why a handshake failed.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,8 @@ pub(crate) async fn accept(socket: TcpStream, server: &ServerTls) -> Result<Tls,
     })?;
     let mut session = Connection::Server(connection);
     complete(&socket, &mut session).await?;
-    let info = info(&session, hello.server_name, Some(local));
+    let mut info = info(&session, hello.server_name, Some(local));
+    info.is_validated = server.is_valid(session.peer_certificates().unwrap_or_default());
     Ok(Tls::new(socket, session, info))
 }
 
@@ -101,6 +102,8 @@ fn info(session: &Connection, server_name: Option<String>, local: Option<Arc<Cer
     TlsInfo {
         version,
         cipher: session.negotiated_cipher_suite().map(|suite| cipher_name(suite.suite())).unwrap_or_default(),
+        group: session.negotiated_key_exchange_group().map(|group| group_name(group.name())).unwrap_or_default(),
+        is_validated: false,
         alpn: session.alpn_protocol().map(<[u8]>::to_vec),
         server_name,
         peer: session.peer_certificates().unwrap_or_default().iter().map(Certificate::read).collect(),

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
-use rustls::server::{NoClientAuth, ServerSessionMemoryCache, danger::ClientCertVerifier};
+use rustls::server::{NoClientAuth, NoServerSessionStorage, ServerSessionMemoryCache, danger::ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::{ServerConfig, SignatureAlgorithm};
 
 use super::certificate::Certificate;
 use super::verify::{Verification, Verifier};
@@ -27,6 +27,12 @@ pub struct ServerSettings {
     pub needs_client_certificate: bool,
     /// True when no tickets are given.
     pub without_tickets: bool,
+    /// True when no sessions are kept.
+    pub without_sessions: bool,
+    /// True when the client's order of cipher suites counts instead of the own one.
+    pub prefers_client_order: bool,
+    /// True when a client that asks for an unknown name gets the best certificate for it instead of the first.
+    pub scans_all: bool,
 }
 
 /// A server, ready for handshakes.
@@ -34,6 +40,8 @@ pub struct ServerSettings {
 pub struct ServerTls {
     faces: Vec<Face>,
     alpn: Vec<Vec<u8>>,
+    clients: Option<Verification>,
+    scans_all: bool,
 }
 
 /// One certificate of a server.
@@ -76,22 +84,38 @@ impl ServerTls {
                 .map_err(|_| TlsError::Nothing("cipher suite"))?
                 .with_client_cert_verifier(verifier.clone())
                 .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-            config.session_storage = sessions.clone();
+            config.session_storage = match settings.without_sessions {
+                true => Arc::new(NoServerSessionStorage {}),
+                false => sessions.clone(),
+            };
+            config.ignore_client_order = !settings.prefers_client_order;
             match &ticketer {
                 Some(ticketer) => config.ticketer = ticketer.clone(),
-                None => config.send_tls13_tickets = 0,
+                None if settings.without_sessions => config.send_tls13_tickets = 0,
+                None => {}
             }
             let without_alpn = Arc::new(config.clone());
             config.alpn_protocols.clone_from(&settings.alpn);
             Ok(Face { certificate, key, config: Arc::new(config), without_alpn })
         };
         let faces = settings.identities.iter().map(face).collect::<Result<_, TlsError>>()?;
-        Ok(Self { faces, alpn: settings.alpn.clone() })
+        Ok(Self {
+            faces,
+            alpn: settings.alpn.clone(),
+            clients: settings.clients.clone(),
+            scans_all: settings.scans_all,
+        })
     }
 
     /// Returns the certificates that it shows.
     pub fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
         self.faces.iter().map(|face| &face.certificate)
+    }
+
+    /// Returns true when a client's certificate leads to a trusted one.
+    pub(super) fn is_valid(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((own, between)) = chain.split_first() else { return false };
+        self.clients.as_ref().is_some_and(|rules| rules.is_valid_client(own, between))
     }
 
     /// Chooses by what a client says: a certificate with the name that it asks for, of a kind that it understands.
@@ -104,14 +128,22 @@ impl ServerTls {
         let wildcard = name.as_deref().and_then(|name| name.split_once('.')).map(|(_, rest)| format!("*.{rest}"));
         let named = |wanted: &Option<String>| {
             let wanted = wanted.as_deref()?;
-            self.faces.iter().filter(fits).find(|face| has_name(&face.certificate, wanted))
+            best(self.faces.iter().filter(fits).filter(|face| has_name(&face.certificate, wanted)))
         };
-        let face = named(&name).or_else(|| named(&wildcard));
-        let face = face.or_else(|| self.faces.iter().find(fits)).or(self.faces.first())?;
+        let any = || best(self.faces.iter().filter(fits));
+        let unnamed = || if name.is_none() || self.scans_all { any() } else { self.faces.first().filter(fits) };
+        let face = named(&name).or_else(|| named(&wildcard)).or_else(unnamed).or_else(any).or(self.faces.first())?;
         let shares = hello.alpn().is_some_and(|mut asked| asked.any(|one| self.alpn.iter().any(|own| own == one)));
         let config = if shares { &face.config } else { &face.without_alpn };
         Some((config.clone(), face.certificate.clone()))
     }
+}
+
+/// The certificate that is preferred: the first with an elliptic curve, else the first.
+fn best<'a>(faces: impl Iterator<Item = &'a Face>) -> Option<&'a Face> {
+    let faces: Vec<&Face> = faces.collect();
+    let ecdsa = faces.iter().find(|face| face.key.algorithm() == SignatureAlgorithm::ECDSA);
+    ecdsa.or(faces.first()).copied()
 }
 
 /// Returns true when a certificate is one for that name; its common name counts when it has no other.

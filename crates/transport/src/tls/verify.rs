@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -51,8 +52,11 @@ pub struct Verification {
     /// SHA-256 of certificates and of public keys, any of which is accepted.
     hashes: Vec<[u8; 32]>,
     keys: Vec<[u8; 32]>,
-    /// Most certificates between the peer's and a trusted one.
-    most_between: Option<usize>,
+    /// Most authorities above the peer's certificate.
+    most_above: Option<usize>,
+    allows_expired: bool,
+    /// The trusted certificates themselves: a peer may show one of them.
+    trusted: Vec<CertificateDer<'static>>,
     /// True when a server's certificate must have the name that it was told.
     checks_told_name: bool,
 }
@@ -82,7 +86,9 @@ impl Verification {
         };
         let anchors: Vec<TrustAnchor<'static>> = roots.iter().map(read).collect::<Result<_, _>>()?;
         let subjects = anchors.iter().map(|anchor| DistinguishedName::in_sequence(anchor.subject.as_ref())).collect();
-        Ok(Self { anchors, subjects, ..Self::default() })
+        // Revocation lists may stand beside the certificates.
+        let revoked = CertificateRevocationListDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
+        Ok(Self { anchors, subjects, revoked, trusted: roots, ..Self::default() })
     }
 
     /// Accepts a chain that is not trusted all the same.
@@ -97,10 +103,11 @@ impl Verification {
     /// When a list cannot be read.
     pub fn with_revoked(mut self, pem: &[u8], only_own: bool) -> Result<Self, TlsError> {
         let read: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
-        self.revoked = read.map_err(|error| TlsError::RevocationList(error.to_string()))?;
-        if self.revoked.is_empty() {
+        let read = read.map_err(|error| TlsError::RevocationList(error.to_string()))?;
+        if read.is_empty() {
             return Err(TlsError::RevocationList("there is none".to_owned()));
         }
+        self.revoked.extend(read);
         for list in &self.revoked {
             BorrowedCertRevocationList::from_der(list).map_err(|error| TlsError::RevocationList(error.to_string()))?;
         }
@@ -120,10 +127,23 @@ impl Verification {
         Self { hashes, keys, ..self }
     }
 
-    /// Accepts only chains with so many certificates between the peer's own and a trusted one.
+    /// Accepts only chains with so many authorities above the peer's certificate, the trusted one among them.
     #[must_use]
-    pub fn with_depth(self, most_between: Option<usize>) -> Self {
-        Self { most_between, ..self }
+    pub fn with_depth(self, most_above: Option<usize>) -> Self {
+        Self { most_above, ..self }
+    }
+
+    /// Accepts certificates whose time is over or has not begun.
+    #[must_use]
+    pub fn allowing_expired(self, allows_expired: bool) -> Self {
+        Self { allows_expired, ..self }
+    }
+
+    /// Returns true when a client's certificate leads to a trusted one. Without a rule for chains none does.
+    pub(super) fn is_valid_client(&self, own: &CertificateDer<'_>, between: &[CertificateDer<'_>]) -> bool {
+        // What is not trusted has been refused, unless it is accepted all the same.
+        let is_accepted = || self.check_chain(own, between, UnixTime::now(), KeyUsage::client_auth()).is_ok();
+        !self.any_chain && (!self.accepts_untrusted || is_accepted())
     }
 
     /// Accepts only servers whose certificate has the name that they were told.
@@ -139,11 +159,11 @@ impl Verification {
         now: UnixTime,
         usage: KeyUsage,
     ) -> Result<(), Rejected> {
-        if !self.any_chain
-            && let Err(error) = self.check_chain(own, between, now, usage)
-            && !self.accepts_untrusted
-        {
-            return Err(Rejected::Chain(error));
+        if self.accepts_untrusted {
+            return Ok(());
+        }
+        if !self.any_chain {
+            self.check_chain(own, between, now, usage).map_err(|error| Rejected::Chain(error.to_string()))?;
         }
         if self.names.is_none() && self.hashes.is_empty() && self.keys.is_empty() {
             return Ok(());
@@ -163,8 +183,28 @@ impl Verification {
         between: &[CertificateDer<'_>],
         now: UnixTime,
         usage: KeyUsage,
-    ) -> Result<(), String> {
-        let certificate = EndEntityCert::try_from(own).map_err(|error| error.to_string())?;
+    ) -> Result<(), webpki::Error> {
+        let first = self.check_chain_at(own, between, now, usage);
+        let (not_before, not_after) = match &first {
+            Err(webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. }) if self.allows_expired => {
+                Certificate::read(own).validity
+            }
+            _ => return first,
+        };
+        // As it was, or will be, while it is valid.
+        let then = if (now.as_secs() as i64) < not_before { not_before } else { not_after };
+        let then = UnixTime::since_unix_epoch(Duration::from_secs(then.max(0) as u64));
+        self.check_chain_at(own, between, then, usage)
+    }
+
+    fn check_chain_at(
+        &self,
+        own: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<(), webpki::Error> {
+        let certificate = EndEntityCert::try_from(own)?;
         let lists: Vec<CertRevocationList<'_>> = self
             .revoked
             .iter()
@@ -182,18 +222,28 @@ impl Verification {
                 .with_expiration_policy(ExpirationPolicy::Enforce)
                 .build()
         });
-        let most = self.most_between;
+        let most = self.most_above;
         let is_short = |path: &webpki::VerifiedPath<'_>| match most {
-            Some(most) if path.intermediate_certificates().count() > most => {
+            Some(most) if path.intermediate_certificates().count() + 1 > most => {
                 Err(webpki::Error::MaximumPathDepthExceeded)
             }
             _ => Ok(()),
         };
         let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
-        certificate
-            .verify_for_usage(algorithms, &self.anchors, between, now, usage, revocation, Some(&is_short))
-            .map(drop)
-            .map_err(|error| error.to_string())
+        let verified =
+            certificate.verify_for_usage(algorithms, &self.anchors, between, now, usage, revocation, Some(&is_short));
+        match verified {
+            Ok(_) => Ok(()),
+            // A trusted certificate that is itself shown is trusted while it is valid (OpenSSL: partial chains).
+            Err(webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity)
+                if self.trusted.iter().any(|trusted| trusted.as_ref() == own.as_ref()) =>
+            {
+                let (not_before, not_after) = Certificate::read(own).validity;
+                let now = now.as_secs() as i64;
+                if (not_before..=not_after).contains(&now) { Ok(()) } else { Err(webpki::Error::UnknownIssuer) }
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

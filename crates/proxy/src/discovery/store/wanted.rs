@@ -39,7 +39,8 @@ impl Store {
         let servers = of_listeners.filter_map(|chain| chain.tls.as_ref()).map(|tls| &tls.common);
         let clients = self.clusters.values().flat_map(|held| super::tls_of(&held.value)).map(|tls| &tls.common);
         let names = servers.chain(clients).flat_map(CommonTls::secrets);
-        names.filter(|name| !self.fixed_secrets.contains(*name)).cloned().collect()
+        let names = names.filter(|secret| !secret.is_static && !self.fixed_secrets.contains(&secret.name));
+        names.map(|secret| secret.name.clone()).collect()
     }
 
     /// Names under which routes are wanted.

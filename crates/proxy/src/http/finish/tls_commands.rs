@@ -12,6 +12,7 @@ pub(super) fn command(tls: &TlsInfo, side: &str, name: &str, argument: Option<&s
     match name {
         "TLS_VERSION" => return some(tls.version),
         "TLS_CIPHER" => return some(&tls.cipher),
+        "TLS_GROUP" => return some(tls.group),
         _ => {}
     }
     if let Some(of_local) = name.strip_prefix("LOCAL_") {
