@@ -5,7 +5,7 @@
 //! groups), `filters` (HTTP filters before the router), `bootstrap`, `stats` (counters that must be equal afterwards),
 //! `listener` (fields of the listener), `chains` and `default_chain` (filter chains, where `to` names the cluster of a chain),
 //! `secrets` (of the bootstrap), `http1_only` (requests are not asked again over HTTP/2), `refused` (the bootstrap must not be accepted) and `requests`. Clusters `a`, `b` and `c` are always there, with one
-//! backend each, named like the cluster. In `@type` the common beginning may be left out; of what begins with `tls.v3.` it is
+//! backend each, named like the cluster. In `@type` the common beginning may be left out; of what begins with `tls.v3.` or `raw_buffer.v3.` it is
 //! that of transport sockets. A counter is a name, or `{NAME: VALUE}` where its value is expected.
 //!
 //! A request is `METHOD PATH -> STATUS BACKEND BACKEND…`: the answer, and where every try went. As a map it has `ask` and may
@@ -274,7 +274,7 @@ fn complete(value: &mut Value, folder: &str) {
             if let Some(Value::String(name)) = fields.get_mut("@type") {
                 let common = match name {
                     _ if name.starts_with("envoy.") => "",
-                    _ if name.starts_with("tls.v3.") => TLS,
+                    _ if name.starts_with("tls.v3.") || name.starts_with("raw_buffer.v3.") => TLS,
                     _ => HTTP_FILTERS,
                 };
                 *name = format!("type.googleapis.com/{common}{name}");
