@@ -174,7 +174,9 @@ pub(crate) fn announced(fields: &HeaderBlock) -> Option<u64> {
 pub(crate) fn encode_request(head: &RequestHead, length: Option<u64>, out: &mut Vec<u8>) {
     encode_field(b":method", head.method(), out);
     if !head.is_connect() {
-        encode_field(b":scheme", b"http", out);
+        // The scheme by which the client came, as far as it is known (RFC 9113 §8.3.1).
+        let is_https = head.fields.get("x-forwarded-proto") == Some(b"https");
+        encode_field(b":scheme", if is_https { b"https" } else { b"http" }, out);
         encode_field(b":path", head.target(), out);
     }
     encode_field(b":authority", head.authority(), out);

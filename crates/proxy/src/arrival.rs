@@ -9,11 +9,11 @@ use std::time::Duration;
 use serin_resources::listener::Filter;
 use serin_traffic::filter::Caller;
 use serin_traffic::filter_chain::{Connection, Hello};
-use serin_transport::tls::{ClientHello, HandshakeError, Sniffed, TlsInfo};
+use serin_transport::tls::{ClientHello, HandshakeError, Rejected, Sniffed, TlsInfo};
 use serin_transport::{ByteStream, canonical};
 
 use crate::http::{self, Accepted, within};
-use crate::metric::{self, tls as counter};
+use crate::metric::{self, inspector, tls as counter};
 use crate::runtime::locked;
 use crate::snapshot::ListenerRuntime;
 use crate::tcp;
@@ -45,8 +45,18 @@ impl Arrival {
         }
         tokio::task::spawn_local(async move {
             match within(HELLO_TIMEOUT, self.stream.sniff()).await {
-                Some(Ok(Sniffed::Tls(hello))) => self.admit(Some(hello)),
-                Some(Ok(Sniffed::Other)) => self.admit(None),
+                Some(Ok(Sniffed::Tls(hello))) => {
+                    let has_name = hello.server_name.is_some();
+                    metric::INSPECTED.add(inspector::TLS_FOUND);
+                    metric::INSPECTED.add(if has_name { inspector::SNI_FOUND } else { inspector::SNI_NOT_FOUND });
+                    let has_alpn = !hello.alpn.is_empty();
+                    metric::INSPECTED.add(if has_alpn { inspector::ALPN_FOUND } else { inspector::ALPN_NOT_FOUND });
+                    self.admit(Some(hello));
+                }
+                Some(Ok(Sniffed::Other)) => {
+                    metric::INSPECTED.add(inspector::TLS_NOT_FOUND);
+                    self.admit(None);
+                }
                 Some(Err(_)) | None => {}
             }
         });
@@ -126,10 +136,8 @@ impl Arrival {
             return None;
         }
         count(counter::HANDSHAKE);
-        view.chain.tls_counts.agreed(info);
-        if slot.accepts_untrusted() && !info.peer.is_empty() && !info.is_validated {
-            count(counter::FAIL_CHAIN);
-        }
+        view.chain.tls_counts.agreed.count(info);
+        info.overlooked.as_ref().map(rejection).into_iter().for_each(count);
         if info.is_resumed {
             count(counter::SESSION_REUSED);
         }
@@ -152,33 +160,31 @@ impl Arrival {
 
 /// The counter of a failed handshake (Envoy: `ssl.*`).
 pub(crate) fn failure(error: &HandshakeError) -> Option<usize> {
-    use serin_transport::tls::Rejected;
     match error {
         HandshakeError::NoCertificate => Some(counter::FAIL_NO_CERTIFICATE),
-        HandshakeError::Rejected(Rejected::Chain(_)) => Some(counter::FAIL_CHAIN),
-        HandshakeError::Rejected(Rejected::Name) => Some(counter::FAIL_NAME),
-        HandshakeError::Rejected(Rejected::Hash) => Some(counter::FAIL_HASH),
+        HandshakeError::Rejected(rejected) => Some(rejection(rejected)),
         // A client that leaves has broken nothing.
         HandshakeError::Io(_) => None,
         HandshakeError::Alert(_) | HandshakeError::Protocol(_) => Some(counter::CONNECTION_ERROR),
     }
 }
 
-/// Counts of the handshakes of a listener, which all workers share: a handshake costs far more.
-#[derive(Debug, Default)]
-pub(crate) struct TlsCounts {
-    counts: metric::Shared<{ counter::NAMES.len() }>,
-    /// Handshakes by what was agreed on.
-    agreed: Mutex<BTreeMap<String, u64>>,
+/// The counter of a certificate that is not accepted.
+pub(crate) fn rejection(rejected: &Rejected) -> usize {
+    match rejected {
+        Rejected::Chain(_) => counter::FAIL_CHAIN,
+        Rejected::Name => counter::FAIL_NAME,
+        Rejected::Hash => counter::FAIL_HASH,
+    }
 }
 
-impl TlsCounts {
-    fn add(&self, index: usize) {
-        self.counts.add(index);
-    }
+/// Counts handshakes by what was agreed on.
+#[derive(Debug, Default)]
+pub(crate) struct Agreed(Mutex<BTreeMap<String, u64>>);
 
-    fn agreed(&self, info: &TlsInfo) {
-        let mut agreed = locked(&self.agreed);
+impl Agreed {
+    pub(crate) fn count(&self, info: &TlsInfo) {
+        let mut agreed = locked(&self.0);
         let mut count = |name: String| *agreed.entry(name).or_default() += 1;
         count(format!("ssl.versions.{}", info.version));
         count(format!("ssl.ciphers.{}", info.cipher));
@@ -188,8 +194,26 @@ impl TlsCounts {
     }
 
     /// All counts by name.
+    pub(crate) fn all(&self) -> BTreeMap<String, u64> {
+        locked(&self.0).clone()
+    }
+}
+
+/// Counts of the handshakes of a listener, which all workers share: a handshake costs far more.
+#[derive(Debug, Default)]
+pub(crate) struct TlsCounts {
+    counts: metric::Shared<{ counter::NAMES.len() }>,
+    agreed: Agreed,
+}
+
+impl TlsCounts {
+    fn add(&self, index: usize) {
+        self.counts.add(index);
+    }
+
+    /// All counts by name.
     pub(crate) fn all(&self) -> Vec<(String, u64)> {
         let fixed = counter::NAMES.iter().map(ToString::to_string).zip(self.counts.all());
-        fixed.chain(locked(&self.agreed).clone()).collect()
+        fixed.chain(self.agreed.all()).collect()
     }
 }

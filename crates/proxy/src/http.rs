@@ -37,6 +37,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use serin_http1::{Codec, Error, RequestHead};
 use serin_resources::connection_manager::{DownstreamCodec, HeadOptions, HttpConnectionManager};
+use serin_traffic::router::{Circumstances, Peer};
 use serin_transport::tls::TlsInfo;
 use serin_transport::{ByteStream, buffers, canonical};
 use tokio::io::AsyncReadExt as _;
@@ -68,6 +69,17 @@ pub(crate) struct ConnectionContext {
 }
 
 impl ConnectionContext {
+    /// What routes of a request may depend on, besides its head.
+    pub(crate) fn circumstances(&self) -> Circumstances {
+        let peer = match self.tls.as_deref() {
+            None => Peer::Plain,
+            Some(tls) if tls.peer.is_empty() => Peer::Nameless,
+            Some(tls) if tls.is_validated => Peer::Validated,
+            Some(_) => Peer::Presented,
+        };
+        Circumstances { random: self.worker.random(), peer }
+    }
+
     /// The scheme of requests on it.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }

@@ -66,6 +66,9 @@ metrics! {
     REDIRECT_SUCCEEDED = "upstream_internal_redirect_succeeded_total",
     REDIRECT_FAILED = "upstream_internal_redirect_failed_total",
     RQ_PENDING_OVERFLOW = "upstream_rq_pending_overflow",
+    RQ_PENDING_EJECT = "upstream_rq_pending_failure_eject",
+    CX_HTTP1_TOTAL = "upstream_cx_http1_total",
+    CX_HTTP2_TOTAL = "upstream_cx_http2_total",
     RQ_RX_RESET = "upstream_rq_rx_reset",
     RQ_CANCELLED = "upstream_rq_cancelled",
     HC_ATTEMPT = "health_check.attempt",
@@ -169,11 +172,18 @@ pub(crate) struct Shared<const N: usize>([AtomicU64; N]);
 
 impl<const N: usize> Default for Shared<N> {
     fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; N])
+        Self::new()
     }
 }
 
+/// What TLS inspectors have found.
+pub(crate) static INSPECTED: Shared<{ inspector::NAMES.len() }> = Shared::new();
+
 impl<const N: usize> Shared<N> {
+    const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; N])
+    }
+
     pub(crate) fn add(&self, index: usize) {
         if let Some(count) = self.0.get(index) {
             count.fetch_add(1, Relaxed);
@@ -219,6 +229,17 @@ metrics! {
     RECEIVED = "downstream_cx_rx_bytes_total",
     SENT = "downstream_cx_tx_bytes_total",
     IDLE_TIMEOUT = "idle_timeout",
+}
+
+metrics! {
+    /// `tls_inspector.*`.
+    inspector:
+    TLS_FOUND = "tls_found",
+    TLS_NOT_FOUND = "tls_not_found",
+    SNI_FOUND = "sni_found",
+    SNI_NOT_FOUND = "sni_not_found",
+    ALPN_FOUND = "alpn_found",
+    ALPN_NOT_FOUND = "alpn_not_found",
 }
 
 /// The counter of a cluster for one of a handshake.

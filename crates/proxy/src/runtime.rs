@@ -14,6 +14,7 @@ use serin_traffic::{explain, hash};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::arrival::Agreed;
 use crate::metric;
 use crate::tls::ClientSlot;
 
@@ -89,6 +90,8 @@ pub(crate) struct ClusterState {
     pub(crate) times: Histogram,
     /// The requests and connections in flight, of normal and of high priority, counted only where there is a limit.
     pub(crate) flight: [Flight; 2],
+    /// Handshakes by what was agreed on.
+    pub(crate) agreed: Agreed,
     /// Told when a connection became free or ended, while requests wait for one.
     pub(crate) freed: Notify,
     suspects: UnboundedSender<Suspect>,
@@ -101,6 +104,7 @@ impl ClusterState {
             stats: Counters::new(metric::cluster::NAMES, workers),
             times: Histogram::new(workers),
             flight: Default::default(),
+            agreed: Agreed::default(),
             freed: Notify::new(),
             suspects,
         }

@@ -57,12 +57,6 @@ impl ServerSlot {
         self.current.load_full()
     }
 
-    /// Returns true when certificates that are not trusted are accepted.
-    pub(crate) fn accepts_untrusted(&self) -> bool {
-        let validation = self.settings.common.validation.as_ref().and_then(|source| source.given.as_ref());
-        validation.is_some_and(|given| given.accepts_untrusted)
-    }
-
     /// Returns true when a client must say which server it wants.
     pub(crate) fn requires_name(&self) -> bool {
         self.settings.requires_name

@@ -206,14 +206,15 @@ fn decode_group(
     out: &mut Vec<Endpoint>,
 ) -> Result<(), Error> {
     audit!(group, pb::LocalityLbEndpoints as pb::LocalityLbEndpoints, audit, path;
-        supported: locality, lb_endpoints, load_balancing_weight, priority;
-        ignored: metadata, proximity;
+        supported: locality, lb_endpoints, load_balancing_weight, priority, metadata;
+        ignored: proximity;
         refused: lb_config);
     // Envoy: PGV, at most 128. Everything below a priority is looked at.
     if group.priority > 128 {
         return Err(path.field("priority").error("must not be greater than 128"));
     }
     let locality = group.locality.as_ref().map(convert::locality);
+    let of_group = convert::transport_metadata(group.metadata.as_ref(), &path.field("metadata"))?;
     let list_path = path.field("lb_endpoints");
     for (i, item) in group.lb_endpoints.iter().enumerate() {
         let here = list_path.index(i);
@@ -235,7 +236,10 @@ fn decode_group(
             locality_weight: group.load_balancing_weight.as_ref().map(|w| w.value),
             health: health(item.health_status),
             metadata: convert::metadata(item.metadata.as_ref(), &here.field("metadata"))?,
-            transport: convert::transport_metadata(item.metadata.as_ref(), &here.field("metadata"))?,
+            transport: match convert::transport_metadata(item.metadata.as_ref(), &here.field("metadata"))? {
+                own if own.is_empty() => of_group.clone(),
+                own => own,
+            },
             health_check_port: health_check_port(endpoint, audit, &here.field("endpoint"))?,
             workload: convert::workload(item.metadata.as_ref()),
         });

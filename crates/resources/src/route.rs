@@ -146,6 +146,17 @@ pub struct RouteMatch {
     pub grpc: bool,
     /// Only a share of requests, in parts of a million.
     pub share: Option<u32>,
+    /// The client's certificate.
+    pub certificate: Option<CertificateMatch>,
+}
+
+/// Whether a client over TLS has shown a certificate, and a trusted one; what is `None` does not matter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CertificateMatch {
+    /// Whether it has shown one.
+    pub presented: Option<bool>,
+    /// Whether that leads to a trusted one.
+    pub validated: Option<bool>,
 }
 
 /// How the path, without its query, must look.
@@ -375,6 +386,7 @@ impl RouteMatch {
             cookies: Vec::new(),
             grpc: false,
             share: None,
+            certificate: None,
         }
     }
 
@@ -392,5 +404,6 @@ impl RouteMatch {
             && self.query.is_empty()
             && !self.grpc
             && self.share.is_none()
+            && self.certificate.is_none()
     }
 }

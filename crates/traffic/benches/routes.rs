@@ -3,7 +3,7 @@
 use serin_http1::{RequestHead, Version};
 use serin_resources::http_filter::PerRoutes;
 use serin_resources::route::{Action, PathMatch, Respond, Route, RouteConfiguration, RouteMatch, VirtualHost};
-use serin_traffic::router::RouteTable;
+use serin_traffic::router::{Circumstances, RouteTable};
 
 fn main() {
     divan::main();
@@ -31,7 +31,7 @@ fn look_up(bencher: divan::Bencher<'_, '_>, count: usize, kind: fn(String) -> Pa
     head.fields.append(b"host", b"example.com");
     bencher.bench_local(|| {
         let host = table.virtual_host(head.authority())?;
-        table.route(host, &head, 0).map(std::ptr::from_ref)
+        table.route(host, &head, Circumstances::default()).map(std::ptr::from_ref)
     });
 }
 

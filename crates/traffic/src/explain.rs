@@ -4,7 +4,7 @@ use serin_http1::RequestHead;
 use serin_resources::route::Action;
 
 use crate::balance::{HealthState, Loads, Member};
-use crate::router::{HostMatch, Mismatch, RouteTable};
+use crate::router::{Circumstances, HostMatch, Mismatch, RouteTable};
 
 /// The explanation of a request's route.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub fn route<'a>(table: &'a RouteTable, head: &'a RequestHead, random: u64) -> E
     let Some((host, _)) = found else { return explanation };
     let path = table.matched_path(head);
     for (position, route) in host.routes.iter().enumerate() {
-        let mismatch = route.mismatch(head, path, random);
+        let mismatch = route.mismatch(head, path, Circumstances { random, ..Circumstances::default() });
         let matched = mismatch.is_none();
         explanation.routes.push(RouteVerdict { position, name: &route.config.name, mismatch });
         if !matched {

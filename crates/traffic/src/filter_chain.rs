@@ -51,7 +51,9 @@ const PROPERTIES: [fn(&FilterChainMatch, &Connection<'_>) -> Score; 9] = [
         [] => Some(0),
         wanted => {
             let spoken = connection.hello.map_or(&[][..], |hello| hello.protocols);
-            wanted.iter().any(|one| spoken.iter().any(|other| other == one.as_bytes())).then_some(1)
+            // The client's order counts.
+            let is_wanted = |own: &Vec<u8>| wanted.iter().any(|one| one.as_bytes() == own);
+            spoken.iter().position(is_wanted).map(|place| u32::MAX - place as u32)
         }
     },
     |chain, connection| in_ranges(&chain.direct_sources, connection.direct_source.ip()),

@@ -15,6 +15,10 @@ pub enum Outcome {
     },
     /// No connection could be made.
     ConnectFailure,
+    /// No connection was made in time.
+    ConnectTimeout,
+    /// The upstream gave the stream up, after it may have processed the request.
+    RemoteReset,
     /// The connection or stream ended before a response.
     Reset {
         /// True when any of the request may have reached the upstream.
@@ -36,7 +40,9 @@ impl Outcome {
     pub fn status(self) -> u16 {
         match self {
             Self::Response { status, .. } => status,
-            Self::ConnectFailure | Self::Reset { .. } | Self::Overflow => 503,
+            Self::ConnectFailure | Self::ConnectTimeout | Self::RemoteReset | Self::Reset { .. } | Self::Overflow => {
+                503
+            }
             Self::Timeout => 504,
             Self::Protocol => 502,
         }
@@ -47,8 +53,8 @@ impl Outcome {
     pub fn flag(self) -> ResponseFlag {
         match self {
             Self::Response { .. } => ResponseFlag::None,
-            Self::ConnectFailure => ResponseFlag::UpstreamConnectionFailure,
-            Self::Reset { refused: true, .. } => ResponseFlag::UpstreamRemoteReset,
+            Self::ConnectFailure | Self::ConnectTimeout => ResponseFlag::UpstreamConnectionFailure,
+            Self::RemoteReset | Self::Reset { refused: true, .. } => ResponseFlag::UpstreamRemoteReset,
             Self::Reset { .. } => ResponseFlag::UpstreamConnectionTermination,
             Self::Timeout => ResponseFlag::UpstreamRequestTimeout,
             Self::Protocol => ResponseFlag::UpstreamProtocolError,
@@ -62,6 +68,8 @@ impl Outcome {
         match self {
             Self::Response { .. } => "via_upstream",
             Self::ConnectFailure => "upstream_reset_before_response_started{remote_connection_failure}",
+            Self::ConnectTimeout => "upstream_reset_before_response_started{connection_timeout}",
+            Self::RemoteReset => "upstream_reset_before_response_started{remote_reset}",
             Self::Reset { refused: true, .. } => "upstream_reset_before_response_started{remote_refused_stream_reset}",
             Self::Reset { .. } => "upstream_reset_before_response_started{connection_termination}",
             Self::Timeout => "upstream_per_try_timeout",
@@ -77,6 +85,9 @@ impl Outcome {
             Self::Response { .. } => return String::new(),
             Self::Timeout => return "upstream request timeout".to_owned(),
             Self::ConnectFailure => "remote connection failure",
+            Self::ConnectTimeout => "connection timeout",
+            Self::RemoteReset => "remote reset",
+            Self::Reset { refused: true, .. } => "remote refused stream reset",
             Self::Reset { .. } => "connection termination",
             Self::Overflow => "overflow",
             Self::Protocol => "protocol error",

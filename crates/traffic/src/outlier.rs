@@ -30,7 +30,11 @@ pub fn verdict(outcome: Outcome) -> Option<Verdict> {
     let status = match outcome {
         Outcome::Response { status: 200, grpc: Some(grpc) } => grpc.http_status(),
         Outcome::Response { status, .. } => status,
-        Outcome::ConnectFailure | Outcome::Reset { .. } | Outcome::Timeout => return Some(Verdict::Unreachable),
+        Outcome::ConnectFailure
+        | Outcome::ConnectTimeout
+        | Outcome::RemoteReset
+        | Outcome::Reset { .. }
+        | Outcome::Timeout => return Some(Verdict::Unreachable),
         Outcome::Overflow => return None,
         Outcome::Protocol => 502,
     };

@@ -25,7 +25,7 @@ pub fn wanted(policy: &RetryPolicy, outcome: Outcome, head: Option<&ResponseHead
                 || (on.retriable_status_codes && policy.status_codes.contains(&status))
                 || grpc.is_some_and(|status| status.code() < 32 && on.grpc & (1 << status.code()) != 0)
         }
-        Outcome::ConnectFailure => {
+        Outcome::ConnectFailure | Outcome::ConnectTimeout => {
             on.connect_failure || on.reset || on.reset_before_request || on.server_error || on.gateway_error
         }
         Outcome::Reset { sent, refused } => {
@@ -35,7 +35,7 @@ pub fn wanted(policy: &RetryPolicy, outcome: Outcome, head: Option<&ResponseHead
                 || (refused && on.refused_stream)
                 || (!sent && (on.reset_before_request || on.connect_failure))
         }
-        Outcome::Timeout => on.reset || on.server_error || on.gateway_error,
+        Outcome::Timeout | Outcome::RemoteReset => on.reset || on.server_error || on.gateway_error,
         Outcome::Protocol => on.reset || on.server_error || on.gateway_error,
         Outcome::Overflow => false,
     }

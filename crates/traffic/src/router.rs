@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use serin_http1::RequestHead;
 use serin_resources::retry::RetryPolicy;
 use serin_resources::route::{
-    Action, HostRewrite, Mirror, PathMatch, PathRewrite, RedirectPath, Route, RouteConfiguration, VirtualHost,
+    Action, CertificateMatch, HostRewrite, Mirror, PathMatch, PathRewrite, RedirectPath, Route, RouteConfiguration,
+    VirtualHost,
 };
 
 use crate::filter::{self, FilterCounter, Overrides};
@@ -159,11 +160,16 @@ impl RouteTable {
         Some((self.hosts.get(index)?, how))
     }
 
-    /// The first route of a host that matches; `random` decides routes for a share of requests.
+    /// The first route of a host that matches.
     #[must_use]
-    pub fn route<'a>(&self, host: &'a CompiledHost, head: &RequestHead, random: u64) -> Option<&'a CompiledRoute> {
+    pub fn route<'a>(
+        &self,
+        host: &'a CompiledHost,
+        head: &RequestHead,
+        around: Circumstances,
+    ) -> Option<&'a CompiledRoute> {
         let path = self.matched_path(head);
-        let matches = |route: &CompiledRoute| route.matches(head, path, random);
+        let matches = |route: &CompiledRoute| route.matches(head, path, around);
         match &host.index {
             None => host.routes.iter().find(|route| matches(route)),
             Some(index) => {
@@ -234,6 +240,39 @@ pub enum Mismatch<'a> {
     Grpc,
     /// It is not in the share that was drawn.
     Share,
+    /// The client's certificate.
+    Certificate,
+}
+
+/// What a route may depend on, besides the head of a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Circumstances {
+    /// A draw, which decides routes for a share of requests.
+    pub random: u64,
+    /// What the client has shown.
+    pub peer: Peer,
+}
+
+/// What a client has shown of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Peer {
+    /// Its connection is plain text.
+    #[default]
+    Plain,
+    /// It has shown no certificate.
+    Nameless,
+    /// It has shown one that is not known to be trusted.
+    Presented,
+    /// It has shown a trusted one.
+    Validated,
+}
+
+impl Peer {
+    fn satisfies(self, CertificateMatch { presented, validated }: CertificateMatch) -> bool {
+        self != Self::Plain
+            && presented.is_none_or(|wanted| wanted == matches!(self, Self::Presented | Self::Validated))
+            && validated.is_none_or(|wanted| wanted == (self == Self::Validated))
+    }
 }
 
 fn longest(list: &[(String, usize)], matches: impl Fn(&str) -> bool) -> Option<usize> {
@@ -313,14 +352,14 @@ impl CompiledRoute {
 
     /// Returns true when a request matches; `path` is [what is matched](RouteTable::matched_path) of its path.
     #[must_use]
-    pub fn matches(&self, head: &RequestHead, path: &[u8], random: u64) -> bool {
-        self.mismatch(head, path, random).is_none()
+    pub fn matches(&self, head: &RequestHead, path: &[u8], around: Circumstances) -> bool {
+        self.mismatch(head, path, around).is_none()
     }
 
     /// Returns the condition that a request does not meet; `None` when it matches.
     #[must_use]
     #[inline]
-    pub fn mismatch(&self, head: &RequestHead, path: &[u8], random: u64) -> Option<Mismatch<'_>> {
+    pub fn mismatch(&self, head: &RequestHead, path: &[u8], around: Circumstances) -> Option<Mismatch<'_>> {
         if !self.path.matches(path) {
             return Some(Mismatch::Path);
         }
@@ -331,7 +370,14 @@ impl CompiledRoute {
             .or_else(query)
             .or_else(cookie)
             .or_else(|| (self.config.matches.grpc && !is_grpc(head)).then_some(Mismatch::Grpc))
-            .or_else(|| self.config.matches.share.is_some_and(|s| !drawn(s, random)).then_some(Mismatch::Share))
+            .or_else(|| self.config.matches.share.is_some_and(|s| !drawn(s, around.random)).then_some(Mismatch::Share))
+            .or_else(|| {
+                self.config
+                    .matches
+                    .certificate
+                    .is_some_and(|c| !around.peer.satisfies(c))
+                    .then_some(Mismatch::Certificate)
+            })
     }
 
     /// The number of bytes of a path that the match consumed, for prefix rewrites: a whole exact or regex path, or the prefix.

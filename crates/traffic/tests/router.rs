@@ -8,7 +8,7 @@ use serin_resources::matcher::{
     HeaderMatcher, HeaderPredicate, QueryMatcher, QueryPredicate, StringMatch, StringMatcher,
 };
 use serin_resources::route::{Action, PathMatch, Respond, Route, RouteConfiguration, RouteMatch, VirtualHost};
-use serin_traffic::router::RouteTable;
+use serin_traffic::router::{Circumstances, RouteTable};
 
 fn request(authority: &str, target: &str, headers: &[(&str, &str)]) -> RequestHead {
     let mut head = RequestHead::default();
@@ -69,7 +69,7 @@ fn matches(condition: RouteMatch, head: &RequestHead) -> bool {
         ..RouteConfiguration::default()
     };
     let table = RouteTable::compile(&config);
-    table.route(table.virtual_host(head.authority()).unwrap(), head, 0).is_some()
+    table.route(table.virtual_host(head.authority()).unwrap(), head, Circumstances::default()).is_some()
 }
 
 #[test]
@@ -160,8 +160,9 @@ fn many_routes_yield_the_one_that_trying_each_in_order_yields() {
         for _ in 0..100 {
             let headers: &[(&str, &str)] = if random.bool() { &[("x-user", "jason")] } else { &[] };
             let head = request("x", &random_path(&mut random), headers);
-            let one_by_one = compiled.routes.iter().position(|r| r.matches(&head, head.path(), 0));
-            let found = table.route(compiled, &head, 0);
+            let one_by_one =
+                compiled.routes.iter().position(|r| r.matches(&head, head.path(), Circumstances::default()));
+            let found = table.route(compiled, &head, Circumstances::default());
             let found = found.and_then(|f| compiled.routes.iter().position(|r| std::ptr::eq(r, f)));
             assert_eq!(found, one_by_one, "{} of {:#?}", String::from_utf8_lossy(head.target()), config);
         }

@@ -32,6 +32,7 @@ pub(crate) fn route_match(condition: &HttpMatch) -> RouteMatch {
         query: query.collect(),
         cookies: Vec::new(),
         grpc: false,
+        certificate: None,
         share: None,
     }
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::peer::{self, PeerState};
-use crate::tls::{Tls, TlsWrite};
+use crate::tls::{Tls, TlsInfo, TlsWrite};
 
 /// The direction from the peer.
 #[derive(Debug)]
@@ -33,6 +33,15 @@ impl ReadHalf {
 
     pub(crate) fn from_tls(tls: Arc<Tls>) -> Self {
         Self(ReadCarrier::Tls(tls))
+    }
+
+    /// Returns what its handshake found out, when it is one of TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        match &self.0 {
+            ReadCarrier::Tcp(_) => None,
+            ReadCarrier::Tls(tls) => Some(&tls.info),
+        }
     }
 
     /// Waits until a read would find something: bytes, the end, or an error. A caller that waits so needs no buffer

@@ -40,6 +40,8 @@ pub struct TlsInfo {
     pub group: &'static str,
     /// True when the chain of the peer's certificate leads to a trusted one.
     pub is_validated: bool,
+    /// The reason why the peer would not have been accepted, had not everybody been.
+    pub overlooked: Option<Rejected>,
     /// The protocol that both agreed on, if any.
     pub alpn: Option<Vec<u8>>,
     /// The name that the client asked for, if any.

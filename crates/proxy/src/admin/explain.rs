@@ -88,6 +88,7 @@ fn describe(found: &Explanation<'_>, current: &Snapshot) -> Value {
         Mismatch::Query(name) => format!("query parameter '{name}' does not match"),
         Mismatch::Cookie(name) => format!("cookie '{name}' does not match"),
         Mismatch::Grpc => "it is no gRPC call".to_owned(),
+        Mismatch::Certificate => "the client's certificate does not match".to_owned(),
         Mismatch::Share => "it is not in the share that was drawn".to_owned(),
     };
     let routes: Vec<Value> = found

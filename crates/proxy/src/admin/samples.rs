@@ -40,7 +40,7 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
         samples.push(Sample { prefix, tag, metric: metric.to_owned(), value, gauge });
     };
     for ((name, metric), (value, gauge)) in of_clusters(&current) {
-        push("cluster", Some(("envoy_cluster_name", &name.to_owned())), metric, value, gauge);
+        push("cluster", Some(("envoy_cluster_name", &name.to_owned())), &metric, value, gauge);
     }
     for ((kind, prefix), stats) in store.sockets.stats() {
         let label = if kind == "http" { "envoy_http_conn_manager_prefix" } else { "envoy_tcp_prefix" };
@@ -48,11 +48,19 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
             push(kind, Some((label, prefix)), metric, value, metric::is_gauge(metric));
         }
     }
+    let mut connections: BTreeMap<(&String, &str, bool), u64> = BTreeMap::new();
     for (listener, prefix, stats) in store.sockets.of_listeners() {
+        for (index, gauge) in [(metric::http::CX_TOTAL, false), (metric::http::CX_ACTIVE, true)] {
+            let name = metric::http::NAMES.get(index).copied().unwrap_or_default();
+            *connections.entry((listener, name, gauge)).or_default() += stats.get(index);
+        }
         for index in metric::http::RQ_COMPLETED..=metric::http::RQ_5XX {
             let name = format!("http.{prefix}.{}", metric::http::NAMES.get(index).copied().unwrap_or_default());
             push("listener", Some(("envoy_listener_address", listener)), &name, stats.get(index), false);
         }
+    }
+    for ((listener, metric, gauge), count) in connections {
+        push("listener", Some(("envoy_listener_address", listener)), metric, count, gauge);
     }
     let mut filters: BTreeMap<(&'static str, &'static str, String, &str), u64> = BTreeMap::new();
     let chains = || current.listeners.values().flat_map(|listener| &listener.chains);
@@ -100,6 +108,9 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
         push(prefix, None, "update_success", accepted, false);
         push(prefix, None, "update_rejected", rejected, false);
     }
+    for (name, count) in metric::inspector::NAMES.iter().zip(metric::INSPECTED.all()) {
+        push("tls_inspector", None, name, count, false);
+    }
     for (prefix, counts) in &metric::CODECS {
         for (name, count) in metric::codec::NAMES.iter().zip(counts) {
             push(prefix, None, name, count.load(Relaxed), false);
@@ -119,12 +130,15 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
 }
 
 /// What is counted of clusters, by the name of their statistics, which several may share; true for what can go down.
-fn of_clusters(current: &Snapshot) -> BTreeMap<(&str, &str), (u64, bool)> {
-    let mut all: BTreeMap<(&str, &str), (u64, bool)> = BTreeMap::new();
+fn of_clusters(current: &Snapshot) -> BTreeMap<(&str, String), (u64, bool)> {
+    let mut all: BTreeMap<(&str, String), (u64, bool)> = BTreeMap::new();
     for cluster in current.clusters.values() {
-        let own = cluster.state.stats.iter().map(|(name, value)| (name, value, metric::is_gauge(name)));
+        let state = &cluster.state;
+        let own = state.stats.iter().map(|(name, value)| (name.to_owned(), value, metric::is_gauge(name)));
         let members = [("membership_total", cluster.members.len()), ("membership_healthy", cluster.healthy())];
-        for (name, value, gauge) in own.chain(members.map(|(name, value)| (name, value as u64, true))) {
+        let members = members.map(|(name, value)| (name.to_owned(), value as u64, true));
+        let agreed = state.agreed.all().into_iter().map(|(name, value)| (name, value, false));
+        for (name, value, gauge) in own.chain(members).chain(agreed) {
             all.entry((cluster.config.stat_name(), name)).or_insert((0, gauge)).0 += value;
         }
     }

@@ -13,6 +13,7 @@ use serin_http2::StreamError;
 use serin_traffic::balance::LbContext;
 use serin_traffic::outcome::Outcome;
 use serin_traffic::router::is_grpc;
+use serin_transport::tls::TlsInfo;
 
 use super::body::RequestBody;
 use super::upload::{PumpError, Side, upload};
@@ -55,6 +56,8 @@ pub(crate) struct Answer {
     pub(crate) request_done: bool,
     pub(crate) in_flight: InFlight,
     pub(crate) keep_alive: bool,
+    /// The properties of the upstream's TLS.
+    pub(crate) tls: Option<Arc<TlsInfo>>,
 }
 
 /// The upstream's side of a request: where the response's body comes from and the rest of the request goes.
@@ -203,8 +206,7 @@ impl Attempt<'_> {
             header => self.head.fields.get(header).filter(|value| !value.is_empty()),
         };
         let authority = value.unwrap_or_else(|| self.head.authority());
-        let host = without_port(std::str::from_utf8(authority).ok()?);
-        Some(host.into())
+        Some(without_port(std::str::from_utf8(authority).ok()?).into())
     }
 
     /// Where a new connection goes.
@@ -212,6 +214,9 @@ impl Attempt<'_> {
         let member = self.cluster.members.get(choice);
         let tls = member.and_then(|member| member.tls.clone());
         let hostname = member.map(|member| member.endpoint.hostname.as_str()).filter(|name| !name.is_empty());
+        // An address is no name to tell; with it only the certificate is compared.
+        let names = &self.cluster.config.names;
+        let asked = asked.filter(|name| names.auto_san || name.parse::<std::net::IpAddr>().is_err());
         let name = asked.or_else(|| {
             let settings = &tls.as_ref()?.settings;
             let own = if settings.names_host { hostname } else { None };
@@ -275,6 +280,9 @@ impl Attempt<'_> {
                         Ok(Upstream::H2(connection)) => pool.share(connection.clone()),
                         _ => {}
                     }
+                    if made.is_err() {
+                        cluster.state.stats.add(worker, metric::cluster::RQ_PENDING_EJECT, 1);
+                    }
                     return made.map_err(|error| self.failed(error));
                 }
                 None => freed.await,
@@ -290,10 +298,14 @@ impl Attempt<'_> {
 
     /// The outcome without a connection; the reason is kept for logs.
     fn failed(&self, error: ConnectError) -> Outcome {
-        if let ConnectError::Tls(reason) = error {
-            *self.worker.handshake_failure.borrow_mut() = Some(reason);
+        match error {
+            ConnectError::Refused => Outcome::ConnectFailure,
+            ConnectError::Timeout => Outcome::ConnectTimeout,
+            ConnectError::Tls(reason) => {
+                *self.worker.handshake_failure.borrow_mut() = Some(format!("TLS_error:|{reason}:TLS_error_end"));
+                Outcome::ConnectFailure
+            }
         }
-        Outcome::ConnectFailure
     }
 
     /// The upstream said nothing for too long: another attempt may do better where silence of one is limited.
@@ -380,7 +392,9 @@ impl Attempt<'_> {
             Failure::Outcome(Outcome::Protocol)
         })?;
         reader.decoder = serin_http1::body::BodyDecoder::new(framing);
-        Ok(Answer { head, framing, declared, exchange: Exchange::H1(connection), request_done, in_flight, keep_alive })
+        let tls = reader.socket.tls().cloned();
+        let exchange = Exchange::H1(connection);
+        Ok(Answer { head, framing, declared, exchange, request_done, in_flight, keep_alive, tls })
     }
 
     async fn exchange_h2(
@@ -432,6 +446,7 @@ impl Attempt<'_> {
             reader.discard();
         }
         Ok(Answer {
+            tls: connection.usage.tls().cloned(),
             head,
             framing,
             declared,
@@ -461,7 +476,7 @@ fn silence<'a>(
 fn stream_error(connection: &H2Connection, error: StreamError) -> Outcome {
     match error {
         StreamError::Refused => Outcome::Reset { sent: false, refused: true },
-        StreamError::Reset(_) => Outcome::Reset { sent: true, refused: false },
+        StreamError::Reset(_) => Outcome::RemoteReset,
         StreamError::Gone if connection.usage.is_unreachable() => Outcome::ConnectFailure,
         StreamError::Gone => {
             connection.usage.retire();

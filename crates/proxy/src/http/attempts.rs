@@ -125,8 +125,9 @@ pub(super) async fn run(
             _ => {
                 let mut reply = failed(outcome, tries.retries > 0, cluster, worker.id);
                 record.transport_failure = worker.handshake_failure.take();
-                if let Some(reason) = &record.transport_failure {
-                    reply.body.extend_from_slice(format!(", transport failure reason: {reason}").as_bytes());
+                if let (Some(reason), Some(details)) = (&record.transport_failure, &reply.details) {
+                    let details = details.trim_end_matches('}');
+                    reply.details = Some(Cow::Owned(format!("{details}|{reason}}}")));
                 }
                 if outcome == Outcome::Timeout && (whole || per_try.is_none()) {
                     reply = reply.because(RESPONSE_TIMEOUT);

@@ -22,6 +22,7 @@ use serin_resources::orca::OrcaReport;
 use serin_resources::tracing::Tracing;
 use serin_telemetry::istio::Ending;
 use serin_traffic::header_edit::HeaderContext;
+use serin_transport::tls::TlsInfo;
 use tokio::time::Instant;
 
 use super::ConnectionContext;
@@ -51,6 +52,8 @@ pub(crate) struct StreamInfo {
     pub(crate) details: Option<Cow<'static, str>>,
     /// The reason of a handshake with an upstream that failed.
     pub(crate) transport_failure: Option<String>,
+    /// The properties of the upstream's TLS.
+    pub(crate) upstream_tls: Option<Arc<TlsInfo>>,
     /// Body bytes from the client.
     pub(crate) received: u64,
     /// Body bytes to the client.
@@ -122,6 +125,7 @@ impl StreamInfo {
             flag: ResponseFlag::None,
             details: None,
             transport_failure: None,
+            upstream_tls: None,
             received: 0,
             sent: 0,
             upstream: None,

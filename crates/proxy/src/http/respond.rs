@@ -183,6 +183,7 @@ pub(crate) async fn answer(
     record.details = Some(Cow::Borrowed("via_upstream"));
     let took = body.timers.tick() - record.started();
     record.first_byte(took, body.timers);
+    record.upstream_tls = answer.tls.take();
     prepare(&mut answer.head, &shape, took, record);
     // Most responses pass no filter: they do without the future.
     let mut alter = match shape.filters.is_idle() {

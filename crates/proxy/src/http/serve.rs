@@ -14,7 +14,7 @@ use serin_resources::route::{Action, Forward, RandomSource, RequireTls, Weighted
 use serin_traffic::filter::Overrides;
 use serin_traffic::hash::{self, Hashed};
 use serin_traffic::header_edit;
-use serin_traffic::router::{RouteTable, is_grpc};
+use serin_traffic::router::{Circumstances, RouteTable, is_grpc};
 use serin_traffic::{redirect, rewrite, timeout};
 
 use super::attempts::Target;
@@ -51,7 +51,7 @@ pub(crate) async fn serve(
     record.request_info(&info, head, http.tracing.as_ref());
     let mut redirects = Redirects::default();
     let served = loop {
-        let found = find(&view.table, head, info.internal, context.worker.random());
+        let found = find(&view.table, head, info.internal, context.circumstances());
         let place = found.place();
         if let Some(place) = place {
             record.route(&place.host.config.name, &place.route.config.name);
@@ -89,7 +89,7 @@ pub(crate) async fn serve(
             Ok((stages, forwarded)) => {
                 let place = stages.place;
                 let target = |candidate: &RequestHead| {
-                    let found = find(&view.table, candidate, info.internal, context.worker.random());
+                    let found = find(&view.table, candidate, info.internal, context.circumstances());
                     found.place().map(|place| place.route.config.name.clone())
                 };
                 let from = &place.route.config.name;
@@ -197,7 +197,7 @@ impl<'a> Found<'a> {
 }
 
 #[inline]
-fn find<'a>(table: &'a RouteTable, head: &RequestHead, internal: bool, random: u64) -> Found<'a> {
+fn find<'a>(table: &'a RouteTable, head: &RequestHead, internal: bool, around: Circumstances) -> Found<'a> {
     let Some(host) = table.virtual_host(head.authority()) else { return Found::Nothing };
     let secure = || head.fields.get("x-forwarded-proto") == Some(b"https");
     let insecure = match host.config.require_tls {
@@ -205,7 +205,7 @@ fn find<'a>(table: &'a RouteTable, head: &RequestHead, internal: bool, random: u
         RequireTls::External => !internal && !secure(),
         RequireTls::All => !secure(),
     };
-    match table.route(host, head, random) {
+    match table.route(host, head, around) {
         _ if insecure => Found::Insecure,
         Some(route) => Found::Route(MatchedRoute { host, route }),
         None => Found::Nothing,

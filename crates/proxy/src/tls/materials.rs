@@ -153,12 +153,8 @@ impl<'a> Materials<'a> {
             protocols: protocols(common, TlsVersion::V13),
             alpn: common.alpn.iter().map(|name| name.clone().into_bytes()).collect(),
             identities: self.identities(common)?,
-            clients: match (self.rules(common.validation.as_ref())?, settings.requires_certificate) {
-                (Some(rules), _) => Some(rules),
-                // A certificate is asked for, but nothing is known of whom to trust.
-                (None, true) => Some(Verification::of_any()),
-                (None, false) => None,
-            },
+            // Without anything to judge it by, no certificate is asked for (Envoy: `DefaultCertValidator::initializeSslContexts`).
+            clients: self.rules(common.validation.as_ref())?.filter(Verification::judges),
             needs_client_certificate: settings.requires_certificate,
             without_tickets: settings.without_tickets,
             without_sessions: settings.without_sessions,
@@ -177,7 +173,12 @@ impl<'a> Materials<'a> {
             protocols: protocols(common, TlsVersion::V12),
             alpn: Vec::new(),
             identity: self.identities(common)?.into_iter().next(),
-            servers: rules.map(|rules| rules.checking_told_name(checks_name)),
+            servers: match rules {
+                Some(rules) if !checks_name || rules.has_chain() => Some(rules.checking_told_name(checks_name)),
+                None if !checks_name => None,
+                // A name proves nothing without somebody who vouches for it: nobody is trusted.
+                _ => Some(Verification::default()),
+            },
             sessions: settings.sessions as usize,
         })?;
         let own: Vec<Vec<u8>> = common.alpn.iter().map(|name| name.clone().into_bytes()).collect();
@@ -188,7 +189,7 @@ impl<'a> Materials<'a> {
         Ok(Faces {
             http1: offering(&[b"http/1.1"]),
             http2: offering(&[b"h2"]),
-            either: made.with_alpn(&[b"h2".to_vec(), b"http/1.1".to_vec()]),
+            either: offering(&[b"h2", b"http/1.1"]),
             other: offering(&[]),
         })
     }

@@ -1,6 +1,6 @@
 //! Making a connection to an endpoint.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,9 +10,10 @@ use serin_http1::{Codec, ResponseHead};
 use serin_http2::{Config, Role, Session};
 use serin_transport::ByteStream;
 use serin_transport::h2::{Driven, Driver};
+use serin_transport::tls::TlsInfo;
 
 use super::pool::HostPool;
-use crate::arrival::failure;
+use crate::arrival::{failure, rejection};
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Host, Permit};
 use crate::tls::{ClientSlot, Offer};
@@ -63,9 +64,16 @@ pub(crate) struct H2Use {
     unreachable: Cell<bool>,
     idle_since: Cell<Instant>,
     idle_timeout: Duration,
+    /// The properties of its TLS, once it is there.
+    tls: OnceCell<Arc<TlsInfo>>,
 }
 
 impl H2Use {
+    /// The properties of its TLS.
+    pub(crate) fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        self.tls.get()
+    }
+
     fn new(cluster: &ClusterRuntime) -> Rc<Self> {
         Rc::new(Self {
             streams: Cell::new(0),
@@ -75,6 +83,7 @@ impl H2Use {
             unreachable: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
             idle_timeout: cluster.config.idle_timeout,
+            tls: OnceCell::new(),
         })
     }
 
@@ -185,12 +194,15 @@ pub(crate) async fn connect(
     permit: Permit,
 ) -> Result<Upstream, ConnectError> {
     let (stream, gauge) = open(worker, cluster, place, permit).await?;
+    let stats = &cluster.state.stats;
     if place.agreed(&stream) == Codec::Http2 && place.offer == Offer::Either {
+        stats.add(worker, metric::cluster::CX_HTTP2_TOTAL, 1);
         let (connection, session) = h2_connection(cluster);
         let usage = connection.usage.clone();
         tokio::task::spawn_local(drive(stream, session, usage, gauge));
         return Ok(Upstream::H2(connection));
     }
+    stats.add(worker, metric::cluster::CX_HTTP1_TOTAL, 1);
     Ok(Upstream::H1(plain(stream, gauge, cluster)))
 }
 
@@ -201,6 +213,7 @@ fn h2_connection(cluster: &ClusterRuntime) -> (H2Connection, Session) {
 
 /// Moves the bytes of an HTTP/2 connection until it ends.
 async fn drive(stream: ByteStream, session: Session, usage: Rc<H2Use>, gauge: Gauge) {
+    stream.tls().cloned().into_iter().for_each(|tls| _ = usage.tls.set(tls));
     let mut driver = Driver::new(stream, session, BytesMut::new());
     while let Driven::Request(_) = driver.next().await {}
     usage.retire();
@@ -223,7 +236,7 @@ pub(crate) async fn open(
         stream.prepare_connected(host.address);
         match &place.tls {
             None => Ok(stream),
-            Some(tls) => Box::pin(secured(stream, tls, place, |index| stats.add(worker, index, 1))).await,
+            Some(tls) => Box::pin(secured(stream, tls, place, cluster, |index| stats.add(worker, index, 1))).await,
         }
     };
     let opened = tokio::time::timeout(cluster.config.connect_timeout, opening).await;
@@ -247,6 +260,7 @@ async fn secured(
     stream: ByteStream,
     slot: &ClientSlot,
     place: &Place,
+    cluster: &ClusterRuntime,
     count: impl Fn(usize),
 ) -> Result<ByteStream, ConnectError> {
     let Some(faces) = slot.current().clone() else {
@@ -256,8 +270,14 @@ async fn secured(
     match stream.connect_tls(faces.offering(place.offer), place.name.as_deref()).await {
         Ok(stream) => {
             count(metric::cluster::SSL_HANDSHAKE);
-            if stream.tls().is_some_and(|tls| tls.is_resumed) {
-                count(metric::cluster::SSL_SESSION_REUSED);
+            if let Some(tls) = stream.tls() {
+                cluster.state.agreed.count(tls);
+                if tls.is_resumed {
+                    count(metric::cluster::SSL_SESSION_REUSED);
+                }
+                if let Some(overlooked) = &tls.overlooked {
+                    count(metric::of_handshake(rejection(overlooked)));
+                }
             }
             Ok(stream)
         }
@@ -292,6 +312,7 @@ pub(crate) fn multiplexed(worker: usize, cluster: Arc<ClusterRuntime>, place: Pl
         match open(worker, &cluster, &place, permit).await {
             // An endpoint that had a say may have changed its mind.
             Ok((stream, gauge)) if place.offer != Offer::Either || place.agreed(&stream) == Codec::Http2 => {
+                cluster.state.stats.add(worker, metric::cluster::CX_HTTP2_TOTAL, 1);
                 drop((cluster, place));
                 drive(stream, session, usage, gauge).await;
             }

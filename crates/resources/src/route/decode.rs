@@ -201,9 +201,9 @@ fn comparison(metadata: Option<&core::Metadata>) -> Option<Comparison> {
 fn route_match(value: &pb::RouteMatch, audit: &mut Audit, path: &Path<'_>) -> Result<RouteMatch, Error> {
     use pb::route_match::PathSpecifier as P;
     audit!(value, pb::RouteMatch as pb::RouteMatch, audit, path;
-        supported: case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier, cookies;
+        supported: case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier, cookies, tls_context;
         ignored: ;
-        refused: tls_context, dynamic_metadata, filter_state);
+        refused: dynamic_metadata, filter_state);
     let path_match = match &value.path_specifier {
         Some(P::Prefix(p)) => PathMatch::Prefix(p.clone()),
         Some(P::Path(p)) => PathMatch::Exact(p.clone()),
@@ -223,6 +223,10 @@ fn route_match(value: &pb::RouteMatch, audit: &mut Audit, path: &Path<'_>) -> Re
         cookies: matcher::decode_cookies(&value.cookies, &path.field("cookies"))?,
         grpc: value.grpc.is_some(),
         share: fraction.transpose()?,
+        certificate: value.tls_context.as_ref().map(|tls| CertificateMatch {
+            presented: tls.presented.map(|v| v.value),
+            validated: tls.validated.map(|v| v.value),
+        }),
     })
 }
 

@@ -153,6 +153,10 @@ fn route_match(value: &RouteMatch) -> pb::RouteMatch {
             runtime_key: String::new(),
         }),
         path_specifier: Some(specifier),
+        tls_context: value.certificate.map(|certificate| pb::route_match::TlsContextMatchOptions {
+            presented: certificate.presented.map(convert::wrap_bool),
+            validated: certificate.validated.map(convert::wrap_bool),
+        }),
         ..Default::default()
     }
 }

@@ -33,6 +33,7 @@ pub struct ClientTls {
     named: Arc<ClientConfig>,
     nameless: Arc<ClientConfig>,
     local: Option<Arc<Certificate>>,
+    servers: Option<Verification>,
 }
 
 impl ClientTls {
@@ -61,7 +62,7 @@ impl ClientTls {
         nameless.enable_sni = false;
         let local = settings.identity.as_ref().and_then(|identity| identity.chain.first());
         let local = local.map(|own| Arc::new(Certificate::read(own)));
-        Ok(Self { named: Arc::new(config), nameless: Arc::new(nameless), local })
+        Ok(Self { named: Arc::new(config), nameless: Arc::new(nameless), local, servers: settings.servers.clone() })
     }
 
     /// The same with other protocols above TLS.
@@ -72,11 +73,16 @@ impl ClientTls {
             config.alpn_protocols = alpn.to_vec();
             Arc::new(config)
         };
-        Self { named: with(&self.named), nameless: with(&self.nameless), local: self.local.clone() }
+        Self { named: with(&self.named), nameless: with(&self.nameless), ..self.clone() }
     }
 
     pub(super) fn config(&self, is_named: bool) -> Arc<ClientConfig> {
         if is_named { self.named.clone() } else { self.nameless.clone() }
+    }
+
+    /// The rules for servers, if there are any.
+    pub(super) fn servers(&self) -> Option<&Verification> {
+        self.servers.as_ref()
     }
 
     /// The certificate that it shows.

@@ -14,7 +14,7 @@ use super::client::ClientTls;
 use super::hello::ClientHello;
 use super::server::ServerTls;
 use super::stream::{SocketIo, Tls};
-use super::verify::Rejected;
+use super::verify::{Rejected, Verification};
 use super::{TlsInfo, cipher_name, group_name};
 
 /// The reason why a handshake failed.
@@ -74,7 +74,10 @@ pub(crate) async fn accept(socket: TcpStream, server: &ServerTls) -> Result<Tls,
     let mut session = Connection::Server(connection);
     complete(&socket, &mut session).await?;
     let mut info = info(&session, hello.server_name, Some(local));
-    info.is_validated = server.is_valid(session.peer_certificates().unwrap_or_default());
+    let shown = session.peer_certificates().unwrap_or_default();
+    info.overlooked = server.clients().and_then(|rules| rules.overlooked(shown, true));
+    info.is_validated =
+        !shown.is_empty() && info.overlooked.is_none() && server.clients().is_some_and(Verification::has_chain);
     Ok(Tls::new(socket, session, info))
 }
 
@@ -90,7 +93,10 @@ pub(crate) async fn connect(socket: TcpStream, client: &ClientTls, name: Option<
     let connection = ClientConnection::new(client.config(is_named), key)?;
     let mut session = Connection::Client(connection);
     complete(&socket, &mut session).await?;
-    let info = info(&session, name.map(str::to_owned), client.certificate().cloned());
+    let mut info = info(&session, name.map(str::to_owned), client.certificate().cloned());
+    let shown = session.peer_certificates().unwrap_or_default();
+    info.overlooked = client.servers().and_then(|rules| rules.overlooked(shown, false));
+    info.is_validated = info.overlooked.is_none() && client.servers().is_some_and(Verification::has_chain);
     Ok(Tls::new(socket, session, info))
 }
 
@@ -104,6 +110,7 @@ fn info(session: &Connection, server_name: Option<String>, local: Option<Arc<Cer
         cipher: session.negotiated_cipher_suite().map(|suite| cipher_name(suite.suite())).unwrap_or_default(),
         group: session.negotiated_key_exchange_group().map(|group| group_name(group.name())).unwrap_or_default(),
         is_validated: false,
+        overlooked: None,
         alpn: session.alpn_protocol().map(<[u8]>::to_vec),
         server_name,
         peer: session.peer_certificates().unwrap_or_default().iter().map(Certificate::read).collect(),

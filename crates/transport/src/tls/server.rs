@@ -91,8 +91,7 @@ impl ServerTls {
             config.ignore_client_order = !settings.prefers_client_order;
             match &ticketer {
                 Some(ticketer) => config.ticketer = ticketer.clone(),
-                None if settings.without_sessions => config.send_tls13_tickets = 0,
-                None => {}
+                None => config.send_tls13_tickets = 0,
             }
             let without_alpn = Arc::new(config.clone());
             config.alpn_protocols.clone_from(&settings.alpn);
@@ -112,10 +111,9 @@ impl ServerTls {
         self.faces.iter().map(|face| &face.certificate)
     }
 
-    /// Returns true when a client's certificate leads to a trusted one.
-    pub(super) fn is_valid(&self, chain: &[CertificateDer<'_>]) -> bool {
-        let Some((own, between)) = chain.split_first() else { return false };
-        self.clients.as_ref().is_some_and(|rules| rules.is_valid_client(own, between))
+    /// The rules for clients, if there are any.
+    pub(super) fn clients(&self) -> Option<&Verification> {
+        self.clients.as_ref()
     }
 
     /// Chooses by what a client says: a certificate with the name that it asks for, of a kind that it understands.

@@ -91,6 +91,12 @@ impl Verification {
         Ok(Self { anchors, subjects, revoked, trusted: roots, ..Self::default() })
     }
 
+    /// Returns true when there is anything to judge a certificate by.
+    #[must_use]
+    pub fn judges(&self) -> bool {
+        !self.any_chain || self.names.is_some() || !self.hashes.is_empty() || !self.keys.is_empty()
+    }
+
     /// Accepts a chain that is not trusted all the same.
     #[must_use]
     pub fn accepting_untrusted(self, accepts: bool) -> Self {
@@ -139,17 +145,23 @@ impl Verification {
         Self { allows_expired, ..self }
     }
 
-    /// Returns true when a client's certificate leads to a trusted one. Without a rule for chains none does.
-    pub(super) fn is_valid_client(&self, own: &CertificateDer<'_>, between: &[CertificateDer<'_>]) -> bool {
-        // What is not trusted has been refused, unless it is accepted all the same.
-        let is_accepted = || self.check_chain(own, between, UnixTime::now(), KeyUsage::client_auth()).is_ok();
-        !self.any_chain && (!self.accepts_untrusted || is_accepted())
-    }
-
     /// Accepts only servers whose certificate has the name that they were told.
     #[must_use]
     pub fn checking_told_name(self, checks: bool) -> Self {
         Self { checks_told_name: checks, ..self }
+    }
+
+    /// Returns true when chains are judged.
+    #[must_use]
+    pub fn has_chain(&self) -> bool {
+        !self.any_chain
+    }
+
+    /// Returns the reason why a peer would not be accepted if not everybody were.
+    pub(super) fn overlooked(&self, chain: &[CertificateDer<'_>], of_client: bool) -> Option<Rejected> {
+        let (own, between) = chain.split_first().filter(|_| self.accepts_untrusted)?;
+        let usage = if of_client { KeyUsage::client_auth() } else { KeyUsage::server_auth() };
+        self.judge(own, between, UnixTime::now(), usage).err()
     }
 
     fn check(
@@ -159,9 +171,16 @@ impl Verification {
         now: UnixTime,
         usage: KeyUsage,
     ) -> Result<(), Rejected> {
-        if self.accepts_untrusted {
-            return Ok(());
-        }
+        if self.accepts_untrusted { Ok(()) } else { self.judge(own, between, now, usage) }
+    }
+
+    fn judge(
+        &self,
+        own: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<(), Rejected> {
         if !self.any_chain {
             self.check_chain(own, between, now, usage).map_err(|error| Rejected::Chain(error.to_string()))?;
         }
@@ -223,11 +242,10 @@ impl Verification {
                 .build()
         });
         let most = self.most_above;
-        let is_short = |path: &webpki::VerifiedPath<'_>| match most {
-            Some(most) if path.intermediate_certificates().count() + 1 > most => {
-                Err(webpki::Error::MaximumPathDepthExceeded)
-            }
-            _ => Ok(()),
+        let is_short = |path: &webpki::VerifiedPath<'_>| {
+            let between = path.intermediate_certificates().count();
+            let is_deep = between > 0 && most.is_some_and(|most| between + 1 > most);
+            if is_deep { Err(webpki::Error::MaximumPathDepthExceeded) } else { Ok(()) }
         };
         let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
         let verified =

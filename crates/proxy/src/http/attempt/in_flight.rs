@@ -76,11 +76,11 @@ impl InFlight {
                 self.host(metric::host::RQ_TIMEOUT, 1);
                 self.host(metric::host::RQ_ERROR, 1);
             }
-            Outcome::Reset { .. } | Outcome::Protocol => {
+            Outcome::RemoteReset | Outcome::Reset { .. } | Outcome::Protocol => {
                 stats.add(self.worker, metric::cluster::RQ_RX_RESET, 1);
                 self.host(metric::host::RQ_ERROR, 1);
             }
-            Outcome::ConnectFailure => self.host(metric::host::RQ_ERROR, 1),
+            Outcome::ConnectFailure | Outcome::ConnectTimeout => self.host(metric::host::RQ_ERROR, 1),
             Outcome::Overflow => {}
         }
     }

@@ -66,6 +66,9 @@ impl CommandSource for StreamInfo {
             name if name.starts_with("DOWNSTREAM_") => {
                 tls_commands::command(self.context.tls.as_deref()?, "DOWNSTREAM_", name, argument)
             }
+            name if name.starts_with("UPSTREAM_") => {
+                tls_commands::command(self.upstream_tls.as_deref()?, "UPSTREAM_", name, argument)
+            }
             _ => None,
         }
     }
