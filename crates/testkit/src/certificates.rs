@@ -1,10 +1,10 @@
 //! Certificates for tests: a folder of files, made anew every time, with fixed names, serial numbers and dates.
 //!
 //! Of every certificate NAME there are `NAME.pem` (it and the intermediates above it), `NAME.key`, `NAME.sha256` (of the
-//! certificate, in hex) and `NAME.spki` (of the public key, SHA-256 in Base64). `ca.pem` and `other-ca.pem` are roots,
-//! `intermediate.pem` and `lower.pem` authorities below `ca`; `both-ca.pem` has both roots. `crl.pem` is the list of `ca`, which revokes `revoked`;
-//! `crl-intermediate.pem` is the empty list of `intermediate`; `crl-chain.pem` has both; `crl-old.pem` is one that should
-//! have been renewed long ago.
+//! certificate, in hex; also `NAME.sha256-capitals` and `NAME.sha256-colons`) and `NAME.spki` (SHA-256 of the public key, in
+//! Base64). `ca.pem` and `other-ca.pem` are roots, `intermediate.pem` and `lower.pem` authorities below `ca`; `both-ca.pem`
+//! has both roots. `crl.pem` is the list of `ca`, which revokes `revoked`; `crl-intermediate.pem` is that of `intermediate`,
+//! which revokes `deep-revoked`; `crl-chain.pem` has both; `crl-old.pem` is one that should have been renewed long ago.
 
 use std::path::{Path, PathBuf};
 
@@ -160,6 +160,9 @@ impl Certificates {
         let public = base64::engine::general_purpose::STANDARD.encode(public);
         std::fs::write(self.path(&format!("{name}.pem")), format!("{}{above}", made.pem()))?;
         std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem())?;
+        let pairs: Vec<&str> = hash.as_bytes().chunks(2).filter_map(|pair| std::str::from_utf8(pair).ok()).collect();
+        std::fs::write(self.path(&format!("{name}.sha256-colons")), pairs.join(":"))?;
+        std::fs::write(self.path(&format!("{name}.sha256-capitals")), hash.to_ascii_uppercase())?;
         std::fs::write(self.path(&format!("{name}.sha256")), hash)?;
         std::fs::write(self.path(&format!("{name}.spki")), public)?;
         Ok(())

@@ -2,11 +2,12 @@
 //!
 //! A case has `case` (its name), `routes` (of one virtual host for every domain) or `hosts` (virtual hosts), and may have
 //! `route_config`, `manager`, `cluster` (fields of every cluster), `clusters` (by name: fields, or `endpoints` as names or
-//! groups), `filters` (HTTP filters before the router), `bootstrap`, `stats` (counters that must be equal afterwards),
-//! `listener` (fields of the listener), `chains` and `default_chain` (filter chains, where `to` names the cluster of a chain),
-//! `secrets` (of the bootstrap), `http1_only` (requests are not asked again over HTTP/2), `refused` (the bootstrap must not be accepted) and `requests`. Clusters `a`, `b` and `c` are always there, with one
-//! backend each, named like the cluster. In `@type` the common beginning may be left out; of what begins with `tls.v3.` or `raw_buffer.v3.` it is
-//! that of transport sockets. A counter is a name, or `{NAME: VALUE}` where its value is expected.
+//! groups), `filters` (HTTP filters before the router), `bootstrap`, `secrets` (of the bootstrap), `stats` (counters that must
+//! be equal afterwards; `{NAME: VALUE}` where the value is expected), `listener` (fields of the listener), `chains` and
+//! `default_chain` (filter chains, where `to` names the cluster of a chain, and `filters` stand instead of the usual ones),
+//! `http1_only` (requests are not asked again over HTTP/2), `refused` (the bootstrap must not be accepted) and `requests`.
+//! Clusters `a`, `b` and `c` are always there, with one backend each, named like the cluster. In `@type` the common beginning
+//! may be left out; of what begins with `tls.v3.` or `raw_buffer.v3.` it is that of transport sockets.
 //!
 //! A request is `METHOD PATH -> STATUS BACKEND BACKEND…`: the answer, and where every try went. As a map it has `ask` and may
 //! have `headers`, `body`, `size` (a body of so many bytes), `times` (asked so often, `{n}` in a header counts), `exact` (every single answer must be the
@@ -216,7 +217,9 @@ impl Case {
         }
         let mut network = self.list("network_filters");
         network.push(json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}));
-        chain["filters"] = network.into();
+        if chain.get("filters").is_none() {
+            chain["filters"] = network.into();
+        }
         let own = chain.as_object_mut().unwrap().remove("tls");
         if let Some(tls) = own.as_ref().or(self.value.get("tls")) {
             chain["transport_socket"] = transport_socket("Downstream", tls);
