@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serin_testkit::backend::{Backend, head_end, read, request_end};
+use serin_testkit::backend::{Backend, canonical, head_end, read, request_end};
 use serin_testkit::certificates::Certificates;
 
 use super::over_h2;
@@ -20,7 +20,7 @@ pub struct Try {
     pub line: String,
     /// Lower-case names, sorted; facts about TLS are among them.
     pub headers: Vec<(String, String)>,
-    /// As it was framed, chunks and all.
+    /// Chunks as one: how they were cut does not count.
     pub body: String,
 }
 
@@ -103,7 +103,7 @@ fn serve(serving: &Serving, stream: &mut (impl Read + Write), seen: &Mutex<Vec<u
     let mut buffer = Vec::new();
     loop {
         while let Some(end) = request_end(&buffer) {
-            let request: Vec<u8> = buffer.drain(..end).collect();
+            let request = canonical(&buffer.drain(..end).collect::<Vec<u8>>());
             let Some(answer) = serving.answer(parse(&request)) else { return };
             std::thread::sleep(answer.after);
             if answer.ends || !send(&answer, request.starts_with(b"HEAD "), stream) {
