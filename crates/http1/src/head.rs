@@ -45,6 +45,39 @@ impl Version {
     }
 }
 
+/// The scheme of what a request asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// The request does not say.
+    #[default]
+    Unsaid,
+    /// `http`
+    Http,
+    /// `https`
+    Https,
+}
+
+impl Scheme {
+    /// Reads a scheme, whatever its case.
+    #[must_use]
+    pub fn of(text: &[u8]) -> Self {
+        match text {
+            text if text.eq_ignore_ascii_case(b"http") => Self::Http,
+            text if text.eq_ignore_ascii_case(b"https") => Self::Https,
+            _ => Self::Unsaid,
+        }
+    }
+
+    /// Returns the scheme; `http` when it is not said.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http | Self::Unsaid => "http",
+        }
+    }
+}
+
 /// Method, target and header fields of a request.
 ///
 /// The target is in origin form (`/path?query`) or `*`, or `host:port` for CONNECT. The authority, wherever
@@ -55,6 +88,8 @@ pub struct RequestHead {
     pub fields: HeaderBlock,
     /// The protocol it came with.
     pub version: Version,
+    /// The scheme of what is asked for.
+    pub scheme: Scheme,
     pub(crate) method: Span,
     pub(crate) target: Span,
 }
@@ -64,6 +99,7 @@ impl RequestHead {
     pub fn start(&mut self, method: &[u8], target: &[u8], version: Version) {
         self.fields.clear();
         self.version = version;
+        self.scheme = Scheme::Unsaid;
         self.method = self.fields.push_bytes(method);
         self.target = self.fields.push_bytes(target);
     }

@@ -23,6 +23,6 @@ mod syntax;
 
 pub use block::{HeaderBlock, NameSet};
 pub use error::Error;
-pub use head::{Codec, RequestHead, ResponseHead, Version, reason_of};
+pub use head::{Codec, RequestHead, ResponseHead, Scheme, Version, reason_of};
 pub use parse::{Limits, Scan, check_target, parse_request, parse_response};
 pub use syntax::{is_field_name, is_field_value, is_host, is_method};

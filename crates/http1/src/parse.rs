@@ -6,7 +6,7 @@
 use memchr::memchr;
 
 use crate::block::Span;
-use crate::head::{RequestHead, ResponseHead, Version};
+use crate::head::{RequestHead, ResponseHead, Scheme, Version};
 use crate::{Error, syntax};
 
 /// Bounds on a message head.
@@ -207,6 +207,7 @@ fn normalise_target(head: &mut RequestHead) -> Result<(), Error> {
     if !syntax::is_host(authority) {
         return Err(Error::Target);
     }
+    let scheme = Scheme::of(target.get(..target.len() - rest.len() - 3).unwrap_or_default());
     let authority = authority.to_vec();
     let mut origin = Vec::with_capacity(path.len() + 1);
     if !path.starts_with(b"/") {
@@ -217,6 +218,7 @@ fn normalise_target(head: &mut RequestHead) -> Result<(), Error> {
         return Err(Error::Host);
     }
     head.fields.set("host", &authority);
+    head.scheme = scheme;
     head.set_target(&origin);
     Ok(())
 }

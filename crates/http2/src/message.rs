@@ -1,6 +1,8 @@
 //! Messages: from field lists to heads, and what makes them malformed (RFC 9113 §8.2 and §8.3).
 
-use serin_http1::{HeaderBlock, RequestHead, ResponseHead, Version, is_field_name, is_field_value, is_host, is_method};
+use serin_http1::{
+    HeaderBlock, RequestHead, ResponseHead, Scheme, Version, is_field_name, is_field_value, is_host, is_method,
+};
 
 use crate::fields::FieldList;
 use crate::hpack::{encode_field, encode_status};
@@ -48,6 +50,7 @@ pub(crate) fn request(list: &FieldList, head: &mut RequestHead) -> Result<(), Ma
     let target = pseudo.target(method, authority)?;
     make_room(list, &mut head.fields);
     head.start(method, target, Version::Http2);
+    head.scheme = pseudo.scheme.map_or(Scheme::Unsaid, Scheme::of);
     head.fields.append(b"host", authority);
     let mut cookies: Vec<&[u8]> = Vec::new();
     for (name, value) in regular {
@@ -73,6 +76,7 @@ pub(crate) fn outline(list: &FieldList, head: &mut RequestHead) {
     let Some(method) = pseudo.method.filter(|m| is_method(m)) else { return };
     let Ok(target) = pseudo.target(method, authority) else { return };
     head.start(method, target, Version::Http2);
+    head.scheme = pseudo.scheme.map_or(Scheme::Unsaid, Scheme::of);
     head.fields.append(b"host", authority);
     for (name, value) in regular.into_iter().take(MOST_FIELDS).filter(|(name, value)| check(name, value).is_ok()) {
         head.fields.append(name, value);
@@ -174,9 +178,7 @@ pub(crate) fn announced(fields: &HeaderBlock) -> Option<u64> {
 pub(crate) fn encode_request(head: &RequestHead, length: Option<u64>, out: &mut Vec<u8>) {
     encode_field(b":method", head.method(), out);
     if !head.is_connect() {
-        // The scheme by which the client came, as far as it is known (RFC 9113 §8.3.1).
-        let is_https = head.fields.get("x-forwarded-proto") == Some(b"https");
-        encode_field(b":scheme", if is_https { b"https" } else { b"http" }, out);
+        encode_field(b":scheme", head.scheme.as_str().as_bytes(), out);
         encode_field(b":path", head.target(), out);
     }
     encode_field(b":authority", head.authority(), out);

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serin_resources::listener::Filter;
-use serin_traffic::filter::Caller;
+use serin_traffic::filter::{Caller, CertificateNames};
 use serin_traffic::filter_chain::{Connection, Hello};
 use serin_transport::tls::{ClientHello, HandshakeError, Rejected, Sniffed, TlsInfo};
 use serin_transport::{ByteStream, canonical};
@@ -35,6 +35,17 @@ pub(crate) struct Arrival {
     pub(crate) peer: SocketAddr,
     /// The address of the listener, which may be unspecified.
     pub(crate) bound: SocketAddr,
+    /// The server that its TLS asks for, where an inspector has looked.
+    pub(crate) server_name: Option<Rc<str>>,
+}
+
+/// The names of a client's certificate.
+pub(crate) fn names_of(tls: &TlsInfo) -> CertificateNames<'_> {
+    tls.peer.first().map_or_else(CertificateNames::default, |peer| CertificateNames {
+        uris: &peer.uris,
+        dns: &peer.dns,
+        subject: &peer.subject,
+    })
 }
 
 impl Arrival {
@@ -62,7 +73,8 @@ impl Arrival {
         });
     }
 
-    fn admit(self, hello: Option<ClientHello>) {
+    fn admit(mut self, hello: Option<ClientHello>) {
+        self.server_name = hello.as_ref().and_then(|hello| hello.server_name.as_deref()).map(Into::into);
         let connection = || {
             // Only a listener at every address has to ask at which one the client came.
             let is_anywhere = self.bound.ip().is_unspecified();
@@ -101,7 +113,13 @@ impl Arrival {
             return true;
         }
         let local = self.stream.local_addr().ok().map(canonical);
-        let caller = Caller { peer: self.peer, local, client: self.peer.ip() };
+        let caller = Caller {
+            peer: self.peer,
+            local,
+            client: self.peer.ip(),
+            names: self.stream.tls().map(|tls| names_of(tls)),
+            server_name: self.server_name.as_deref(),
+        };
         view.chain.gates.iter().all(|gate| gate.lets_in(&caller))
     }
 
@@ -117,7 +135,7 @@ impl Arrival {
             Duration::ZERO => HANDSHAKE_TIMEOUT,
             given => given,
         };
-        let Self { worker, listener, stream, peer, bound } = self;
+        let Self { worker, listener, stream, peer, bound, server_name } = self;
         let stream = match within(limit, stream.accept_tls(&server)).await {
             Some(Ok(stream)) => stream,
             Some(Err(error)) => {
@@ -144,14 +162,15 @@ impl Arrival {
         if info.peer.is_empty() {
             count(counter::NO_CERTIFICATE);
         }
-        Some(Self { worker, listener, stream, peer, bound })
+        Some(Self { worker, listener, stream, peer, bound, server_name })
     }
 
     async fn serve(self, view: Rc<View>, guard: &ConnectionGuard) {
-        let Self { worker, listener, stream, peer, bound } = self;
+        let Self { worker, listener, stream, peer, bound, server_name } = self;
         match &guard.chain.config.filter {
             Filter::Http(http) => {
-                http::connection(worker, Accepted { listener, view, stream, peer, bound }, http, guard).await;
+                http::connection(worker, Accepted { listener, view, stream, peer, bound, server_name }, http, guard)
+                    .await;
             }
             Filter::Tcp(proxy) => Box::pin(tcp::connection(worker, stream, proxy, guard)).await,
         }

@@ -66,6 +66,8 @@ pub(crate) struct ConnectionContext {
     pub(crate) local: Option<SocketAddr>,
     /// The properties of its TLS; `None` is plain text.
     pub(crate) tls: Option<Arc<TlsInfo>>,
+    /// The server that its TLS asked for, where an inspector has looked.
+    pub(crate) server_name: Option<Rc<str>>,
 }
 
 impl ConnectionContext {
@@ -136,6 +138,8 @@ pub(crate) struct Accepted {
     pub(crate) peer: SocketAddr,
     /// The address of the listener, which may be unspecified.
     pub(crate) bound: SocketAddr,
+    /// The server that its TLS asked for, where an inspector has looked.
+    pub(crate) server_name: Option<Rc<str>>,
 }
 
 /// Serves one connection until it ends.
@@ -145,7 +149,7 @@ pub(crate) async fn connection(
     http: &HttpConnectionManager,
     guard: &ConnectionGuard,
 ) {
-    let Accepted { listener, view, stream, peer, bound } = accepted;
+    let Accepted { listener, view, stream, peer, bound, server_name } = accepted;
     // Only a listener at every address has to ask at which one the client came.
     let local = if bound.ip().is_unspecified() { stream.local_addr().ok().map(canonical) } else { Some(bound) };
     let tls = stream.tls().cloned();
@@ -166,6 +170,7 @@ pub(crate) async fn connection(
         peer,
         local,
         tls,
+        server_name,
     });
     let id = context.worker.id;
     let first = match (http.codec, agreed) {

@@ -85,7 +85,8 @@ async fn accept(worker: Rc<Worker>, name: String, socket: Listener) {
             Ok((stream, peer)) => {
                 // A client of IPv4 at a socket of IPv6 has its own address (Envoy's default).
                 let peer = canonical(peer);
-                Arrival { worker: worker.clone(), listener: name.clone(), stream, peer, bound: local }.begin();
+                let (worker, listener) = (worker.clone(), name.clone());
+                Arrival { worker, listener, stream, peer, bound: local, server_name: None }.begin();
             }
             Err(error) => {
                 // Out of descriptors, or the client is gone already: wait a little, then go on.

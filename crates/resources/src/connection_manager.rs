@@ -7,7 +7,7 @@ mod encode;
 
 use std::time::Duration;
 
-use serin_http1::Codec;
+use serin_http1::{Codec, Scheme};
 
 use crate::access_log::AccessLog;
 use crate::header::Mutation;
@@ -75,6 +75,8 @@ pub struct HttpConnectionManager {
     pub respect_expected_timeout: bool,
     /// Headers that must be right when they are there.
     pub strict_headers: Vec<StrictHeader>,
+    /// The scheme that all requests are taken for, instead of their own.
+    pub scheme: Option<Scheme>,
     /// What upstreams are told of a client's certificate.
     pub client_certificate: ClientCertificate,
     /// Changes of requests before anything is decided by them.
@@ -281,6 +283,7 @@ impl HttpConnectionManager {
             append_forwarded_port: false,
             respect_expected_timeout: false,
             strict_headers: Vec::new(),
+            scheme: None,
             client_certificate: ClientCertificate::default(),
             early_mutations: Vec::new(),
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serin_resources::http_filter::{FilterConfig, HttpFilter, PerRoute, PerRoutes};
 
-pub use access::{Caller, RbacGate, is_foreign};
+pub use access::{Caller, CertificateNames, RbacGate, is_foreign};
 pub use admission::Admission;
 pub use compress::{compress, prepare as prepare_compression, takes_gzip};
 pub use concurrency::Concurrency;

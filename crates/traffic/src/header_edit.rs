@@ -35,7 +35,7 @@ impl FormatContext for HeaderContext<'_> {
         let value = match name {
             ":method" => Some(head.method()),
             ":path" => Some(head.target()),
-            ":scheme" => Some(head.fields.get("x-forwarded-proto").unwrap_or(b"http")),
+            ":scheme" => Some(head.scheme.as_str().as_bytes()),
             ":authority" => head.fields.get("host"),
             name => head.fields.get(name),
         };

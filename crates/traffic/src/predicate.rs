@@ -107,7 +107,7 @@ impl Header {
             ":method" => head.method(),
             ":path" => head.target(),
             ":authority" | "host" => head.authority(),
-            ":scheme" => head.fields.get("x-forwarded-proto").unwrap_or(b"http"),
+            ":scheme" => head.scheme.as_str().as_bytes(),
             name => return self.accepts(head.fields.get_all(name)),
         };
         self.accepts(std::iter::once(pseudo))

@@ -269,8 +269,7 @@ pub enum Peer {
 
 impl Peer {
     fn satisfies(self, CertificateMatch { presented, validated }: CertificateMatch) -> bool {
-        self != Self::Plain
-            && presented.is_none_or(|wanted| wanted == matches!(self, Self::Presented | Self::Validated))
+        presented.is_none_or(|wanted| wanted == matches!(self, Self::Presented | Self::Validated))
             && validated.is_none_or(|wanted| wanted == (self == Self::Validated))
     }
 }

@@ -1,8 +1,8 @@
 //! Internal redirects: an upstream's redirect that is followed here instead of being passed on.
 //! Source: Envoy, "HTTP connection management", internal redirects; `Filter::convertRequestHeadersForInternalRedirect`.
 
-use serin_http1::RequestHead;
 use serin_http1::framing::Framing;
+use serin_http1::{RequestHead, Scheme};
 use serin_resources::route::RedirectPredicate;
 use serin_traffic::outcome::Outcome;
 
@@ -13,12 +13,18 @@ use crate::metric::{self, http};
 /// The internal redirects of one request.
 #[derive(Default)]
 pub(super) struct Redirects {
+    /// True when the client's connection is one of TLS.
+    is_secure: bool,
     followed: u32,
     /// The names of routes between which redirects were followed.
     between: Vec<(String, String)>,
 }
 
 impl Redirects {
+    pub(super) fn new(is_secure: bool) -> Self {
+        Self { is_secure, ..Self::default() }
+    }
+
     /// Changes the request to the target of the response's redirect, if its route follows it; false when it does not. `from` is the
     /// name of its route, `target` finds that of a changed request.
     pub(super) fn follow(
@@ -47,9 +53,10 @@ impl Redirects {
         let Some((scheme, authority, path)) = answer.head.fields.get("location").and_then(split) else {
             return fail(Some(http::REDIRECT_BAD_LOCATION));
         };
-        // No connection is encrypted: whatever is not http is another scheme than its own (Envoy: `schemeIsHttp`).
+        // A plain-text connection is one of http, whatever the request says (Envoy: `schemeIsHttp`).
+        let own_is_http = head.scheme == Scheme::Http || !self.is_secure;
         let is_http = scheme.eq_ignore_ascii_case(b"http");
-        if !policy.cross_scheme && !is_http {
+        if !policy.cross_scheme && own_is_http != is_http {
             return fail(Some(http::REDIRECT_UNSAFE_SCHEME));
         }
         if self.followed >= policy.most {
@@ -62,7 +69,7 @@ impl Redirects {
         let is_accepted = policy.predicates.iter().all(|predicate| match predicate {
             RedirectPredicate::NotPrevious => !self.between.iter().any(|(a, b)| a == from && *b == to),
             RedirectPredicate::Allowed(names) => names.contains(&to),
-            RedirectPredicate::SafeScheme => is_http,
+            RedirectPredicate::SafeScheme => !own_is_http || is_http,
         });
         if !is_accepted {
             return fail(Some(http::REDIRECT_PREDICATE));
@@ -72,8 +79,7 @@ impl Redirects {
         }
         let status = answer.head.status;
         answer.in_flight.outcome(Outcome::Response { status, grpc: None });
-        let original =
-            [head.fields.get("x-forwarded-proto").unwrap_or(b"http"), b"://", head.authority(), head.target()];
+        let original = [head.scheme.as_str().as_bytes(), b"://", head.authority(), head.target()];
         let original = original.concat();
         head.fields.set("x-envoy-original-url", &original);
         for name in &policy.copy_headers {
@@ -83,6 +89,7 @@ impl Redirects {
             }
         }
         head.fields.set("host", authority);
+        head.scheme = Scheme::of(scheme);
         head.set_target(path);
         if status == 303 && !matches!(head.method(), b"GET" | b"HEAD") {
             head.set_method(b"GET");

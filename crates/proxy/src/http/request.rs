@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use serin_http1::path::{self, Normalise};
-use serin_http1::{HeaderBlock, NameSet, RequestHead, Version, framing};
+use serin_http1::{HeaderBlock, NameSet, RequestHead, Scheme, Version, framing};
 use serin_resources::connection_manager::{
     AddressDetection, AuthorityOptions, EscapedSlashes, HttpConnectionManager, PathOptions, StripPort, TrustedProxies,
     Underscores,
@@ -127,6 +127,13 @@ pub(crate) fn normalise(
     }
     if context.tls.is_some() || head.fields.contains("x-forwarded-client-cert") {
         client_certificate::tell(manager.client_certificate, context.tls.as_deref(), head);
+    }
+    if let Some(scheme) = manager.scheme {
+        head.scheme = scheme;
+    } else if head.scheme == Scheme::Unsaid {
+        // Who said nothing came by what an earlier proxy said, or by what carries the connection.
+        let forwarded = head.fields.get("x-forwarded-proto").map_or(Scheme::Unsaid, Scheme::of);
+        head.scheme = if forwarded == Scheme::Unsaid { Scheme::of(context.scheme().as_bytes()) } else { forwarded };
     }
     let is_edge = manager.use_remote_address && manager.trust.hops == 0;
     if manager.append_forwarded_port

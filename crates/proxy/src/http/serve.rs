@@ -49,7 +49,7 @@ pub(crate) async fn serve(
         Err(stop) => return stopped(stop, head, &body, responder, &mut record).await,
     };
     record.request_info(&info, head, http.tracing.as_ref());
-    let mut redirects = Redirects::default();
+    let mut redirects = Redirects::new(context.tls.is_some());
     let served = loop {
         let found = find(&view.table, head, info.internal, context.circumstances());
         let place = found.place();
@@ -467,5 +467,5 @@ fn metadata<'a>(
 
 /// The scheme by which a request came.
 fn scheme(head: &RequestHead) -> &str {
-    head.fields.get_str("x-forwarded-proto").unwrap_or("http")
+    head.scheme.as_str()
 }

@@ -23,9 +23,9 @@ impl HttpConnectionManager {
                 always_set_request_id_in_response, internal_address_config, tracing, local_reply_config, max_request_headers_kb,
                 path_with_escaped_slashes_action, add_user_agent, append_x_forwarded_port,
                 original_ip_detection_extensions, early_header_mutation_extensions, forward_client_cert_details,
-                set_current_client_cert_details;
+                set_current_client_cert_details, scheme_header_transformation;
             ignored: http1_safe_max_connection_duration, http3_protocol_options,
-                scheme_header_transformation, stream_flush_timeout, drain_timeout,
+                stream_flush_timeout, drain_timeout,
                 drain_timeout_jitter, delayed_close_timeout, access_log_flush_interval, flush_access_log_on_new_request,
                 access_log_options, proxy_100_continue,
                 represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension, stream_error_on_invalid_http_message,
@@ -66,6 +66,7 @@ impl HttpConnectionManager {
         manager.limits(value, path)?;
         manager.add_user_agent = value.add_user_agent.as_ref().is_some_and(|v| v.value);
         manager.append_forwarded_port = value.append_x_forwarded_port;
+        manager.scheme = scheme(value.scheme_header_transformation.as_ref(), audit, path)?;
         manager.client_certificate = ClientCertificate::decode(value, audit, path)?;
         manager.early_mutations = early_mutations(value, audit, path)?;
         manager.use_remote_address = value.use_remote_address.as_ref().is_some_and(|v| v.value);
@@ -140,6 +141,25 @@ fn heads(value: &pb::HttpConnectionManager, path: &Path<'_>) -> Result<HeadOptio
         _ => return Err(path.field("headers_with_underscores_action").error("is not known")),
     };
     Ok(HeadOptions { kib, fields, underscores })
+}
+
+fn scheme(
+    value: Option<&core::SchemeHeaderTransformation>,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<Option<Scheme>, Error> {
+    use core::scheme_header_transformation::Transformation as T;
+    let Some(value) = value else { return Ok(None) };
+    let path = path.field("scheme_header_transformation");
+    if value.match_upstream {
+        audit.ignore(&path, "match_upstream");
+    }
+    match value.transformation.as_ref() {
+        None => Ok(None),
+        Some(T::SchemeToOverwrite(scheme)) if scheme == "http" => Ok(Some(Scheme::Http)),
+        Some(T::SchemeToOverwrite(scheme)) if scheme == "https" => Ok(Some(Scheme::Https)),
+        Some(T::SchemeToOverwrite(_)) => Err(path.field("scheme_to_overwrite").error("is neither http nor https")),
+    }
 }
 
 fn early_mutations(

@@ -60,6 +60,12 @@ impl HttpConnectionManager {
             append_x_forwarded_port: self.append_forwarded_port,
             original_ip_detection_extensions: self.trust.detection.iter().map(AddressDetection::encode).collect(),
             early_header_mutation_extensions: encode_early(&self.early_mutations),
+            scheme_header_transformation: self.scheme.map(|scheme| core::SchemeHeaderTransformation {
+                transformation: Some(core::scheme_header_transformation::Transformation::SchemeToOverwrite(
+                    scheme.as_str().to_owned(),
+                )),
+                ..Default::default()
+            }),
             forward_client_cert_details: self.client_certificate.encode_mode(),
             set_current_client_cert_details: self.client_certificate.encode_details(),
             strip_matching_host_port: self.authority.strip_port == StripPort::Matching,

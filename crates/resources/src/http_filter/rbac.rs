@@ -75,10 +75,10 @@ pub enum RbacRule {
     Peer(Network),
     /// The client, as far as it is known, is in this network.
     Client(Network),
-    /// The TLS server name fits; there is no TLS, so it is empty.
+    /// The TLS server name fits; it is empty where nobody has looked.
     ServerName(StringMatcher),
-    /// Somebody who proved who they are: nobody, without TLS.
-    Authenticated,
+    /// Somebody who came over TLS; with a matcher, with a certificate that has such a name.
+    Authenticated(Option<StringMatcher>),
 }
 
 impl Rbac {
@@ -169,7 +169,7 @@ impl RbacRule {
                 end: i32::try_from(*end).unwrap_or(i32::MAX),
             }),
             Self::ServerName(matcher) => R::RequestedServerName(matcher.encode()),
-            Self::Peer(_) | Self::Client(_) | Self::Authenticated => R::NotRule(Box::new(Self::Any.permission())),
+            Self::Peer(_) | Self::Client(_) | Self::Authenticated(_) => R::NotRule(Box::new(Self::Any.permission())),
         };
         pb_rules::Permission { rule: Some(rule) }
     }
@@ -187,7 +187,9 @@ impl RbacRule {
             Self::Path(matcher) => I::UrlPath(proto_path(matcher)),
             Self::Peer(network) => I::DirectRemoteIp(network.encode()),
             Self::Client(network) => I::RemoteIp(network.encode()),
-            Self::Authenticated => I::Authenticated(Authenticated::default()),
+            Self::Authenticated(name) => {
+                I::Authenticated(Authenticated { principal_name: name.as_ref().map(StringMatcher::encode) })
+            }
             Self::LocalIp(_) | Self::LocalPort(..) | Self::ServerName(_) => I::NotId(Box::new(Self::Any.principal())),
         };
         pb_rules::Principal { identifier: Some(identifier) }
@@ -238,7 +240,12 @@ fn principal(value: &pb_rules::Principal, path: &Path<'_>) -> Result<RbacRule, E
         Some(I::UrlPath(m)) => RbacRule::Path(url_path(m, &path.field("url_path"))?),
         Some(I::DirectRemoteIp(range)) => RbacRule::Peer(Network::decode(range, &path.field("direct_remote_ip"))?),
         Some(I::RemoteIp(range)) => RbacRule::Client(Network::decode(range, &path.field("remote_ip"))?),
-        Some(I::Authenticated(_)) => RbacRule::Authenticated,
+        Some(I::Authenticated(who)) => {
+            let here = path.field("authenticated");
+            let name = who.principal_name.as_ref();
+            let name = name.map(|name| StringMatcher::decode(name, &here.field("principal_name")));
+            RbacRule::Authenticated(name.transpose()?)
+        }
         _ => return Err(path.error("a principal of this kind is not supported")),
     })
 }

@@ -66,7 +66,9 @@ impl ServerTls {
         let provider = settings.protocols.provider()?;
         let versions = settings.protocols.versions()?;
         let verifier: Arc<dyn ClientCertVerifier> = match &settings.clients {
-            Some(rules) => Verifier::new(rules.clone(), &provider, settings.needs_client_certificate),
+            Some(rules) => {
+                Verifier::new(rules.clone(), &provider, settings.needs_client_certificate || rules.needs_certificate())
+            }
             None => Arc::new(NoClientAuth),
         };
         let sessions = ServerSessionMemoryCache::new(1024);

@@ -91,6 +91,11 @@ impl Verification {
         Ok(Self { anchors, subjects, revoked, trusted: roots, ..Self::default() })
     }
 
+    /// Returns true when a peer without a certificate cannot pass.
+    pub(super) fn needs_certificate(&self) -> bool {
+        self.names.is_some() || !self.hashes.is_empty() || !self.keys.is_empty()
+    }
+
     /// Returns true when there is anything to judge a certificate by.
     #[must_use]
     pub fn judges(&self) -> bool {

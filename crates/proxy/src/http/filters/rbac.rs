@@ -6,6 +6,7 @@ use serin_traffic::filter::{Caller, RbacGate};
 use serin_traffic::response_flag::ResponseFlag;
 
 use super::{FilterContext, HttpFilter, Kept, RequestParts, Setting};
+use crate::arrival::names_of;
 use crate::http::local_reply::{LocalReply, Stop};
 
 counters! {
@@ -32,7 +33,13 @@ impl<'a> HttpFilter<'a> for Rbac<'a> {
         let gate = setting.config;
         let RequestParts { head, record, .. } = request;
         let connection = context.connection;
-        let caller = Caller { peer: connection.peer, local: connection.local, client: context.request.client };
+        let caller = Caller {
+            peer: connection.peer,
+            local: connection.local,
+            client: context.request.client,
+            names: connection.tls.as_deref().map(names_of),
+            server_name: connection.server_name.as_deref(),
+        };
         if let Some(allowed) = gate.would_let_in(&caller, Some(head)) {
             record.count(if allowed { counter::SHADOW_ALLOWED } else { counter::SHADOW_DENIED });
         }

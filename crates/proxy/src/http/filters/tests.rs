@@ -102,6 +102,7 @@ impl Fixture {
             peer: address,
             local: Some(address),
             tls: None,
+            server_name: None,
         });
         let info = RequestInfo { websocket: false, internal: false, client: address.ip() };
         Self { connection, view, info }

@@ -61,7 +61,7 @@ impl CommandSource for StreamInfo {
             "HOSTNAME" => std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_owned()),
             "QUERY_PARAM" => self.query_parameter(argument?),
             "GRPC_STATUS_NUMBER" | "GRPC_STATUS" => substitution::FormatContext::response_header(self, "grpc-status"),
-            "REQUESTED_SERVER_NAME" => self.context.tls.as_ref()?.server_name.clone(),
+            "REQUESTED_SERVER_NAME" => self.context.server_name.as_deref().map(str::to_owned),
             "UPSTREAM_TRANSPORT_FAILURE_REASON" => self.transport_failure.clone(),
             name if name.starts_with("DOWNSTREAM_") => {
                 tls_commands::command(self.context.tls.as_deref()?, "DOWNSTREAM_", name, argument)
@@ -128,7 +128,7 @@ impl substitution::FormatContext for StreamInfo {
             ":method" => Some(head.method()),
             ":path" => Some(head.target()),
             ":authority" => head.fields.get("host"),
-            ":scheme" => Some(head.fields.get("x-forwarded-proto").unwrap_or(b"http")),
+            ":scheme" => Some(head.scheme.as_str().as_bytes()),
             name => head.fields.get(name),
         };
         value.map(|v| String::from_utf8_lossy(v).into_owned())
