@@ -112,7 +112,8 @@ fn strip(mut file: FileDescriptorProto) -> FileDescriptorProto {
 }
 
 fn source() -> anyhow::Result<PathBuf> {
-    let output = Command::new("cargo").args(["metadata", "--format-version", "1", "--offline"]).output()?;
+    let output = Command::new("cargo").args(["metadata", "--format-version", "1", "--locked"]).output()?;
+    anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let packages = metadata["packages"].as_array().context("no packages")?;
     let package = packages.iter().find(|p| p["name"] == "envoy-types").context("envoy-types is not a dependency")?;

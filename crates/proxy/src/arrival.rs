@@ -1,20 +1,18 @@
 //! A connection that a client made: which filter chain it gets, its handshake, and who serves it.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use serin_resources::listener::Filter;
-use serin_traffic::filter::{Caller, CertificateNames};
+use serin_traffic::filter::Caller;
 use serin_traffic::filter_chain::{Connection, Hello};
-use serin_transport::tls::{ClientHello, HandshakeError, Rejected, Sniffed, TlsInfo};
+use serin_transport::tls::{ClientHello, Sniffed};
 use serin_transport::{ByteStream, canonical};
 
+use crate::handshake::{failure, names_of, rejection};
 use crate::http::{self, Accepted, within};
 use crate::metric::{self, inspector, tls as counter};
-use crate::runtime::locked;
 use crate::snapshot::ListenerRuntime;
 use crate::tcp;
 use crate::worker::{ConnectionGuard, View, Worker};
@@ -39,13 +37,26 @@ pub(crate) struct Arrival {
     pub(crate) server_name: Option<Rc<str>>,
 }
 
-/// The names of a client's certificate.
-pub(crate) fn names_of(tls: &TlsInfo) -> CertificateNames<'_> {
-    tls.peer.first().map_or_else(CertificateNames::default, |peer| CertificateNames {
-        uris: &peer.uris,
-        dns: &peer.dns,
-        subject: &peer.subject,
-    })
+/// Counts an HTTP connection as one of TLS until dropped.
+struct SecuredGuard<'a>(Option<&'a ConnectionGuard>);
+
+impl<'a> SecuredGuard<'a> {
+    fn new(guard: &'a ConnectionGuard) -> Self {
+        let of_http = guard.chain.config.filter.manager().is_some();
+        if of_http {
+            guard.count(metric::http::CX_SSL_TOTAL, 1);
+            guard.count(metric::http::CX_SSL_ACTIVE, 1);
+        }
+        Self(of_http.then_some(guard))
+    }
+}
+
+impl Drop for SecuredGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(guard) = self.0 {
+            guard.count(metric::http::CX_SSL_ACTIVE, u64::MAX);
+        }
+    }
 }
 
 impl Arrival {
@@ -62,7 +73,7 @@ impl Arrival {
                     metric::INSPECTED.add(if has_name { inspector::SNI_FOUND } else { inspector::SNI_NOT_FOUND });
                     let has_alpn = !hello.alpn.is_empty();
                     metric::INSPECTED.add(if has_alpn { inspector::ALPN_FOUND } else { inspector::ALPN_NOT_FOUND });
-                    self.admit(Some(hello));
+                    self.admit(Some(&hello));
                 }
                 Some(Ok(Sniffed::Other)) => {
                     metric::INSPECTED.add(inspector::TLS_NOT_FOUND);
@@ -73,13 +84,12 @@ impl Arrival {
         });
     }
 
-    fn admit(mut self, hello: Option<ClientHello>) {
-        self.server_name = hello.as_ref().and_then(|hello| hello.server_name.as_deref()).map(Into::into);
+    fn admit(mut self, hello: Option<&ClientHello>) {
+        self.server_name = hello.and_then(|hello| hello.server_name.as_deref()).map(Into::into);
         let connection = || {
             // Only a listener at every address has to ask at which one the client came.
             let is_anywhere = self.bound.ip().is_unspecified();
             let here = if is_anywhere { self.stream.local_addr().ok().map(canonical) } else { Some(self.bound) };
-            let hello = hello.as_ref();
             Connection {
                 destination: here.unwrap_or(self.bound),
                 direct_source: self.peer,
@@ -97,10 +107,13 @@ impl Arrival {
         tokio::task::spawn_local(async move {
             match view.chain.tls.is_some() {
                 // In a box, so that plain connections do not carry what a handshake needs.
-                true => match Box::pin(self.secured(&view)).await {
-                    Some(secured) if secured.passes(&view) => secured.serve(view, &guard).await,
-                    _ => {}
-                },
+                true => {
+                    let _counted = SecuredGuard::new(&guard);
+                    match Box::pin(self.secured(&view)).await {
+                        Some(secured) if secured.passes(&view) => secured.serve(view, &guard).await,
+                        _ => {}
+                    }
+                }
                 false => self.serve(view, &guard).await,
             }
             drop(guard);
@@ -154,7 +167,7 @@ impl Arrival {
             return None;
         }
         count(counter::HANDSHAKE);
-        view.chain.tls_counts.agreed.count(info);
+        view.chain.tls_counts.agreed(info);
         info.overlooked.as_ref().map(rejection).into_iter().for_each(count);
         if info.is_resumed {
             count(counter::SESSION_REUSED);
@@ -174,65 +187,5 @@ impl Arrival {
             }
             Filter::Tcp(proxy) => Box::pin(tcp::connection(worker, stream, proxy, guard)).await,
         }
-    }
-}
-
-/// The counter of a failed handshake (Envoy: `ssl.*`).
-pub(crate) fn failure(error: &HandshakeError) -> Option<usize> {
-    match error {
-        HandshakeError::NoCertificate => Some(counter::FAIL_NO_CERTIFICATE),
-        HandshakeError::Rejected(rejected) => Some(rejection(rejected)),
-        // A client that leaves has broken nothing.
-        HandshakeError::Io(_) => None,
-        HandshakeError::Alert(_) | HandshakeError::Protocol(_) => Some(counter::CONNECTION_ERROR),
-    }
-}
-
-/// The counter of a certificate that is not accepted.
-pub(crate) fn rejection(rejected: &Rejected) -> usize {
-    match rejected {
-        Rejected::Chain(_) => counter::FAIL_CHAIN,
-        Rejected::Name => counter::FAIL_NAME,
-        Rejected::Hash => counter::FAIL_HASH,
-    }
-}
-
-/// Counts handshakes by what was agreed on.
-#[derive(Debug, Default)]
-pub(crate) struct Agreed(Mutex<BTreeMap<String, u64>>);
-
-impl Agreed {
-    pub(crate) fn count(&self, info: &TlsInfo) {
-        let mut agreed = locked(&self.0);
-        let mut count = |name: String| *agreed.entry(name).or_default() += 1;
-        count(format!("ssl.versions.{}", info.version));
-        count(format!("ssl.ciphers.{}", info.cipher));
-        if !info.group.is_empty() {
-            count(format!("ssl.curves.{}", info.group));
-        }
-    }
-
-    /// All counts by name.
-    pub(crate) fn all(&self) -> BTreeMap<String, u64> {
-        locked(&self.0).clone()
-    }
-}
-
-/// Counts of the handshakes of a listener, which all workers share: a handshake costs far more.
-#[derive(Debug, Default)]
-pub(crate) struct TlsCounts {
-    counts: metric::Shared<{ counter::NAMES.len() }>,
-    agreed: Agreed,
-}
-
-impl TlsCounts {
-    fn add(&self, index: usize) {
-        self.counts.add(index);
-    }
-
-    /// All counts by name.
-    pub(crate) fn all(&self) -> Vec<(String, u64)> {
-        let fixed = counter::NAMES.iter().map(ToString::to_string).zip(self.counts.all());
-        fixed.chain(self.agreed.all()).collect()
     }
 }

@@ -11,6 +11,7 @@ mod bootstrap;
 mod collector;
 mod discovery;
 mod error;
+mod handshake;
 mod health;
 mod http;
 mod loads;

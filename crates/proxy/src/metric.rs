@@ -119,6 +119,8 @@ metrics! {
     CX_ACTIVE = "downstream_cx_active",
     CX_HTTP1_TOTAL = "downstream_cx_http1_total",
     CX_HTTP2_TOTAL = "downstream_cx_http2_total",
+    CX_SSL_TOTAL = "downstream_cx_ssl_total",
+    CX_SSL_ACTIVE = "downstream_cx_ssl_active",
     CX_PROTOCOL_ERROR = "downstream_cx_protocol_error",
     CX_FLOOD = "downstream_cx_http2_flood",
     TX_BUFFERED = "downstream_cx_tx_bytes_buffered",

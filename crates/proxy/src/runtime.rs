@@ -1,7 +1,8 @@
 //! Live state that outlives configuration: endpoints and clusters keep their counts when a push changes everything else.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serin_resources::cluster::{Breakers, Cluster};
 use serin_resources::endpoint::{Endpoint, Health};
@@ -14,7 +15,7 @@ use serin_traffic::{explain, hash};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::arrival::Agreed;
+use crate::handshake::Agreed;
 use crate::metric;
 use crate::tls::ClientSlot;
 
@@ -81,6 +82,9 @@ impl ClusterEndpoint {
     }
 }
 
+/// Numbers of responses, by status from 100 on.
+type Codes = Box<[AtomicU64; 500]>;
+
 /// Counts of a cluster that survive its reconfiguration.
 #[derive(Debug)]
 pub(crate) struct ClusterState {
@@ -90,6 +94,8 @@ pub(crate) struct ClusterState {
     pub(crate) times: Histogram,
     /// The requests and connections in flight, of normal and of high priority, counted only where there is a limit.
     pub(crate) flight: [Flight; 2],
+    /// Responses by status, by worker: made when there is the first.
+    codes: Vec<OnceLock<Codes>>,
     /// Handshakes by what was agreed on.
     pub(crate) agreed: Agreed,
     /// Told when a connection became free or ended, while requests wait for one.
@@ -104,10 +110,35 @@ impl ClusterState {
             stats: Counters::new(metric::cluster::NAMES, workers),
             times: Histogram::new(workers),
             flight: Default::default(),
+            codes: (0..workers).map(|_| OnceLock::new()).collect(),
             agreed: Agreed::default(),
             freed: Notify::new(),
             suspects,
         }
+    }
+
+    /// Counts a response by its status.
+    pub(crate) fn count_code(&self, worker: usize, status: u16) {
+        let Some(codes) = self.codes.get(worker) else { return };
+        let codes = codes.get_or_init(|| Box::new([const { AtomicU64::new(0) }; 500]));
+        if let Some(count) = usize::from(status).checked_sub(100).and_then(|at| codes.get(at)) {
+            // Only this worker writes it.
+            count.store(count.load(Relaxed) + 1, Relaxed);
+        }
+    }
+
+    /// Responses by status.
+    pub(crate) fn codes(&self) -> BTreeMap<u16, u64> {
+        let mut all = BTreeMap::new();
+        for codes in self.codes.iter().filter_map(OnceLock::get) {
+            for (status, count) in (100..).zip(codes.iter()) {
+                let count = count.load(Relaxed);
+                if count > 0 {
+                    *all.entry(status).or_default() += count;
+                }
+            }
+        }
+        all
     }
 
     /// Requests of normal priority that wait for a connection.

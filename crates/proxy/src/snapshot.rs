@@ -14,7 +14,7 @@ use serin_traffic::filter_chain::{self, Connection};
 use serin_traffic::log_filter::CompiledFilter;
 use serin_traffic::router::RouteTable;
 
-use crate::arrival::TlsCounts;
+use crate::handshake::TlsCounts;
 use crate::runtime::ClusterRuntime;
 use crate::tls::ServerSlot;
 

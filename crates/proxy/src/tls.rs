@@ -12,6 +12,7 @@ use serin_resources::cluster::RequestNames;
 use serin_resources::tls::{DownstreamTls, SecretValue, UpstreamTls};
 use serin_transport::tls::{ClientTls, ServerTls};
 
+use crate::error::Error;
 use materials::{Materials, Stamps, Unready};
 
 /// The TLS of a filter chain.
@@ -101,7 +102,7 @@ impl TlsStore {
     ///
     /// # Errors
     /// What of its certificates, keys or lists cannot be used.
-    pub(crate) fn server(&self, settings: &DownstreamTls) -> Result<Arc<ServerSlot>, String> {
+    pub(crate) fn server(&self, settings: &DownstreamTls) -> Result<Arc<ServerSlot>, Error> {
         let mut inner = self.inner();
         let mut materials = Materials::new(&inner.secrets);
         let made = materials.server(settings);
@@ -109,7 +110,7 @@ impl TlsStore {
         let current = match made {
             Ok(server) => Some(Arc::new(server)),
             Err(Unready::Missing(_)) => None,
-            Err(Unready::Wrong(problem)) => return Err(problem),
+            Err(Unready::Wrong(problem)) => return Err(Error::Certificates(problem)),
         };
         let slot =
             Arc::new(ServerSlot { settings: settings.clone(), current: current.into(), stamps: Mutex::new(stamps) });
@@ -121,7 +122,7 @@ impl TlsStore {
     ///
     /// # Errors
     /// What of its certificates, keys or lists cannot be used.
-    pub(crate) fn client(&self, settings: &UpstreamTls, names: &RequestNames) -> Result<Arc<ClientSlot>, String> {
+    pub(crate) fn client(&self, settings: &UpstreamTls, names: &RequestNames) -> Result<Arc<ClientSlot>, Error> {
         let mut inner = self.inner();
         let mut materials = Materials::new(&inner.secrets);
         let made = materials.client(settings, names);
@@ -129,7 +130,7 @@ impl TlsStore {
         let current = match made {
             Ok(faces) => Some(Arc::new(faces)),
             Err(Unready::Missing(_)) => None,
-            Err(Unready::Wrong(problem)) => return Err(problem),
+            Err(Unready::Wrong(problem)) => return Err(Error::Certificates(problem)),
         };
         let slot = Arc::new(ClientSlot {
             settings: settings.clone(),
@@ -164,7 +165,7 @@ impl TlsStore {
         inner.clients.retain(|slot| slot.strong_count() > 0);
         for slot in inner.servers.iter().filter_map(Weak::upgrade) {
             let mut stamps = slot.stamps.lock().unwrap_or_else(PoisonError::into_inner);
-            let secrets: Vec<&str> = slot.settings.common.secrets().map(|secret| secret.name.as_str()).collect();
+            let secrets: Vec<&str> = slot.settings.secrets().map(|secret| secret.name.as_str()).collect();
             if is_concerned(&secrets, &stamps) {
                 let mut materials = Materials::new(&inner.secrets);
                 take(materials.server(&slot.settings), &slot.current);

@@ -187,6 +187,13 @@ impl ConnectionGuard {
     }
 }
 
+impl ConnectionGuard {
+    /// Counts for its connection manager.
+    pub(crate) fn count(&self, index: usize, amount: u64) {
+        self.chain.stats.add(self.worker.id, index, amount);
+    }
+}
+
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.worker.connections.fetch_sub(1, Relaxed);

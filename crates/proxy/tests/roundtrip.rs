@@ -10,6 +10,7 @@ use prost::Message as _;
 use prost_reflect::{
     Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value,
 };
+use serin_resources::tls::Secret;
 use serin_resources::{Audit, Cluster, Listener, LoadAssignment, RouteConfiguration};
 
 const DESCRIPTORS: &[u8] = include_bytes!("../descriptors.bin");
@@ -42,7 +43,7 @@ struct Draw {
 }
 
 /// Fields without which most messages are refused: they are always drawn.
-const NEEDED: [&str; 43] = [
+const NEEDED: [&str; 47] = [
     "name",
     "cluster_name",
     "address",
@@ -86,6 +87,10 @@ const NEEDED: [&str; 43] = [
     "end",
     "provider",
     "address_prefix",
+    "common_tls_context",
+    "certificate_chain",
+    "private_key",
+    "keys",
 ];
 
 /// Fields that are refused whatever they say.
@@ -146,6 +151,13 @@ fn extensions(field: &FieldDescriptor) -> &'static [&'static str] {
             "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
             "envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
         ],
+        ("envoy.config.core.v3.TransportSocket", _) => &[
+            "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        ],
+        ("envoy.config.listener.v3.ListenerFilter", _) => {
+            &["envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"]
+        }
         ("envoy.config.trace.v3.Tracing.Http", _) => &["envoy.config.trace.v3.OpenTelemetryConfig"],
         ("envoy.extensions.filters.http.compressor.v3.Compressor", _) => {
             &["envoy.extensions.compression.gzip.compressor.v3.Gzip"]
@@ -297,10 +309,14 @@ impl Draw {
         }
         let choices: &[&str] = match field.name() {
             "name" if field.parent_message().name() == "ListenerFilter" => &["envoy.filters.listener.tls_inspector"],
-            "name" if field.parent_message().name() == "TransportSocket" => &["envoy.transport_sockets.raw_buffer"],
+            "name" if field.parent_message().name() == "TransportSocket" => &["envoy.transport_sockets.tls"],
+            "verify_certificate_spki" => &["NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A="],
+            "verify_certificate_hash" => &["df6ff72fe9116521268f6f2dd4966f51df479883fe7037b39f75916ac3049d1a"],
+            "cipher_suites" => &["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"],
+            "ecdh_curves" => &["X25519", "P-256"],
             "operation" | "value" | "text_format" => &["a", "%PROTOCOL%"],
             "address" | "address_prefix" => &["127.0.0.1", "10.0.0.8"],
-            "transport_protocol" => &["raw_buffer"],
+            "transport_protocol" => &["raw_buffer", "tls"],
             "regex" => &["a+b", "^/x/(.*)$"],
             "substitution" => &[r"\1", "new"],
             "key" | "header_name" | "header" | "request_header_name" => &["x-a", "x-b"],
@@ -347,11 +363,12 @@ fn what_is_encoded_is_what_was_decoded() {
     let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
     let random = fastrand::Rng::with_seed(7);
     let mut draw = Draw { random, pool, supported: supported(), used: BTreeSet::new(), covered: BTreeSet::new() };
-    let kinds: [(&str, Check); 4] = [
+    let kinds: [(&str, Check); 5] = [
         ("envoy.config.route.v3.RouteConfiguration", check!(RouteConfiguration)),
         ("envoy.config.endpoint.v3.ClusterLoadAssignment", check!(LoadAssignment)),
         ("envoy.config.cluster.v3.Cluster", check!(Cluster)),
         ("envoy.config.listener.v3.Listener", check!(Listener)),
+        ("envoy.extensions.transport_sockets.tls.v3.Secret", check!(Secret)),
     ];
     let rounds: usize = std::env::var("ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
     let mut failures: BTreeMap<String, String> = BTreeMap::new();

@@ -249,6 +249,9 @@ impl Format {
                     out.push_str(text);
                     continue;
                 }
+                Part::Command { name, argument: Some(argument), length } if name == REQUESTED_NAME => {
+                    requested_name(record, argument).map(|v| cut(v, *length))
+                }
                 Part::Command { name, argument, length } => {
                     record.command(name, argument.as_deref()).map(|v| cut(v, *length))
                 }
@@ -266,6 +269,24 @@ impl Format {
                 None => out.push_str(missing),
             }
         }
+    }
+}
+
+const REQUESTED_NAME: &str = "REQUESTED_SERVER_NAME";
+
+/// The name of the server that was asked for: by TLS, or, where the argument says so, by the request's host as well.
+fn requested_name(record: &dyn FormatContext, argument: &str) -> Option<String> {
+    let (order, which) = argument.split_once(':').unwrap_or((argument, ""));
+    let by_tls = || record.command(REQUESTED_NAME, None);
+    let own = || record.request_header(":authority");
+    let by_host = || match which {
+        "HOST" => own(),
+        _ => record.request_header("x-envoy-original-host").or_else(own),
+    };
+    match order {
+        "HOST_FIRST" => by_host().or_else(by_tls),
+        "SNI_FIRST" => by_tls().or_else(by_host),
+        _ => by_tls(),
     }
 }
 

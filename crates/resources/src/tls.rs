@@ -29,14 +29,32 @@ pub struct DownstreamTls {
     pub requires_certificate: bool,
     /// True when a client must say which server it wants.
     pub requires_name: bool,
-    /// True when no tickets are given to go on with a session.
-    pub without_tickets: bool,
+    /// The tickets that are given to go on with a session.
+    pub tickets: Tickets,
+    /// How long a session can be gone on with, in seconds; 0 for the default.
+    pub session_seconds: u32,
     /// True when sessions are not kept here to go on with them.
     pub without_sessions: bool,
     /// True when the client's order of cipher suites counts.
     pub prefers_client_order: bool,
+    /// True when no certificate is shown without a staple.
+    pub must_staple: bool,
     /// True when all certificates are looked at for a client whose name none has, instead of the first.
     pub scans_all: bool,
+}
+
+/// The tickets of a server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Tickets {
+    /// Those under a key that it makes itself.
+    #[default]
+    OwnKey,
+    /// None.
+    None,
+    /// Those under the first of these keys; those under the others are still good.
+    Keys(Vec<DataSource>),
+    /// The same with the keys of a secret.
+    Secret(SecretName),
 }
 
 /// The TLS of a cluster.
@@ -166,6 +184,17 @@ pub enum NameKind {
     Ip,
     /// Another one, by its object identifier.
     Other(String),
+}
+
+impl DownstreamTls {
+    /// Returns the names of the secrets that it wants.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        let keys = match &self.tickets {
+            Tickets::Secret(name) => Some(name),
+            _ => None,
+        };
+        self.common.secrets().chain(keys)
+    }
 }
 
 impl CommonTls {

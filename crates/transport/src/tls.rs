@@ -10,6 +10,7 @@ mod handshake;
 mod hello;
 mod server;
 mod stream;
+mod tickets;
 mod verify;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub(crate) use hello::sniff;
 pub use hello::{ClientHello, Sniffed};
 pub use server::{ServerSettings, ServerTls};
 pub(crate) use stream::{Tls, TlsWrite};
+pub use tickets::{TicketKey, Tickets};
 pub use verify::{Rejected, Verification};
 
 /// The properties of an established TLS connection.
@@ -69,6 +71,9 @@ pub enum TlsError {
     /// A revocation list cannot be read.
     #[error("the revocation list cannot be read: {0}")]
     RevocationList(String),
+    /// A key for tickets does not have 80 bytes.
+    #[error("a key for session tickets has {0} bytes instead of 80")]
+    TicketKey(usize),
     /// No cipher suite, group or version is left that can be used.
     #[error("no usable {0} is left")]
     Nothing(&'static str),
@@ -92,6 +97,14 @@ impl Identity {
         let chain = certificates(chain)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Key(error.to_string()))?;
         Ok(Self { chain, key, staple })
+    }
+}
+
+impl Identity {
+    /// Returns true when it has a response of OCSP to staple.
+    #[must_use]
+    pub fn has_staple(&self) -> bool {
+        !self.staple.is_empty()
     }
 }
 

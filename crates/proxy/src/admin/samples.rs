@@ -8,6 +8,7 @@ use serin_telemetry::{Sample, Timing};
 use serin_traffic::filter::FilterCounter;
 
 use super::Admin;
+use crate::discovery::Store;
 use crate::metric;
 use crate::snapshot::Snapshot;
 use crate::spans;
@@ -48,19 +49,8 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
             push(kind, Some((label, prefix)), metric, value, metric::is_gauge(metric));
         }
     }
-    let mut connections: BTreeMap<(&String, &str, bool), u64> = BTreeMap::new();
-    for (listener, prefix, stats) in store.sockets.of_listeners() {
-        for (index, gauge) in [(metric::http::CX_TOTAL, false), (metric::http::CX_ACTIVE, true)] {
-            let name = metric::http::NAMES.get(index).copied().unwrap_or_default();
-            *connections.entry((listener, name, gauge)).or_default() += stats.get(index);
-        }
-        for index in metric::http::RQ_COMPLETED..=metric::http::RQ_5XX {
-            let name = format!("http.{prefix}.{}", metric::http::NAMES.get(index).copied().unwrap_or_default());
-            push("listener", Some(("envoy_listener_address", listener)), &name, stats.get(index), false);
-        }
-    }
-    for ((listener, metric, gauge), count) in connections {
-        push("listener", Some(("envoy_listener_address", listener)), metric, count, gauge);
+    for (listener, metric, value, gauge) in of_listeners(&store, &current) {
+        push("listener", Some(("envoy_listener_address", &listener)), &metric, value, gauge);
     }
     let mut filters: BTreeMap<(&'static str, &'static str, String, &str), u64> = BTreeMap::new();
     let chains = || current.listeners.values().flat_map(|listener| &listener.chains);
@@ -84,17 +74,6 @@ pub(super) fn all(admin: &Admin) -> Vec<Sample> {
     }
     for ((prefix, metric), value) in &gates {
         push("network", Some(("envoy_rbac_prefix", prefix)), metric, *value, false);
-    }
-    for listener in current.listeners.values() {
-        let prefix = listener.config.stat_prefix();
-        let unmatched = listener.unmatched.load(Relaxed);
-        let tag = Some(("envoy_listener_address", &prefix));
-        push("listener", tag, "no_filter_chain_match", unmatched, false);
-        if let Some(counts) = store.sockets.handshakes(&listener.config.name) {
-            for (name, count) in counts.all() {
-                push("listener", tag, &name, count, false);
-            }
-        }
     }
     for (type_url, prefix) in [
         (type_url::CLUSTER, "cluster_manager.cds"),
@@ -138,9 +117,34 @@ fn of_clusters(current: &Snapshot) -> BTreeMap<(&str, String), (u64, bool)> {
         let members = [("membership_total", cluster.members.len()), ("membership_healthy", cluster.healthy())];
         let members = members.map(|(name, value)| (name.to_owned(), value as u64, true));
         let agreed = state.agreed.all().into_iter().map(|(name, value)| (name, value, false));
-        for (name, value, gauge) in own.chain(members).chain(agreed) {
+        let codes = state.codes().into_iter().map(|(code, count)| (format!("upstream_rq_{code}"), count, false));
+        for (name, value, gauge) in own.chain(members).chain(agreed).chain(codes) {
             all.entry((cluster.config.stat_name(), name)).or_insert((0, gauge)).0 += value;
         }
+    }
+    all
+}
+
+/// What is counted of listeners: the name of its statistics, the metric, the value, and true for what can go down.
+fn of_listeners(store: &Store, current: &Snapshot) -> Vec<(String, String, u64, bool)> {
+    let mut connections: BTreeMap<(&String, &str, bool), u64> = BTreeMap::new();
+    let mut all = Vec::new();
+    for (listener, prefix, stats) in store.sockets.of_listeners() {
+        let name = |index: usize| metric::http::NAMES.get(index).copied().unwrap_or_default();
+        for (index, gauge) in [(metric::http::CX_TOTAL, false), (metric::http::CX_ACTIVE, true)] {
+            *connections.entry((listener, name(index), gauge)).or_default() += stats.get(index);
+        }
+        for index in metric::http::RQ_COMPLETED..=metric::http::RQ_5XX {
+            all.push((listener.clone(), format!("http.{prefix}.{}", name(index)), stats.get(index), false));
+        }
+    }
+    let connections = connections.into_iter();
+    all.extend(connections.map(|((listener, name, gauge), count)| (listener.clone(), name.to_owned(), count, gauge)));
+    for listener in current.listeners.values() {
+        let prefix = listener.config.stat_prefix();
+        all.push((prefix.clone(), "no_filter_chain_match".to_owned(), listener.unmatched.load(Relaxed), false));
+        let handshakes = store.sockets.handshakes(&listener.config.name).map(|counts| counts.all());
+        all.extend(handshakes.into_iter().flatten().map(|(name, count)| (prefix.clone(), name, count, false)));
     }
     all
 }

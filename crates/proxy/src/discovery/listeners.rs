@@ -18,8 +18,8 @@ use serin_traffic::router::RouteTable;
 use serin_transport::BoundListener;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::arrival::TlsCounts;
 use crate::error::Error;
+use crate::handshake::TlsCounts;
 use crate::http;
 use crate::metric;
 use crate::snapshot::{ChainRuntime, Gate, ListenerRuntime, LogRuntime};
@@ -72,7 +72,7 @@ impl Listeners {
     pub(crate) fn check(&self, listener: &Listener) -> Result<(), Error> {
         let settings = listener.all_chains().filter_map(|chain| chain.tls.as_ref());
         for settings in settings {
-            self.tls.server(settings).map_err(Error::Certificates)?;
+            self.tls.server(settings)?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! All resources of this proxy with their live state, and the making of snapshots from them.
 
+mod certificates;
 mod outliers;
 mod sockets;
 mod virtual_hosts;
@@ -17,7 +18,7 @@ use serin_resources::connection_manager::RouteSource;
 use serin_resources::endpoint::LoadAssignment;
 use serin_resources::listener::FilterChain;
 use serin_resources::route::VirtualHost;
-use serin_resources::tls::{Secret, UpstreamTls};
+use serin_resources::tls::Secret;
 use serin_resources::{Audit, Listener, RouteConfiguration, Runtime, type_url};
 use serin_telemetry::istio::{Tallies, Tally};
 use serin_traffic::balance::{HealthState, Zones};
@@ -46,6 +47,7 @@ pub(crate) struct Held<T> {
     pub(crate) ignored: Vec<String>,
 }
 
+use certificates::{has_same_tls, slots, tls_of};
 pub(crate) use outliers::watch as watch_outliers;
 use sockets::{inline, is_inline_of};
 use virtual_hosts::VirtualHosts;
@@ -236,14 +238,6 @@ impl Store {
         }
     }
 
-    /// Checks what a cluster's TLS is made of.
-    fn check_cluster(&self, cluster: &Cluster) -> Result<(), Error> {
-        for settings in tls_of(cluster) {
-            self.sockets.tls.client(settings, &cluster.names).map_err(Error::Certificates)?;
-        }
-        Ok(())
-    }
-
     /// Takes a resource out.
     pub(crate) fn remove(&mut self, type_url: &str, name: &str) {
         match type_url {
@@ -366,20 +360,11 @@ impl Store {
         let workers = self.workers;
         let new = || Arc::new(ClusterState::new(workers, self.suspects.clone()));
         let before = self.built_clusters.get(name);
-        // Connections of other TLS are not used again: its endpoints are others then.
-        let same_tls = |before: &Arc<ClusterRuntime>| {
-            let (old, new) = (&before.config, &held.value);
-            old.tls == new.tls && old.tls_matches == new.tls_matches && old.names == new.names
-        };
-        let slots = match before.filter(|before| same_tls(before)) {
+        let slots = match before.filter(|before| has_same_tls(&before.config, &held.value)) {
             Some(before) => before.tls.clone(),
             None => {
                 self.hosts.remove(name);
-                let slot = |tls: Option<&UpstreamTls>| {
-                    tls.and_then(|tls| self.sockets.tls.client(tls, &held.value.names).ok())
-                };
-                let matching = held.value.tls_matches.iter().map(|matching| slot(matching.tls.as_ref()));
-                matching.chain([slot(held.value.tls.as_ref())]).collect()
+                slots(&self.sockets.tls, &held.value)
             }
         };
         let state = self.states.entry(name.to_owned()).or_insert_with(new);
@@ -475,11 +460,6 @@ impl Store {
         let clusters = self.clusters.keys().all(|name| current.clusters.contains_key(name));
         listeners && clusters
     }
-}
-
-/// All TLS settings of a cluster.
-fn tls_of(cluster: &Cluster) -> impl Iterator<Item = &UpstreamTls> {
-    cluster.tls_matches.iter().filter_map(|matching| matching.tls.as_ref()).chain(&cluster.tls)
 }
 
 /// The name of a resource that the bootstrap fixed: discovery does not change it (as Envoy does not).

@@ -18,15 +18,13 @@ use serin_transport::tls::TlsInfo;
 use super::body::RequestBody;
 use super::upload::{PumpError, Side, upload};
 use crate::metric;
-use crate::runtime::{Host, Permit};
-use crate::tls::Offer;
-use crate::upstream::{
-    ConnectError, H1Connection, H2Connection, H2Stream, HostPool, Place, Upstream, connect, multiplexed,
-};
+use crate::runtime::Permit;
+use crate::upstream::{H1Connection, H2Connection, H2Stream, HostPool, Place, Upstream, connect, multiplexed};
 use crate::wire::{BodySink, BodySource, H1Reader, H2Reader, H2Writer};
 use crate::worker::{LocalCluster, LocalHost, Worker};
 
 mod in_flight;
+mod place;
 
 pub(crate) use in_flight::InFlight;
 use in_flight::Pending;
@@ -195,36 +193,6 @@ impl Attempt<'_> {
         }
     }
 
-    /// The name that the request has its endpoint told, if it does (Envoy: `auto_sni`).
-    fn told_by_request(&self, choice: usize) -> Option<Rc<str>> {
-        let names = &self.cluster.config.names;
-        if !(names.auto_sni || names.auto_san) || self.cluster.members.get(choice)?.tls.is_none() {
-            return None;
-        }
-        let value = match names.header.as_str() {
-            "" | ":authority" => None,
-            header => self.head.fields.get(header).filter(|value| !value.is_empty()),
-        };
-        let authority = value.unwrap_or_else(|| self.head.authority());
-        Some(without_port(std::str::from_utf8(authority).ok()?).into())
-    }
-
-    /// Where a new connection goes.
-    fn place(&self, choice: usize, host: &Arc<Host>, asked: Option<Rc<str>>) -> Place {
-        let member = self.cluster.members.get(choice);
-        let tls = member.and_then(|member| member.tls.clone());
-        let hostname = member.map(|member| member.endpoint.hostname.as_str()).filter(|name| !name.is_empty());
-        // An address is no name to tell; with it only the certificate is compared.
-        let names = &self.cluster.config.names;
-        let asked = asked.filter(|name| names.auto_san || name.parse::<std::net::IpAddr>().is_err());
-        let name = asked.or_else(|| {
-            let settings = &tls.as_ref()?.settings;
-            let own = if settings.names_host { hostname } else { None };
-            own.or(Some(settings.server_name.as_str())).filter(|name| !name.is_empty()).map(Into::into)
-        });
-        Place { host: host.clone(), tls, name, offer: self.codec.map_or(Offer::Either, Offer::Http) }
-    }
-
     fn in_flight(&self, choice: usize) -> InFlight {
         InFlight::new(self.worker.id, self.cluster, choice, is_grpc(self.head))
     }
@@ -275,7 +243,7 @@ impl Attempt<'_> {
                     let mut made = connect(worker, &cluster.shared(), place, permit).await;
                     match &mut made {
                         Ok(Upstream::H1(connection)) if self.is_named(place) => {
-                            connection.home = Some(Rc::downgrade(pool));
+                            connection.name.clone_from(&place.name);
                         }
                         Ok(Upstream::H2(connection)) => pool.share(connection.clone()),
                         _ => {}
@@ -286,24 +254,6 @@ impl Attempt<'_> {
                     return made.map_err(|error| self.failed(error));
                 }
                 None => freed.await,
-            }
-        }
-    }
-
-    /// Returns true when connections are kept by the name that their endpoint was told.
-    fn is_named(&self, place: &Place) -> bool {
-        let names = &self.cluster.config.names;
-        place.tls.is_some() && (names.auto_sni || names.auto_san)
-    }
-
-    /// The outcome without a connection; the reason is kept for logs.
-    fn failed(&self, error: ConnectError) -> Outcome {
-        match error {
-            ConnectError::Refused => Outcome::ConnectFailure,
-            ConnectError::Timeout => Outcome::ConnectTimeout,
-            ConnectError::Tls(reason) => {
-                *self.worker.handshake_failure.borrow_mut() = Some(format!("TLS_error:|{reason}:TLS_error_end"));
-                Outcome::ConnectFailure
             }
         }
     }
@@ -502,12 +452,4 @@ async fn read_head(reader: &mut H1Reader, scan: &mut Scan, head: &mut ResponseHe
             return Err(if started { Outcome::Protocol } else { Outcome::Reset { sent: true, refused: false } });
         }
     }
-}
-
-/// An authority without its port.
-fn without_port(authority: &str) -> &str {
-    if let Some(rest) = authority.strip_prefix('[') {
-        return rest.split_once(']').map_or(authority, |(address, _)| address);
-    }
-    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
 }

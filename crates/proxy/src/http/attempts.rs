@@ -123,19 +123,36 @@ pub(super) async fn run(
         return match result {
             Some(Ok(answer)) => Ok(answer),
             _ => {
-                let mut reply = failed(outcome, tries.retries > 0, cluster, worker.id);
                 record.transport_failure = worker.handshake_failure.take();
-                if let (Some(reason), Some(details)) = (&record.transport_failure, &reply.details) {
-                    let details = details.trim_end_matches('}');
-                    reply.details = Some(Cow::Owned(format!("{details}|{reason}}}")));
-                }
-                if outcome == Outcome::Timeout && (whole || per_try.is_none()) {
-                    reply = reply.because(RESPONSE_TIMEOUT);
-                }
-                Err(Stop::Reply(reply))
+                let late = outcome == Outcome::Timeout && (whole || per_try.is_none());
+                let reply = own(failed(outcome, tries.retries > 0, cluster, worker.id), record, cluster, worker.id);
+                Err(Stop::Reply(if late { reply.because(RESPONSE_TIMEOUT) } else { reply }))
             }
         };
     }
+}
+
+/// Counts the reply of a failed request, and says in its details why a handshake failed.
+fn own(mut reply: LocalReply, record: &StreamInfo, cluster: &ClusterRuntime, worker: usize) -> LocalReply {
+    count_own(&reply, cluster, worker);
+    if let Some(reason) = &record.transport_failure {
+        add_reason(&mut reply, reason);
+    }
+    reply
+}
+
+/// The own reply counts as one of the cluster (Envoy: `Filter::chargeUpstreamCode`).
+fn count_own(reply: &LocalReply, cluster: &ClusterRuntime, worker: usize) {
+    let status = reply.head.status;
+    cluster.state.stats.add(worker, metric::cluster::RQ_COMPLETED, 1);
+    cluster.state.stats.add(worker, metric::class(metric::cluster::RQ_1XX, status), 1);
+    cluster.state.count_code(worker, status);
+}
+
+/// Says in the details why a handshake failed; the client is not told.
+fn add_reason(reply: &mut LocalReply, reason: &str) {
+    let details = reply.details.as_deref().unwrap_or_default().trim_end_matches('}');
+    reply.details = Some(Cow::Owned(format!("{details}|{reason}}}")));
 }
 
 /// The outcome of an attempt, unless its failure ends the request.

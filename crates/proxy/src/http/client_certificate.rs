@@ -44,6 +44,9 @@ fn element(details: CertificateDetails, tls: &TlsInfo) -> String {
     if details.issuer {
         parts.push(format!("Issuer=\"{}\"", peer.issuer));
     }
+    if details.uri && peer.uris.is_empty() {
+        parts.push("URI=".to_owned());
+    }
     if details.uri {
         parts.extend(peer.uris.iter().map(|uri| format!("URI={uri}")));
     }

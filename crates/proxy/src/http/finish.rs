@@ -1,6 +1,7 @@
 //! The end of every request, in one place: counters and access log, written when the request's record is dropped.
 
 mod commands;
+mod times;
 mod tls_commands;
 mod trace;
 

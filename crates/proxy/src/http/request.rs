@@ -112,6 +112,7 @@ pub(crate) fn normalise(
         head.fields.remove_all(if manager.use_remote_address { &OF_EDGE } else { &INTERNAL });
         table.internal_only_headers.iter().for_each(|name| _ = head.fields.remove(name));
     }
+    let own_scheme = manager.scheme.map_or(context.scheme(), Scheme::as_str);
     if manager.use_remote_address {
         if !internal {
             head.fields.set("x-envoy-external-address", client.to_string().as_bytes());
@@ -120,10 +121,10 @@ pub(crate) fn normalise(
             add_hop(&context.peer.ip(), head);
         }
         if manager.trust.hops == 0 || !head.fields.contains("x-forwarded-proto") {
-            head.fields.set("x-forwarded-proto", context.scheme().as_bytes());
+            head.fields.set("x-forwarded-proto", own_scheme.as_bytes());
         }
     } else if !head.fields.contains("x-forwarded-proto") {
-        head.fields.append(b"x-forwarded-proto", context.scheme().as_bytes());
+        head.fields.append(b"x-forwarded-proto", own_scheme.as_bytes());
     }
     if context.tls.is_some() || head.fields.contains("x-forwarded-client-cert") {
         client_certificate::tell(manager.client_certificate, context.tls.as_deref(), head);

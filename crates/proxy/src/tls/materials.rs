@@ -2,18 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use serin_resources::cluster::RequestNames;
 use serin_resources::tls::{
-    CertificateSource, CommonTls, DataSource, DownstreamTls, SecretName, SecretValue, TlsCertificate, TlsVersion,
-    UpstreamTls, Validation, ValidationSource,
+    self as resources, CertificateSource, CommonTls, DataSource, DownstreamTls, SecretName, SecretValue,
+    TlsCertificate, TlsVersion, UpstreamTls, Validation, ValidationSource,
 };
 use serin_traffic::peer_names::{PeerNames, SubjectNames};
 use serin_transport::tls::{
-    Certificate, ClientSettings, ClientTls, Identity, Protocols, ServerSettings, ServerTls, TlsError, Verification,
+    Certificate, ClientSettings, ClientTls, Identity, Protocols, ServerSettings, ServerTls, TicketKey, Tickets,
+    TlsError, Verification, fingerprint,
 };
 
 use super::Faces;
+
+/// How long a client can go on with a session, if nothing else is configured (BoringSSL: `SSL_DEFAULT_SESSION_TIMEOUT`).
+const SESSION_LIFETIME: Duration = Duration::from_hours(2);
 
 /// The reason why a side is not ready.
 pub(super) enum Unready {
@@ -46,11 +51,13 @@ pub(super) fn have_changed(stamps: &Stamps) -> bool {
 pub(super) struct Materials<'a> {
     secrets: &'a BTreeMap<String, SecretValue>,
     pub(super) stamps: Stamps,
+    /// What is asked of the peer, with all bytes that belong to it.
+    rules: Vec<u8>,
 }
 
 impl<'a> Materials<'a> {
     pub(super) fn new(secrets: &'a BTreeMap<String, SecretValue>) -> Self {
-        Self { secrets, stamps: Stamps::new() }
+        Self { secrets, stamps: Stamps::new(), rules: Vec::new() }
     }
 
     fn bytes(&mut self, source: &DataSource) -> Result<Vec<u8>, Unready> {
@@ -87,7 +94,7 @@ impl<'a> Materials<'a> {
             CertificateSource::Given(certificate) => certificate,
             CertificateSource::Secret(secret) => match self.secret(secret)? {
                 SecretValue::Certificate(certificate) => certificate,
-                SecretValue::Validation(_) => {
+                SecretValue::Validation(_) | SecretValue::TicketKeys(_) => {
                     return Err(Unready::Wrong(format!("'{}' is no certificate", secret.name)));
                 }
             },
@@ -109,7 +116,7 @@ impl<'a> Materials<'a> {
         if let Some(secret) = &source.secret {
             match self.secret(secret)? {
                 SecretValue::Validation(validation) => rules = rules.with(validation),
-                SecretValue::Certificate(_) => {
+                SecretValue::Certificate(_) | SecretValue::TicketKeys(_) => {
                     return Err(Unready::Wrong(format!("'{}' has no rules for certificates", secret.name)));
                 }
             }
@@ -122,9 +129,11 @@ impl<'a> Materials<'a> {
             let message = "names and revocation lists need trusted_ca: anybody can make up names";
             return Err(Unready::Wrong(message.to_owned()));
         }
+        self.rules.extend(format!("{rules:?}").into_bytes());
         let mut made = match &rules.trusted {
             Some(trusted) => {
                 let pem = self.bytes(trusted)?;
+                self.rules.extend_from_slice(&pem);
                 Verification::trusting(&pem)
                     .map_err(|error| Unready::Wrong(format!("{}: {error}", self.named(trusted))))?
             }
@@ -132,6 +141,7 @@ impl<'a> Materials<'a> {
         };
         if let Some(revoked) = &rules.revoked {
             let pem = self.bytes(revoked)?;
+            self.rules.extend_from_slice(&pem);
             made = made
                 .with_revoked(&pem, rules.only_own_revocation)
                 .map_err(|error| Unready::Wrong(format!("{}: {error}", self.named(revoked))))?;
@@ -149,19 +159,54 @@ impl<'a> Materials<'a> {
 
     pub(super) fn server(&mut self, settings: &DownstreamTls) -> Result<ServerTls, Unready> {
         let common = &settings.common;
-        let settings = ServerSettings {
+        let identities = self.identities(common)?;
+        if settings.must_staple && !identities.iter().all(Identity::has_staple) {
+            return Err(Unready::Wrong("a certificate has no OCSP response to staple".to_owned()));
+        }
+        // Without anything to judge it by, no certificate is asked for (Envoy: `DefaultCertValidator::initializeSslContexts`).
+        let clients = self.rules(common.validation.as_ref())?.filter(Verification::judges);
+        let made = ServerSettings {
             protocols: protocols(common, TlsVersion::V13),
             alpn: common.alpn.iter().map(|name| name.clone().into_bytes()).collect(),
-            identities: self.identities(common)?,
-            // Without anything to judge it by, no certificate is asked for (Envoy: `DefaultCertValidator::initializeSslContexts`).
-            clients: self.rules(common.validation.as_ref())?.filter(Verification::judges),
+            identities,
+            clients,
             needs_client_certificate: settings.requires_certificate,
-            without_tickets: settings.without_tickets,
+            tickets: self.tickets(&settings.tickets)?,
+            session_lifetime: match settings.session_seconds {
+                0 => SESSION_LIFETIME,
+                seconds => Duration::from_secs(seconds.into()),
+            },
+            context: self.context(settings),
             without_sessions: settings.without_sessions,
             prefers_client_order: settings.prefers_client_order,
             scans_all: settings.scans_all,
         };
-        Ok(ServerTls::new(&settings)?)
+        Ok(ServerTls::new(&made)?)
+    }
+
+    fn tickets(&mut self, source: &resources::Tickets) -> Result<Tickets, Unready> {
+        let keys = match source {
+            resources::Tickets::OwnKey => return Ok(Tickets::OwnKey),
+            resources::Tickets::None => return Ok(Tickets::None),
+            resources::Tickets::Keys(keys) => keys,
+            resources::Tickets::Secret(secret) => match self.secret(secret)? {
+                SecretValue::TicketKeys(keys) => keys,
+                SecretValue::Certificate(_) | SecretValue::Validation(_) => {
+                    return Err(Unready::Wrong(format!("'{}' has no keys for session tickets", secret.name)));
+                }
+            },
+        };
+        let key = |source: &DataSource| {
+            let bytes = self.bytes(source)?;
+            TicketKey::new(&bytes).map_err(|error| Unready::Wrong(format!("{}: {error}", self.named(source))))
+        };
+        keys.iter().map(key).collect::<Result<_, _>>().map(Tickets::Keys)
+    }
+
+    /// What tickets are bound to: a client that goes on with a session is not asked for its certificate again.
+    fn context(&self, settings: &DownstreamTls) -> [u8; 32] {
+        let asks = [u8::from(settings.requires_certificate), u8::from(settings.requires_name)];
+        fingerprint(&[asks.as_slice(), &self.rules].concat())
     }
 
     pub(super) fn client(&mut self, settings: &UpstreamTls, names: &RequestNames) -> Result<Faces, Unready> {

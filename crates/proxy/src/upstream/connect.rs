@@ -1,7 +1,7 @@
 //! Making a connection to an endpoint.
 
 use std::cell::{Cell, OnceCell};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,7 @@ use serin_transport::ByteStream;
 use serin_transport::h2::{Driven, Driver};
 use serin_transport::tls::TlsInfo;
 
-use super::pool::HostPool;
-use crate::arrival::{failure, rejection};
+use crate::handshake::{failure, rejection};
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Host, Permit};
 use crate::tls::{ClientSlot, Offer};
@@ -35,8 +34,8 @@ pub(crate) struct H1Connection {
     pub(crate) idle_timeout: Duration,
     /// The last response's head, for its memory.
     pub(crate) head: ResponseHead,
-    /// The pool to which it goes back, if it is not that of its endpoint.
-    pub(crate) home: Option<Weak<HostPool>>,
+    /// The name by which it is kept, if its endpoint was told one that followed from the request.
+    pub(crate) name: Option<Rc<str>>,
     gauge: Gauge,
 }
 
@@ -298,7 +297,7 @@ fn plain(stream: ByteStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Co
         idle_since: Instant::now(),
         idle_timeout: cluster.config.idle_timeout,
         head: ResponseHead::default(),
-        home: None,
+        name: None,
         gauge,
     })
 }

@@ -64,16 +64,10 @@ impl HttpConnectionManager {
             },
         };
         manager.limits(value, path)?;
-        manager.add_user_agent = value.add_user_agent.as_ref().is_some_and(|v| v.value);
-        manager.append_forwarded_port = value.append_x_forwarded_port;
-        manager.scheme = scheme(value.scheme_header_transformation.as_ref(), audit, path)?;
-        manager.client_certificate = ClientCertificate::decode(value, audit, path)?;
-        manager.early_mutations = early_mutations(value, audit, path)?;
-        manager.use_remote_address = value.use_remote_address.as_ref().is_some_and(|v| v.value);
+        manager.client(value, audit, path)?;
         manager.generate_request_id = value.generate_request_id.as_ref().is_none_or(|v| v.value);
         manager.server_if_absent = value.server_header_transformation == 1;
         manager.authority = authority(value);
-        manager.trust = trust(value, audit, path)?;
         manager.request_id_in_response = value.always_set_request_id_in_response;
         manager.via = value.via.clone();
         let tracing = value.tracing.as_ref().map(|t| Tracing::decode(t, audit, &path.field("tracing")));
@@ -98,6 +92,18 @@ impl HttpConnectionManager {
     }
 
     /// Decodes the limits of heads and connections.
+    /// What is believed and said of clients.
+    fn client(&mut self, value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Path<'_>) -> Result<(), Error> {
+        self.add_user_agent = value.add_user_agent.as_ref().is_some_and(|v| v.value);
+        self.append_forwarded_port = value.append_x_forwarded_port;
+        self.scheme = scheme(value.scheme_header_transformation.as_ref(), audit, path)?;
+        self.client_certificate = ClientCertificate::decode(value, audit, path)?;
+        self.early_mutations = early_mutations(value, audit, path)?;
+        self.use_remote_address = value.use_remote_address.as_ref().is_some_and(|v| v.value);
+        self.trust = trust(value, audit, path)?;
+        Ok(())
+    }
+
     fn limits(&mut self, value: &pb::HttpConnectionManager, path: &Path<'_>) -> Result<(), Error> {
         self.heads = heads(value, path)?;
         let common = value.common_http_protocol_options.as_ref();

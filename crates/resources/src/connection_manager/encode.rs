@@ -9,10 +9,8 @@ use super::*;
 use crate::convert;
 
 impl HttpConnectionManager {
-    pub(crate) fn encode(&self) -> pb::HttpConnectionManager {
-        use pb::http_connection_manager::{InternalAddressConfig, RouteSpecifier, StripPortMode, UpgradeConfig};
-        let filters = self.filters.iter().map(HttpFilter::encode);
-        let router = filter(
+    fn router(&self) -> pb::HttpFilter {
+        filter(
             "envoy.filters.http.router",
             convert::any(&pb_router::Router {
                 suppress_envoy_headers: self.suppress_envoy_headers,
@@ -20,7 +18,13 @@ impl HttpConnectionManager {
                 strict_check_headers: self.strict_headers.iter().map(|header| header.name().to_owned()).collect(),
                 ..Default::default()
             }),
-        );
+        )
+    }
+
+    pub(crate) fn encode(&self) -> pb::HttpConnectionManager {
+        use pb::http_connection_manager::{InternalAddressConfig, RouteSpecifier, StripPortMode, UpgradeConfig};
+        let filters = self.filters.iter().map(HttpFilter::encode);
+        let router = self.router();
         let defaults = HeadOptions::default();
         pb::HttpConnectionManager {
             stat_prefix: self.stat_prefix.clone(),
@@ -60,12 +64,7 @@ impl HttpConnectionManager {
             append_x_forwarded_port: self.append_forwarded_port,
             original_ip_detection_extensions: self.trust.detection.iter().map(AddressDetection::encode).collect(),
             early_header_mutation_extensions: encode_early(&self.early_mutations),
-            scheme_header_transformation: self.scheme.map(|scheme| core::SchemeHeaderTransformation {
-                transformation: Some(core::scheme_header_transformation::Transformation::SchemeToOverwrite(
-                    scheme.as_str().to_owned(),
-                )),
-                ..Default::default()
-            }),
+            scheme_header_transformation: self.scheme.map(encode_scheme),
             forward_client_cert_details: self.client_certificate.encode_mode(),
             set_current_client_cert_details: self.client_certificate.encode_details(),
             strip_matching_host_port: self.authority.strip_port == StripPort::Matching,
@@ -109,6 +108,12 @@ impl HttpConnectionManager {
             ..Default::default()
         }
     }
+}
+
+fn encode_scheme(scheme: Scheme) -> core::SchemeHeaderTransformation {
+    use core::scheme_header_transformation::Transformation as T;
+    let transformation = Some(T::SchemeToOverwrite(scheme.as_str().to_owned()));
+    core::SchemeHeaderTransformation { transformation, ..Default::default() }
 }
 
 /// One extension for all changes: those of several are made one after the other, too.

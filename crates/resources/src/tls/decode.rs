@@ -6,8 +6,8 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use prost::Name as _;
 
 use super::{
-    CertificateSource, CommonTls, DataSource, DownstreamTls, NameKind, NameMatcher, SecretName, TlsCertificate,
-    TlsVersion, UpstreamTls, Validation, ValidationSource,
+    CertificateSource, CommonTls, DataSource, DownstreamTls, NameKind, NameMatcher, SecretName, Tickets,
+    TlsCertificate, TlsVersion, UpstreamTls, Validation, ValidationSource,
 };
 use crate::convert;
 use crate::matcher::StringMatcher;
@@ -59,8 +59,9 @@ impl DownstreamTls {
     fn decode(value: &pb::DownstreamTlsContext, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb::DownstreamTlsContext as pb::DownstreamTlsContext, audit, path;
             supported: common_tls_context, require_client_certificate, require_sni, session_ticket_keys_type,
-                disable_stateful_session_resumption, full_scan_certs_on_sni_mismatch, prefer_client_ciphers;
-            ignored: session_timeout, ocsp_staple_policy;
+                disable_stateful_session_resumption, full_scan_certs_on_sni_mismatch, prefer_client_ciphers,
+                ocsp_staple_policy, session_timeout;
+            ignored: ;
             refused: );
         use pb::downstream_tls_context::SessionTicketKeysType as K;
         let common = path.field("common_tls_context");
@@ -68,24 +69,54 @@ impl DownstreamTls {
         if common.certificates.is_empty() {
             return Err(path.field("common_tls_context").error("has no certificate"));
         }
-        let without_tickets = match &value.session_ticket_keys_type {
-            None => false,
-            Some(K::DisableStatelessSessionResumption(disabled)) => *disabled,
-            Some(K::SessionTicketKeys(_)) => return Err(Audit::refuse(path, "session_ticket_keys")),
-            Some(K::SessionTicketKeysSdsSecretConfig(_)) => {
-                return Err(Audit::refuse(path, "session_ticket_keys_sds_secret_config"));
+        if value.session_timeout.as_ref().is_some_and(|time| time.seconds < 0 || time.seconds >= i64::from(u32::MAX)) {
+            return Err(path.field("session_timeout").error("must be from 0 to 4294967294 seconds"));
+        }
+        let tickets = match &value.session_ticket_keys_type {
+            None | Some(K::DisableStatelessSessionResumption(false)) => Tickets::OwnKey,
+            Some(K::DisableStatelessSessionResumption(true)) => Tickets::None,
+            Some(K::SessionTicketKeys(keys)) => {
+                Tickets::Keys(ticket_keys(keys, audit, &path.field("session_ticket_keys"))?)
+            }
+            Some(K::SessionTicketKeysSdsSecretConfig(secret)) => {
+                let path = path.field("session_ticket_keys_sds_secret_config");
+                Tickets::Secret(secret_name(secret, audit, &path)?)
             }
         };
         Ok(Self {
             common,
             requires_certificate: value.require_client_certificate.as_ref().is_some_and(|v| v.value),
             requires_name: value.require_sni.as_ref().is_some_and(|v| v.value),
-            without_tickets,
+            tickets,
+            session_seconds: value.session_timeout.as_ref().and_then(|t| u32::try_from(t.seconds).ok()).unwrap_or(0),
             without_sessions: value.disable_stateful_session_resumption,
             prefers_client_order: value.prefer_client_ciphers,
+            must_staple: match value.ocsp_staple_policy {
+                // A staple is always sent when there is one; it is not looked at.
+                0 | 1 => false,
+                2 => true,
+                _ => return Err(path.field("ocsp_staple_policy").error("is not known")),
+            },
             scans_all: value.full_scan_certs_on_sni_mismatch.as_ref().is_some_and(|v| v.value),
         })
     }
+}
+
+/// Reads the sources of keys for tickets.
+pub(super) fn ticket_keys(
+    value: &pb::TlsSessionTicketKeys,
+    audit: &mut Audit,
+    path: &Path<'_>,
+) -> Result<Vec<DataSource>, Error> {
+    audit!(value, pb::TlsSessionTicketKeys as pb::TlsSessionTicketKeys, audit, path;
+        supported: keys;
+        ignored: ;
+        refused: );
+    if value.keys.is_empty() {
+        return Err(path.field("keys").error("has none"));
+    }
+    let at = path.field("keys");
+    value.keys.iter().enumerate().map(|(i, key)| DataSource::decode(key, &at.index(i))).collect()
 }
 
 impl UpstreamTls {
@@ -192,8 +223,8 @@ impl CommonTls {
             _ => return Err(most.error("is not known")),
         };
         for (i, names) in value.cipher_suites.iter().enumerate() {
-            let names = names.trim_start_matches('[').trim_end_matches(']');
-            for name in names.split('|') {
+            // A text may hold several, as OpenSSL has them; those in brackets are equal.
+            for name in names.split([':', '|', '[', ']']).filter(|name| !name.is_empty()) {
                 if !CIPHERS.contains(&name) {
                     return Err(path.field("cipher_suites").index(i).error(format!("'{name}' is not known")));
                 }

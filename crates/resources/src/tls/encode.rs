@@ -4,8 +4,8 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 
 use super::{
-    CertificateSource, CommonTls, DataSource, DownstreamTls, NameKind, NameMatcher, SecretName, TlsCertificate,
-    TlsVersion, UpstreamTls, Validation, ValidationSource,
+    CertificateSource, CommonTls, DataSource, DownstreamTls, NameKind, NameMatcher, SecretName, Tickets,
+    TlsCertificate, TlsVersion, UpstreamTls, Validation, ValidationSource,
 };
 use crate::convert;
 
@@ -31,9 +31,16 @@ impl DownstreamTls {
             require_sni: self.requires_name.then(|| convert::wrap_bool(true)),
             disable_stateful_session_resumption: self.without_sessions,
             prefer_client_ciphers: self.prefers_client_order,
+            ocsp_staple_policy: if self.must_staple { 2 } else { 0 },
             full_scan_certs_on_sni_mismatch: self.scans_all.then(|| convert::wrap_bool(true)),
-            session_ticket_keys_type: self.without_tickets.then_some(K::DisableStatelessSessionResumption(true)),
-            ..Default::default()
+            session_timeout: (self.session_seconds != 0)
+                .then(|| convert::proto_duration(std::time::Duration::from_secs(self.session_seconds.into()))),
+            session_ticket_keys_type: match &self.tickets {
+                Tickets::OwnKey => None,
+                Tickets::None => Some(K::DisableStatelessSessionResumption(true)),
+                Tickets::Keys(keys) => Some(K::SessionTicketKeys(ticket_keys(keys))),
+                Tickets::Secret(name) => Some(K::SessionTicketKeysSdsSecretConfig(secret(name))),
+            },
         };
         socket(convert::any(&context))
     }
@@ -87,6 +94,10 @@ impl CommonTls {
             ..Default::default()
         }
     }
+}
+
+pub(super) fn ticket_keys(keys: &[DataSource]) -> pb::TlsSessionTicketKeys {
+    pb::TlsSessionTicketKeys { keys: keys.iter().map(DataSource::encode).collect() }
 }
 
 fn secret(secret: &SecretName) -> pb::SdsSecretConfig {

@@ -3,7 +3,7 @@
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use prost::Message as _;
 
-use super::{TlsCertificate, Validation};
+use super::{DataSource, TlsCertificate, Validation};
 use crate::{Audit, Error, Path};
 
 /// A secret with its name.
@@ -22,6 +22,8 @@ pub enum SecretValue {
     Certificate(TlsCertificate),
     /// Rules for peers.
     Validation(Validation),
+    /// Keys for session tickets.
+    TicketKeys(Vec<DataSource>),
 }
 
 impl Secret {
@@ -47,7 +49,9 @@ impl Secret {
             Some(T::ValidationContext(context)) => {
                 SecretValue::Validation(Validation::decode(context, audit, &path.field("validation_context"))?)
             }
-            Some(T::SessionTicketKeys(_)) => return Err(Audit::refuse(path, "session_ticket_keys")),
+            Some(T::SessionTicketKeys(keys)) => {
+                SecretValue::TicketKeys(super::decode::ticket_keys(keys, audit, &path.field("session_ticket_keys"))?)
+            }
             Some(T::GenericSecret(_)) => return Err(Audit::refuse(path, "generic_secret")),
             None => return Err(path.error("has no value")),
         };
@@ -60,6 +64,7 @@ impl Secret {
         use pb::secret::Type as T;
         let value = match &self.value {
             SecretValue::Certificate(certificate) => T::TlsCertificate(certificate.encode()),
+            SecretValue::TicketKeys(keys) => T::SessionTicketKeys(super::encode::ticket_keys(keys)),
             SecretValue::Validation(validation) => T::ValidationContext(validation.encode()),
         };
         pb::Secret { name: self.name.clone(), r#type: Some(value) }.encode_to_vec()

@@ -1,14 +1,16 @@
 //! The side that accepts connections.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
-use rustls::server::{NoClientAuth, NoServerSessionStorage, ServerSessionMemoryCache, danger::ClientCertVerifier};
+use rustls::server::{NoClientAuth, NoServerSessionStorage, danger::ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{ServerConfig, SignatureAlgorithm};
 
 use super::certificate::Certificate;
+use super::tickets::{Tickets, kept};
 use super::verify::{Verification, Verifier};
 use super::{Identity, Protocols, TlsError};
 
@@ -25,8 +27,12 @@ pub struct ServerSettings {
     pub clients: Option<Verification>,
     /// True when a client must show a certificate.
     pub needs_client_certificate: bool,
-    /// True when no tickets are given.
-    pub without_tickets: bool,
+    /// The tickets that it gives.
+    pub tickets: Tickets,
+    /// How long a client can go on with a session.
+    pub session_lifetime: Duration,
+    /// What it asks of clients: tickets of servers with the same keys are good where this is the same.
+    pub context: [u8; 32],
     /// True when no sessions are kept.
     pub without_sessions: bool,
     /// True when the client's order of cipher suites counts instead of the own one.
@@ -71,11 +77,8 @@ impl ServerTls {
             }
             None => Arc::new(NoClientAuth),
         };
-        let sessions = ServerSessionMemoryCache::new(1024);
-        let ticketer = match settings.without_tickets {
-            true => None,
-            false => aws_lc_rs::Ticketer::new().ok(),
-        };
+        let sessions = kept(1024, settings.session_lifetime);
+        let ticketer = settings.tickets.producer(&settings.context, settings.session_lifetime);
         let face = |identity: &Identity| {
             let certified = certified(identity)?;
             let key = certified.key.clone();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serin_resources::cluster::Discovery;
 use serin_resources::connection_manager::RouteSource;
-use serin_resources::tls::CommonTls;
+use serin_resources::tls::DownstreamTls;
 use serin_resources::type_url;
 
 use super::{Held, Store};
@@ -36,9 +36,10 @@ impl Store {
     /// Names under which secrets are wanted.
     pub(crate) fn wanted_secrets(&self) -> BTreeSet<String> {
         let of_listeners = self.listeners.values().flat_map(|held| held.value.all_chains());
-        let servers = of_listeners.filter_map(|chain| chain.tls.as_ref()).map(|tls| &tls.common);
-        let clients = self.clusters.values().flat_map(|held| super::tls_of(&held.value)).map(|tls| &tls.common);
-        let names = servers.chain(clients).flat_map(CommonTls::secrets);
+        let servers = of_listeners.filter_map(|chain| chain.tls.as_ref()).flat_map(DownstreamTls::secrets);
+        let clients =
+            self.clusters.values().flat_map(|held| super::tls_of(&held.value)).flat_map(|tls| tls.common.secrets());
+        let names = servers.chain(clients);
         let names = names.filter(|secret| !secret.is_static && !self.fixed_secrets.contains(&secret.name));
         names.map(|secret| secret.name.clone()).collect()
     }

@@ -1,7 +1,7 @@
 //! The gauges of requests: in flight on a host, and pending until there is a connection.
 
 use std::cell::Cell;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use serin_traffic::grpc::GrpcStatus;
 use serin_traffic::outcome::Outcome;
@@ -48,8 +48,10 @@ impl InFlight {
     /// Gives a connection back for other requests to the same endpoint.
     pub(crate) fn put(&self, connection: Box<H1Connection>) {
         if let Some(local) = self.cluster.hosts.get(self.choice) {
-            let home = connection.home.as_ref().and_then(Weak::upgrade);
-            home.as_deref().unwrap_or(&local.pool).put(connection);
+            match connection.name.clone() {
+                Some(name) => local.pool.named(&name).put(connection),
+                None => local.pool.put(connection),
+            }
             if self.cluster.state.waiting() > 0 {
                 self.cluster.state.freed.notify_waiters();
             }
@@ -66,6 +68,7 @@ impl InFlight {
             Outcome::Response { status, grpc } => {
                 stats.add(self.worker, metric::cluster::RQ_COMPLETED, 1);
                 stats.add(self.worker, metric::class(metric::cluster::RQ_1XX, status), 1);
+                self.cluster.state.count_code(self.worker, status);
                 if self.is_call && status < 500 && grpc.is_none() {
                     self.open.set(true);
                 } else {

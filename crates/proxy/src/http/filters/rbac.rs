@@ -6,7 +6,7 @@ use serin_traffic::filter::{Caller, RbacGate};
 use serin_traffic::response_flag::ResponseFlag;
 
 use super::{FilterContext, HttpFilter, Kept, RequestParts, Setting};
-use crate::arrival::names_of;
+use crate::handshake::names_of;
 use crate::http::local_reply::{LocalReply, Stop};
 
 counters! {

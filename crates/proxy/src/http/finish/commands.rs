@@ -4,8 +4,9 @@ use serin_resources::substitution;
 use serin_traffic::header_edit::CommandSource;
 use serin_traffic::response_flag::ResponseFlag;
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use super::times::{milliseconds, start_time};
 use super::{StreamInfo, tls_commands};
 
 impl StreamInfo {
@@ -101,19 +102,6 @@ fn details(details: &str, argument: Option<&str>) -> String {
     match argument {
         Some("ALLOW_WHITESPACES") => details.to_owned(),
         _ => details.replace(|c: char| c.is_ascii_whitespace(), "_"),
-    }
-}
-
-/// A time in whole milliseconds.
-fn milliseconds(time: Option<Duration>) -> Option<String> {
-    Some(time?.as_millis().to_string())
-}
-
-/// A time in UTC; with an argument, in that `strftime` format (`%f` and the like are fractions of a second).
-pub(super) fn start_time(time: jiff::Timestamp, format: Option<&str>) -> Option<String> {
-    match format {
-        None | Some("") => Some(format!("{time:.3}")),
-        Some(format) => jiff::fmt::strtime::format(format, time).ok(),
     }
 }
 

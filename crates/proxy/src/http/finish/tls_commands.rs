@@ -2,7 +2,7 @@
 
 use serin_transport::tls::{Certificate, TlsInfo, fingerprint, fingerprint_sha1};
 
-use super::commands::start_time;
+use super::times::start_time;
 use crate::http::client_certificate::{hexadecimal, url_encoded};
 
 /// The value of a command; `side` is `DOWNSTREAM_` or `UPSTREAM_`, whose connection it is about.

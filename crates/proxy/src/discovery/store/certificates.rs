@@ -1,0 +1,38 @@
+//! The TLS of clusters.
+
+use std::sync::Arc;
+
+use serin_resources::cluster::Cluster;
+use serin_resources::tls::UpstreamTls;
+
+use super::Store;
+use crate::error::Error;
+use crate::tls::{ClientSlot, TlsStore};
+
+impl Store {
+    /// Checks what a cluster's TLS is made of.
+    pub(super) fn check_cluster(&self, cluster: &Cluster) -> Result<(), Error> {
+        for settings in tls_of(cluster) {
+            self.sockets.tls.client(settings, &cluster.names)?;
+        }
+        Ok(())
+    }
+}
+
+/// All TLS settings of a cluster.
+pub(super) fn tls_of(cluster: &Cluster) -> impl Iterator<Item = &UpstreamTls> {
+    cluster.tls_matches.iter().filter_map(|matching| matching.tls.as_ref()).chain(&cluster.tls)
+}
+
+/// Returns true when both speak to the same endpoints in the same way. Connections of other TLS are not used again: the endpoints are
+/// others then.
+pub(super) fn has_same_tls(one: &Cluster, other: &Cluster) -> bool {
+    one.tls == other.tls && one.tls_matches == other.tls_matches && one.names == other.names
+}
+
+/// The TLS of a cluster's matches, in their order, and that of all other endpoints. What cannot be used was refused before.
+pub(super) fn slots(tls: &TlsStore, cluster: &Cluster) -> Vec<Option<Arc<ClientSlot>>> {
+    let slot = |settings: Option<&UpstreamTls>| settings.and_then(|settings| tls.client(settings, &cluster.names).ok());
+    let matching = cluster.tls_matches.iter().map(|matching| slot(matching.tls.as_ref()));
+    matching.chain([slot(cluster.tls.as_ref())]).collect()
+}
