@@ -1,6 +1,6 @@
 //! The proxy alone, run from Envoy bootstraps against recording backends.
 //!
-//! The tests of `behaviour`, `health`, `limits`, `outliers`, `slow`, `sticky`, `tcp` and `tracing` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary: the same
+//! The tests of `behaviour`, `health`, `limits`, `outliers`, `slow`, `sticky`, `tcp`, `tls` and `tracing` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary: the same
 //! file, the same requests, the same outcome. The others speak of Serin only: what it refuses, what it logs, how it leaves.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
@@ -37,6 +37,8 @@ mod slow;
 mod sticky;
 #[path = "proxy/tcp.rs"]
 mod tcp;
+#[path = "proxy/tls.rs"]
+mod tls;
 #[path = "proxy/tracing.rs"]
 mod tracing;
 
