@@ -75,7 +75,7 @@ fn what_has_no_readable_name_opens_nothing() {
         format!("apiVersion: {version}\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}\n")
     };
     let (security, networking) = ("security.istio.io/v1", "networking.istio.io/v1");
-    let tls = "{host: a, trafficPolicy: {tls: {mode: SIMPLE}}}";
+    let tls = "{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}";
     for text in [
         policy(security, "AuthorizationPolicy", "{namespace: shop}", "{}"),
         policy(security, "AuthorizationPolicy", "{name: 1}", "{}"),
@@ -119,7 +119,7 @@ fn a_broken_rule_closes_what_it_demands() {
         let subsets = rule.subsets.iter().flat_map(|s| closed(&s.policy, &format!("{}:", s.name)));
         closed(&rule.policy, "").into_iter().chain(subsets).collect()
     };
-    let tls = "tls: {mode: SIMPLE}";
+    let tls = "tls: {mode: ISTIO_MUTUAL}";
     for (spec, expected) in [
         (format!("{{hots: a, trafficPolicy: {{{tls}}}}}"), vec![""]),
         (format!("{{host: '*a.b', x: 1, trafficPolicy: {{{tls}}}}}"), vec![""]),
@@ -136,7 +136,7 @@ fn a_broken_rule_closes_what_it_demands() {
         (format!("{{host: a, trafficPolicy: {{portLevelSetting: [{{port: {{number: 81}}, {tls}}}]}}}}"), vec![""]),
         (format!("{{host: a, trafficPolicy: {{portLevelSettings: {{port: {{number: 81}}, {tls}}}}}}}"), vec![""]),
         (format!("{{host: a, trafficPolicy: [{{{tls}}}]}}"), vec![""]),
-        ("{host: a, trafficPolicy: {tlsSettings: {mode: SIMPLE}}}".to_owned(), vec![""]),
+        ("{host: a, trafficPolicy: {tlsSettings: {mode: ISTIO_MUTUAL}}}".to_owned(), vec![""]),
         (format!("{{host: a, subsets: [{{name: s, trafficPolcy: {{{tls}}}}}]}}"), vec!["s:"]),
         (format!("[{{host: a, trafficPolicy: {{{tls}}}}}]"), vec![""]),
         (format!("{{hosts: [a], trafficPolicy: {{{tls}}}}}"), vec![""]),
@@ -165,7 +165,7 @@ fn an_unreadable_file_closes_what_it_names() {
             vec!["PeerAuthentication@default"],
         ),
         (
-            "kind: DestinationRule\napiVersion: networking.istio.io/v1\nspec:\n  host: a\n  trafficPolicy:\n    tls:\n      mode: MUTUAL\n  : [",
+            "kind: DestinationRule\napiVersion: networking.istio.io/v1\nspec:\n  host: a\n  trafficPolicy:\n    tls:\n      mode: ISTIO_MUTUAL\n  : [",
             vec!["DestinationRule@default"],
         ),
         (
@@ -188,14 +188,17 @@ fn an_unreadable_file_closes_what_it_names() {
             vec!["AuthorizationPolicy@shop"],
         ),
         (
-            "apiVersion: networking.istio.io/v1\nkind: !!str DestinationRule\nspec:\n  host:\n    a\n  trafficPolicy: {tls: {mode: SIMPLE}",
+            "apiVersion: networking.istio.io/v1\nkind: !!str DestinationRule\nspec:\n  host:\n    a\n  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}",
             vec!["DestinationRule@default"],
         ),
         (
-            "kind: DestinationRule\nspec:\n  host: &h a\n  trafficPolicy: {tls: {mode: SIMPLE}",
+            "kind: DestinationRule\nspec:\n  host: &h a\n  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}",
             vec!["DestinationRule@default"],
         ),
-        ("kind: DestinationRule\nspec:\n  host: {{ .Values.host }}\n  trafficPolicy: {tls: {mode: SIMPLE}}", vec![]),
+        (
+            "kind: DestinationRule\nspec:\n  host: {{ .Values.host }}\n  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}",
+            vec![],
+        ),
         (
             "spec: [\n---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {}\n",
             vec!["AuthorizationPolicy@default"],

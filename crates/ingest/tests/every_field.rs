@@ -131,7 +131,7 @@ fn companions(object: &str, path: &str) -> Value {
         "httpCookie" => json!({"name": "c"}),
         // An HTTP server may have httpsRedirect there and nothing else.
         "tls" if path.starts_with("servers") => json!({}),
-        "tls" => json!({"mode": "MUTUAL"}),
+        "tls" => json!({"mode": "MUTUAL", "clientCertificate": "/c.pem", "privateKey": "/c.key"}),
         "delay" | "abort" if path.ends_with("percent") => json!({"fixedDelay": "1s"}),
         "delay" => json!({"fixedDelay": "1s", "percentage": {"value": 50}}),
         "abort" => json!({"httpStatus": 500, "percentage": {"value": 50}}),

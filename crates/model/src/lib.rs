@@ -24,8 +24,8 @@ pub use mesh_config::MeshConfig;
 pub use name::{DOMAIN, Hostname, InvalidHostname, Labels, ObjectName, selects};
 pub use object::{Kind, Object, ObjectKey, Provenance};
 pub use policy::{
-    BackendPolicy, Balancer, ConnectionPool, ConsistentHash, HashKey, HashTable, OutlierDetection, RetryBudget, Subset,
-    Tls, TrafficPolicy, Warmup,
+    BackendPolicy, Balancer, ClientTls, ConnectionPool, ConsistentHash, HashKey, HashTable, OutlierDetection,
+    RetryBudget, ServerCheck, Subset, Tls, TrafficPolicy, Warmup,
 };
 pub use release::{
     Alert, AlertForm, Analysis, Approval, Bake, Failing, Hook, HookCall, Kayenta, OnDeadline, OnMix, Overlay, Query,

@@ -72,8 +72,32 @@ pub struct TrafficPolicy {
 pub enum Tls {
     /// Plain text.
     Off,
+    /// It is spoken.
+    On(Box<ClientTls>),
     /// It is demanded in this mode, and not carried out: requests are refused.
     NotCarriedOut(String),
+}
+
+/// How TLS is spoken to a host. Files are those of the proxy's machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTls {
+    /// The files of the own certificate and its key, if one is shown.
+    pub identity: Option<(String, String)>,
+    /// What the server must show; `None` accepts every server.
+    pub server: Option<ServerCheck>,
+    /// The name that is told to the server; empty for the host that a request is for.
+    pub sni: String,
+}
+
+/// What a server must show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerCheck {
+    /// The file of the authorities that are trusted; `None` for those of the system.
+    pub authorities: Option<String>,
+    /// The file of revoked certificates, if there is one.
+    pub revoked: Option<String>,
+    /// The names, one of which its certificate must have; empty: that which it was told, if a request decided it, else any.
+    pub names: Vec<String>,
 }
 
 /// How an instance is chosen.

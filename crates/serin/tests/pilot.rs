@@ -1,6 +1,6 @@
 //! A real pilot with documents of its own: what it does with odd files, with its state, with people, and with proxies.
 //!
-//! The cases of `rules` and `make_before_break` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary (`cargo xtask interop`).
+//! The cases of `rules`, `tls` and `make_before_break` run with Serin's proxy, and with real Envoy when `SERIN_TEST_ENVOY` names its binary (`cargo xtask interop`).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
@@ -16,6 +16,8 @@ mod make_before_break;
 mod rules;
 #[path = "pilot/sharing.rs"]
 mod sharing;
+#[path = "pilot/tls.rs"]
+mod tls;
 #[path = "pilot/upgrade.rs"]
 mod upgrade;
 

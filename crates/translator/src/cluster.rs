@@ -13,7 +13,7 @@ use serin_resources::cluster::{
 use serin_resources::endpoint::{Endpoint, Health, LoadAssignment};
 use serin_resources::outlier::{Compared, Consecutive, OutlierDetection};
 
-use crate::{ResourceSet, naming, policy as translated, release, scope};
+use crate::{ResourceSet, naming, policy as translated, release, scope, tls};
 
 /// Adds the clusters towards a service, with their endpoints.
 pub(crate) fn outbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, service: &Service, set: &mut ResourceSet) {
@@ -132,6 +132,9 @@ fn apply(policy: &TrafficPolicy, protocol: Protocol, cluster: &mut Cluster) {
             HashTable::Maglev(size) => Balancer::Maglev { size },
         },
     };
+    if let Some(serin_model::Tls::On(tls)) = &policy.tls {
+        tls::apply(tls, cluster);
+    }
     cluster.hash = translated::hash(policy).into_iter().collect();
     if let Some(pool) = &policy.connection_pool {
         cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);

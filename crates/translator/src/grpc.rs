@@ -10,11 +10,19 @@ use serin_resources::connection_manager::RouteSource;
 use serin_resources::http_filter::HttpFilter;
 use serin_resources::route::{Action, RouteConfiguration};
 
+use crate::cluster::refuse;
 use crate::virtual_host::{self, Target};
 use crate::{ResourceSet, naming, sidecar};
 
 /// Makes clusters and endpoints such as gRPC takes them.
+///
+/// gRPC takes no certificates by file (gRFC A29): it gets no endpoints where TLS is wanted, not plain text.
 pub(crate) fn adapt(set: &mut ResourceSet) {
+    let secured: Vec<String> = set.clusters.extract_if(.., |c| c.tls.is_some()).map(|cluster| cluster.name).collect();
+    set.endpoints.retain(|assignment| !secured.contains(&assignment.cluster));
+    for name in secured {
+        refuse(name, "TLS by files is not carried out for gRPC clients without a proxy".to_owned(), set);
+    }
     for cluster in &mut set.clusters {
         cluster.reports_loads = true;
         cluster.balancer = match cluster.balancer {

@@ -17,6 +17,7 @@ mod release;
 mod route;
 mod scope;
 mod sidecar;
+mod tls;
 mod virtual_host;
 
 use std::collections::BTreeSet;

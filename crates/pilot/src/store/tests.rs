@@ -43,7 +43,7 @@ fn document(numbers: &mut Numbers) -> String {
         4 => (
             "DestinationRule",
             "networking.istio.io/v1",
-            format!("  host: {host}\n  trafficPolicy: {{tls: {{mode: SIMPLE}}}}\n"),
+            format!("  host: {host}\n  trafficPolicy: {{tls: {{mode: ISTIO_MUTUAL}}}}\n"),
         ),
         5 | 6 => (
             "VirtualService",

@@ -42,6 +42,21 @@ fn stamp(path: &str) -> Option<(i64, i64, u64, u64)> {
     Some((seen.mtime(), seen.mtime_nsec(), seen.len(), seen.ino()))
 }
 
+/// The usual places of the authorities that a system trusts. The first is that of Debian, Ubuntu and Alpine, which the pilot names.
+const SYSTEM_AUTHORITIES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Returns the file that is read for a path: another system has the authorities that it trusts elsewhere.
+fn existing(path: &str) -> &str {
+    let is_system = path == SYSTEM_AUTHORITIES[0];
+    let exists = |one: &&&str| std::path::Path::new(one).exists();
+    SYSTEM_AUTHORITIES.iter().filter(|_| is_system).find(exists).copied().unwrap_or(path)
+}
+
 /// Returns true when one of the files is not what it was.
 pub(super) fn have_changed(stamps: &Stamps) -> bool {
     stamps.iter().any(|(path, before)| stamp(path) != *before)
@@ -64,7 +79,8 @@ impl<'a> Materials<'a> {
         match source {
             DataSource::File(path) => {
                 // Before it is read: a change meanwhile is one that comes later.
-                self.stamps.insert(path.clone(), stamp(path));
+                let path = existing(path);
+                self.stamps.insert(path.to_owned(), stamp(path));
                 std::fs::read(path).map_err(|error| Unready::Wrong(format!("{path} cannot be read: {error}")))
             }
             DataSource::Bytes(bytes) => Ok(bytes.clone()),

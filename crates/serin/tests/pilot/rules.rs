@@ -82,9 +82,9 @@ fn a_policy_that_is_not_carried_out_refuses() {
         service("half", 80, &[(world.at("v1"), "version: v1"), (world.at("v2"), "version: v2")]),
         service("typo", 80, &[(world.at("open"), "app: open")]),
         service("bills", 80, &[(world.at("bills"), "app: bills")]),
-        rule("DestinationRule", "secret", "{host: secret, trafficPolicy: {tls: {mode: SIMPLE}}}"),
+        rule("DestinationRule", "secret", "{host: secret, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}"),
         rule("DestinationRule", "typo", "{host: typo, trafficPolicy: {tls: {mode: SIMPEL}}}"),
-        rule("DestinationRule", "half", "{host: half, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}, trafficPolicy: {tls: {mode: MUTUAL}}}]}"),
+        rule("DestinationRule", "half", "{host: half, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}]}"),
         rule("VirtualService", "half", "{hosts: [half], http: [{match: [{uri: {prefix: /two}}], route: [{destination: {host: half, subset: v2}}]}, {route: [{destination: {host: half, subset: v1}}]}]}"),
         rule("AuthorizationPolicy", "bills", "{selector: {matchLabels: {app: bills}}, action: DENY, rules: [{to: [{operation: {paths: [/admin]}}]}]}")
             .replace("networking.istio.io", "security.istio.io"),
@@ -129,15 +129,15 @@ fn a_policy_that_is_not_carried_out_refuses() {
 fn a_file_that_cannot_be_read_opens_nothing() {
     let world = World::new(&["a", "b", "c", "d"]);
     let documents = ["a", "b", "c", "d"].map(|name| service(name, 80, &[(world.at(name), &format!("app: {name}"))]));
-    let broken_rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a\n  trafficPolicy:\n    tls: {mode: SIMPLE\n";
+    let broken_rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a\n  trafficPolicy:\n    tls: {mode: ISTIO_MUTUAL\n";
     let two_parts = format!(
         "{}---\nkind: VirtualService\nspec: [\n",
-        rule("DestinationRule", "b", "{host: b, trafficPolicy: {tls: {mode: SIMPLE}}}")
+        rule("DestinationRule", "b", "{host: b, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}")
     );
     let other_port = rule(
         "DestinationRule",
         "c",
-        "{hots: c, trafficPolicy: {portLevelSettings: [{port: {number: 81}, tls: {mode: SIMPLE}}]}}",
+        "{hots: c, trafficPolicy: {portLevelSettings: [{port: {number: 81}, tls: {mode: ISTIO_MUTUAL}}]}}",
     );
     let files = [("a.yaml", broken_rule), ("b.yaml", two_parts.as_str()), ("c.yaml", other_port.as_str())];
     let mut running = world.run_beside(&documents.concat(), &files, &[]);
@@ -172,7 +172,7 @@ fn a_file_that_cannot_be_read_opens_nothing() {
     let files = [("a.yaml", for_host("a")), ("b.yaml", for_host("b")), ("c.yaml", String::new())];
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let folder = Folder::new(&files).unwrap();
-    let mut bytes = rule("DestinationRule", "c", "{host: c, trafficPolicy: {tls: {mode: SIMPLE}}}").into_bytes();
+    let mut bytes = rule("DestinationRule", "c", "{host: c, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}").into_bytes();
     bytes.extend(b"# caf\xe9\n");
     std::fs::write(folder.documents().join("c.yaml"), bytes).unwrap();
     folder.save("m.yaml", &format!("{}{}", documents.concat(), sidecar(world.port))).unwrap();

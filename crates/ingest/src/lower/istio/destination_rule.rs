@@ -1,8 +1,8 @@
 //! DestinationRule.
 
 use serin_model::{
-    BackendPolicy, Balancer, ConnectionPool, ConsistentHash, HashKey, HashTable, Object, ObjectName, OutlierDetection,
-    RetryBudget, Subset, Tls, TrafficPolicy, Warmup,
+    BackendPolicy, Balancer, ClientTls, ConnectionPool, ConsistentHash, HashKey, HashTable, Object, ObjectName,
+    OutlierDetection, RetryBudget, ServerCheck, Subset, Tls, TrafficPolicy, Warmup,
 };
 
 use super::route_headers::{cookie_name, header_name};
@@ -117,28 +117,54 @@ fn not_carried_out(cursor: &Cursor<'_>, what: &str, whom: &str) -> String {
     format!("{what} is not carried out yet")
 }
 
-/// Modes that need certificates are not carried out yet, and plain text instead would give away what they are there to keep.
+/// Reads `tls`. What cannot be carried out closes: plain text instead would give away what it is there to keep.
 fn read_tls(cursor: &Cursor<'_>, whom: &str) -> Option<Tls> {
     let object = cursor.object()?;
-    for name in ["clientCertificate", "privateKey", "caCertificates", "credentialName", "sni", "caCrl"] {
-        let _ = object.get(name).and_then(|field| field.text());
-    }
-    let _ = object.list("subjectAltNames").iter().filter_map(|name| name.text()).count();
-    let _ = object.get("insecureSkipVerify").and_then(|field| field.boolean());
+    let text = |name: &str| object.get(name).and_then(|field| field.line()).filter(|text| !text.is_empty());
+    let [certificate, key, authorities, credential, sni, revoked] =
+        ["clientCertificate", "privateKey", "caCertificates", "credentialName", "sni", "caCrl"].map(text);
+    let names: Vec<String> = object.list("subjectAltNames").iter().filter_map(|name| name.line()).collect();
+    let skips = object.get("insecureSkipVerify").and_then(|field| field.boolean()).unwrap_or(false);
     let mode = object.get("mode");
     let text = mode.as_ref().map_or(Some("DISABLE".to_owned()), |mode| mode.text())?;
+    let refuses = |what: &str| Some(Tls::NotCarriedOut(not_carried_out(cursor, what, whom)));
     match text.as_str() {
-        "DISABLE" => Some(Tls::Off),
-        "SIMPLE" | "MUTUAL" | "ISTIO_MUTUAL" => {
-            let what = format!("TLS in mode {text}");
-            Some(Tls::NotCarriedOut(not_carried_out(cursor, &what, whom)))
-        }
+        "DISABLE" => return Some(Tls::Off),
+        "SIMPLE" | "MUTUAL" => {}
+        "ISTIO_MUTUAL" => return refuses("TLS in mode ISTIO_MUTUAL"),
         other => {
             let help = "use DISABLE, SIMPLE, MUTUAL or ISTIO_MUTUAL";
             mode.as_ref().unwrap_or(cursor).invalid(format!("'{other}' is no TLS mode"), help);
-            None
+            return None;
         }
     }
+    // Istio: `validateTLS`.
+    let has_files = certificate.is_some() || key.is_some() || authorities.is_some() || revoked.is_some();
+    if skips && (authorities.is_some() || !names.is_empty() || (text == "SIMPLE" && credential.is_some())) {
+        cursor.invalid(
+            "insecureSkipVerify does not go with caCertificates, credentialName or subjectAltNames",
+            "keep one",
+        );
+        return None;
+    }
+    if credential.is_some() {
+        if has_files {
+            let message = "credentialName does not go with clientCertificate, privateKey, caCertificates or caCrl";
+            cursor.invalid(message, "name the secret, or the files");
+            return None;
+        }
+        return refuses("a certificate of TLS by credentialName");
+    }
+    let identity = match (text.as_str(), certificate, key) {
+        ("SIMPLE", ..) => None,
+        (_, Some(certificate), Some(key)) => Some((certificate, key)),
+        _ => {
+            cursor.invalid("mode MUTUAL needs clientCertificate and privateKey", "name the files of both");
+            return None;
+        }
+    };
+    let server = (!skips).then_some(ServerCheck { authorities, revoked, names });
+    Some(Tls::On(Box::new(ClientTls { identity, server, sni: sni.unwrap_or_default() })))
 }
 
 fn read_port_policy(cursor: &Cursor<'_>, whom: &str) -> Option<(u16, TrafficPolicy)> {
