@@ -25,6 +25,10 @@ fn base(kind: &str, path: &str) -> Value {
             json!({"hosts": ["a"], "gateways": ["mesh"], "http": [{"route": [{"destination": {"host": "a"}}]}]}),
         ),
         "DestinationRule" => ("networking.istio.io/v1", json!({"host": "a", "subsets": [{"name": "v1"}]})),
+        "Gateway" if path.starts_with("servers[].tls") && !path.ends_with("httpsRedirect") => (
+            "networking.istio.io/v1",
+            json!({"servers": [{"hosts": ["*"], "port": {"number": 80, "name": "https", "protocol": "HTTPS"}}]}),
+        ),
         "Gateway" => (
             "networking.istio.io/v1",
             json!({"servers": [{"hosts": ["*"], "port": {"number": 80, "name": "http", "protocol": "HTTP"}}]}),
@@ -130,7 +134,10 @@ fn companions(object: &str, path: &str) -> Value {
         "consistentHash" if !path.contains("httpCookie") => json!({"httpHeaderName": "x-key"}),
         "httpCookie" => json!({"name": "c"}),
         // An HTTP server may have httpsRedirect there and nothing else.
-        "tls" if path.starts_with("servers") => json!({}),
+        "tls" if path.ends_with("httpsRedirect") => json!({}),
+        "tls" if path.starts_with("servers") => {
+            json!({"mode": "MUTUAL", "serverCertificate": "/s.pem", "privateKey": "/s.key", "caCertificates": "/ca.pem"})
+        }
         "tls" => json!({"mode": "MUTUAL", "clientCertificate": "/c.pem", "privateKey": "/c.key"}),
         "delay" | "abort" if path.ends_with("percent") => json!({"fixedDelay": "1s"}),
         "delay" => json!({"fixedDelay": "1s", "percentage": {"value": 50}}),

@@ -18,12 +18,51 @@ pub struct Gateway {
 pub struct GatewayListener {
     /// Port number, as the service of the gateway knows it.
     pub port: u16,
+    /// The port's name; may be empty.
+    pub name: String,
     /// Address to listen on; `None` is all.
     pub bind: Option<String>,
     /// Hosts.
     pub hosts: Vec<HostFilter>,
     /// Whether plain text is redirected to https.
     pub https_redirect: bool,
+    /// How TLS ends here; `None` is plain text.
+    pub tls: Option<ServerTls>,
+}
+
+/// How TLS is spoken to clients. Files are those of the proxy's machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The file of the certificate with its chain.
+    pub certificate: String,
+    /// The file of its private key.
+    pub key: String,
+    /// What clients must show; `None` asks for nothing.
+    pub clients: Option<ClientCheck>,
+    /// The oldest and the newest version; `None` leaves it to the proxy.
+    pub versions: [Option<TlsVersion>; 2],
+}
+
+/// What clients must show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCheck {
+    /// Whether a client must show a certificate at all.
+    pub required: bool,
+    /// The file of the authorities that are trusted.
+    pub authorities: String,
+    /// The file of revoked certificates, if there is one.
+    pub revoked: Option<String>,
+    /// The names, one of which a certificate must have; empty for any.
+    pub names: Vec<String>,
+}
+
+/// A version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2
+    V12,
+    /// TLS 1.3
+    V13,
 }
 
 /// A host of a listener, and whose rules may use it.

@@ -5,19 +5,23 @@ use std::collections::BTreeSet;
 use serin_model::{
     Attachment, GatewayListener, HostFilter, Hostname, MeshSnapshot, ObjectName, ProxyIdentity, RouteRules,
 };
-use serin_resources::connection_manager::RouteSource;
-use serin_resources::listener::{Direction, Filter, Listener};
+use serin_resources::connection_manager::{CertificateDetails, ClientCertificate, ForwardMode, RouteSource};
+use serin_resources::listener::{Direction, Filter, Listener, ListenerFilter};
 use serin_resources::route::{RequireTls, Route, RouteConfiguration, VirtualHost};
 
 use crate::destination::RouteScope;
 use crate::gateway_port::GatewayPort;
 use crate::plan::Plan;
-use crate::{ResourceSet, RoutedHost, naming, route, scope, sidecar, virtual_host};
+use crate::{ResourceSet, RoutedHost, route, scope, sidecar, tls, virtual_host};
+
+/// What upstreams are told of a client's certificate.
+const CERTIFICATE_DETAILS: CertificateDetails =
+    CertificateDetails { certificate: true, chain: false, subject: true, uri: true, dns: true, issuer: false };
 
 /// Adds the listeners.
 pub(crate) fn base(plan: &Plan, set: &mut ResourceSet) {
-    for GatewayPort { port, address, closed, .. } in &plan.gateway {
-        let name = naming::gateway_routes(*port);
+    for opened in &plan.gateway {
+        let GatewayPort { port, address, routes: name, tls, closed, .. } = opened;
         set.routes.push(RouteConfiguration {
             name: name.clone(),
             ignore_port_in_host_matching: true,
@@ -26,15 +30,30 @@ pub(crate) fn base(plan: &Plan, set: &mut ResourceSet) {
         if let Some(because) = closed {
             set.virtual_hosts.push(RoutedHost { routes: name.clone(), host: route::refuse_all(because) });
         }
-        let mut http = sidecar::manager(format!("outbound_{}_{port}", address.ip()), RouteSource::Rds(name));
+        let mut http = sidecar::manager(format!("outbound_{}_{port}", address.ip()), RouteSource::Rds(name.clone()));
         http.use_remote_address = true;
-        set.listeners.push(Listener::new(
-            format!("{}_{port}", address.ip()),
-            *address,
-            Direction::Outbound,
-            Filter::http(http),
-        ));
+        // Istio: `buildGatewayConnectionManager`.
+        http.client_certificate = ClientCertificate { mode: ForwardMode::Set, details: CERTIFICATE_DETAILS };
+        let name = format!("{}_{port}", address.ip());
+        let mut listener = Listener::new(name, *address, Direction::Outbound, Filter::http(http));
+        if let Some(settings) = tls {
+            listener.listener_filters = vec![ListenerFilter::TlsInspector];
+            for chain in &mut listener.chains {
+                chain.tls = Some(tls::server(settings));
+                chain.matches.server_names = server_names(opened);
+            }
+        }
+        match set.listeners.last_mut().filter(|before| before.name == listener.name) {
+            Some(before) => before.chains.extend(listener.chains),
+            None => set.listeners.push(listener),
+        }
     }
+}
+
+/// The names that clients ask for; none where every name is served.
+fn server_names(opened: &GatewayPort) -> Vec<String> {
+    let hosts = || opened.servers.iter().flat_map(|(_, server)| &server.hosts).map(|filter| filter.host.to_string());
+    if hosts().any(|host| host == "*") { Vec::new() } else { hosts().collect::<BTreeSet<_>>().into_iter().collect() }
 }
 
 /// Returns the hosts for which the ports have virtual hosts because of a host of rules or services.
@@ -57,7 +76,7 @@ pub(crate) fn hosts(mesh: &MeshSnapshot, plan: &Plan) -> BTreeSet<Hostname> {
 
 /// The virtual host of a port that leads nowhere, so that there is one where no rule makes any.
 pub(crate) fn blackhole(plan: &Plan, routes: &str) -> Option<VirtualHost> {
-    let port = plan.gateway.iter().find(|port| naming::gateway_routes(port.port) == routes)?.port;
+    let port = plan.gateway.iter().find(|port| port.routes == routes)?.port;
     let domains = vec!["*".to_owned()];
     Some(VirtualHost { name: format!("blackhole:{port}"), domains, ..VirtualHost::default() })
 }
@@ -86,7 +105,7 @@ pub(crate) fn virtual_hosts(
             require_tls: if redirects { RequireTls::All } else { RequireTls::No },
             ..VirtualHost::default()
         };
-        set.virtual_hosts.push(RoutedHost { routes: naming::gateway_routes(opened.port), host: made });
+        set.virtual_hosts.push(RoutedHost { routes: opened.routes.clone(), host: made });
     }
 }
 

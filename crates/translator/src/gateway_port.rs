@@ -1,18 +1,26 @@
 //! Which ports Gateways open on a proxy, and where it listens for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use serin_model::{GatewayListener, Guarded, MeshSnapshot, ObjectName, ProxyIdentity, TargetPort, selects};
+use serin_model::{
+    GatewayListener, Guarded, Hostname, MeshSnapshot, ObjectName, ProxyIdentity, ServerTls, TargetPort, selects,
+};
 
-/// A port that Gateways open.
+use crate::naming;
+
+/// What Gateways serve on a port with one route configuration: all servers without TLS, or one where it ends.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GatewayPort {
     /// Port that clients use.
     pub(crate) port: u16,
     /// Where the proxy listens for it.
     pub(crate) address: SocketAddr,
-    /// The servers on it, with the Gateways that they are of.
+    /// The name of the route configuration.
+    pub(crate) routes: String,
+    /// How TLS ends; `None` is plain text.
+    pub(crate) tls: Option<ServerTls>,
+    /// The servers, with the Gateways that they are of.
     pub(crate) servers: Vec<(ObjectName, GatewayListener)>,
     /// The policy that closes it, in words.
     pub(crate) closed: Option<String>,
@@ -29,16 +37,41 @@ pub(crate) fn ports(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> Vec<GatewayPo
     let mut ports: Vec<GatewayPort> = Vec::new();
     for (port, servers) in by_port {
         let address = listen_address(mesh, proxy, port, &servers);
-        if ports.iter().any(|other| other.address == address) {
+        if ports.iter().any(|other| other.address == address && other.port != port) {
             continue;
         }
         let (namespace, labels) = (proxy.name.namespace.as_str(), &proxy.labels);
         let (port_behind, root) = (Some(address.port()), mesh.root_namespace());
         let guarded = Guarded { namespace, labels, port: port_behind, is_gateway: true, is_partly_known: false, root };
         let closed = mesh.closed_by(&guarded).map(ToString::to_string);
-        ports.push(GatewayPort { port, address, servers, closed });
+        for (routes, tls, servers) in apart(port, servers) {
+            ports.push(GatewayPort { port, address, routes, tls, servers, closed: closed.clone() });
+        }
     }
     ports
+}
+
+type Servers = Vec<(ObjectName, GatewayListener)>;
+
+/// Puts the servers of a port together that have one route configuration. The oldest says whether TLS ends on the port; of servers where
+/// it does, the oldest has a host (Istio: `mergeGateways`).
+fn apart(port: u16, servers: Servers) -> Vec<(String, Option<ServerTls>, Servers)> {
+    let is_secure = servers.first().is_some_and(|(_, server)| server.tls.is_some());
+    let (secure, plain): (Servers, Servers) = servers.into_iter().partition(|(_, server)| server.tls.is_some());
+    if !is_secure {
+        return vec![(naming::gateway_routes(port), None, plain)];
+    }
+    let (mut taken, mut names, mut all) = (BTreeSet::<Hostname>::new(), BTreeSet::new(), Vec::new());
+    for (gateway, server) in secure {
+        let routes = naming::secure_routes(&server, &gateway);
+        let hosts = || server.hosts.iter().map(|filter| filter.host.clone());
+        if hosts().any(|host| taken.contains(&host)) || !names.insert(routes.clone()) {
+            continue;
+        }
+        taken.extend(hosts());
+        all.push((routes, server.tls.clone(), vec![(gateway, server)]));
+    }
+    all
 }
 
 /// The port behind the gateway's own service, when it has one with this number; else the number itself.

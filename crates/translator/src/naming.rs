@@ -1,6 +1,6 @@
 //! Names of resources, as Istio forms them.
 
-use serin_model::Hostname;
+use serin_model::{GatewayListener, Hostname, ObjectName};
 
 /// The cluster towards a service port, or a subset of it.
 pub(crate) fn outbound(port: u16, subset: &str, host: &Hostname) -> String {
@@ -28,6 +28,11 @@ pub(crate) fn inbound(port: u16) -> String {
 /// The route configuration of a gateway's port.
 pub(crate) fn gateway_routes(port: u16) -> String {
     format!("http.{port}")
+}
+
+/// The route configuration of a gateway's server where TLS ends.
+pub(crate) fn secure_routes(server: &GatewayListener, gateway: &ObjectName) -> String {
+    format!("https.{}.{}.{}.{}", server.port, server.name, gateway.name, gateway.namespace)
 }
 
 /// The names under which callers in `namespace` may know a host, without port.

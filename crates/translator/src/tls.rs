@@ -1,11 +1,11 @@
 //! TLS towards services: the certificates of a DestinationRule as Envoy's transport socket.
 
-use serin_model::{ClientTls, ServerCheck};
+use serin_model::{ClientTls, ServerCheck, ServerTls};
 use serin_resources::cluster::{Cluster, RequestNames};
 use serin_resources::matcher::{StringMatch, StringMatcher};
 use serin_resources::tls::{
-    CertificateSource, CommonTls, DataSource, NameKind, NameMatcher, TlsCertificate, TlsVersion, UpstreamTls,
-    Validation, ValidationSource,
+    CertificateSource, CommonTls, DataSource, DownstreamTls, NameKind, NameMatcher, TlsCertificate, TlsVersion,
+    UpstreamTls, Validation, ValidationSource,
 };
 
 /// Where most systems have the authorities that they trust. A proxy that does not find the file makes no connection; Serin's looks
@@ -14,10 +14,6 @@ const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Makes connections of a cluster secure.
 pub(crate) fn apply(tls: &ClientTls, cluster: &mut Cluster) {
-    let file = |path: &String| DataSource::File(path.clone());
-    let certificate = |(chain, key): &(String, String)| {
-        CertificateSource::Given(TlsCertificate { chain: file(chain), key: file(key), staple: None })
-    };
     // Without a name of its own a server is told that of the request, and must have it unless others are given (Istio:
     // `setAutoSniAndAutoSanValidation`).
     let auto_sni = tls.sni.is_empty();
@@ -26,8 +22,8 @@ pub(crate) fn apply(tls: &ClientTls, cluster: &mut Cluster) {
     cluster.tls = Some(UpstreamTls {
         common: CommonTls {
             versions: (TlsVersion::V12, TlsVersion::V13),
-            certificates: tls.identity.iter().map(certificate).collect(),
-            validation: tls.server.as_ref().map(validation),
+            certificates: tls.identity.iter().map(|(chain, key)| certificate(chain, key)).collect(),
+            validation: tls.server.as_ref().map(server_check),
             ..CommonTls::default()
         },
         server_name: tls.sni.clone(),
@@ -36,15 +32,48 @@ pub(crate) fn apply(tls: &ClientTls, cluster: &mut Cluster) {
     });
 }
 
-fn validation(check: &ServerCheck) -> ValidationSource {
+/// TLS that ends at a gateway.
+pub(crate) fn server(tls: &ServerTls) -> DownstreamTls {
+    let version = |version: Option<serin_model::TlsVersion>| match version {
+        None => TlsVersion::Auto,
+        Some(serin_model::TlsVersion::V12) => TlsVersion::V12,
+        Some(serin_model::TlsVersion::V13) => TlsVersion::V13,
+    };
+    let [oldest, newest] = tls.versions.map(version);
+    DownstreamTls {
+        common: CommonTls {
+            versions: (oldest, newest),
+            alpn: vec!["h2".to_owned(), "http/1.1".to_owned()],
+            certificates: vec![certificate(&tls.certificate, &tls.key)],
+            validation: tls
+                .clients
+                .as_ref()
+                .map(|check| validation(check.authorities.clone(), check.revoked.as_ref(), &check.names)),
+            ..CommonTls::default()
+        },
+        requires_certificate: tls.clients.as_ref().is_some_and(|check| check.required),
+        ..DownstreamTls::default()
+    }
+}
+
+fn certificate(chain: &str, key: &str) -> CertificateSource {
+    let file = |path: &str| DataSource::File(path.to_owned());
+    CertificateSource::Given(TlsCertificate { chain: file(chain), key: file(key), staple: None })
+}
+
+fn server_check(check: &ServerCheck) -> ValidationSource {
     let authorities = check.authorities.clone().unwrap_or_else(|| SYSTEM_AUTHORITIES.to_owned());
+    validation(authorities, check.revoked.as_ref(), &check.names)
+}
+
+fn validation(authorities: String, revoked: Option<&String>, names: &[String]) -> ValidationSource {
     let kinds = [NameKind::Dns, NameKind::Uri, NameKind::Email, NameKind::Ip];
     let is = |name: &String| StringMatcher { pattern: StringMatch::Exact(name.clone()), ignore_case: false };
     let matchers = |name: &String| kinds.clone().map(|kind| NameMatcher { kind, matcher: is(name) });
     let given = Validation {
         trusted: Some(DataSource::File(authorities)),
-        revoked: check.revoked.clone().map(DataSource::File),
-        names: check.names.iter().flat_map(matchers).collect(),
+        revoked: revoked.cloned().map(DataSource::File),
+        names: names.iter().flat_map(matchers).collect(),
         ..Validation::default()
     };
     ValidationSource { given: Some(given), secret: None }

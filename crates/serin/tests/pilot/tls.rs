@@ -1,14 +1,16 @@
-//! TLS towards services, by DestinationRules: through a real pilot and a real proxy to servers that speak TLS alone.
+//! TLS by documents, through a real pilot and a real proxy: towards servers that speak TLS alone, and at a gateway.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use serin_testkit::backend::Backend;
 use serin_testkit::certificates::Certificates;
-use serin_testkit::client::Client;
+use serin_testkit::client::{Client, Response, read_response};
 use serin_testkit::pilot::{Folder, Pilot};
 
 use super::{SERIN, free_port, rule, service, sidecar};
@@ -115,4 +117,83 @@ fn destination_rules_say_how_tls_is_spoken() {
             }
         }
     }
+}
+
+/// A client that trusts `ca`.
+struct Visitor<'a>(&'a Certificates, SocketAddr);
+
+impl Visitor<'_> {
+    /// Asks for a host of a server by its name, with a certificate or without; fails unless the server proves its name.
+    fn ask(&self, server: &'static str, host: &str, own: Option<&str>) -> anyhow::Result<Response> {
+        let Self(certificates, address) = self;
+        let mut roots = RootCertStore::empty();
+        roots.add(certificates.chain("ca")?.remove(0))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let config = config.with_root_certificates(roots);
+        let config = match own {
+            Some(name) => config.with_client_auth_cert(certificates.chain(name)?, certificates.key(name)?)?,
+            None => config.with_no_client_auth(),
+        };
+        let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(server)?)?;
+        let mut stream = StreamOwned::new(connection, TcpStream::connect(address)?);
+        stream.write_all(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes())?;
+        read_response(&mut stream, false)
+    }
+}
+
+#[test]
+fn tls_ends_at_a_gateway() {
+    let certificates = Certificates::make().unwrap();
+    let backend = Backend::answering("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").unwrap();
+    let port = free_port();
+    let server = |name: &str, host: &str, tls: &str, of: &str| {
+        let file = |end: &str| certificates.folder().join(format!("{of}.{end}")).display().to_string();
+        let files = format!("serverCertificate: {}, privateKey: {}", file("pem"), file("key"));
+        format!(
+            "{{port: {{number: {port}, name: {name}, protocol: HTTPS}}, hosts: ['{host}'], tls: {{{tls}, {files}}}}}"
+        )
+    };
+    let ca = format!("caCertificates: {}", certificates.folder().join("ca.pem").display());
+    let servers = [
+        server("simple", "test.local", "mode: SIMPLE", "server"),
+        server("mutual", "one.local", &format!("mode: MUTUAL, {ca}, subjectAltNames: [client.local]"), "one"),
+        server("optional", "*.wild.local", &format!("mode: OPTIONAL_MUTUAL, {ca}"), "wild"),
+        // Its host is taken: it has no part in what the first server of that host does.
+        server("again", "test.local", "mode: SIMPLE", "two"),
+    ];
+    let documents = [
+        rule("Gateway", "g", &format!("{{selector: {{app: entry}}, servers: [{}]}}", servers.join(", "))),
+        service("backend", 80, &[(backend.address(), "app: b")]),
+        rule("VirtualService", "v", "{hosts: ['*'], gateways: [g], http: [{route: [{destination: {host: backend}}]}]}"),
+    ]
+    .concat();
+    let folder = Folder::new(&[("m.yaml", &documents)]).unwrap();
+    let pilot = Pilot::start(SERIN, &folder, &[]).unwrap();
+    let proxy = pilot.proxy("router", "entry-1", &[("app", "entry")]).unwrap();
+    let address = proxy.listener(&format!("127.0.0.1_{port}")).unwrap();
+    let visitor = Visitor(&certificates, address);
+    for (server, own) in
+        [("test.local", None), ("one.local", Some("client")), ("a.wild.local", None), ("a.wild.local", Some("client"))]
+    {
+        let response = visitor.ask(server, server, own).unwrap();
+        assert_eq!((response.status, response.text().as_str()), (200, "hello"), "{server} {own:?}");
+        let received = String::from_utf8(backend.take()).unwrap();
+        assert!(received.contains("x-forwarded-proto: https"), "{received}");
+        let told = received.contains("URI=spiffe://cluster.local/ns/default/sa/client;DNS=client.local");
+        assert_eq!(told, own.is_some(), "{received}");
+    }
+    // The certificate of another host, none where one is needed, one without the name, one of strangers, a host of another server, a name that no server has.
+    assert_eq!(visitor.ask("test.local", "one.local", None).unwrap().status, 404);
+    for (server, own) in [
+        ("one.local", None),
+        ("one.local", Some("dns-only")),
+        ("one.local", Some("from-other-ca")),
+        ("a.wild.local", Some("from-other-ca")),
+        ("two.local", None),
+    ] {
+        assert!(visitor.ask(server, server, own).is_err(), "{server} {own:?}");
+    }
+    assert!(Client::new(address).get("/", &[("host", "test.local")]).is_err(), "plain text");
+    assert!(backend.take().is_empty());
 }
