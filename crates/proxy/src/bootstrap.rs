@@ -3,6 +3,7 @@
 //! A file is read as the JSON form of `envoy.config.bootstrap.v3.Bootstrap` (in YAML or JSON), exactly as Envoy
 //! reads it: unknown fields are errors. The descriptors for that are only unpacked when a file is read or dumped.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -85,6 +86,7 @@ fn from_options(options: &ProxyOptions) -> Bootstrap {
         ads: Some(Ads { delta: options.xds_mode == XdsMode::Delta, servers: options.xds.clone() }),
         admin: None,
         loads: options.xds.clone(),
+        secured: BTreeMap::new(),
         runtime: Runtime::default(),
         local_cluster: String::new(),
         locality: String::new(),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serin_resources::tracing::Provider;
 use serin_telemetry::otlp::{EXPORT, ExportRequest, ExportResponse, Span};
+use serin_xds::client::Connector;
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
@@ -15,6 +16,7 @@ use tonic_prost::ProstCodec;
 use crate::discovery::SharedStore;
 use crate::error::Error;
 use crate::spans::{DROPPED, SENT};
+use crate::tls::ClientSlot;
 
 /// Spans in one call at most, and how long the first of them waits for others.
 const BATCH: usize = 512;
@@ -26,9 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Collectors whose connections are kept; those of a cluster come and go.
 const KEPT: usize = 16;
 
+/// Connections by address, and by the TLS that they have.
+type Channels = BTreeMap<(String, Option<usize>), Channel>;
+
 /// Sends spans until the process ends.
 pub(crate) async fn run(store: SharedStore, mut spans: mpsc::Receiver<(Provider, Span)>) {
-    let mut channels: BTreeMap<String, Channel> = BTreeMap::new();
+    let mut channels = Channels::new();
     while let Some((provider, span)) = spans.recv().await {
         let mut batches: BTreeMap<Provider, Vec<Span>> = BTreeMap::from([(provider, vec![span])]);
         let more = async {
@@ -53,23 +58,37 @@ pub(crate) async fn run(store: SharedStore, mut spans: mpsc::Receiver<(Provider,
 
 async fn export(
     store: &SharedStore,
-    channels: &mut BTreeMap<String, Channel>,
+    channels: &mut Channels,
     provider: &Provider,
     batch: Vec<Span>,
 ) -> Result<(), Error> {
+    let mut tls = None;
     let address = match provider.cluster.as_str() {
         "" => provider.address.clone(),
-        cluster => member(store, cluster).ok_or(Error::NoCollector)?.to_string(),
+        cluster => {
+            let (address, slot) = member(store, cluster).ok_or(Error::NoCollector)?;
+            tls = slot;
+            address.to_string()
+        }
     };
-    let channel = match channels.get(&address) {
+    // A cluster that speaks TLS from now on gets a new connection.
+    let key = (address.clone(), tls.as_ref().map(|slot| Arc::as_ptr(slot).addr()));
+    let channel = match channels.get(&key) {
         Some(channel) => channel.clone(),
         None => {
             let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-            let channel = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect_lazy();
+            let endpoint = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE);
+            let channel = match tls {
+                Some(slot) => {
+                    let name = slot.settings.server_name.clone();
+                    endpoint.connect_with_connector_lazy(Connector(slot.into_identity(&name)))
+                }
+                None => endpoint.connect_lazy(),
+            };
             if channels.len() >= KEPT {
                 channels.pop_first();
             }
-            channels.entry(address).or_insert(channel).clone()
+            channels.entry(key).or_insert(channel).clone()
         }
     };
     let mut client = tonic::client::Grpc::new(channel);
@@ -82,9 +101,9 @@ async fn export(
 }
 
 /// Some endpoint of a cluster that is fit.
-fn member(store: &SharedStore, cluster: &str) -> Option<SocketAddr> {
+fn member(store: &SharedStore, cluster: &str) -> Option<(SocketAddr, Option<Arc<ClientSlot>>)> {
     let store = store.lock().unwrap_or_else(PoisonError::into_inner);
     let cluster = store.clusters_in_use().find(|c| c.config.name == cluster)?.clone();
     let fit = cluster.members.iter().find(|m| cluster.left_out(m).is_none());
-    fit.or(cluster.members.first()).map(|m| m.host.address)
+    fit.or(cluster.members.first()).map(|m| (m.host.address, m.tls.clone()))
 }

@@ -1,6 +1,6 @@
 //! Starting, serving and leaving.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use serin_resources::bootstrap::Ads;
+use serin_resources::cluster::RequestNames;
+use serin_resources::tls::UpstreamTls;
 use serin_transport::Listener;
 use serin_xds::client::Connections;
 use serin_xds::server::Mode;
@@ -87,6 +89,7 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
     tokio::spawn(weigh(store.clone()));
     tokio::spawn(collector::run(store.clone(), told));
     let connections = Connections::to(bootstrap.ads.as_ref().map_or(&[], |ads| &ads.servers));
+    let connections = connections.secured(secured(&bootstrap.secured, &lock(&store).sockets.tls)?);
     if !bootstrap.loads.is_empty() {
         let loads = Loads::new(store.clone(), state.clone());
         tokio::spawn(load::run(bootstrap.loads, bootstrap.node.clone(), connections.clone(), loads));
@@ -104,6 +107,18 @@ async fn serve(options: &ProxyOptions) -> anyhow::Result<()> {
         () = state.asked_to_quit() => {}
     }
     Ok(())
+}
+
+/// The TLS of servers that configuration comes from.
+fn secured(
+    servers: &BTreeMap<String, UpstreamTls>,
+    store: &TlsStore,
+) -> anyhow::Result<HashMap<String, client::Secure>> {
+    let secure = |(address, settings): (&String, &UpstreamTls)| {
+        let slot = store.client(settings, &RequestNames::default()).with_context(|| format!("the TLS of {address}"))?;
+        Ok((address.clone(), slot.into_identity(&settings.server_name)))
+    };
+    servers.iter().map(secure).collect()
 }
 
 /// Takes configuration from the server of the aggregated discovery stream; without one, the proxy is ready when its own clusters are.

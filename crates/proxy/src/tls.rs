@@ -11,6 +11,7 @@ use serin_http1::Codec;
 use serin_resources::cluster::RequestNames;
 use serin_resources::tls::{DownstreamTls, SecretValue, UpstreamTls};
 use serin_transport::tls::{ClientTls, ServerTls};
+use serin_xds::client::{Identity, Secure};
 
 use crate::error::Error;
 use materials::{Materials, Stamps, Unready};
@@ -71,6 +72,18 @@ impl ClientSlot {
     }
 }
 
+impl ClientSlot {
+    /// What makes connections to gRPC servers, which are told that name unless it is empty.
+    pub(crate) fn into_identity(self: Arc<Self>, name: &str) -> Secure {
+        let name = Some(name.to_owned()).filter(|name| !name.is_empty());
+        Arc::new(move || {
+            let faces = self.current();
+            let tls = faces.as_ref()?.offering(Offer::Http(Codec::Http2)).clone();
+            Some(Identity { tls, name: name.clone() })
+        })
+    }
+}
+
 impl Faces {
     pub(crate) fn offering(&self, offer: Offer) -> &ClientTls {
         match offer {
@@ -123,14 +136,26 @@ impl TlsStore {
     /// # Errors
     /// What of its certificates, keys or lists cannot be used.
     pub(crate) fn client(&self, settings: &UpstreamTls, names: &RequestNames) -> Result<Arc<ClientSlot>, Error> {
+        match self.client_anyway(settings, names) {
+            (slot, None) => Ok(slot),
+            (_, Some(problem)) => Err(Error::Certificates(problem)),
+        }
+    }
+
+    /// The same, empty also while something cannot be used, with what that is: no connection is made until it can.
+    pub(crate) fn client_anyway(
+        &self,
+        settings: &UpstreamTls,
+        names: &RequestNames,
+    ) -> (Arc<ClientSlot>, Option<String>) {
         let mut inner = self.inner();
         let mut materials = Materials::new(&inner.secrets);
         let made = materials.client(settings, names);
         let stamps = materials.stamps;
-        let current = match made {
-            Ok(faces) => Some(Arc::new(faces)),
-            Err(Unready::Missing(_)) => None,
-            Err(Unready::Wrong(problem)) => return Err(Error::Certificates(problem)),
+        let (current, problem) = match made {
+            Ok(faces) => (Some(Arc::new(faces)), None),
+            Err(Unready::Missing(_)) => (None, None),
+            Err(Unready::Wrong(problem)) => (None, Some(problem)),
         };
         let slot = Arc::new(ClientSlot {
             settings: settings.clone(),
@@ -139,7 +164,7 @@ impl TlsStore {
             stamps: Mutex::new(stamps),
         });
         inner.clients.push(Arc::downgrade(&slot));
-        Ok(slot)
+        (slot, problem)
     }
 
     /// Takes a secret in, and makes everything again that uses it.

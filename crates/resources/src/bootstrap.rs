@@ -9,8 +9,9 @@ use prost::Message as _;
 
 use crate::cluster::{Cluster, Discovery, Names};
 use crate::convert;
+use crate::endpoint::Endpoint;
 use crate::listener::Listener;
-use crate::tls::Secret;
+use crate::tls::{Secret, UpstreamTls};
 use crate::{Audit, Error, Path, Runtime, RuntimeValue};
 
 /// A decoded bootstrap.
@@ -34,6 +35,8 @@ pub struct Bootstrap {
     pub admin: Option<SocketAddr>,
     /// `host:port` of the servers that loads are reported to; empty when they are not.
     pub loads: Vec<String>,
+    /// The TLS of servers of `ads` and `loads`, by `host:port`; those that are not here are spoken to in plain text.
+    pub secured: BTreeMap<String, UpstreamTls>,
     /// The cluster of proxies like this one, for zone awareness; may be empty.
     pub local_cluster: String,
     /// Values that stand in its runtime layers, later layers first.
@@ -120,19 +123,25 @@ impl Bootstrap {
             ignored: outlier_detection, enable_deferred_cluster_creation;
             refused: upstream_bind_config);
         let loads = match &manager.load_stats_config {
-            Some(config) => grpc_servers(config, &clusters, &manager_path.field("load_stats_config"))?.1,
+            Some(config) => grpc_servers(config, &clusters, &manager_path.field("load_stats_config"))?.servers,
             None => Vec::new(),
         };
+        let ads = ads(value.dynamic_resources.as_ref(), &clusters, &path.field("dynamic_resources"))?;
+        let of_ads = ads.iter().flat_map(|ads| &ads.servers);
+        let secured = of_ads.chain(&loads).filter_map(|server| Some((server.address.clone(), server.tls.clone()?)));
+        let secured = secured.collect();
+        let addresses = |servers: Vec<GrpcServer>| servers.into_iter().map(|server| server.address).collect();
         let node = value.node.clone().unwrap_or_default();
         Ok(Self {
-            loads,
+            loads: addresses(loads),
+            secured,
             runtime: audit.runtime.clone(),
             local_cluster: manager.local_cluster_name,
             locality: node.locality.as_ref().map(convert::locality).unwrap_or_default(),
             node: node.encode_to_vec(),
             node_id: node.id,
             node_cluster: value.node.as_ref().map(|n| n.cluster.clone()).unwrap_or_default(),
-            ads: ads(value.dynamic_resources.as_ref(), &clusters, &path.field("dynamic_resources"))?,
+            ads: ads.map(|GrpcServers { delta, servers }| Ads { delta, servers: addresses(servers) }),
             admin: match value.admin.as_ref().and_then(|a| a.address.as_ref()) {
                 Some(address) => Some(convert::socket_address(Some(address), &path.field("admin").field("address"))?),
                 None => None,
@@ -197,7 +206,7 @@ fn ads(
     value: Option<&pb::bootstrap::DynamicResources>,
     clusters: &[Fixed<Cluster>],
     path: &Path<'_>,
-) -> Result<Option<Ads>, Error> {
+) -> Result<Option<GrpcServers>, Error> {
     let Some(value) = value else { return Ok(None) };
     for (field, source) in [("lds_config", &value.lds_config), ("cds_config", &value.cds_config)] {
         if source.is_some() {
@@ -213,16 +222,29 @@ fn ads(
         }
     }
     let Some(config) = &value.ads_config else { return Ok(None) };
-    let (delta, servers) = grpc_servers(config, clusters, &path.field("ads_config"))?;
-    Ok(Some(Ads { delta, servers }))
+    grpc_servers(config, clusters, &path.field("ads_config")).map(Some)
 }
 
-/// The servers of a service that is spoken to over gRPC, and whether incrementally.
+/// The servers of a service that is spoken to over gRPC.
+struct GrpcServers {
+    /// True when the incremental protocol is spoken.
+    delta: bool,
+    servers: Vec<GrpcServer>,
+}
+
+/// One of them.
+struct GrpcServer {
+    /// `host:port`
+    address: String,
+    /// Its TLS; `None` is plain text.
+    tls: Option<UpstreamTls>,
+}
+
 fn grpc_servers(
     config: &core::ApiConfigSource,
     clusters: &[Fixed<Cluster>],
     path: &Path<'_>,
-) -> Result<(bool, Vec<String>), Error> {
+) -> Result<GrpcServers, Error> {
     let delta = match core::api_config_source::ApiType::try_from(config.api_type) {
         Ok(core::api_config_source::ApiType::Grpc) => false,
         Ok(core::api_config_source::ApiType::DeltaGrpc) => true,
@@ -236,31 +258,51 @@ fn grpc_servers(
     if servers.is_empty() {
         return Err(services_path.error("names no server"));
     }
-    Ok((delta, servers))
+    Ok(GrpcServers { delta, servers })
 }
 
 fn service_addresses(
     service: &core::GrpcService,
     clusters: &[Fixed<Cluster>],
     path: &Path<'_>,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<GrpcServer>, Error> {
     use core::grpc_service::TargetSpecifier as T;
     match &service.target_specifier {
-        Some(T::GoogleGrpc(google)) => Ok(vec![google.target_uri.trim_start_matches("dns:///").to_owned()]),
+        Some(T::GoogleGrpc(google)) => {
+            if google.channel_credentials.is_some() || !google.call_credentials.is_empty() {
+                return Err(path
+                    .field("google_grpc")
+                    .error("credentials are not supported; use envoy_grpc and a cluster with TLS"));
+            }
+            Ok(vec![GrpcServer { address: google.target_uri.trim_start_matches("dns:///").to_owned(), tls: None }])
+        }
         Some(T::EnvoyGrpc(envoy)) => {
             let cluster = clusters.iter().find(|c| c.value.name == envoy.cluster_name);
-            match cluster.map(|c| &c.value.discovery) {
-                Some(Discovery::Static(a) | Discovery::Dns(Names { assignment: a, .. })) => {
-                    Ok(a.endpoints.iter().map(|e| format!("{}:{}", bracket(&e.host), e.port)).collect())
+            let wrong = |message: String| path.field("envoy_grpc").field("cluster_name").error(message);
+            let Some(cluster) = cluster.map(|c| &c.value) else {
+                return Err(wrong(format!("'{}' is not a cluster of static_resources", envoy.cluster_name)));
+            };
+            if !cluster.tls_matches.is_empty() {
+                let message = format!("'{}' has transport_socket_matches, which are not supported here", cluster.name);
+                return Err(wrong(message));
+            }
+            match &cluster.discovery {
+                Discovery::Static(a) | Discovery::Dns(Names { assignment: a, .. }) => {
+                    Ok(a.endpoints.iter().map(|endpoint| grpc_server(endpoint, cluster)).collect())
                 }
-                _ => Err(path
-                    .field("envoy_grpc")
-                    .field("cluster_name")
-                    .error(format!("'{}' is not a static or DNS cluster of static_resources", envoy.cluster_name))),
+                Discovery::Eds(_) => Err(wrong(format!("'{}' is not a static or DNS cluster", cluster.name))),
             }
         }
         None => Err(path.error("needs envoy_grpc or google_grpc")),
     }
+}
+
+fn grpc_server(endpoint: &Endpoint, cluster: &Cluster) -> GrpcServer {
+    let tls = cluster.tls.clone().map(|tls| match tls.names_host && !endpoint.hostname.is_empty() {
+        true => UpstreamTls { server_name: endpoint.hostname.clone(), ..tls },
+        false => tls,
+    });
+    GrpcServer { address: format!("{}:{}", bracket(&endpoint.host), endpoint.port), tls }
 }
 
 fn bracket(host: &str) -> String {

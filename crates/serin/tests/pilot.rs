@@ -14,6 +14,8 @@ mod interface;
 mod make_before_break;
 #[path = "pilot/rules.rs"]
 mod rules;
+#[path = "pilot/secured.rs"]
+mod secured;
 #[path = "pilot/sharing.rs"]
 mod sharing;
 #[path = "pilot/tls.rs"]

@@ -63,8 +63,12 @@ async fn take(request: http::Request<h2::RecvStream>, mut respond: h2::server::S
 }
 
 fn start(tracing: &Value, backend: &Backend, collector: SocketAddr) -> (Proxy, Client) {
+    start_with(tracing, backend, h2_cluster("spans", collector))
+}
+
+fn start_with(tracing: &Value, backend: &Backend, spans: Value) -> (Proxy, Client) {
     let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "a"}}]);
-    let mut config = bootstrap(&routes, &[cluster("a", &[backend.address()]), h2_cluster("spans", collector)]);
+    let mut config = bootstrap(&routes, &[cluster("a", &[backend.address()]), spans]);
     config["node"] = json!({"id": "this-node", "cluster": "these"});
     let chain = &mut config["static_resources"]["listeners"][0]["filter_chains"][0];
     let manager = &mut chain["filters"][0]["typed_config"];
@@ -162,4 +166,22 @@ fn what_is_not_sampled_is_not_told_and_goes_on_unsampled() {
     assert!(passed.ends_with("-01"), "{passed}");
     wait_until(Duration::from_secs(20), || (found.lock().unwrap().len() >= 5).then_some(())).unwrap();
     assert!(found.lock().unwrap().iter().all(|(_, s)| format!("{:032x}", s.trace) == TRACE));
+}
+
+#[test]
+fn spans_never_go_in_plain_text_to_a_cluster_with_tls() {
+    let backend = Backend::answering(ok("up")).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut spans = h2_cluster("spans", listener.local_addr().unwrap());
+    spans["transport_socket"] = json!({"name": "envoy.transport_sockets.tls", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "sni": "spans.local"}});
+    let (_proxy, mut client) = start_with(&tracing(100), &backend, spans);
+    for _ in 0..6 {
+        assert_eq!(client.get("/", &[("host", "shop.example")]).unwrap().status, 200);
+    }
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut first = [0];
+    std::io::Read::read_exact(&mut stream, &mut first).unwrap();
+    assert_eq!(first, [22], "a handshake of TLS begins with a record of that type");
 }

@@ -16,12 +16,13 @@ use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::client::secure::{Connector, Secure};
 use crate::client::session::{Session, Update, Wanted};
 use crate::error::Error;
 use crate::server::{Mode, Request};
 
 /// Where to connect and as whom.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// `host:port` of the servers, tried in turn.
     pub servers: Vec<String>,
@@ -88,10 +89,12 @@ pub(crate) fn jitter(wait: Duration) -> Duration {
 
 /// Connections to servers, shared by everything that one node asks of them: a server believes load reports that come over the
 /// connection by which the node takes its configuration.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Connections {
     /// The servers that configuration is taken from.
     servers: Vec<String>,
+    /// Those that are spoken to over TLS.
+    secured: Arc<HashMap<String, Secure>>,
     open: Arc<Mutex<HashMap<String, Channel>>>,
 }
 
@@ -99,16 +102,41 @@ impl Connections {
     /// Connections to the servers that configuration is taken from.
     #[must_use]
     pub fn to(servers: &[String]) -> Self {
-        Self { servers: servers.to_vec(), open: Arc::default() }
+        Self { servers: servers.to_vec(), ..Self::default() }
+    }
+
+    /// The same, with TLS to these servers.
+    #[must_use]
+    pub fn secured(self, servers: HashMap<String, Secure>) -> Self {
+        Self { secured: Arc::new(servers), ..self }
     }
 
     /// A connection to a server: the one that configuration comes by, or a new one to a server that gives none.
     pub(crate) async fn get(&self, server: &str) -> Result<Channel, Error> {
         if !self.servers.iter().any(|s| s == server) {
-            return connect(server).await;
+            return self.connect(server).await;
         }
         let open = self.lock().get(server).cloned();
         open.ok_or_else(|| Error::Unreachable("no configuration is taken from it now".to_owned()))
+    }
+
+    async fn connect(&self, server: &str) -> Result<Channel, Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{server}"))
+            .map_err(|e| Error::Unreachable(format!("'{server}' is no HOST:PORT: {e}")))?
+            .connect_timeout(Duration::from_secs(2))
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(1 << 20);
+        let connected = match self.secured.get(server) {
+            Some(secure) => endpoint.connect_with_connector(Connector(secure.clone())).await,
+            None => endpoint.connect().await,
+        };
+        connected.map_err(|e| match std::error::Error::source(&e) {
+            Some(source) => Error::Unreachable(format!("cannot connect: {source}")),
+            None => Error::Unreachable(format!("cannot connect: {e}")),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Channel>> {
@@ -121,23 +149,6 @@ impl Connections {
             None => self.lock().remove(server),
         };
     }
-}
-
-pub(crate) async fn connect(server: &str) -> Result<Channel, Error> {
-    Endpoint::from_shared(format!("http://{server}"))
-        .map_err(|e| Error::Unreachable(format!("'{server}' is no HOST:PORT: {e}")))?
-        .connect_timeout(Duration::from_secs(2))
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(1 << 20)
-        .connect()
-        .await
-        .map_err(|e| match std::error::Error::source(&e) {
-            Some(source) => Error::Unreachable(format!("cannot connect: {source}")),
-            None => Error::Unreachable(format!("cannot connect: {e}")),
-        })
 }
 
 /// A server, and how to speak to it.
@@ -155,7 +166,7 @@ async fn connect_and_serve<H: Handler>(
 ) -> Result<bool, Failure> {
     let Server { name: server, node, mode, connections } = *to;
     let early = |error: Error| Failure { answered: false, reason: error.to_string() };
-    let channel = connect(server).await.map_err(early)?;
+    let channel = connections.connect(server).await.map_err(early)?;
     connections.set(server, Some(&channel));
     let client = Client::new(channel).max_decoding_message_size(256 << 20);
     session.on_connect();

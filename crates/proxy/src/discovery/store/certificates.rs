@@ -30,9 +30,36 @@ pub(super) fn has_same_tls(one: &Cluster, other: &Cluster) -> bool {
     one.tls == other.tls && one.tls_matches == other.tls_matches && one.names == other.names
 }
 
-/// The TLS of a cluster's matches, in their order, and that of all other endpoints. What cannot be used was refused before.
+/// The TLS of a cluster's matches, in their order, and that of all other endpoints. What could be used when the cluster
+/// was accepted, and cannot be any more, makes no connections.
 pub(super) fn slots(tls: &TlsStore, cluster: &Cluster) -> Vec<Option<Arc<ClientSlot>>> {
-    let slot = |settings: Option<&UpstreamTls>| settings.and_then(|settings| tls.client(settings, &cluster.names).ok());
+    let slot = |settings: Option<&UpstreamTls>| {
+        let (slot, problem) = tls.client_anyway(settings?, &cluster.names);
+        if let Some(problem) = problem {
+            tracing::warn!(cluster = cluster.name, "no connection is made: {problem}");
+        }
+        Some(slot)
+    };
     let matching = cluster.tls_matches.iter().map(|matching| slot(matching.tls.as_ref()));
     matching.chain([slot(cluster.tls.as_ref())]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_resources::cluster::Discovery;
+    use serin_resources::tls::{CommonTls, DataSource, Validation, ValidationSource};
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_any_more_is_not_spoken_to_in_plain_text() {
+        let mut cluster = Cluster::new("a".to_owned(), Discovery::Eds("a".to_owned()));
+        let trusted = Some(DataSource::File("/none/ca.pem".to_owned()));
+        let given = Some(Validation { trusted, ..Validation::default() });
+        let validation = Some(ValidationSource { given, secret: None });
+        cluster.tls =
+            Some(UpstreamTls { common: CommonTls { validation, ..CommonTls::default() }, ..UpstreamTls::default() });
+        let slots = slots(&TlsStore::default(), &cluster);
+        assert!(matches!(slots.as_slice(), [Some(slot)] if slot.current().is_none()), "no slot means plain text");
+    }
 }
