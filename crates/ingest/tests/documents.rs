@@ -324,3 +324,31 @@ fn what_proxies_reject_is_an_error() {
     let any_port = format!("{{hosts: [a], http: [{{match: [{{port: 0}}], {route}}}]}}");
     assert_eq!(parse("f", &rule("VirtualService", &any_port)).documents.len(), 1);
 }
+
+/// Servers of one port of which a later one does nothing.
+#[test]
+fn servers_that_do_nothing_are_told() {
+    let server = |protocol: &str, hosts: &str| {
+        let tls = if protocol == "HTTPS" { ", tls: {mode: SIMPLE, serverCertificate: /c, privateKey: /k}" } else { "" };
+        format!("{{port: {{number: 443, name: x, protocol: {protocol}}}, hosts: [{hosts}]{tls}}}")
+    };
+    let (http, https) = (server("HTTP", "a.b"), server("HTTPS", "a.b"));
+    for (servers, told) in [
+        (vec![https.clone(), server("HTTPS", "c.d")], None),
+        (vec![https.clone(), server("HTTPS", "c.d, a.b")], Some("has the host 'a.b'")),
+        (vec![https.clone(), http.clone()], Some("speaks TLS")),
+        (vec![http.clone(), https], Some("speaks no TLS")),
+        (vec![http.clone(), http], None),
+    ] {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: {{servers: [{}]}}\n",
+            servers.join(", ")
+        );
+        let parsed = parse("f", &text);
+        let found: Vec<&str> = parsed.diagnostics.iter().map(|d| d.message.as_str()).collect();
+        match told {
+            None => assert!(found.is_empty(), "{text}{found:?}"),
+            Some(told) => assert!(matches!(found.as_slice(), [one] if one.contains(told)), "{text}{found:?}"),
+        }
+    }
+}

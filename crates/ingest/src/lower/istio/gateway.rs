@@ -11,7 +11,15 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let object = spec.object()?;
     let selector = object.get("selector").map(|s| labels(&s)).unwrap_or_default();
     let items = object.required_list("servers")?;
-    let listeners: Vec<GatewayListener> = items.iter().filter_map(read_server).collect();
+    let mut listeners: Vec<GatewayListener> = Vec::new();
+    for item in &items {
+        let Some(listener) = read_server(item) else { continue };
+        if let Some(why) = listeners.iter().find_map(|before| conflict(before, &listener)) {
+            let message = format!("nothing is served here: an earlier server {why}");
+            item.report(Code::NoEffectYet, Severity::Warning, message, "use another port or other hosts");
+        }
+        listeners.push(listener);
+    }
     if listeners.is_empty() && !spec.context.failed() {
         spec.report(
             Code::NoEffectYet,
@@ -21,6 +29,20 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
         );
     }
     Some(Object::Gateway(Gateway { name: name.clone(), selector, listeners }))
+}
+
+/// Why a server does nothing beside an earlier one of the same port; the translator finds the same between Gateways.
+fn conflict(earlier: &GatewayListener, server: &GatewayListener) -> Option<String> {
+    if earlier.port != server.port {
+        return None;
+    }
+    if earlier.tls.is_some() != server.tls.is_some() {
+        let what = if earlier.tls.is_some() { "speaks TLS" } else { "speaks no TLS" };
+        return Some(format!("of port {} {what}", server.port));
+    }
+    let mut shared = server.hosts.iter().filter(|_| server.tls.is_some());
+    let shared = shared.find(|host| earlier.hosts.iter().any(|other| other.host == host.host))?;
+    Some(format!("of port {} has the host '{}'", server.port, shared.host))
 }
 
 /// Fields of `tls` besides the redirect; they matter where TLS ends.
