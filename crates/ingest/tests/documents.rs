@@ -335,7 +335,7 @@ fn servers_that_do_nothing_are_told() {
     let (http, https) = (server("HTTP", "a.b"), server("HTTPS", "a.b"));
     for (servers, told) in [
         (vec![https.clone(), server("HTTPS", "c.d")], None),
-        (vec![https.clone(), server("HTTPS", "c.d, a.b")], Some("has the host 'a.b'")),
+        (vec![https.clone(), server("HTTPS", "c.d, a.b")], Some("'a.b' is not served here")),
         (vec![https.clone(), http.clone()], Some("speaks TLS")),
         (vec![http.clone(), https], Some("speaks no TLS")),
         (vec![http.clone(), http], None),

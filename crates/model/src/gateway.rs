@@ -27,7 +27,16 @@ pub struct GatewayListener {
     /// Whether plain text is redirected to https.
     pub https_redirect: bool,
     /// How TLS ends here; `None` is plain text.
-    pub tls: Option<ServerTls>,
+    pub tls: Option<ListenerTls>,
+}
+
+/// How TLS ends at a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerTls {
+    /// Like this.
+    On(Box<ServerTls>),
+    /// In a way that is not carried out: clients that ask for its hosts are turned away, whatever other listeners of the port do.
+    NotCarriedOut,
 }
 
 /// How TLS is spoken to clients. Files are those of the proxy's machine.

@@ -18,7 +18,7 @@ mod share;
 mod sidecar;
 mod snapshot;
 
-pub use gateway::{ClientCheck, Gateway, GatewayListener, HostFilter, ServerTls, TlsVersion};
+pub use gateway::{ClientCheck, Gateway, GatewayListener, HostFilter, ListenerTls, ServerTls, TlsVersion};
 pub use guard::{Demand, Guard, Guarded, ROOT_NAMESPACE, Target, closed_by};
 pub use mesh_config::MeshConfig;
 pub use name::{DOMAIN, Hostname, InvalidHostname, Labels, ObjectName, selects};

@@ -22,6 +22,7 @@ use crate::admin::{self, Admin};
 use crate::bootstrap;
 use crate::collector;
 use crate::discovery::{SharedStore, Store, StoreHandler, watch_dns, watch_outliers};
+use crate::error::Error;
 use crate::health;
 use crate::loads::Loads;
 use crate::options::ProxyOptions;
@@ -115,7 +116,10 @@ fn secured(
     store: &TlsStore,
 ) -> anyhow::Result<HashMap<String, client::Secure>> {
     let secure = |(address, settings): (&String, &UpstreamTls)| {
-        let slot = store.client(settings, &RequestNames::default()).with_context(|| format!("the TLS of {address}"))?;
+        let slot = store
+            .client(settings, &RequestNames::default())
+            .map_err(Error::from)
+            .with_context(|| format!("the TLS of {address}"))?;
         Ok((address.clone(), slot.into_identity(&settings.server_name)))
     };
     servers.iter().map(secure).collect()

@@ -95,6 +95,41 @@ impl Faces {
     }
 }
 
+/// Why TLS cannot be made of its settings.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) text: String,
+    /// True when files were read: they may be other ones soon.
+    of_files: bool,
+}
+
+impl Problem {
+    /// Puts what was made apart from why it was not.
+    fn apart<T>(made: Result<T, Unready>, stamps: &Stamps) -> (Option<Arc<T>>, Option<Self>) {
+        match made {
+            Ok(made) => (Some(Arc::new(made)), None),
+            Err(Unready::Missing(_)) => (None, None),
+            Err(Unready::Wrong(text)) => (None, Some(Self { text, of_files: !stamps.is_empty() })),
+        }
+    }
+
+    /// What a resource of discovery is refused for. Files are not: the configuration before it might ask for less, even for no TLS, so it
+    /// ends, and no connection is made until the files can be used.
+    pub(crate) fn refuses(self, name: &str) -> Result<(), Error> {
+        if self.of_files {
+            tracing::warn!(name, "no connection is made until this can be used: {}", self.text);
+            return Ok(());
+        }
+        Err(self.into())
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::Certificates(problem.text)
+    }
+}
+
 /// All secrets, and everything that is made of them.
 #[derive(Debug, Default)]
 pub(crate) struct TlsStore(Mutex<Inner>);
@@ -115,30 +150,34 @@ impl TlsStore {
     ///
     /// # Errors
     /// What of its certificates, keys or lists cannot be used.
-    pub(crate) fn server(&self, settings: &DownstreamTls) -> Result<Arc<ServerSlot>, Error> {
+    pub(crate) fn server(&self, settings: &DownstreamTls) -> Result<Arc<ServerSlot>, Problem> {
+        match self.server_anyway(settings) {
+            (slot, None) => Ok(slot),
+            (_, Some(problem)) => Err(problem),
+        }
+    }
+
+    /// The same, empty also while something cannot be used, with what that is: no connection is served until it can.
+    pub(crate) fn server_anyway(&self, settings: &DownstreamTls) -> (Arc<ServerSlot>, Option<Problem>) {
         let mut inner = self.inner();
         let mut materials = Materials::new(&inner.secrets);
         let made = materials.server(settings);
         let stamps = materials.stamps;
-        let current = match made {
-            Ok(server) => Some(Arc::new(server)),
-            Err(Unready::Missing(_)) => None,
-            Err(Unready::Wrong(problem)) => return Err(Error::Certificates(problem)),
-        };
+        let (current, problem) = Problem::apart(made, &stamps);
         let slot =
             Arc::new(ServerSlot { settings: settings.clone(), current: current.into(), stamps: Mutex::new(stamps) });
         inner.servers.push(Arc::downgrade(&slot));
-        Ok(slot)
+        (slot, problem)
     }
 
     /// Makes the TLS of a cluster. It is empty while a secret is missing.
     ///
     /// # Errors
     /// What of its certificates, keys or lists cannot be used.
-    pub(crate) fn client(&self, settings: &UpstreamTls, names: &RequestNames) -> Result<Arc<ClientSlot>, Error> {
+    pub(crate) fn client(&self, settings: &UpstreamTls, names: &RequestNames) -> Result<Arc<ClientSlot>, Problem> {
         match self.client_anyway(settings, names) {
             (slot, None) => Ok(slot),
-            (_, Some(problem)) => Err(Error::Certificates(problem)),
+            (_, Some(problem)) => Err(problem),
         }
     }
 
@@ -147,16 +186,12 @@ impl TlsStore {
         &self,
         settings: &UpstreamTls,
         names: &RequestNames,
-    ) -> (Arc<ClientSlot>, Option<String>) {
+    ) -> (Arc<ClientSlot>, Option<Problem>) {
         let mut inner = self.inner();
         let mut materials = Materials::new(&inner.secrets);
         let made = materials.client(settings, names);
         let stamps = materials.stamps;
-        let (current, problem) = match made {
-            Ok(faces) => (Some(Arc::new(faces)), None),
-            Err(Unready::Missing(_)) => (None, None),
-            Err(Unready::Wrong(problem)) => (None, Some(problem)),
-        };
+        let (current, problem) = Problem::apart(made, &stamps);
         let slot = Arc::new(ClientSlot {
             settings: settings.clone(),
             names: names.clone(),

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use serin_model::{
-    Attachment, GatewayListener, HostFilter, Hostname, MeshSnapshot, ObjectName, ProxyIdentity, RouteRules,
+    Attachment, GatewayListener, HostFilter, Hostname, ListenerTls, MeshSnapshot, ObjectName, ProxyIdentity, RouteRules,
 };
 use serin_resources::connection_manager::{CertificateDetails, ClientCertificate, ForwardMode, RouteSource};
+use serin_resources::http_filter::{Rbac, RbacAction, RbacRules};
 use serin_resources::listener::{Direction, Filter, Listener, ListenerFilter};
 use serin_resources::route::{RequireTls, Route, RouteConfiguration, VirtualHost};
 
@@ -39,7 +40,11 @@ pub(crate) fn base(plan: &Plan, set: &mut ResourceSet) {
         if let Some(settings) = tls {
             listener.listener_filters = vec![ListenerFilter::TlsInspector];
             for chain in &mut listener.chains {
-                chain.tls = Some(tls::server(settings));
+                match settings {
+                    ListenerTls::On(settings) => chain.tls = Some(tls::server(settings)),
+                    // Nobody is let in (Envoy: an `ALLOW` without policies).
+                    ListenerTls::NotCarriedOut => chain.gates = vec![nobody()],
+                }
                 chain.matches.server_names = server_names(opened);
             }
         }
@@ -48,6 +53,12 @@ pub(crate) fn base(plan: &Plan, set: &mut ResourceSet) {
             None => set.listeners.push(listener),
         }
     }
+}
+
+/// A gate that lets nobody in.
+fn nobody() -> Rbac {
+    let rules = RbacRules { action: RbacAction::Allow, policies: Vec::new() };
+    Rbac { rules: Some(rules), shadow: None, prefix: "not_carried_out".to_owned() }
 }
 
 /// The names that clients ask for; none where every name is served.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serin_model::{
-    GatewayListener, Guarded, Hostname, MeshSnapshot, ObjectName, ProxyIdentity, ServerTls, TargetPort, selects,
+    GatewayListener, Guarded, Hostname, ListenerTls, MeshSnapshot, ObjectName, ProxyIdentity, TargetPort, selects,
 };
 
 use crate::naming;
@@ -19,7 +19,7 @@ pub(crate) struct GatewayPort {
     /// The name of the route configuration.
     pub(crate) routes: String,
     /// How TLS ends; `None` is plain text.
-    pub(crate) tls: Option<ServerTls>,
+    pub(crate) tls: Option<ListenerTls>,
     /// The servers, with the Gateways that they are of.
     pub(crate) servers: Vec<(ObjectName, GatewayListener)>,
     /// The policy that closes it, in words.
@@ -54,21 +54,28 @@ pub(crate) fn ports(mesh: &MeshSnapshot, proxy: &ProxyIdentity) -> Vec<GatewayPo
 type Servers = Vec<(ObjectName, GatewayListener)>;
 
 /// Puts the servers of a port together that have one route configuration. The oldest says whether TLS ends on the port; of servers where
-/// it does, the oldest has a host (Istio: `mergeGateways`).
-fn apart(port: u16, servers: Servers) -> Vec<(String, Option<ServerTls>, Servers)> {
+/// it does, the oldest has a host. Istio leaves a server out whose host is taken (`mergeGateways`); here it keeps its other hosts, which
+/// another server with a wider name would have otherwise. A port of which no server is carried out is not opened.
+fn apart(port: u16, servers: Servers) -> Vec<(String, Option<ListenerTls>, Servers)> {
     let is_secure = servers.first().is_some_and(|(_, server)| server.tls.is_some());
     let (secure, plain): (Servers, Servers) = servers.into_iter().partition(|(_, server)| server.tls.is_some());
     if !is_secure {
         return vec![(naming::gateway_routes(port), None, plain)];
     }
+    if !secure.iter().any(|(_, server)| matches!(server.tls, Some(ListenerTls::On(_)))) {
+        return Vec::new();
+    }
     let (mut taken, mut names, mut all) = (BTreeSet::<Hostname>::new(), BTreeSet::new(), Vec::new());
-    for (gateway, server) in secure {
-        let routes = naming::secure_routes(&server, &gateway);
-        let hosts = || server.hosts.iter().map(|filter| filter.host.clone());
-        if hosts().any(|host| taken.contains(&host)) || !names.insert(routes.clone()) {
+    for (gateway, mut server) in secure {
+        server.hosts.retain(|filter| !taken.contains(&filter.host));
+        if server.hosts.is_empty() {
             continue;
         }
-        taken.extend(hosts());
+        taken.extend(server.hosts.iter().map(|filter| filter.host.clone()));
+        let mut routes = naming::secure_routes(&server, &gateway);
+        while !names.insert(routes.clone()) {
+            routes.push('~');
+        }
         all.push((routes, server.tls.clone(), vec![(gateway, server)]));
     }
     all

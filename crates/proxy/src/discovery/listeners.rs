@@ -68,10 +68,17 @@ impl Listeners {
         }
     }
 
-    /// Checks what a listener's TLS is made of.
+    /// Checks what the TLS of a listener of discovery is made of, whose files may come later.
     pub(crate) fn check(&self, listener: &Listener) -> Result<(), Error> {
-        let settings = listener.all_chains().filter_map(|chain| chain.tls.as_ref());
-        for settings in settings {
+        for settings in listener.all_chains().filter_map(|chain| chain.tls.as_ref()) {
+            self.tls.server(settings).map(drop).or_else(|problem| problem.refuses(&listener.name))?;
+        }
+        Ok(())
+    }
+
+    /// The same for one of the bootstrap.
+    pub(crate) fn check_fixed(&self, listener: &Listener) -> Result<(), Error> {
+        for settings in listener.all_chains().filter_map(|chain| chain.tls.as_ref()) {
             self.tls.server(settings)?;
         }
         Ok(())
@@ -191,8 +198,7 @@ impl Listeners {
         let gates = config.gates.iter().map(Gate::new).collect();
         let tls = match before.filter(|chain| chain.config.tls == config.tls) {
             Some(before) => before.tls.clone(),
-            // What cannot be used was refused before: `check`.
-            None => config.tls.as_ref().and_then(|tls| self.tls.server(tls).ok()),
+            None => config.tls.as_ref().map(|tls| self.tls.server_anyway(tls).0),
         };
         let tls_counts = self.handshakes.entry(listener.name.clone()).or_default().clone();
         let replies = config.filter.manager().map(|http| &http.local_replies);

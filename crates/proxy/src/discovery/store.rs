@@ -147,7 +147,7 @@ impl Store {
             self.fixed_secrets.insert(name);
         }
         for Fixed { value, body, ignored } in clusters {
-            self.check_cluster(&value)?;
+            self.check_fixed(&value)?;
             let name = value.name.clone();
             self.clusters.insert(name.clone(), held(value, "", body.into(), true, ignored));
             self.rebuild_cluster(&name);

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
@@ -12,6 +13,8 @@ use serin_testkit::backend::Backend;
 use serin_testkit::certificates::Certificates;
 use serin_testkit::client::{Client, Response, read_response};
 use serin_testkit::pilot::{Folder, Pilot};
+use serin_testkit::process::wait_until;
+use serin_testkit::proxy::Proxy;
 
 use super::{SERIN, free_port, rule, service, sidecar};
 
@@ -161,6 +164,13 @@ fn tls_ends_at_a_gateway() {
         server("optional", "*.wild.local", &format!("mode: OPTIONAL_MUTUAL, {ca}"), "wild"),
         // Its host is taken: it has no part in what the first server of that host does.
         server("again", "test.local", "mode: SIMPLE", "two"),
+        // Not carried out: its host is nobody's, though a wider server of the same name follows.
+        server(
+            "closed",
+            "closed.wild.local",
+            &format!("mode: MUTUAL, {ca}, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256]"),
+            "wild",
+        ),
     ];
     let documents = [
         rule("Gateway", "g", &format!("{{selector: {{app: entry}}, servers: [{}]}}", servers.join(", "))),
@@ -191,9 +201,60 @@ fn tls_ends_at_a_gateway() {
         ("one.local", Some("from-other-ca")),
         ("a.wild.local", Some("from-other-ca")),
         ("two.local", None),
+        ("closed.wild.local", None),
+        ("closed.wild.local", Some("client")),
     ] {
         assert!(visitor.ask(server, server, own).is_err(), "{server} {own:?}");
     }
     assert!(Client::new(address).get("/", &[("host", "test.local")]).is_err(), "plain text");
     assert!(backend.take().is_empty());
+}
+
+/// A rule that asks for TLS by files that are not there ends plain text, and is carried out when they come.
+#[test]
+fn files_that_come_later_open_what_was_closed() {
+    let certificates = Certificates::make().unwrap();
+    let plain = Backend::answering("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nplain").unwrap();
+    let secure = Secure::start(&certificates, "server");
+    let port = free_port();
+    let place = tempfile::tempdir().unwrap();
+    let ca = place.path().join("later.pem");
+    let services = service("plain", 80, &[(plain.address(), "app: p")])
+        + &service("secure", 80, &[(secure.address, "app: s")])
+        + &sidecar(port);
+    let folder = Folder::new(&[("m.yaml", &services)]).unwrap();
+    let pilot = Pilot::start(SERIN, &folder, &[]).unwrap();
+    let identity = serin_xds::bootstrap::Client {
+        role: "sidecar",
+        workload: "client-1",
+        namespace: "default",
+        ip: std::net::Ipv4Addr::LOCALHOST.into(),
+        labels: vec![("app", "client")],
+        xds: pilot.xds,
+    };
+    let mut bootstrap = serin_xds::bootstrap::envoy(&identity, "127.0.0.1:0".parse().unwrap());
+    bootstrap.as_object_mut().unwrap().remove("stats_sinks");
+    // Envoy keeps the cluster without TLS: docs/differences.md.
+    let proxy = Proxy::serin(SERIN, &bootstrap).unwrap();
+    let address = proxy.listener(&format!("127.0.0.1_{port}")).unwrap();
+    let ask = |host: &str| Client::new(address).get("/", &[("host", host)]).unwrap();
+    assert_eq!(ask("plain").text(), "plain");
+    let mut asked = 1;
+    let tls = |host: &str| {
+        let policy = format!("{{tls: {{mode: SIMPLE, caCertificates: {}, sni: test.local}}}}", ca.display());
+        rule("DestinationRule", host, &format!("{{host: {host}, trafficPolicy: {policy}}}"))
+    };
+    folder.save("tls.yaml", &(tls("plain") + &tls("secure"))).unwrap();
+    let is_closed = || {
+        let is_closed = ask("plain").status == 503;
+        asked += usize::from(!is_closed);
+        is_closed.then_some(())
+    };
+    wait_until(Duration::from_secs(20), is_closed).unwrap();
+    assert_eq!(ask("secure").status, 503);
+    std::fs::write(&ca, certificates.read("ca.pem").unwrap()).unwrap();
+    wait_until(Duration::from_secs(20), || (ask("secure").status == 200).then_some(())).unwrap();
+    assert_eq!(secure.requests.load(Ordering::SeqCst), 1);
+    // The other server speaks no TLS, and was sent no request since.
+    assert_eq!(String::from_utf8_lossy(&plain.take()).matches("GET ").count(), asked);
 }

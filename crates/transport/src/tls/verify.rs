@@ -299,8 +299,10 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         self.rules.check(own, between, now, KeyUsage::server_auth()).map_err(failed)?;
-        let has_name =
-            || EndEntityCert::try_from(own).is_ok_and(|own| own.verify_is_valid_for_subject_name(name).is_ok());
+        let has_name = || {
+            EndEntityCert::try_from(own).is_ok_and(|own| own.verify_is_valid_for_subject_name(name).is_ok())
+                || has_short_wildcard(own, name)
+        };
         if self.rules.checks_told_name && !has_name() {
             return Err(failed(Rejected::Name));
         }
@@ -370,4 +372,12 @@ impl ClientCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+/// Returns true when a certificate is for all names below one label, such as `*.local`. webpki takes no such wildcard; Envoy does.
+fn has_short_wildcard(own: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
+    let ServerName::DnsName(name) = name else { return false };
+    let Some((label, rest)) = name.as_ref().split_once('.') else { return false };
+    let is_rest = |dns: &String| dns.strip_prefix("*.").is_some_and(|below| below.eq_ignore_ascii_case(rest));
+    !label.is_empty() && !rest.contains('.') && Certificate::read(own).dns.iter().any(is_rest)
 }

@@ -1,6 +1,8 @@
 //! Gateway.
 
-use serin_model::{ClientCheck, Gateway, GatewayListener, Object, ObjectName, Protocol, ServerTls, TlsVersion};
+use serin_model::{
+    ClientCheck, Gateway, GatewayListener, ListenerTls, Object, ObjectName, Protocol, ServerTls, TlsVersion,
+};
 
 use super::{host_filter, labels};
 use crate::cursor::{Cursor, Object as Fields};
@@ -15,12 +17,12 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     for item in &items {
         let Some(listener) = read_server(item) else { continue };
         if let Some(why) = listeners.iter().find_map(|before| conflict(before, &listener)) {
-            let message = format!("nothing is served here: an earlier server {why}");
-            item.report(Code::NoEffectYet, Severity::Warning, message, "use another port or other hosts");
+            item.report(Code::NoEffectYet, Severity::Warning, why, "use another port or other hosts");
         }
         listeners.push(listener);
     }
-    if listeners.is_empty() && !spec.context.failed() {
+    let serves = |listener: &GatewayListener| listener.tls != Some(ListenerTls::NotCarriedOut);
+    if !listeners.iter().any(serves) && !spec.context.failed() {
         spec.report(
             Code::NoEffectYet,
             Severity::Warning,
@@ -31,18 +33,18 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     Some(Object::Gateway(Gateway { name: name.clone(), selector, listeners }))
 }
 
-/// Why a server does nothing beside an earlier one of the same port; the translator finds the same between Gateways.
+/// Why a server does not do all that it says beside an earlier one of the same port; the translator finds the same between Gateways.
 fn conflict(earlier: &GatewayListener, server: &GatewayListener) -> Option<String> {
     if earlier.port != server.port {
         return None;
     }
     if earlier.tls.is_some() != server.tls.is_some() {
         let what = if earlier.tls.is_some() { "speaks TLS" } else { "speaks no TLS" };
-        return Some(format!("of port {} {what}", server.port));
+        return Some(format!("nothing is served here: an earlier server of port {} {what}", server.port));
     }
     let mut shared = server.hosts.iter().filter(|_| server.tls.is_some());
     let shared = shared.find(|host| earlier.hosts.iter().any(|other| other.host == host.host))?;
-    Some(format!("of port {} has the host '{}'", server.port, shared.host))
+    Some(format!("'{}' is not served here: an earlier server of port {} has the host", shared.host, server.port))
 }
 
 /// Fields of `tls` besides the redirect; they matter where TLS ends.
@@ -110,6 +112,17 @@ fn read_server(cursor: &Cursor<'_>) -> Option<GatewayListener> {
     }
     match Protocol::from_name(&text) {
         Some(p) if p.is_http() => Some(listener(None)),
+        Some(Protocol::Tcp) if text.eq_ignore_ascii_case("TLS") => {
+            let message =
+                format!("{text} servers are not supported yet: connections to port {number} for its hosts are refused");
+            protocol.report(
+                Code::NoEffectYet,
+                Severity::Warning,
+                message,
+                "servers with HTTP, HTTP2, GRPC or HTTPS are used",
+            );
+            Some(listener(Some(ListenerTls::NotCarriedOut)))
+        }
         Some(_) => {
             let message = format!(
                 "{text} servers are not supported yet: nothing listens on port {number} for this server, and connections are refused"
@@ -149,7 +162,7 @@ const NOT_YET: [&str; 9] = [
 ];
 
 /// Reads the `tls` of a server where it ends (Istio: `validateServer`, `validateTLSOptions`).
-fn read_tls(cursor: &Cursor<'_>, tls: &Fields<'_>, port: u16) -> Option<ServerTls> {
+fn read_tls(cursor: &Cursor<'_>, tls: &Fields<'_>, port: u16) -> Option<ListenerTls> {
     let text = |name: &str| tls.get(name).and_then(|field| field.line()).filter(|text| !text.is_empty());
     let [certificate, key, authorities, revoked] =
         ["serverCertificate", "privateKey", "caCertificates", "caCrl"].map(text);
@@ -159,7 +172,7 @@ fn read_tls(cursor: &Cursor<'_>, tls: &Fields<'_>, port: u16) -> Option<ServerTl
     let mode = tls.get("mode").and_then(|mode| mode.text()).unwrap_or_else(|| "PASSTHROUGH".to_owned());
     let refuses = |at: &Cursor<'_>, what: &str| {
         let message = format!(
-            "{what} is not carried out yet: nothing listens on port {port} for this server, and connections are refused"
+            "{what} is not carried out yet: connections to port {port} for the hosts of this server are refused"
         );
         at.report(Code::NoEffectYet, Severity::Warning, message, "name the files of a certificate and its key");
     };
@@ -170,11 +183,11 @@ fn read_tls(cursor: &Cursor<'_>, tls: &Fields<'_>, port: u16) -> Option<ServerTl
         refuses(at, name);
     }
     match mode.as_str() {
-        "SIMPLE" | "MUTUAL" | "OPTIONAL_MUTUAL" if !not_yet.is_empty() => return None,
+        "SIMPLE" | "MUTUAL" | "OPTIONAL_MUTUAL" if !not_yet.is_empty() => return Some(ListenerTls::NotCarriedOut),
         "SIMPLE" | "MUTUAL" | "OPTIONAL_MUTUAL" => {}
         "PASSTHROUGH" | "AUTO_PASSTHROUGH" | "ISTIO_MUTUAL" => {
             refuses(cursor, &format!("TLS in mode {mode}"));
-            return None;
+            return Some(ListenerTls::NotCarriedOut);
         }
         other => {
             cursor.invalid(format!("'{other}' is no TLS mode"), "use SIMPLE, MUTUAL or OPTIONAL_MUTUAL");
@@ -211,7 +224,7 @@ fn read_tls(cursor: &Cursor<'_>, tls: &Fields<'_>, port: u16) -> Option<ServerTl
         cursor.invalid("minProtocolVersion is above maxProtocolVersion", "");
         return None;
     }
-    Some(ServerTls { certificate, key, clients, versions })
+    Some(ListenerTls::On(Box::new(ServerTls { certificate, key, clients, versions })))
 }
 
 /// Reads the oldest or the newest version; the inner `None` leaves it to the proxy. Versions before 1.2 are never spoken.

@@ -10,10 +10,18 @@ use crate::error::Error;
 use crate::tls::{ClientSlot, TlsStore};
 
 impl Store {
-    /// Checks what a cluster's TLS is made of.
-    pub(super) fn check_cluster(&self, cluster: &Cluster) -> Result<(), Error> {
+    /// Checks what the TLS of a cluster of the bootstrap is made of.
+    pub(super) fn check_fixed(&self, cluster: &Cluster) -> Result<(), Error> {
         for settings in tls_of(cluster) {
             self.sockets.tls.client(settings, &cluster.names)?;
+        }
+        Ok(())
+    }
+
+    /// The same for one of discovery, whose files may come later.
+    pub(super) fn check_cluster(&self, cluster: &Cluster) -> Result<(), Error> {
+        for settings in tls_of(cluster) {
+            self.sockets.tls.client(settings, &cluster.names).map(drop).or_else(|p| p.refuses(&cluster.name))?;
         }
         Ok(())
     }
@@ -33,13 +41,7 @@ pub(super) fn has_same_tls(one: &Cluster, other: &Cluster) -> bool {
 /// The TLS of a cluster's matches, in their order, and that of all other endpoints. What could be used when the cluster
 /// was accepted, and cannot be any more, makes no connections.
 pub(super) fn slots(tls: &TlsStore, cluster: &Cluster) -> Vec<Option<Arc<ClientSlot>>> {
-    let slot = |settings: Option<&UpstreamTls>| {
-        let (slot, problem) = tls.client_anyway(settings?, &cluster.names);
-        if let Some(problem) = problem {
-            tracing::warn!(cluster = cluster.name, "no connection is made: {problem}");
-        }
-        Some(slot)
-    };
+    let slot = |settings: Option<&UpstreamTls>| Some(tls.client_anyway(settings?, &cluster.names).0);
     let matching = cluster.tls_matches.iter().map(|matching| slot(matching.tls.as_ref()));
     matching.chain([slot(cluster.tls.as_ref())]).collect()
 }

@@ -13,7 +13,10 @@ use crate::error::Error;
 impl Store {
     /// Takes a listener in, with the routes that stand in it.
     pub(super) fn open_listener(&mut self, listener: Held<Arc<Listener>>) -> Result<(), Error> {
-        self.sockets.check(&listener.value)?;
+        match listener.fixed {
+            true => self.sockets.check_fixed(&listener.value)?,
+            false => self.sockets.check(&listener.value)?,
+        }
         self.sockets.open(&listener.value)?;
         let name = &listener.value.name;
         self.built_tables.retain(|table, _| !is_inline_of(table, name));

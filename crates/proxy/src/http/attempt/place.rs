@@ -22,7 +22,7 @@ impl Attempt<'_> {
             header => self.head.fields.get(header).filter(|value| !value.is_empty()),
         };
         let authority = value.unwrap_or_else(|| self.head.authority());
-        Some(without_port(std::str::from_utf8(authority).ok()?).into())
+        Some(without_port(std::str::from_utf8(authority).ok()?).to_ascii_lowercase().into())
     }
 
     /// Where a new connection goes.
