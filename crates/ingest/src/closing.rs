@@ -255,7 +255,7 @@ fn demands_within(value: &Cursor<'_>) -> Vec<&'static str> {
 fn demand_of(name: &str) -> Option<&'static str> {
     let plain = name.trim().to_ascii_lowercase();
     match name {
-        _ if plain.contains("tls") || plain == "tsl" || plain == "tl" => Some("tls"),
+        _ if plain.contains("tls") || matches!(plain.as_str(), "tsl" | "tl" | "tis" | "t1s") => Some("tls"),
         _ if is_slip("proxyProtocol", name) => Some("proxyProtocol"),
         _ if is_slip("tunnel", name) => Some("tunnel"),
         _ if is_slip("outlierDetection", name) => Some("outlierDetection"),

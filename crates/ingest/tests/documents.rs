@@ -137,6 +137,7 @@ fn a_broken_rule_closes_what_it_demands() {
         (format!("{{host: a, trafficPolicy: {{portLevelSettings: {{port: {{number: 81}}, {tls}}}}}}}"), vec![""]),
         (format!("{{host: a, trafficPolicy: [{{{tls}}}]}}"), vec![""]),
         ("{host: a, trafficPolicy: {tlsSettings: {mode: ISTIO_MUTUAL}}}".to_owned(), vec![""]),
+        ("{host: a, trafficPolicy: {tIs: {mode: SIMPLE}}}".to_owned(), vec![""]),
         (format!("{{host: a, subsets: [{{name: s, trafficPolcy: {{{tls}}}}}]}}"), vec!["s:"]),
         (format!("[{{host: a, trafficPolicy: {{{tls}}}}}]"), vec![""]),
         (format!("{{hosts: [a], trafficPolicy: {{{tls}}}}}"), vec![""]),

@@ -128,6 +128,25 @@ fn read_tls(cursor: &Cursor<'_>, whom: &str) -> Option<Tls> {
     let mode = object.get("mode");
     let text = mode.as_ref().map_or(Some("DISABLE".to_owned()), |mode| mode.text())?;
     let refuses = |what: &str| Some(Tls::NotCarriedOut(not_carried_out(cursor, what, whom)));
+    let has_files = certificate.is_some() || key.is_some() || authorities.is_some() || revoked.is_some();
+    let useless = match text.as_str() {
+        "DISABLE" if has_files || credential.is_some() || sni.is_some() || !names.is_empty() => Some(
+            "mode DISABLE, which is meant where none is said, speaks plain text: the other fields of tls mean nothing",
+        ),
+        "SIMPLE" if certificate.is_some() || key.is_some() => {
+            Some("mode SIMPLE shows servers no certificate: clientCertificate and privateKey mean nothing")
+        }
+        "SIMPLE" | "MUTUAL" if skips && revoked.is_some() => Some("caCrl means nothing with insecureSkipVerify"),
+        _ => None,
+    };
+    if let Some(message) = useless {
+        cursor.report(
+            Code::NoEffectYet,
+            Severity::Warning,
+            message,
+            "use SIMPLE or MUTUAL for what they say, or take them away",
+        );
+    }
     match text.as_str() {
         "DISABLE" => return Some(Tls::Off),
         "SIMPLE" | "MUTUAL" => {}
@@ -139,7 +158,6 @@ fn read_tls(cursor: &Cursor<'_>, whom: &str) -> Option<Tls> {
         }
     }
     // Istio: `validateTLS`.
-    let has_files = certificate.is_some() || key.is_some() || authorities.is_some() || revoked.is_some();
     if skips && (authorities.is_some() || !names.is_empty() || (text == "SIMPLE" && credential.is_some())) {
         cursor.invalid(
             "insecureSkipVerify does not go with caCertificates, credentialName or subjectAltNames",
