@@ -37,23 +37,8 @@ static INTERNAL: NameSet = NameSet::new(&[
     "x-envoy-hedge-on-per-try-timeout",
 ]);
 
-/// The same, and those that an edge takes from nobody.
+/// Headers that an edge takes from nobody besides.
 static OF_EDGE: NameSet = NameSet::new(&[
-    "x-envoy-internal",
-    "x-envoy-retriable-status-codes",
-    "x-envoy-retriable-header-names",
-    "x-envoy-retry-on",
-    "x-envoy-retry-grpc-on",
-    "x-envoy-max-retries",
-    "x-envoy-upstream-alt-stat-name",
-    "x-envoy-upstream-rq-timeout-ms",
-    "x-envoy-upstream-rq-per-try-timeout-ms",
-    "x-envoy-upstream-rq-timeout-alt-response",
-    "x-envoy-expected-rq-timeout-ms",
-    "x-envoy-force-trace",
-    "x-envoy-ip-tags",
-    "x-envoy-original-url",
-    "x-envoy-hedge-on-per-try-timeout",
     "x-envoy-decorator-operation",
     "x-envoy-downstream-service-cluster",
     "x-envoy-downstream-service-node",
@@ -67,6 +52,17 @@ pub(crate) struct RequestInfo {
     pub(crate) internal: bool,
     /// The address of the client, as far as earlier proxies are trusted.
     pub(crate) client: IpAddr,
+}
+
+/// The scheme of a request: who says nothing came by what an earlier proxy said, or by what carries the connection.
+fn scheme(context: &ConnectionContext, head: &RequestHead) -> Scheme {
+    if head.scheme != Scheme::Unsaid {
+        return head.scheme;
+    }
+    match head.fields.get("x-forwarded-proto").map_or(Scheme::Unsaid, Scheme::of) {
+        Scheme::Unsaid => Scheme::of(context.scheme().as_bytes()),
+        forwarded => forwarded,
+    }
 }
 
 /// Brings a request into the form in which it is routed and forwarded.
@@ -109,7 +105,10 @@ pub(crate) fn normalise(
     if internal {
         head.fields.set("x-envoy-internal", b"true");
     } else {
-        head.fields.remove_all(if manager.use_remote_address { &OF_EDGE } else { &INTERNAL });
+        head.fields.remove_all(&INTERNAL);
+        if manager.use_remote_address {
+            head.fields.remove_all(&OF_EDGE);
+        }
         table.internal_only_headers.iter().for_each(|name| _ = head.fields.remove(name));
     }
     let own_scheme = manager.scheme.map_or(context.scheme(), Scheme::as_str);
@@ -129,13 +128,7 @@ pub(crate) fn normalise(
     if context.tls.is_some() || head.fields.contains("x-forwarded-client-cert") {
         client_certificate::tell(manager.client_certificate, context.tls.as_deref(), head);
     }
-    if let Some(scheme) = manager.scheme {
-        head.scheme = scheme;
-    } else if head.scheme == Scheme::Unsaid {
-        // Who said nothing came by what an earlier proxy said, or by what carries the connection.
-        let forwarded = head.fields.get("x-forwarded-proto").map_or(Scheme::Unsaid, Scheme::of);
-        head.scheme = if forwarded == Scheme::Unsaid { Scheme::of(context.scheme().as_bytes()) } else { forwarded };
-    }
+    head.scheme = manager.scheme.unwrap_or_else(|| scheme(context, head));
     let is_edge = manager.use_remote_address && manager.trust.hops == 0;
     if manager.append_forwarded_port
         && (is_edge || !head.fields.contains("x-forwarded-port"))
