@@ -9,8 +9,10 @@ use tokio::net::TcpStream;
 /// Bytes in which a client must say what it asks for.
 const MOST: usize = 16 * 1024;
 
-/// The pause before another look when a client has sent a part.
-const PAUSE: Duration = Duration::from_millis(2);
+/// The pauses before another look when a client has sent a part: each is twice the one before, so that one who sends nothing more costs
+/// little. A part that lies there keeps the socket readable, so nothing wakes when more comes.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(128);
 
 /// The type of a record that begins a handshake (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
@@ -46,7 +48,7 @@ impl ClientHello {
 pub(crate) async fn sniff(socket: &TcpStream) -> io::Result<Sniffed> {
     let mut bytes = vec![0; 2048];
     let mut acceptor = Acceptor::default();
-    let mut seen = 0;
+    let (mut seen, mut pause) = (0, FIRST_PAUSE);
     loop {
         let there = socket.peek(&mut bytes).await?;
         if there == 0 || bytes.first() != Some(&HANDSHAKE) {
@@ -62,9 +64,10 @@ pub(crate) async fn sniff(socket: &TcpStream) -> io::Result<Sniffed> {
                     Err(_) => return Ok(Sniffed::Other),
                 }
             }
-            seen = there;
+            (seen, pause) = (there, FIRST_PAUSE);
         } else {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         if seen == bytes.len() {
             if seen >= MOST {
