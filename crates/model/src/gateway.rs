@@ -26,11 +26,11 @@ pub struct GatewayListener {
     pub hosts: Vec<HostFilter>,
     /// Whether plain text is redirected to https.
     pub https_redirect: bool,
-    /// How TLS ends here; `None` is plain text.
+    /// The end of TLS; `None` is plain text.
     pub tls: Option<ListenerTls>,
 }
 
-/// How TLS ends at a listener.
+/// The end of TLS at a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerTls {
     /// Like this.
@@ -39,23 +39,23 @@ pub enum ListenerTls {
     NotCarriedOut,
 }
 
-/// How TLS is spoken to clients. Files are those of the proxy's machine.
+/// TLS towards clients. Files are those of the proxy's machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTls {
     /// The file of the certificate with its chain.
     pub certificate: String,
     /// The file of its private key.
     pub key: String,
-    /// What clients must show; `None` asks for nothing.
+    /// The rules for clients; `None` asks them for nothing.
     pub clients: Option<ClientCheck>,
     /// The oldest and the newest version; `None` leaves it to the proxy.
     pub versions: [Option<TlsVersion>; 2],
 }
 
-/// What clients must show.
+/// The rules for certificates of clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCheck {
-    /// Whether a client must show a certificate at all.
+    /// True when a client must show a certificate.
     pub required: bool,
     /// The file of the authorities that are trusted.
     pub authorities: String,

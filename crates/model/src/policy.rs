@@ -78,18 +78,18 @@ pub enum Tls {
     NotCarriedOut(String),
 }
 
-/// How TLS is spoken to a host. Files are those of the proxy's machine.
+/// TLS towards a host. Files are those of the proxy's machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTls {
     /// The files of the own certificate and its key, if one is shown.
     pub identity: Option<(String, String)>,
-    /// What the server must show; `None` accepts every server.
+    /// The rules for the server's certificate; `None` accepts every server.
     pub server: Option<ServerCheck>,
     /// The name that is told to the server; empty for the host that a request is for.
     pub sni: String,
 }
 
-/// What a server must show.
+/// The rules for a server's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerCheck {
     /// The file of the authorities that are trusted; `None` for those of the system.

@@ -44,7 +44,7 @@ pub struct Listener {
 /// A filter that looks at a connection before its chain is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerFilter {
-    /// `envoy.filters.listener.tls_inspector`. Nothing depends on what it finds yet.
+    /// `envoy.filters.listener.tls_inspector`: chains are chosen by what a TLS client asks for.
     TlsInspector,
     /// `envoy.filters.listener.http_inspector`. Nothing depends on what it finds yet.
     HttpInspector,

@@ -9,7 +9,7 @@ use serin_model::{
 
 use crate::naming;
 
-/// What Gateways serve on a port with one route configuration: all servers without TLS, or one where it ends.
+/// The servers on a port that have one route configuration: all servers without TLS, or one where it ends.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GatewayPort {
     /// Port that clients use.
@@ -18,7 +18,7 @@ pub(crate) struct GatewayPort {
     pub(crate) address: SocketAddr,
     /// The name of the route configuration.
     pub(crate) routes: String,
-    /// How TLS ends; `None` is plain text.
+    /// The end of TLS; `None` is plain text.
     pub(crate) tls: Option<ListenerTls>,
     /// The servers, with the Gateways that they are of.
     pub(crate) servers: Vec<(ObjectName, GatewayListener)>,
