@@ -14,7 +14,7 @@ use serin_transport::tls::{ClientTls, ServerTls};
 use serin_xds::client::{Identity, Secure};
 
 use crate::error::Error;
-use materials::{Materials, Stamps, Unready};
+use materials::{Look, Materials, Stamps, Trusts, Unready};
 
 /// The TLS of a filter chain.
 #[derive(Debug)]
@@ -137,6 +137,7 @@ pub(crate) struct TlsStore(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     secrets: BTreeMap<String, SecretValue>,
+    trusts: Trusts,
     servers: Vec<Weak<ServerSlot>>,
     clients: Vec<Weak<ClientSlot>>,
 }
@@ -160,7 +161,7 @@ impl TlsStore {
     /// The same, empty also while something cannot be used, with what that is: no connection is served until it can.
     pub(crate) fn server_anyway(&self, settings: &DownstreamTls) -> (Arc<ServerSlot>, Option<Problem>) {
         let mut inner = self.inner();
-        let mut materials = Materials::new(&inner.secrets);
+        let mut materials = Materials::new(&inner.secrets, &inner.trusts);
         let made = materials.server(settings);
         let stamps = materials.stamps;
         let (current, problem) = Problem::apart(made, &stamps);
@@ -188,7 +189,7 @@ impl TlsStore {
         names: &RequestNames,
     ) -> (Arc<ClientSlot>, Option<Problem>) {
         let mut inner = self.inner();
-        let mut materials = Materials::new(&inner.secrets);
+        let mut materials = Materials::new(&inner.secrets, &inner.trusts);
         let made = materials.client(settings, names);
         let stamps = materials.stamps;
         let (current, problem) = Problem::apart(made, &stamps);
@@ -215,11 +216,12 @@ impl TlsStore {
 
     /// Makes everything again whose files have changed.
     pub(crate) fn look_at_files(&self) {
-        self.refresh(|_, stamps| materials::have_changed(stamps));
+        let mut look = Look::default();
+        self.refresh(|_, stamps| look.have_changed(stamps));
     }
 
     /// Makes again what `is_concerned`, by the names of its secrets and the stamps of its files.
-    fn refresh(&self, is_concerned: impl Fn(&[&str], &Stamps) -> bool) {
+    fn refresh(&self, mut is_concerned: impl FnMut(&[&str], &Stamps) -> bool) {
         let inner = &mut *self.inner();
         inner.servers.retain(|slot| slot.strong_count() > 0);
         inner.clients.retain(|slot| slot.strong_count() > 0);
@@ -227,7 +229,7 @@ impl TlsStore {
             let mut stamps = slot.stamps.lock().unwrap_or_else(PoisonError::into_inner);
             let secrets: Vec<&str> = slot.settings.secrets().map(|secret| secret.name.as_str()).collect();
             if is_concerned(&secrets, &stamps) {
-                let mut materials = Materials::new(&inner.secrets);
+                let mut materials = Materials::new(&inner.secrets, &inner.trusts);
                 take(materials.server(&slot.settings), &slot.current);
                 *stamps = materials.stamps;
             }
@@ -236,7 +238,7 @@ impl TlsStore {
             let mut stamps = slot.stamps.lock().unwrap_or_else(PoisonError::into_inner);
             let secrets: Vec<&str> = slot.settings.common.secrets().map(|secret| secret.name.as_str()).collect();
             if is_concerned(&secrets, &stamps) {
-                let mut materials = Materials::new(&inner.secrets);
+                let mut materials = Materials::new(&inner.secrets, &inner.trusts);
                 take(materials.client(&slot.settings, &slot.names), &slot.current);
                 *stamps = materials.stamps;
             }

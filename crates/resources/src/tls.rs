@@ -160,6 +160,8 @@ pub struct Validation {
     pub depth: Option<u32>,
     /// True when a certificate whose time is over is accepted.
     pub allows_expired: bool,
+    /// True when clients are not told which authorities are trusted.
+    pub hides_authorities: bool,
 }
 
 /// An alternative name of a subject.
@@ -217,6 +219,7 @@ impl Validation {
         self.only_own_revocation |= other.only_own_revocation;
         self.accepts_untrusted |= other.accepts_untrusted;
         self.allows_expired |= other.allows_expired;
+        self.hides_authorities |= other.hides_authorities;
         self.depth = other.depth.or(self.depth);
         self.names.extend(other.names.iter().cloned());
         self.hashes.extend(&other.hashes);

@@ -29,7 +29,7 @@ pub use hello::{ClientHello, Sniffed};
 pub use server::{ServerSettings, ServerTls};
 pub(crate) use stream::{Tls, TlsWrite};
 pub use tickets::{TicketKey, Tickets};
-pub use verify::{Rejected, Verification};
+pub use verify::{Rejected, Trusted, Verification};
 
 /// The properties of an established TLS connection.
 #[derive(Debug, Clone)]

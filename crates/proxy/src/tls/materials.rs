@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use serin_resources::cluster::RequestNames;
@@ -12,7 +13,7 @@ use serin_resources::tls::{
 use serin_traffic::peer_names::{PeerNames, SubjectNames};
 use serin_transport::tls::{
     Certificate, ClientSettings, ClientTls, Identity, Protocols, ServerSettings, ServerTls, TicketKey, Tickets,
-    TlsError, Verification, fingerprint,
+    TlsError, Trusted, Verification, fingerprint,
 };
 
 use super::Faces;
@@ -57,22 +58,50 @@ fn existing(path: &str) -> &str {
     SYSTEM_AUTHORITIES.iter().filter(|_| is_system).find(exists).copied().unwrap_or(path)
 }
 
-/// Returns true when one of the files is not what it was.
-pub(super) fn have_changed(stamps: &Stamps) -> bool {
-    stamps.iter().any(|(path, before)| stamp(path) != *before)
+/// The files as they are now; each is looked at once.
+#[derive(Default)]
+pub(super) struct Look(Stamps);
+
+impl Look {
+    /// Returns true when one of the files is not what it was.
+    pub(super) fn have_changed(&mut self, stamps: &Stamps) -> bool {
+        stamps.iter().any(|(path, before)| match self.0.get(path) {
+            Some(now) => now != before,
+            None => *self.0.entry(path.clone()).or_insert(stamp(path)) != *before,
+        })
+    }
+}
+
+/// Certificates that are trusted, by the digest of their text: those of the system stand in many clusters.
+#[derive(Debug, Default)]
+pub(super) struct Trusts(Mutex<BTreeMap<[u8; 32], Weak<Trusted>>>);
+
+impl Trusts {
+    fn read(&self, pem: &[u8]) -> Result<Arc<Trusted>, TlsError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = fingerprint(pem);
+        if let Some(trusted) = known.get(&key).and_then(Weak::upgrade) {
+            return Ok(trusted);
+        }
+        let trusted = Arc::new(Trusted::read(pem)?);
+        known.retain(|_, other| other.strong_count() > 0);
+        known.insert(key, Arc::downgrade(&trusted));
+        Ok(trusted)
+    }
 }
 
 /// Where bytes are looked up, and which files were read.
 pub(super) struct Materials<'a> {
     secrets: &'a BTreeMap<String, SecretValue>,
+    trusts: &'a Trusts,
     pub(super) stamps: Stamps,
     /// What is asked of the peer, with all bytes that belong to it.
     rules: Vec<u8>,
 }
 
 impl<'a> Materials<'a> {
-    pub(super) fn new(secrets: &'a BTreeMap<String, SecretValue>) -> Self {
-        Self { secrets, stamps: Stamps::new(), rules: Vec::new() }
+    pub(super) fn new(secrets: &'a BTreeMap<String, SecretValue>, trusts: &'a Trusts) -> Self {
+        Self { secrets, trusts, stamps: Stamps::new(), rules: Vec::new() }
     }
 
     fn bytes(&mut self, source: &DataSource) -> Result<Vec<u8>, Unready> {
@@ -150,8 +179,10 @@ impl<'a> Materials<'a> {
             Some(trusted) => {
                 let pem = self.bytes(trusted)?;
                 self.rules.extend_from_slice(&pem);
-                Verification::trusting(&pem)
-                    .map_err(|error| Unready::Wrong(format!("{}: {error}", self.named(trusted))))?
+                let read = self.trusts.read(&pem);
+                Verification::trusting(
+                    read.map_err(|error| Unready::Wrong(format!("{}: {error}", self.named(trusted))))?,
+                )
             }
             None => Verification::of_any(),
         };
@@ -170,7 +201,8 @@ impl<'a> Materials<'a> {
             .accepting_untrusted(rules.accepts_untrusted)
             .with_hashes(rules.hashes.clone(), rules.keys.clone())
             .with_depth(rules.depth.map(|depth| depth as usize))
-            .allowing_expired(rules.allows_expired))
+            .allowing_expired(rules.allows_expired)
+            .hiding_authorities(rules.hides_authorities))
     }
 
     pub(super) fn server(&mut self, settings: &DownstreamTls) -> Result<ServerTls, Unready> {

@@ -3,7 +3,6 @@
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
-use prost::Name as _;
 
 use super::{
     CertificateSource, CommonTls, DataSource, DownstreamTls, NameKind, NameMatcher, SecretName, Tickets,
@@ -13,31 +12,25 @@ use crate::convert;
 use crate::matcher::StringMatcher;
 use crate::{Audit, Error, Path};
 
-/// What a transport socket is.
-enum Socket {
-    Plain,
-    Downstream(Box<pb::DownstreamTlsContext>),
-    Upstream(Box<pb::UpstreamTlsContext>),
-}
-
-fn socket(value: &core::TransportSocket, path: &Path<'_>) -> Result<Socket, Error> {
+/// Reads the TLS of a transport socket, which must be of this kind; `None` is plain text.
+fn context<T: prost::Name + Default>(
+    value: Option<&core::TransportSocket>,
+    path: &Path<'_>,
+) -> Result<Option<T>, Error> {
+    let Some(value) = value else { return Ok(None) };
     let Some(core::transport_socket::ConfigType::TypedConfig(any)) = &value.config_type else {
         return match value.name.as_str() {
-            "envoy.transport_sockets.raw_buffer" => Ok(Socket::Plain),
+            "envoy.transport_sockets.raw_buffer" => Ok(None),
             other => Err(path.error(format!("'{other}' needs typed_config"))),
         };
     };
-    let here = path.field("typed_config");
-    if any.type_url == pb::DownstreamTlsContext::type_url() {
-        return Ok(Socket::Downstream(Box::new(convert::from_any(any, &here)?)));
-    }
-    if any.type_url == pb::UpstreamTlsContext::type_url() {
-        return Ok(Socket::Upstream(Box::new(convert::from_any(any, &here)?)));
+    if any.type_url == T::type_url() {
+        return convert::from_any(any, &path.field("typed_config")).map(Some);
     }
     if any.type_url.ends_with("raw_buffer.v3.RawBuffer") {
-        return Ok(Socket::Plain);
+        return Ok(None);
     }
-    Err(path.error(format!("'{}' is not supported, only tls and raw_buffer", value.name)))
+    Err(path.error(format!("'{}' is not supported here, only {} and raw_buffer", any.type_url, T::NAME)))
 }
 
 impl DownstreamTls {
@@ -47,13 +40,9 @@ impl DownstreamTls {
         audit: &mut Audit,
         path: &Path<'_>,
     ) -> Result<Option<Self>, Error> {
-        let Some(value) = value else { return Ok(None) };
         let path = path.field("transport_socket");
-        match socket(value, &path)? {
-            Socket::Plain => Ok(None),
-            Socket::Downstream(context) => Self::decode(&context, audit, &path.field("typed_config")).map(Some),
-            Socket::Upstream(_) => Err(path.error("is one of clusters")),
-        }
+        let context: Option<pb::DownstreamTlsContext> = context(value, &path)?;
+        context.map(|context| Self::decode(&context, audit, &path.field("typed_config"))).transpose()
     }
 
     fn decode(value: &pb::DownstreamTlsContext, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
@@ -126,13 +115,9 @@ impl UpstreamTls {
         audit: &mut Audit,
         path: &Path<'_>,
     ) -> Result<Option<Self>, Error> {
-        let Some(value) = value else { return Ok(None) };
         let path = path.field("transport_socket");
-        match socket(value, &path)? {
-            Socket::Plain => Ok(None),
-            Socket::Upstream(context) => Self::decode(&context, audit, &path.field("typed_config")).map(Some),
-            Socket::Downstream(_) => Err(path.error("is one of filter chains")),
-        }
+        let context: Option<pb::UpstreamTlsContext> = context(value, &path)?;
+        context.map(|context| Self::decode(&context, audit, &path.field("typed_config"))).transpose()
     }
 
     fn decode(value: &pb::UpstreamTlsContext, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
@@ -361,8 +346,8 @@ impl Validation {
         audit!(value, Context as Context, audit, path;
             supported: trusted_ca, verify_certificate_spki, verify_certificate_hash, match_typed_subject_alt_names, crl,
                 trust_chain_verification, only_verify_leaf_cert_crl, max_verify_depth, allow_expired_certificate,
-                match_subject_alt_names;
-            ignored: watched_directory, suppress_client_ca_list;
+                match_subject_alt_names, suppress_client_ca_list;
+            ignored: watched_directory;
             refused: ca_certificate_provider_instance, system_root_certs,
                 require_signed_certificate_timestamp, custom_validator_config);
         let source = |field: &'static str, value: &Option<core::DataSource>| {
@@ -390,6 +375,7 @@ impl Validation {
             },
             depth: value.max_verify_depth.as_ref().map(|v| v.value),
             allows_expired: value.allow_expired_certificate,
+            hides_authorities: value.suppress_client_ca_list,
         };
         // The older field is for names of any kind.
         for (i, matcher) in value.match_subject_alt_names.iter().enumerate() {

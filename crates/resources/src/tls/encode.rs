@@ -158,6 +158,7 @@ impl Validation {
             trust_chain_verification: i32::from(self.accepts_untrusted),
             max_verify_depth: self.depth.map(convert::wrap_u32),
             allow_expired_certificate: self.allows_expired,
+            suppress_client_ca_list: self.hides_authorities,
             ..Default::default()
         }
     }

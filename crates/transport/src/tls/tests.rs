@@ -37,7 +37,7 @@ impl Authority {
     }
 
     fn trust(&self) -> Verification {
-        Verification::trusting(self.pem.as_bytes()).unwrap()
+        Verification::trusting(Arc::new(Trusted::read(self.pem.as_bytes()).unwrap()))
     }
 }
 
@@ -191,4 +191,30 @@ fn a_key_belongs_to_its_certificate() {
     let mixed = Identity { key: other.key.clone_key(), ..one };
     let settings = ServerSettings { identities: vec![mixed], ..ServerSettings::default() };
     assert_eq!(ServerTls::new(&settings).unwrap_err(), TlsError::OtherKey);
+}
+
+/// A revocation list beside trusted certificates counts: one that cannot be read must not be as if it were not there.
+#[test]
+fn a_revocation_list_that_cannot_be_read_is_an_error() {
+    let Authority { pem, .. } = Authority::new();
+    for list in ["AAAA", "not base64 §"] {
+        let text = format!("{pem}-----BEGIN X509 CRL-----\n{list}\n-----END X509 CRL-----\n");
+        assert!(Trusted::read(text.as_bytes()).is_err(), "{list}");
+    }
+    assert!(Trusted::read(b"").is_err());
+}
+
+/// The name of one label below a wildcard of one label, as Envoy takes it; no other one.
+#[tokio::test]
+async fn wildcards_of_one_label_are_names() {
+    let authority = Authority::new();
+    let identities = vec![authority.identity(&["*.local"], "a:b")];
+    let server = server(&ServerSettings { identities, ..ServerSettings::default() });
+    let servers = Some(authority.trust().checking_told_name(true));
+    let client = ClientTls::new(&ClientSettings { servers, ..ClientSettings::default() }).unwrap();
+    for (name, fits) in
+        [("a.local", true), ("A.LOCAL", true), ("a.b.local", false), ("local", false), ("a.other", false)]
+    {
+        assert_eq!(meet(&client, &server, Some(name)).await.0.is_ok(), fits, "{name}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Whom a connection is with: the chain of the peer's certificate, and what else must be true of it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -35,17 +35,57 @@ pub enum Rejected {
 /// A rule on the names of a peer's certificate.
 type NameRule = Arc<dyn Fn(&Certificate) -> bool + Send + Sync>;
 
-/// What a peer must show.
-#[derive(Clone, Default)]
-pub struct Verification {
-    /// Trusted certificates; none trusts nobody.
+/// The algorithms of signatures in chains.
+static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> =
+    LazyLock::new(|| rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms);
+
+/// Certificates that are trusted, and revocation lists that stand beside them. None trusts nobody.
+#[derive(Debug, Default)]
+pub struct Trusted {
     anchors: Vec<TrustAnchor<'static>>,
     subjects: Vec<DistinguishedName>,
+    /// The certificates themselves: a peer may show one of them.
+    certificates: Vec<CertificateDer<'static>>,
+    revoked: Vec<CertRevocationList<'static>>,
+}
+
+impl Trusted {
+    /// Reads certificates, and revocation lists if there are any, from PEM.
+    ///
+    /// # Errors
+    /// When there is no certificate, or something cannot be read.
+    pub fn read(pem: &[u8]) -> Result<Self, TlsError> {
+        let certificates = certificates(pem)?;
+        let read = |root: &CertificateDer<'static>| {
+            let anchor = anchor_from_trusted_cert(root).map_err(|error| TlsError::Certificate(error.to_string()))?;
+            Ok(anchor.to_owned())
+        };
+        let anchors: Vec<TrustAnchor<'static>> = certificates.iter().map(read).collect::<Result<_, _>>()?;
+        let subjects = anchors.iter().map(|anchor| DistinguishedName::in_sequence(anchor.subject.as_ref())).collect();
+        Ok(Self { anchors, subjects, revoked: revocation_lists(pem)?, certificates })
+    }
+}
+
+/// Reads all revocation lists of a PEM text.
+fn revocation_lists(pem: &[u8]) -> Result<Vec<CertRevocationList<'static>>, TlsError> {
+    let unreadable = |error: &dyn fmt::Display| TlsError::RevocationList(error.to_string());
+    let lists = CertificateRevocationListDer::pem_slice_iter(pem).map(|list| {
+        let list = list.map_err(|error| unreadable(&error))?;
+        let read = BorrowedCertRevocationList::from_der(&list).and_then(|list| list.to_owned());
+        read.map(CertRevocationList::from).map_err(|error| unreadable(&error))
+    });
+    lists.collect()
+}
+
+/// The rules for a peer's certificate.
+#[derive(Clone, Default)]
+pub struct Verification {
+    trusted: Arc<Trusted>,
     /// True when no chain is asked for.
     any_chain: bool,
     /// True when a chain that is not trusted is accepted all the same.
     accepts_untrusted: bool,
-    revoked: Vec<CertificateRevocationListDer<'static>>,
+    revoked: Arc<Vec<CertRevocationList<'static>>>,
     /// True when only the peer's own certificate must not be revoked.
     only_own_revocation: bool,
     names: Option<NameRule>,
@@ -55,15 +95,15 @@ pub struct Verification {
     /// Most authorities above the peer's certificate.
     most_above: Option<usize>,
     allows_expired: bool,
-    /// The trusted certificates themselves: a peer may show one of them.
-    trusted: Vec<CertificateDer<'static>>,
+    /// True when clients are not told which authorities are trusted.
+    hides_authorities: bool,
     /// True when a server's certificate must have the name that it was told.
     checks_told_name: bool,
 }
 
 impl fmt::Debug for Verification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verification").field("anchors", &self.anchors.len()).finish_non_exhaustive()
+        f.debug_struct("Verification").field("anchors", &self.trusted.anchors.len()).finish_non_exhaustive()
     }
 }
 
@@ -74,21 +114,16 @@ impl Verification {
         Self { any_chain: true, ..Self::default() }
     }
 
-    /// Trusts the certificates of a PEM text.
-    ///
-    /// # Errors
-    /// When there is none, or one cannot be read.
-    pub fn trusting(pem: &[u8]) -> Result<Self, TlsError> {
-        let roots = certificates(pem)?;
-        let read = |root: &CertificateDer<'static>| {
-            let anchor = anchor_from_trusted_cert(root).map_err(|error| TlsError::Certificate(error.to_string()))?;
-            Ok(anchor.to_owned())
-        };
-        let anchors: Vec<TrustAnchor<'static>> = roots.iter().map(read).collect::<Result<_, _>>()?;
-        let subjects = anchors.iter().map(|anchor| DistinguishedName::in_sequence(anchor.subject.as_ref())).collect();
-        // Revocation lists may stand beside the certificates.
-        let revoked = CertificateRevocationListDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
-        Ok(Self { anchors, subjects, revoked, trusted: roots, ..Self::default() })
+    /// Trusts these certificates.
+    #[must_use]
+    pub fn trusting(trusted: Arc<Trusted>) -> Self {
+        Self { trusted, ..Self::default() }
+    }
+
+    /// Does not tell clients which authorities are trusted.
+    #[must_use]
+    pub fn hiding_authorities(self, hides_authorities: bool) -> Self {
+        Self { hides_authorities, ..self }
     }
 
     /// Returns true when a peer without a certificate cannot pass.
@@ -113,15 +148,11 @@ impl Verification {
     /// # Errors
     /// When a list cannot be read.
     pub fn with_revoked(mut self, pem: &[u8], only_own: bool) -> Result<Self, TlsError> {
-        let read: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
-        let read = read.map_err(|error| TlsError::RevocationList(error.to_string()))?;
+        let read = revocation_lists(pem)?;
         if read.is_empty() {
             return Err(TlsError::RevocationList("there is none".to_owned()));
         }
-        self.revoked.extend(read);
-        for list in &self.revoked {
-            BorrowedCertRevocationList::from_der(list).map_err(|error| TlsError::RevocationList(error.to_string()))?;
-        }
+        self.revoked = Arc::new(read);
         self.only_own_revocation = only_own;
         Ok(self)
     }
@@ -229,13 +260,7 @@ impl Verification {
         usage: KeyUsage,
     ) -> Result<(), webpki::Error> {
         let certificate = EndEntityCert::try_from(own)?;
-        let lists: Vec<CertRevocationList<'_>> = self
-            .revoked
-            .iter()
-            .filter_map(|list| BorrowedCertRevocationList::from_der(list).ok())
-            .map(CertRevocationList::from)
-            .collect();
-        let lists: Vec<&CertRevocationList<'_>> = lists.iter().collect();
+        let lists: Vec<&CertRevocationList<'_>> = self.trusted.revoked.iter().chain(&*self.revoked).collect();
         let depth =
             if self.only_own_revocation { RevocationCheckDepth::EndEntity } else { RevocationCheckDepth::Chain };
         // Without the list of an issuer nothing is known of what it has signed: that is refused, as OpenSSL does.
@@ -252,14 +277,14 @@ impl Verification {
             let is_deep = between > 0 && most.is_some_and(|most| between + 1 > most);
             if is_deep { Err(webpki::Error::MaximumPathDepthExceeded) } else { Ok(()) }
         };
-        let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
+        let anchors = &self.trusted.anchors;
         let verified =
-            certificate.verify_for_usage(algorithms, &self.anchors, between, now, usage, revocation, Some(&is_short));
+            certificate.verify_for_usage(ALGORITHMS.all, anchors, between, now, usage, revocation, Some(&is_short));
         match verified {
             Ok(_) => Ok(()),
             // A trusted certificate that is itself shown is trusted while it is valid (OpenSSL: partial chains).
             Err(webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity)
-                if self.trusted.iter().any(|trusted| trusted.as_ref() == own.as_ref()) =>
+                if self.trusted.certificates.iter().any(|trusted| trusted.as_ref() == own.as_ref()) =>
             {
                 let (not_before, not_after) = Certificate::read(own).validity;
                 let now = now.as_secs() as i64;
@@ -334,7 +359,7 @@ impl ServerCertVerifier for Verifier {
 
 impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.rules.subjects
+        if self.rules.hides_authorities { &[] } else { &self.rules.trusted.subjects }
     }
 
     fn client_auth_mandatory(&self) -> bool {
