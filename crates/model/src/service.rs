@@ -90,6 +90,8 @@ pub struct Service {
     pub publishes_unready: bool,
     /// Whether it is outside the mesh: policies of workloads do not concern it.
     pub external: bool,
+    /// The names, one of which the certificates of its instances must have where a rule names none; empty for any.
+    pub certificate_names: Vec<String>,
 }
 
 impl Service {

@@ -79,7 +79,7 @@ impl Upstream<'_> {
             set.endpoints.push(assignment);
         }
         let mut cluster = Cluster::new(name, discovery);
-        apply(policy, port.protocol, &mut cluster);
+        apply(policy, port.protocol, &service.certificate_names, &mut cluster);
         set.clusters.push(cluster);
     }
 
@@ -116,7 +116,8 @@ fn workload(namespace: &str, labels: &Labels) -> String {
     format!(";{namespace};{app};{version};")
 }
 
-fn apply(policy: &TrafficPolicy, protocol: Protocol, cluster: &mut Cluster) {
+/// Applies a policy; the names are those of servers' certificates where the policy has none.
+fn apply(policy: &TrafficPolicy, protocol: Protocol, names: &[String], cluster: &mut Cluster) {
     cluster.connect_timeout = Duration::from_secs(10);
     cluster.panic_threshold = 0;
     cluster.codec = UpstreamCodec::Fixed(match protocol {
@@ -133,7 +134,7 @@ fn apply(policy: &TrafficPolicy, protocol: Protocol, cluster: &mut Cluster) {
         },
     };
     if let Some(serin_model::Tls::On(tls)) = &policy.tls {
-        tls::apply(tls, cluster);
+        tls::apply(tls, names, cluster);
     }
     cluster.hash = translated::hash(policy).into_iter().collect();
     if let Some(pool) = &policy.connection_pool {
@@ -193,6 +194,6 @@ pub(crate) fn inbound(service: String, listener: &IngressListener) -> Cluster {
     let assignment = LoadAssignment { cluster: name.clone(), endpoints: vec![endpoint], ..LoadAssignment::default() };
     let mut cluster = Cluster::new(name, Discovery::Static(assignment));
     cluster.service = service;
-    apply(&TrafficPolicy::default(), listener.protocol, &mut cluster);
+    apply(&TrafficPolicy::default(), listener.protocol, &[], &mut cluster);
     cluster
 }

@@ -12,18 +12,19 @@ use serin_resources::tls::{
 /// at the other usual places, too.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Makes connections of a cluster secure.
-pub(crate) fn apply(tls: &ClientTls, cluster: &mut Cluster) {
+/// Makes connections of a cluster secure. The names are those of the service's certificates, which count where the rule has none (Istio:
+/// `ServiceEntry.subjectAltNames`).
+pub(crate) fn apply(tls: &ClientTls, names: &[String], cluster: &mut Cluster) {
     // Without a name of its own a server is told that of the request, and must have it unless others are given (Istio:
     // `setAutoSniAndAutoSanValidation`).
     let auto_sni = tls.sni.is_empty();
-    let auto_san = auto_sni && tls.server.as_ref().is_some_and(|check| check.names.is_empty());
+    let auto_san = auto_sni && tls.server.as_ref().is_some_and(|check| own_or(check, names).is_empty());
     cluster.names = RequestNames { auto_sni, auto_san, header: String::new() };
     cluster.tls = Some(UpstreamTls {
         common: CommonTls {
             versions: (TlsVersion::V12, TlsVersion::V13),
             certificates: tls.identity.iter().map(|(chain, key)| certificate(chain, key)).collect(),
-            validation: tls.server.as_ref().map(server_check),
+            validation: tls.server.as_ref().map(|check| server_check(check, names)),
             ..CommonTls::default()
         },
         server_name: tls.sni.clone(),
@@ -61,9 +62,13 @@ fn certificate(chain: &str, key: &str) -> CertificateSource {
     CertificateSource::Given(TlsCertificate { chain: file(chain), key: file(key), staple: None })
 }
 
-fn server_check(check: &ServerCheck) -> ValidationSource {
+fn own_or<'a>(check: &'a ServerCheck, names: &'a [String]) -> &'a [String] {
+    if check.names.is_empty() { names } else { &check.names }
+}
+
+fn server_check(check: &ServerCheck, names: &[String]) -> ValidationSource {
     let authorities = check.authorities.clone().unwrap_or_else(|| SYSTEM_AUTHORITIES.to_owned());
-    validation(authorities, check.revoked.as_ref(), &check.names)
+    validation(authorities, check.revoked.as_ref(), own_or(check, names))
 }
 
 fn validation(authorities: String, revoked: Option<&String>, names: &[String]) -> ValidationSource {

@@ -35,6 +35,7 @@ pub(crate) fn service(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
         export_to: None,
         publishes_unready: unready,
         external: false,
+        certificate_names: Vec::new(),
     }]))
 }
 

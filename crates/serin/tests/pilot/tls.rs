@@ -92,6 +92,14 @@ fn destination_rules_say_how_tls_is_spoken() {
         ("mutual.local", format!("mode: MUTUAL, {ca}, {own}, sni: test.local"), Some("test.local 1")),
         ("lost.local", format!("mode: MUTUAL, {ca}, clientCertificate: /none.pem, privateKey: /none.key"), None),
         ("half.local", format!("mode: MUTUAL, {ca}"), None),
+        // The ServiceEntry names the certificate, unless the rule does.
+        ("entry.local", format!("mode: SIMPLE, {ca}"), Some("entry.local 0")),
+        ("entry-wrong.local", format!("mode: SIMPLE, {ca}, sni: test.local"), None),
+        (
+            "entry-overruled.local",
+            format!("mode: SIMPLE, {ca}, sni: test.local, subjectAltNames: [test.local]"),
+            Some("test.local 0"),
+        ),
         ("mesh.local", "mode: ISTIO_MUTUAL".to_owned(), None),
         ("secret.local", "mode: SIMPLE, credentialName: s".to_owned(), None),
     ];
@@ -101,7 +109,13 @@ fn destination_rules_say_how_tls_is_spoken() {
         .map(|(host, tls, _)| {
             let name = host.replace('.', "-");
             let policy = format!("{{host: {host}, trafficPolicy: {{tls: {{{tls}}}}}}}");
+            let names = match *host {
+                "entry.local" => "  subjectAltNames: [test.local]\n",
+                "entry-wrong.local" | "entry-overruled.local" => "  subjectAltNames: [other.local]\n",
+                _ => "",
+            };
             service(host, 80, &[(secure.address, "app: s")]).replace(&format!("name: {host}"), &format!("name: {name}"))
+                + names
                 + &rule("DestinationRule", &name, &policy)
         })
         .collect();

@@ -11,7 +11,8 @@ use crate::diagnostic::{Code, Severity};
 /// Reads a `spec`; every host becomes a service.
 pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
     let object = spec.object()?;
-    object.no_effect_yet(&["addresses", "subjectAltNames"]);
+    object.no_effect_yet(&["addresses"]);
+    let names: Vec<String> = object.list("subjectAltNames").iter().filter_map(|name| name.line()).collect();
     let external = location(&object);
     let selector = object.get("workloadSelector").and_then(|s| workload_selector(&s));
     let list = object.get("endpoints").filter(|list| !list.list().is_empty());
@@ -50,6 +51,7 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
             export_to: export_to.clone(),
             publishes_unready: false,
             external,
+            certificate_names: names.clone(),
         });
     }
     Some(Object::Services(services))
