@@ -331,7 +331,7 @@ fn what_proxies_reject_is_an_error() {
 fn servers_that_do_nothing_are_told() {
     let server = |protocol: &str, hosts: &str| {
         let tls = if protocol == "HTTPS" { ", tls: {mode: SIMPLE, serverCertificate: /c, privateKey: /k}" } else { "" };
-        format!("{{port: {{number: 443, name: x, protocol: {protocol}}}, hosts: [{hosts}]{tls}}}")
+        format!("{{port: {{number: 443, name: NAME, protocol: {protocol}}}, hosts: [{hosts}]{tls}}}")
     };
     let (http, https) = (server("HTTP", "a.b"), server("HTTPS", "a.b"));
     for (servers, told) in [
@@ -339,8 +339,11 @@ fn servers_that_do_nothing_are_told() {
         (vec![https.clone(), server("HTTPS", "c.d, a.b")], Some("'a.b' is not served here")),
         (vec![https.clone(), http.clone()], Some("speaks TLS")),
         (vec![http.clone(), https], Some("speaks no TLS")),
-        (vec![http.clone(), http], None),
+        (vec![http.clone(), http.clone()], None),
+        (vec![http.clone(), http], Some("a port of the name")),
     ] {
+        let named = servers.iter().enumerate().map(|(i, server)| server.replace("NAME", &format!("p{i}")));
+        let servers: Vec<String> = if told == Some("a port of the name") { servers } else { named.collect() };
         let text = format!(
             "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: {{servers: [{}]}}\n",
             servers.join(", ")

@@ -19,6 +19,11 @@ pub(crate) fn read(spec: &Cursor<'_>, name: &ObjectName) -> Option<Object> {
         if let Some(why) = listeners.iter().find_map(|before| conflict(before, &listener)) {
             item.report(Code::NoEffectYet, Severity::Warning, why, "use another port or other hosts");
         }
+        if !listener.name.is_empty() && listeners.iter().any(|before| before.name == listener.name) {
+            let message =
+                format!("an earlier server has a port of the name '{}' too: Istio rejects the Gateway", listener.name);
+            item.report(Code::Duplicate, Severity::Warning, message, "give each port a name of its own");
+        }
         listeners.push(listener);
     }
     let serves = |listener: &GatewayListener| listener.tls != Some(ListenerTls::NotCarriedOut);
