@@ -42,7 +42,7 @@ impl Proxy {
         Self::with(serin, &[], bootstrap)
     }
 
-    /// Runs Serin's proxy from a bootstrap with these further options.
+    /// Runs Serin's proxy from a bootstrap with these further options; with two workers unless they say how many.
     ///
     /// # Errors
     /// When it does not become ready.
@@ -70,7 +70,10 @@ impl Proxy {
             None => command.args(["--disable-hot-restart", "-l", "error", "-c"]),
             Some(options) => command.args(["proxy", "--drain-time", "2s"]).args(options).arg("--bootstrap"),
         };
-        command.arg(&file).args(["--concurrency", "2", "--admin-address-path"]).arg(&address);
+        command.arg(&file).arg("--admin-address-path").arg(&address);
+        if !serin.is_some_and(|options| options.contains(&"--concurrency")) {
+            command.args(["--concurrency", "2"]);
+        }
         let mut process = Process::start(&mut command)?;
         let mut read = || match std::fs::read_to_string(&address).ok().and_then(|text| text.trim().parse().ok()) {
             Some(admin) => Some(Some(admin)),
