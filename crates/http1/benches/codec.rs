@@ -1,6 +1,6 @@
 //! The cost of reading and writing heads: `cargo bench -p serin-http1`.
 
-use serin_http1::encode::{self, Connection};
+use serin_http1::encode::{self, Connection, Style};
 use serin_http1::framing::{Declared, Framing};
 use serin_http1::{Limits, RequestHead, ResponseHead, Scan, parse_request, parse_response};
 
@@ -42,7 +42,7 @@ fn encode_request_head(bencher: divan::Bencher<'_, '_>, count: usize) {
     assert!(matches!(parsed, Ok(Some(_))), "the request is whole");
     bencher.bench_local(|| {
         out.clear();
-        encode::request(&head, Framing::Empty, Connection::Default, &mut out);
+        encode::request(&head, Framing::Empty, Connection::Default, Style::default(), &mut out);
         out.len()
     });
 }
@@ -54,7 +54,13 @@ fn encode_response_head(bencher: divan::Bencher<'_, '_>, count: usize) {
     assert!(matches!(parsed, Ok(Some(_))), "the response is whole");
     bencher.bench_local(|| {
         out.clear();
-        encode::response(&head, Framing::Length(110), Declared::AsFramed, Connection::Default, &mut out);
+        encode::response(
+            &head,
+            (Framing::Length(110), Declared::AsFramed),
+            Connection::Default,
+            Style::default(),
+            &mut out,
+        );
         out.len()
     });
 }

@@ -31,6 +31,8 @@ pub struct HeaderBlock {
     /// A bit for each name that was ever added (see [`mark`]): most look-ups are for fields that are not there, and end
     /// with one test.
     marks: u64,
+    /// Bytes that were received; what stands behind them was added.
+    received: u32,
 }
 
 /// Names that are looked for together: mostly none of them is there, which one test shows.
@@ -71,6 +73,13 @@ impl HeaderBlock {
         self.bytes.clear();
         self.fields.clear();
         self.marks = 0;
+        self.received = 0;
+    }
+
+    /// Begins with bytes that were received, of which fields are made.
+    pub(crate) fn receive(&mut self, bytes: &[u8]) {
+        self.clear();
+        self.received = self.push_bytes(bytes).len;
     }
 
     /// Makes room for that many fields and bytes.
@@ -128,6 +137,11 @@ impl HeaderBlock {
     /// All fields as (name, value), in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.iter().map(|f| (self.slice(f.name), self.slice(f.value)))
+    }
+
+    /// All fields as (name, value), in order, and whether the name was added rather than received.
+    pub fn iter_with_origin(&self) -> impl Iterator<Item = (&[u8], &[u8], bool)> {
+        self.fields.iter().map(|f| (self.slice(f.name), self.slice(f.value), f.name.start >= self.received))
     }
 
     /// Adds a field at the end. The caller vouches that name and value are valid.

@@ -1,7 +1,7 @@
 //! Takes a body out of a byte stream: by length, by chunks, or until the end.
 //!
 //! The decoder never copies: it says how many bytes of framing to skip and how many bytes of data follow.
-//! Chunk extensions are read over and dropped; trailers are checked and dropped (RFC 9112 §7.1.2 lets a
+//! Chunk extensions are read over and dropped; trailers are checked, and dropped or yielded, never merged (RFC 9112 §7.1.2 lets a
 //! recipient discard them, and merging them is how requests get smuggled).
 
 use memchr::memchr;
@@ -14,6 +14,7 @@ use crate::{Error, syntax};
 pub struct BodyDecoder {
     state: State,
     overhead: usize,
+    yields_trailers: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,7 @@ enum State {
     ChunkData(u64),
     ChunkEnd,
     Trailers,
+    Broken,
 }
 
 /// The meaning of the next bytes.
@@ -34,6 +36,8 @@ pub struct Step {
     pub skip: usize,
     /// Bytes of data after them.
     pub data: usize,
+    /// Bytes of a line of trailers after them, with its end, for who wants them.
+    pub trailer: usize,
     /// True when the body is complete after these.
     pub done: bool,
 }
@@ -53,7 +57,13 @@ impl BodyDecoder {
             Framing::Chunked => State::ChunkHeader,
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state, overhead: 0 }
+        Self { state, overhead: 0, yields_trailers: false }
+    }
+
+    /// The same, which yields trailers rather than dropping them.
+    #[must_use]
+    pub fn yielding_trailers(self, yields: bool) -> Self {
+        Self { yields_trailers: yields, ..self }
     }
 
     /// Returns true when the body is complete.
@@ -73,10 +83,20 @@ impl BodyDecoder {
     /// # Errors
     /// [`Error::Chunk`] when the chunked coding is violated; the connection must close.
     pub fn step(&mut self, input: &[u8]) -> Result<Step, Error> {
+        let step = self.advance(input);
+        if step.is_err() {
+            // A body that is broken once stays so, wherever its input is looked at next.
+            self.state = State::Broken;
+        }
+        step
+    }
+
+    fn advance(&mut self, input: &[u8]) -> Result<Step, Error> {
         let mut step = Step::default();
         loop {
             let rest = input.get(step.skip..).unwrap_or_default();
             match self.state {
+                State::Broken => return Err(Error::Chunk),
                 State::Done => {
                     step.done = true;
                     return Ok(step);
@@ -109,6 +129,10 @@ impl BodyDecoder {
                     None => return Ok(step),
                 },
                 State::Trailers => match self.trailer_line(rest)? {
+                    Some(used) if self.yields_trailers && !self.is_done() => {
+                        step.trailer = used;
+                        return Ok(step);
+                    }
                     Some(used) => step.skip += used,
                     None => return Ok(step),
                 },

@@ -24,6 +24,9 @@ pub enum Error {
     /// `Content-Length` is not one plain decimal number, or appears beside `Transfer-Encoding`.
     #[error("malformed content-length")]
     ContentLength,
+    /// A CONNECT says that it has a body (RFC 9110 §9.3.6).
+    #[error("a CONNECT with a body")]
+    BodyDisallowed,
     /// `Transfer-Encoding` is something other than a single final `chunked`.
     #[error("malformed transfer-encoding")]
     TransferEncoding,

@@ -41,12 +41,28 @@ pub enum Declared {
 /// # Errors
 /// [`Error::ContentLength`], [`Error::TransferEncoding`], [`Error::UnknownCoding`] or [`Error::Field`].
 pub fn of_request(head: &mut RequestHead) -> Result<Framing, Error> {
+    of_request_with(head, false)
+}
+
+/// The same; with `allows_both` a length beside chunks is left out (RFC 9112 §6.3).
+///
+/// # Errors
+/// As [`of_request`].
+pub fn of_request_with(head: &mut RequestHead, allows_both: bool) -> Result<Framing, Error> {
     refuse_lookalikes(&head.fields)?;
     check_connection(&head.fields)?;
     let chunked = transfer_encoding(&head.fields)?;
     let length = content_length(&head.fields)?;
-    if chunked && (length.is_some() || head.version == Version::Http10) {
+    if chunked && ((length.is_some() && !allows_both) || head.version == Version::Http10) {
         return Err(Error::TransferEncoding);
+    }
+    if head.is_connect() {
+        // What follows is no body (RFC 9110 §9.3.6).
+        match (chunked, length) {
+            (true, _) => return Err(Error::UnknownCoding),
+            (_, Some(1..)) => return Err(Error::BodyDisallowed),
+            _ => {}
+        }
     }
     strip(&mut head.fields);
     Ok(match (chunked, length) {

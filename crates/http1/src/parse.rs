@@ -18,11 +18,13 @@ pub struct Limits {
     pub target_bytes: usize,
     /// Number of header fields.
     pub fields: usize,
+    /// Whether a whole URL stays the target instead of being taken apart.
+    pub keeps_urls: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { head_bytes: 60 * 1024, target_bytes: 16 * 1024, fields: 100 }
+        Self { head_bytes: 60 * 1024, target_bytes: 16 * 1024, fields: 100, keeps_urls: false }
     }
 }
 
@@ -93,14 +95,13 @@ pub fn parse_request(
     let block = input.get(..end).unwrap_or_default();
     let line_end = first_line(block);
     let line = block.get(..line_end).unwrap_or_default();
-    head.fields.clear();
-    head.fields.push_bytes(block);
+    head.fields.receive(block);
     let (method, target, version) = request_line(line, limits)?;
     head.version = version;
     head.method = method;
     head.target = target;
     parse_fields(block, line_end + 2, &mut head.fields)?;
-    normalise_target(head)?;
+    normalise_target(limits, head)?;
     check_host(head)?;
     Ok(Some(skipped + end))
 }
@@ -195,8 +196,16 @@ pub fn check_target(head: &RequestHead) -> Result<(), Error> {
 }
 
 /// Turns absolute form into origin form with `host` from the target (RFC 9112 §3.2.2).
-fn normalise_target(head: &mut RequestHead) -> Result<(), Error> {
+fn normalise_target(limits: &Limits, head: &mut RequestHead) -> Result<(), Error> {
     let checked = check_target(head);
+    if limits.keeps_urls && checked == Err(Error::Target) && strip_scheme(head.target()).is_some() {
+        return Ok(());
+    }
+    if head.is_connect() && checked.is_ok() {
+        // The target says where, whatever `host` says (RFC 9112 §3.2.3).
+        let authority = head.target().to_vec();
+        head.fields.set("host", &authority);
+    }
     if checked != Err(Error::Target) || head.is_connect() {
         return checked;
     }
@@ -234,6 +243,8 @@ fn check_host(head: &RequestHead) -> Result<(), Error> {
     let mut hosts = head.fields.get_all("host");
     match (hosts.next(), hosts.next()) {
         (Some(host), None) if syntax::is_host(host) => Ok(()),
+        // Where none is there, somebody may know one.
+        (None, None) if head.version == Version::Http10 => Ok(()),
         _ => Err(Error::Host),
     }
 }
@@ -268,8 +279,7 @@ pub fn parse_response(
         Some(b' ') => Span::new(13, line_end),
         Some(_) => return Err(Error::StatusLine),
     };
-    head.fields.clear();
-    head.fields.push_bytes(block);
+    head.fields.receive(block);
     head.version = version;
     head.status = status;
     head.reason = reason;

@@ -1,7 +1,7 @@
 //! The codec against itself in pieces, and against an independent parser.
 
 use serin_http1::body::BodyDecoder;
-use serin_http1::encode::{self, Connection};
+use serin_http1::encode::{self, Connection, Style};
 use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::path::{Normalise, normalise};
 use serin_http1::{Error, Limits, RequestHead, Scan, parse_request, parse_response};
@@ -78,7 +78,7 @@ fn what_is_encoded_is_parsed_back() {
     head.fields.append(b"x-new", b"1");
     assert!(head.fields.remove("accept"));
     let mut out = Vec::new();
-    encode::request(&head, framing, Connection::Default, &mut out);
+    encode::request(&head, framing, Connection::Default, Style::default(), &mut out);
     let (used, again) = parse(&out).unwrap().unwrap();
     assert_eq!(used, out.len());
     assert_eq!((again.authority(), again.fields.get("content-length")), (&b"other"[..], Some(&b"5"[..])));

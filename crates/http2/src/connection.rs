@@ -40,6 +40,8 @@ pub struct Config {
     pub request_head: usize,
     /// Fields of a request; for a server.
     pub request_fields: usize,
+    /// True when a client may ask for another protocol (RFC 8441 §3); for a server.
+    pub connect: bool,
 }
 
 impl Default for Config {
@@ -50,6 +52,7 @@ impl Default for Config {
             connection_window: 1024 * 1024,
             request_head: REQUEST_LIMIT,
             request_fields: MOST_FIELDS,
+            connect: false,
         }
     }
 }
@@ -194,6 +197,9 @@ impl Connection {
             Role::Server => {
                 setting(3, config.streams);
                 setting(6, config.request_head as u32);
+                if config.connect {
+                    setting(8, 1);
+                }
             }
         }
         setting(4, first_window(role, &config));

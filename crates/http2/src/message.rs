@@ -25,10 +25,12 @@ struct Pseudo<'a> {
     scheme: Option<&'a [u8]>,
     authority: Option<&'a [u8]>,
     path: Option<&'a [u8]>,
+    protocol: Option<&'a [u8]>,
 }
 
-/// Makes a request's head of a list. Whether the target is one that is forwarded is not decided here.
-pub(crate) fn request(list: &FieldList, head: &mut RequestHead) -> Result<(), Malformed> {
+/// Makes a request's head of a list. Whether the target is one that is forwarded is not decided here. An extended CONNECT, where
+/// it may be, becomes the request with `upgrade` that HTTP/1 has for it.
+pub(crate) fn request(list: &FieldList, may_connect: bool, head: &mut RequestHead) -> Result<(), Malformed> {
     let mut pseudo = Pseudo::default();
     let mut rest = list.iter();
     let first = rest.by_ref().find(|(name, value)| !pseudo.take(name, value));
@@ -47,6 +49,10 @@ pub(crate) fn request(list: &FieldList, head: &mut RequestHead) -> Result<(), Ma
         return Err(Malformed);
     }
     let authority = pseudo.authority.or(own_host).filter(|a| is_host(a)).ok_or(Malformed)?;
+    if pseudo.protocol.is_some_and(|p| !may_connect || method != b"CONNECT" || !is_field_value(p) || p.is_empty()) {
+        return Err(Malformed);
+    }
+    let method = if pseudo.protocol.is_some() { b"GET" } else { method };
     let target = pseudo.target(method, authority)?;
     make_room(list, &mut head.fields);
     head.start(method, target, Version::Http2);
@@ -60,6 +66,10 @@ pub(crate) fn request(list: &FieldList, head: &mut RequestHead) -> Result<(), Ma
             _ => head.fields.append(name, value),
         }
     }
+    if let Some(protocol) = pseudo.protocol {
+        head.fields.append(b"upgrade", protocol);
+        head.fields.append(b"connection", b"upgrade");
+    }
     match cookies.as_slice() {
         [] => {}
         [one] => head.fields.append(b"cookie", one),
@@ -70,6 +80,7 @@ pub(crate) fn request(list: &FieldList, head: &mut RequestHead) -> Result<(), Ma
 
 /// Reads what is sound of a request that is refused, for a log: its target and its fields.
 pub(crate) fn outline(list: &FieldList, head: &mut RequestHead) {
+    head.version = Version::Http2;
     let mut pseudo = Pseudo::default();
     let regular: Vec<(&[u8], &[u8])> = list.iter().filter(|(name, value)| !pseudo.take(name, value)).collect();
     let authority = pseudo.authority.filter(|a| is_host(a)).unwrap_or(b"-");
@@ -91,6 +102,7 @@ impl<'a> Pseudo<'a> {
             b":scheme" => &mut self.scheme,
             b":authority" => &mut self.authority,
             b":path" => &mut self.path,
+            b":protocol" => &mut self.protocol,
             _ => return false,
         };
         // A second one is left to be found among the regular fields, where it is malformed.
@@ -175,8 +187,15 @@ pub(crate) fn announced(fields: &HeaderBlock) -> Option<u64> {
 }
 
 /// Appends a request's header block; `length` is its `content-length`.
+/// A request with `upgrade` becomes an extended CONNECT.
 pub(crate) fn encode_request(head: &RequestHead, length: Option<u64>, out: &mut Vec<u8>) {
-    encode_field(b":method", head.method(), out);
+    match head.fields.get("upgrade") {
+        None => encode_field(b":method", head.method(), out),
+        Some(protocol) => {
+            encode_field(b":method", b"CONNECT", out);
+            encode_field(b":protocol", protocol, out);
+        }
+    }
     if !head.is_connect() {
         encode_field(b":scheme", head.scheme.as_str().as_bytes(), out);
         encode_field(b":path", head.target(), out);
@@ -191,10 +210,16 @@ pub(crate) fn encode_response(head: &ResponseHead, length: Option<u64>, out: &mu
     encode_rest(&head.fields, length, out);
 }
 
-/// Appends fields; of those that belong to a connection only `upgrade` can still be among them.
+/// Appends fields, but those that belong to a connection.
 fn encode_rest(fields: &HeaderBlock, length: Option<u64>, out: &mut Vec<u8>) {
     for (name, value) in fields.iter() {
-        if !name.eq_ignore_ascii_case(b"host") && !name.eq_ignore_ascii_case(b"upgrade") {
+        let is_left_out = match name.len() {
+            4 => name.eq_ignore_ascii_case(b"host"),
+            7 => name.eq_ignore_ascii_case(b"upgrade"),
+            10 => name.eq_ignore_ascii_case(b"connection"),
+            _ => false,
+        };
+        if !is_left_out {
             encode_field(name, value, out);
         }
     }
@@ -229,7 +254,7 @@ mod tests {
 
     fn asked(fields: &[(&str, &str)]) -> Result<RequestHead, Malformed> {
         let mut head = RequestHead::default();
-        request(&list(fields), &mut head).map(|()| head)
+        request(&list(fields), false, &mut head).map(|()| head)
     }
 
     #[test]

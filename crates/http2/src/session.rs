@@ -185,6 +185,12 @@ impl StreamHandle {
         self.with(|connection, id| connection.stream(id).is_ok_and(|s| s.remote_ended && s.received.is_empty()))
     }
 
+    /// Returns true when something was received that nobody has taken.
+    #[must_use]
+    pub fn has_data(&self) -> bool {
+        self.with(|connection, id| connection.stream(id).is_ok_and(|s| !s.received.is_empty()))
+    }
+
     /// Ready when [`take`](Self::take) or [`is_ended`](Self::is_ended) has something new to say.
     pub fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         self.with(|connection, id| match connection.stream(id) {

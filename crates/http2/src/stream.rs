@@ -47,6 +47,8 @@ pub(crate) struct Stream {
     pub(crate) body: u64,
     /// True when it is a request whose response has no body, whatever it announces.
     pub(crate) to_head: bool,
+    /// True when it is a request for a tunnel.
+    pub(crate) is_tunnel: bool,
     waker: Option<Waker>,
     waiting: bool,
 }
@@ -68,6 +70,7 @@ impl Stream {
             announced: None,
             body: 0,
             to_head: false,
+            is_tunnel: false,
             waker: None,
             waiting: false,
         }

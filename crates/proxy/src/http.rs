@@ -1,5 +1,6 @@
 //! A client's connection and the requests on it.
 
+mod admit_upgrade;
 mod alter;
 mod attempt;
 mod attempts;
@@ -36,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use serin_http1::{Codec, Error, RequestHead};
-use serin_resources::connection_manager::{DownstreamCodec, HeadOptions, HttpConnectionManager};
+use serin_resources::connection_manager::{DownstreamCodec, HttpConnectionManager};
 use serin_traffic::router::{Circumstances, Peer};
 use serin_transport::tls::TlsInfo;
 use serin_transport::{ByteStream, buffers, canonical};
@@ -214,12 +215,6 @@ async fn detect(mut stream: ByteStream, idle: Duration, worker: &Worker) -> Opti
             return Some((stream, buffer, if prefix { Codec::Http2 } else { Codec::Http1 }));
         }
     }
-}
-
-/// The limits of heads in the newest configuration of the connection's chain.
-fn head_options(context: &ConnectionContext) -> HeadOptions {
-    let view = context.view().1;
-    view.chain.config.filter.manager().map(|http| http.heads).unwrap_or_default()
 }
 
 /// Counts one in the newest configuration of the connection's listener.

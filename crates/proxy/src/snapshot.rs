@@ -79,6 +79,8 @@ pub(crate) struct ChainRuntime {
     pub(crate) mappers: Vec<CompiledFilter>,
     /// Its HTTP filters with what they remember.
     pub(crate) http_filters: Arc<Chain>,
+    /// Those of upgrades that have their own, by the numbers of the upgrades.
+    pub(crate) upgrade_filters: Vec<Option<Arc<Chain>>>,
     /// The filters of connections, and the numbers of connections that they let in and not.
     pub(crate) gates: Vec<Gate>,
     /// Faults that go on.

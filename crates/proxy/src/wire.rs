@@ -5,7 +5,7 @@ mod reader;
 mod writer;
 
 pub(crate) use frame::{BodyError, Frame, Take};
-pub(crate) use reader::{BodySource, H1Reader, H2Reader};
+pub(crate) use reader::{BodySource, H1Reader, H2Reader, TrailerLimits};
 pub(crate) use writer::{BodySink, H1Writer, H2Writer};
 
 #[cfg(test)]

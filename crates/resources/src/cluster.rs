@@ -18,6 +18,7 @@ use prost::Message as _;
 use crate::convert;
 use crate::health_check::HealthCheck;
 use crate::outlier::OutlierDetection;
+use crate::protocol::{Http1Options, Http2Options};
 use crate::route::HashPolicy;
 use crate::tls::UpstreamTls;
 use crate::{Audit, Error, Path};
@@ -81,6 +82,10 @@ pub struct Cluster {
     pub tls_matches: Vec<TlsMatch>,
     /// How the name that is told to servers follows from a request.
     pub names: RequestNames,
+    /// Settings of HTTP/1.
+    pub http1: Http1Options,
+    /// Settings of HTTP/2.
+    pub http2: Http2Options,
     /// The policies by which its requests are hashed, instead of those of their route.
     pub hash: Vec<HashPolicy>,
     /// The policy because of which it has no endpoints: requests are refused, and told so. Serin's own, in the cluster's metadata
@@ -148,6 +153,8 @@ impl Cluster {
             tls: None,
             tls_matches: Vec::new(),
             names: RequestNames::default(),
+            http1: Http1Options::default(),
+            http2: Http2Options::default(),
             hash: Vec::new(),
             refused: None,
             reports_loads: false,
@@ -173,11 +180,11 @@ impl Cluster {
     pub(crate) fn from_proto(value: &pb::Cluster, audit: &mut Audit, path: &Path<'_>) -> Result<Self, Error> {
         audit!(value, pb::Cluster as pb::Cluster, audit, path;
             supported: name, eds_cluster_config, connect_timeout, lb_policy, load_assignment, max_requests_per_connection,
-                circuit_breakers, http2_protocol_options, typed_extension_protocol_options, dns_refresh_rate,
+                circuit_breakers, http_protocol_options, http2_protocol_options, typed_extension_protocol_options, dns_refresh_rate,
                 dns_lookup_family, common_lb_config, transport_socket, cluster_discovery_type, lb_config, outlier_detection, lb_subset_config, health_checks,
                 metadata, load_balancing_policy, alt_stat_name, transport_socket_matches, upstream_http_protocol_options;
             ignored: stats_matcher, per_connection_buffer_limit_bytes,
-                per_connection_buffer_high_watermark_timeout, http_protocol_options, dns_jitter, dns_failure_refresh_rate,
+                per_connection_buffer_high_watermark_timeout, dns_jitter, dns_failure_refresh_rate,
                 respect_dns_ttl, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config,
                 typed_dns_resolver_config, wait_for_warm_on_init, cleanup_interval, protocol_selection,
                 upstream_connection_options, close_connections_on_host_health_failure, ignore_health_on_host_removal,
@@ -224,11 +231,20 @@ impl Cluster {
         }
         cluster.max_requests_per_connection =
             value.max_requests_per_connection.as_ref().map(|v| v.value).filter(|v| *v > 0);
+        if let Some(http1) = &value.http_protocol_options {
+            cluster.http1 = Http1Options::decode(http1, audit, &path.field("http_protocol_options"))?;
+        }
         if let Some(http2) = &value.http2_protocol_options {
-            convert::audit_http2_options(http2, audit, &path.field("http2_protocol_options"))?;
+            cluster.http2 = Http2Options::decode(http2, audit, &path.field("http2_protocol_options"))?;
             cluster.codec = UpstreamCodec::Fixed(Codec::Http2);
         }
         protocol_options(value, &mut cluster, audit, path)?;
+        // What is said of a protocol that is not spoken means nothing.
+        match cluster.codec {
+            UpstreamCodec::Fixed(Codec::Http1) => cluster.http2 = Http2Options::default(),
+            UpstreamCodec::Fixed(Codec::Http2) => cluster.http1 = Http1Options::default(),
+            UpstreamCodec::Downstream | UpstreamCodec::Negotiated => {}
+        }
         breakers::decode(value, &mut cluster, audit, path)?;
         if let Some(common) = &value.common_lb_config {
             balancing::common(common, &mut cluster, audit, &path.field("common_lb_config"))?;
@@ -243,6 +259,23 @@ impl Cluster {
             cluster.outlier = Some(OutlierDetection::from_proto(outlier, audit, &path.field("outlier_detection"))?);
         }
         Ok(cluster)
+    }
+
+    /// Takes the settings of the protocols.
+    fn options(
+        &mut self,
+        http1: Option<&core::Http1ProtocolOptions>,
+        http2: Option<&core::Http2ProtocolOptions>,
+        audit: &mut Audit,
+        path: &Path<'_>,
+    ) -> Result<(), Error> {
+        if let Some(http1) = http1 {
+            self.http1 = Http1Options::decode(http1, audit, &path.field("http_protocol_options"))?;
+        }
+        if let Some(http2) = http2 {
+            self.http2 = Http2Options::decode(http2, audit, &path.field("http2_protocol_options"))?;
+        }
+        Ok(())
     }
 
     /// The bytes of a CDS resource.
@@ -311,17 +344,21 @@ impl Cluster {
             }),
             upstream_protocol_options: Some(match self.codec {
                 UpstreamCodec::Fixed(Codec::Http1) => {
-                    explicit(ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default()))
+                    explicit(ProtocolConfig::HttpProtocolOptions(self.http1.encode()))
                 }
                 UpstreamCodec::Fixed(Codec::Http2) => {
-                    explicit(ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default()))
+                    explicit(ProtocolConfig::Http2ProtocolOptions(self.http2.encode()))
                 }
                 UpstreamCodec::Downstream => {
-                    UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig::default())
+                    UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
+                        http_protocol_options: self.http1.said(),
+                        http2_protocol_options: self.http2.said(),
+                        ..Default::default()
+                    })
                 }
                 UpstreamCodec::Negotiated => UpstreamProtocolOptions::AutoConfig(AutoHttpConfig {
-                    http_protocol_options: Some(core::Http1ProtocolOptions::default()),
-                    http2_protocol_options: Some(core::Http2ProtocolOptions::default()),
+                    http_protocol_options: Some(self.http1.encode()),
+                    http2_protocol_options: Some(self.http2.encode()),
                     ..Default::default()
                 }),
             }),
@@ -377,13 +414,33 @@ fn protocol_options(
             cluster.max_requests_per_connection = limit.or(cluster.max_requests_per_connection);
         }
         cluster.codec = match &options.upstream_protocol_options {
-            Some(U::ExplicitHttpConfig(e)) => match e.protocol_config {
-                Some(P::Http2ProtocolOptions(_)) => UpstreamCodec::Fixed(Codec::Http2),
-                Some(P::Http3ProtocolOptions(_)) => return Err(here.error("HTTP/3 is not supported")),
-                _ => UpstreamCodec::Fixed(Codec::Http1),
-            },
-            Some(U::UseDownstreamProtocolConfig(_)) => UpstreamCodec::Downstream,
-            Some(U::AutoConfig(_)) => UpstreamCodec::Negotiated,
+            Some(U::ExplicitHttpConfig(e)) => {
+                let here = here.field("explicit_http_config");
+                match &e.protocol_config {
+                    Some(P::Http2ProtocolOptions(http2)) => {
+                        cluster.options(None, Some(http2), audit, &here)?;
+                        UpstreamCodec::Fixed(Codec::Http2)
+                    }
+                    Some(P::Http3ProtocolOptions(_)) => return Err(here.error("HTTP/3 is not supported")),
+                    Some(P::HttpProtocolOptions(http1)) => {
+                        cluster.options(Some(http1), None, audit, &here)?;
+                        UpstreamCodec::Fixed(Codec::Http1)
+                    }
+                    None => return Err(here.error("needs a protocol")),
+                }
+            }
+            Some(U::UseDownstreamProtocolConfig(of)) => {
+                let here = here.field("use_downstream_protocol_config");
+                let (http1, http2) = (of.http_protocol_options.as_ref(), of.http2_protocol_options.as_ref());
+                cluster.options(http1, http2, audit, &here)?;
+                UpstreamCodec::Downstream
+            }
+            Some(U::AutoConfig(of)) => {
+                let here = here.field("auto_config");
+                let (http1, http2) = (of.http_protocol_options.as_ref(), of.http2_protocol_options.as_ref());
+                cluster.options(http1, http2, audit, &here)?;
+                UpstreamCodec::Negotiated
+            }
             None => cluster.codec,
         };
     }

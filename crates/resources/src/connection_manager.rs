@@ -14,8 +14,10 @@ use crate::header::Mutation;
 use crate::http_filter::HttpFilter;
 use crate::local_reply::LocalReplyConfig;
 use crate::network::Network;
+use crate::protocol::{Http1Options, Http2Options};
 use crate::route::RouteConfiguration;
 use crate::tracing::Tracing;
+use crate::upgrade::Upgrade;
 
 pub use client_address::{AddressDetection, TrustedProxies};
 pub use client_certificate::{CertificateDetails, ClientCertificate, ForwardMode};
@@ -55,8 +57,14 @@ pub struct HttpConnectionManager {
     pub via: String,
     /// True when no `x-envoy-*` headers are added.
     pub suppress_envoy_headers: bool,
-    /// True when `Upgrade: websocket` is passed on.
-    pub websocket: bool,
+    /// True when CONNECT requests that send bytes before they are answered are refused.
+    pub rejects_early_data: bool,
+    /// The protocols that may take a connection over.
+    pub upgrades: Vec<Upgrade>,
+    /// Settings of HTTP/1.
+    pub http1: Http1Options,
+    /// Settings of HTTP/2.
+    pub http2: Http2Options,
     /// The requests that are traced, if any.
     pub tracing: Option<Tracing>,
     /// Changes to local replies.
@@ -273,7 +281,10 @@ impl HttpConnectionManager {
             request_id_in_response: false,
             via: String::new(),
             suppress_envoy_headers: false,
-            websocket: false,
+            rejects_early_data: false,
+            upgrades: Vec::new(),
+            http1: Http1Options::default(),
+            http2: Http2Options::default(),
             tracing: None,
             local_replies: LocalReplyConfig::default(),
             heads: HeadOptions::default(),

@@ -379,39 +379,3 @@ pub(crate) fn audit_common_options(
         refused: );
     Ok(())
 }
-
-/// HTTP/1 settings: what would make the codec laxer is ignored and said, what would change messages is refused.
-#[expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
-pub(crate) fn audit_http1_options(
-    value: &core::Http1ProtocolOptions,
-    audit: &mut Audit,
-    path: &Path<'_>,
-) -> Result<(), Error> {
-    audit!(value, core::Http1ProtocolOptions as core::Http1ProtocolOptions, audit, path;
-        supported: ;
-        ignored: allow_absolute_url, accept_http_10, header_key_format, enable_trailers, allow_chunked_length,
-            override_stream_error_on_invalid_http_message, use_balsa_parser, allow_custom_methods,
-            ignore_http_11_upgrade;
-        refused: default_host_for_http_10, send_fully_qualified_url);
-    Ok(())
-}
-
-/// HTTP/2 settings: limits of our own apply.
-#[expect(deprecated, reason = "every field is named, deprecated ones too, so that none is overlooked")]
-pub(crate) fn audit_http2_options(
-    value: &core::Http2ProtocolOptions,
-    audit: &mut Audit,
-    path: &Path<'_>,
-) -> Result<(), Error> {
-    audit!(value, core::Http2ProtocolOptions as core::Http2ProtocolOptions, audit, path;
-        supported: ;
-        ignored: hpack_table_size, max_concurrent_streams, initial_stream_window_size, initial_connection_window_size,
-            allow_metadata, max_outbound_frames, max_outbound_control_frames,
-            max_consecutive_inbound_frames_with_empty_payload, max_inbound_priority_frames_per_stream,
-            max_inbound_window_update_frames_per_data_frame_sent, stream_error_on_invalid_http_messaging,
-            override_stream_error_on_invalid_http_message, custom_settings_parameters, connection_keepalive,
-            use_oghttp2_codec, max_metadata_size, enable_huffman_encoding, max_header_field_size_kb, disallow_obs_text,
-            stream_reset_burst, stream_reset_rate;
-        refused: allow_connect);
-    Ok(())
-}

@@ -29,6 +29,8 @@ pub mod matcher;
 pub mod network;
 pub mod orca;
 pub mod outlier;
+pub mod protocol;
+pub mod proxy_protocol;
 pub mod re2;
 pub mod retry;
 pub mod route;
@@ -37,6 +39,7 @@ pub mod tcp_proxy;
 pub mod tls;
 pub mod tracing;
 pub mod type_url;
+pub mod upgrade;
 
 pub use api_listener::ApiListener;
 pub use audit::{Audit, Runtime, RuntimeValue};

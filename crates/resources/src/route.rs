@@ -15,6 +15,7 @@ use crate::header::HeaderEdits;
 use crate::http_filter::PerRoutes;
 use crate::matcher::{CookieMatcher, HeaderMatcher, QueryMatcher, RegexRewrite};
 use crate::retry::RetryPolicy;
+use crate::upgrade::RouteUpgrade;
 
 pub use encode::append_virtual_hosts;
 pub use policy::{HashCookie, HashPolicy, HashSource, Mirror, RandomSource};
@@ -170,6 +171,8 @@ pub enum PathMatch {
     PathPrefix(String),
     /// A regular expression for the whole path.
     Regex(String),
+    /// None: only CONNECT requests, which have no path.
+    Connect,
 }
 
 /// What happens to a matching request.
@@ -224,8 +227,8 @@ pub struct Forward {
     pub append_x_forwarded_host: bool,
     /// Status when the cluster does not exist.
     pub cluster_not_found_status: u16,
-    /// Whether `Upgrade: websocket` is passed on; `None` takes the connection manager's.
-    pub websocket: Option<bool>,
+    /// The protocols that may take a connection over, or may not, whatever the connection manager says.
+    pub upgrades: Vec<RouteUpgrade>,
 }
 
 /// How answers of mirrors are compared: Serin's own, in a route's metadata under `serin.mirror` as `compare: true`, with
@@ -396,7 +399,7 @@ impl RouteMatch {
         let any_path = match &self.path {
             PathMatch::Prefix(p) => p == "/" || p.is_empty(),
             PathMatch::Regex(r) => r == ".*",
-            PathMatch::Exact(_) | PathMatch::PathPrefix(_) => false,
+            PathMatch::Exact(_) | PathMatch::PathPrefix(_) | PathMatch::Connect => false,
         };
         any_path
             && self.headers.is_empty()

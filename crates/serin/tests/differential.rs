@@ -2,7 +2,8 @@
 //!
 //! Every case of `differential/cases/*.yaml` becomes one bootstrap. What clients and backends saw of it must be what the case
 //! expects and, when `SERIN_TEST_ENVOY` names Envoy's binary, equal for both. Differences that are kept on purpose stand in
-//! docs/differences.md. `ONLY=part` runs the cases whose name contains it, `ALONE=envoy` only Envoy; `SHOW=1` prints what was seen.
+//! docs/differences.md. `ONLY=part` runs the cases whose name contains it, `ALONE=envoy` only Envoy; `SHOW=1` prints what was seen;
+//! `CASES=FOLDER` takes the cases of another folder.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
@@ -16,6 +17,8 @@ mod compare;
 mod observe;
 #[path = "differential/over_h2.rs"]
 mod over_h2;
+#[path = "differential/raw.rs"]
+mod raw;
 #[path = "differential/tls.rs"]
 mod tls;
 
@@ -89,5 +92,5 @@ fn show(case: &Case, who: &str, observed: &Observed) {
         }
     }
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}{:?} {:?}", observed.stats, observed.refusal);
+    let _ = writeln!(out, "{text}{:?} {:?} {:#?}", observed.stats, observed.refusal, observed.log);
 }

@@ -66,13 +66,43 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> anyhow::Result<Response> {
-        let bytes = request_text(&self.address.to_string(), (method, path), headers, body);
+        self.request_with((method, path), headers, body, &[])
+    }
+
+    /// The same, `line` its method and path, with trailers: then the body is sent in chunks.
+    ///
+    /// # Errors
+    /// When there is no complete, well-formed answer.
+    pub fn request_with(
+        &mut self,
+        line: (&str, &str),
+        headers: &[(&str, &str)],
+        body: &[u8],
+        trailers: &[(String, String)],
+    ) -> anyhow::Result<Response> {
+        let host = self.address.to_string();
+        let bytes = if trailers.is_empty() {
+            request_text(&host, line, headers, body)
+        } else {
+            let mut all = headers.to_vec();
+            all.push(("transfer-encoding", "chunked"));
+            let mut bytes = request_text(&host, line, &all, b"");
+            if !body.is_empty() {
+                bytes.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
+                bytes.extend_from_slice(body);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            bytes.extend_from_slice(b"0\r\n");
+            trailers.iter().for_each(|(n, v)| bytes.extend_from_slice(format!("{n}: {v}\r\n").as_bytes()));
+            bytes.extend_from_slice(b"\r\n");
+            bytes
+        };
         let mut stream = match self.stream.take() {
             Some(stream) if is_open(&stream) => stream,
             _ => self.connect()?,
         };
         stream.write_all(&bytes).context("cannot send")?;
-        let response = read_response(&mut stream, method == "HEAD")?;
+        let response = read_response(&mut stream, line.0 == "HEAD")?;
         if response.keep_alive {
             self.stream = Some(stream);
         }
@@ -173,7 +203,7 @@ fn read_body(
         return Ok(());
     }
     if response.header("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) {
-        return read_chunks(stream, buffer, &mut response.body);
+        return read_chunks(stream, buffer, response);
     }
     if let Some(length) = response.header("content-length") {
         let length: usize = length.parse()?;
@@ -189,7 +219,8 @@ fn read_body(
     Ok(())
 }
 
-fn read_chunks(stream: &mut impl Read, buffer: &mut Vec<u8>, body: &mut Vec<u8>) -> anyhow::Result<()> {
+/// Reads chunks; trailers become fields whose names begin with `(trailer) `.
+fn read_chunks(stream: &mut impl Read, buffer: &mut Vec<u8>, response: &mut Response) -> anyhow::Result<()> {
     loop {
         let (start, size) = match httparse::parse_chunk_size(buffer) {
             Ok(httparse::Status::Complete(found)) => found,
@@ -199,14 +230,28 @@ fn read_chunks(stream: &mut impl Read, buffer: &mut Vec<u8>, body: &mut Vec<u8>)
             }
             Err(_) => bail!("malformed chunk size"),
         };
+        if size == 0 {
+            buffer.drain(..start);
+            return read_trailers(stream, buffer, response);
+        }
         let end = start + usize::try_from(size)? + 2;
         while buffer.len() < end {
             ensure!(fill(stream, buffer)? > 0, "the connection ended inside a chunk");
         }
-        body.extend_from_slice(buffer.get(start..end - 2).unwrap_or_default());
+        response.body.extend_from_slice(buffer.get(start..end - 2).unwrap_or_default());
         buffer.drain(..end);
-        if size == 0 {
+    }
+}
+
+fn read_trailers(stream: &mut impl Read, buffer: &mut Vec<u8>, response: &mut Response) -> anyhow::Result<()> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 128];
+        if let httparse::Status::Complete((used, fields)) = httparse::parse_headers(buffer, &mut headers)? {
+            let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+            response.headers.extend(fields.iter().map(|f| (format!("(trailer) {}", f.name), text(f.value))));
+            buffer.drain(..used);
             return Ok(());
         }
+        ensure!(fill(stream, buffer)? > 0, "the connection ended inside trailers");
     }
 }

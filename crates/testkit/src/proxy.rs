@@ -67,7 +67,7 @@ impl Proxy {
         let address = folder.path().join("admin");
         let mut command = Command::new(binary);
         match serin {
-            None => command.args(["--disable-hot-restart", "-l", "error", "-c"]),
+            None => command.args(["--disable-hot-restart", "-l", "error", "--file-flush-interval-msec", "50", "-c"]),
             Some(options) => command.args(["proxy", "--drain-time", "2s"]).args(options).arg("--bootstrap"),
         };
         command.arg(&file).arg("--admin-address-path").arg(&address);

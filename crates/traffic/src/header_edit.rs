@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serin_http1::{HeaderBlock, RequestHead, ResponseHead};
 use serin_resources::header::{AppendAction, HeaderEdits, HeaderValue, Mutation};
-use serin_resources::substitution::FormatContext;
+use serin_resources::substitution::{Format, FormatContext};
 
 use crate::predicate::text_matches;
 
@@ -102,6 +102,42 @@ pub fn mutate_response(
                 }
             }
             removal => remove(removal, &mut head.fields),
+        }
+    }
+}
+
+/// Works the values of changes out, for trailers that come when nobody knows the rest any more.
+#[must_use]
+pub fn resolved(mutations: &[Mutation], known: &HeaderContext<'_>) -> Vec<Mutation> {
+    let resolve = |mutation: &Mutation| match mutation {
+        Mutation::Put(edit) if edit.value.as_literal().is_none() => {
+            let mut text = String::new();
+            edit.value.write(known, "", &mut text);
+            Mutation::Put(HeaderValue { value: Format::literal(&text), ..edit.clone() })
+        }
+        other => other.clone(),
+    };
+    mutations.iter().map(resolve).collect()
+}
+
+/// Makes changes of trailers whose values are [worked out](resolved).
+pub fn mutate_trailers(mutations: &[Mutation], fields: &mut HeaderBlock) {
+    struct Nothing;
+    impl CommandSource for Nothing {
+        fn command(&self, _: &str, _: Option<&str>) -> Option<String> {
+            None
+        }
+    }
+    let request = RequestHead::default();
+    let known = HeaderContext { request: &request, response: None, facts: &Nothing };
+    for mutation in mutations {
+        match mutation {
+            Mutation::Put(edit) => {
+                if let Some(found) = one(edit, fields, &known) {
+                    put(&[found], fields);
+                }
+            }
+            removal => remove(removal, fields),
         }
     }
 }

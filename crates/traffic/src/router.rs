@@ -307,6 +307,7 @@ impl CompiledRoute {
             PathMatch::Prefix(p) => Text::prefix(p, fold),
             PathMatch::PathPrefix(p) => Text::path_prefix(p, fold),
             PathMatch::Regex(r) => Text::regex(r),
+            PathMatch::Connect => Text::prefix("", false),
         };
         let forward = match &route.action {
             Action::Forward(forward) => Some(forward),
@@ -359,7 +360,9 @@ impl CompiledRoute {
     #[must_use]
     #[inline]
     pub fn mismatch(&self, head: &RequestHead, path: &[u8], around: Circumstances) -> Option<Mismatch<'_>> {
-        if !self.path.matches(path) {
+        // A CONNECT has no path that others could match.
+        let is_connect = head.is_connect();
+        if is_connect != matches!(self.config.matches.path, PathMatch::Connect) || !self.path.matches(path) {
             return Some(Mismatch::Path);
         }
         let header = self.headers.iter().find(|h| !h.matches(head)).map(|h| Mismatch::Header(h.name()));
@@ -384,7 +387,7 @@ impl CompiledRoute {
     pub fn matched_length(&self, path: &[u8]) -> usize {
         match &self.config.matches.path {
             PathMatch::Prefix(p) | PathMatch::PathPrefix(p) => p.len().min(path.len()),
-            PathMatch::Exact(_) | PathMatch::Regex(_) => path.len(),
+            PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Connect => path.len(),
         }
     }
 }

@@ -258,6 +258,8 @@ fn path_header(condition: &RouteMatch) -> HeaderMatcher {
         PathMatch::Prefix(path) => Pattern::Prefix(path.clone()),
         PathMatch::PathPrefix(path) => Pattern::Regex(format!("{}([/?].*)?", escaped(path))),
         PathMatch::Regex(path) => Pattern::Regex(format!("({path})(\\?.*)?")),
+        // Nothing that has a path.
+        PathMatch::Connect => Pattern::Exact(String::new()),
     };
     let value = StringMatcher { ignore_case: !condition.case_sensitive, ..StringMatcher::new(pattern) };
     HeaderMatcher {

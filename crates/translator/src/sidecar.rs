@@ -8,6 +8,7 @@ use serin_resources::connection_manager::{HttpConnectionManager, RouteSource, Ti
 use serin_resources::http_filter::HttpFilter;
 use serin_resources::listener::{Direction, Filter, Listener};
 use serin_resources::route::{Action, Forward, RouteConfiguration, VirtualHost, WeightedCluster};
+use serin_resources::upgrade::Upgrade;
 
 use crate::plan::{Egress, Plan};
 use crate::{ResourceSet, RoutedHost, cluster, naming, route, virtual_host};
@@ -79,7 +80,7 @@ fn inbound(mesh: &MeshSnapshot, proxy: &ProxyIdentity, listener: &IngressListene
 pub(crate) fn manager(stat_prefix: String, routes: RouteSource) -> HttpConnectionManager {
     HttpConnectionManager {
         timeouts: Timeouts { stream_idle: Duration::ZERO, ..Timeouts::default() },
-        websocket: true,
+        upgrades: vec![Upgrade::to("websocket")],
         filters: vec![HttpFilter::cors(), HttpFilter::fault()],
         ..HttpConnectionManager::new(stat_prefix, routes)
     }

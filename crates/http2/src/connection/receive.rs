@@ -247,7 +247,7 @@ impl Connection {
             return self.too_large(id, ends);
         }
         let mut head = RequestHead::default();
-        if message::request(list, &mut head).is_err() {
+        if message::request(list, self.config.connect, &mut head).is_err() {
             self.refuse(list, None);
             return self.fail_stream(id, Reason::PROTOCOL_ERROR, StreamError::Malformed);
         }
@@ -315,7 +315,8 @@ impl Connection {
             }
             good = false;
         }
-        let bodiless = stream.to_head || matches!(head.status, 204 | 304);
+        // What a successful answer to CONNECT says of a length means nothing (RFC 9110 §9.3.6).
+        let bodiless = stream.to_head || stream.is_tunnel || matches!(head.status, 204 | 304);
         stream.announced = announced(&head.fields).filter(|_| !bodiless);
         if !good || (ends && stream.announced.is_some_and(|n| n > 0)) {
             return self.fail_stream(id, Reason::PROTOCOL_ERROR, StreamError::Malformed);

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use serin_http1::{HeaderBlock, RequestHead, ResponseHead};
 
-use super::{Connection, ROOM};
+use super::{Connection, ROOM, Role};
 use crate::error::{Reason, StreamError};
 use crate::frame::{self, LARGEST, frame};
 use crate::hpack::encode_status;
@@ -22,6 +22,7 @@ impl Connection {
         let mut stream = Stream::new(self.peer_window, self.first_window());
         stream.local_ended = ends;
         stream.to_head = head.method() == b"HEAD";
+        stream.is_tunnel = head.is_connect() || head.fields.contains("upgrade");
         self.streams.insert(id, stream);
         self.live += 1;
         self.header_block_out(id, ends, |block| message::encode_request(head, length, block));
@@ -55,10 +56,12 @@ impl Connection {
     }
 
     fn finish_block(&mut self, id: u32, ends: bool, build: impl FnOnce(&mut Vec<u8>)) -> Result<(), StreamError> {
+        let is_server = self.role == Role::Server;
         let stream = self.sendable(id)?;
         let was_over = stream.is_over();
         stream.local_ended = ends;
-        stream.answered = true;
+        // On a client's stream these are trailers, and its response is still to come.
+        stream.answered |= is_server;
         self.settle(id, was_over);
         self.header_block_out(id, ends, build);
         self.produced();

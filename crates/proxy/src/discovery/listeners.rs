@@ -10,6 +10,7 @@ use serin_resources::Listener;
 use serin_resources::access_log::{AccessLog, Sink};
 use serin_resources::listener::{Filter, FilterChain};
 use serin_resources::local_reply::LocalReplyConfig;
+use serin_resources::upgrade::Upgrade;
 use serin_telemetry::access_log::{Destination, Writer};
 use serin_telemetry::{Counters, Histogram};
 use serin_traffic::filter::Chain;
@@ -195,6 +196,9 @@ impl Listeners {
             Some(before) => (before.http_filters.clone(), before.faults.clone()),
             None => (Arc::new(Chain::new(filters)), Arc::default()),
         };
+        let upgrades = config.filter.manager().map(|http| http.upgrades.as_slice()).unwrap_or_default();
+        let of_upgrade = |upgrade: &Upgrade| upgrade.filters.as_ref().map(|filters| Arc::new(Chain::new(filters)));
+        let upgrade_filters = upgrades.iter().map(of_upgrade).collect();
         let gates = config.gates.iter().map(Gate::new).collect();
         let tls = match before.filter(|chain| chain.config.tls == config.tls) {
             Some(before) => before.tls.clone(),
@@ -217,6 +221,7 @@ impl Listeners {
             is_remembered,
             mappers,
             http_filters,
+            upgrade_filters,
             gates,
             faults,
             tls,

@@ -79,7 +79,7 @@ impl CommandSource for Nothing {
 
 async fn over_h1(head: &RequestHead, mut stream: ByteStream) -> Option<ResponseHead> {
     let mut bytes = Vec::new();
-    encode::request(head, Framing::Empty, Connection::Close, &mut bytes);
+    encode::request(head, Framing::Empty, Connection::Close, encode::Style::default(), &mut bytes);
     stream.write_all(&bytes).await.ok()?;
     let (mut buffer, mut scan, mut answer) = (BytesMut::new(), Scan::default(), ResponseHead::default());
     loop {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serin_http1::HeaderBlock;
 
 use super::compare::Tap;
 use crate::wire::Frame;
@@ -40,6 +41,9 @@ pub(super) trait BodyFilter {
 
     /// Puts out what is left at the end.
     fn end(&mut self, _out: &mut Vec<PacedChunk>) {}
+
+    /// Changes trailers.
+    fn trailers(&mut self, _trailers: &mut HeaderBlock) {}
 }
 
 /// The way of a body through its filters.
@@ -80,9 +84,10 @@ impl BodyTransform {
                 }
                 self.pass(vec![PacedChunk::new(Duration::ZERO, data)], false)
             }
-            trailers @ Frame::Trailers(_) => {
+            Frame::Trailers(mut trailers) => {
+                self.filters.iter_mut().for_each(|filter| filter.trailers(&mut trailers));
                 let mut pieces = self.end();
-                pieces.push(PacedChunk { after: Duration::ZERO, frame: trailers });
+                pieces.push(PacedChunk { after: Duration::ZERO, frame: Frame::Trailers(trailers) });
                 pieces
             }
         }

@@ -6,28 +6,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf as _;
-use serin_http1::encode::{self, Connection};
+use serin_http1::body::BodyDecoder;
+use serin_http1::encode::{self, Connection, Style};
 use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{Codec, Limits, RequestHead, ResponseHead, Scan, parse_response};
-use serin_http2::StreamError;
+use serin_resources::upgrade::ConnectConfig;
 use serin_traffic::balance::LbContext;
 use serin_traffic::outcome::Outcome;
 use serin_traffic::router::is_grpc;
 use serin_transport::tls::TlsInfo;
 
 use super::body::RequestBody;
+use super::upgrade::UpgradeRequest;
 use super::upload::{PumpError, Side, upload};
 use crate::metric;
 use crate::runtime::Permit;
-use crate::upstream::{H1Connection, H2Connection, H2Stream, HostPool, Place, Upstream, connect, multiplexed};
+use crate::upstream::{H1Connection, HostPool, Place, Upstream, connect, multiplexed};
 use crate::wire::{BodySink, BodySource, H1Reader, H2Reader, H2Writer};
 use crate::worker::{LocalCluster, LocalHost, Worker};
 
+mod exchange_h2;
 mod in_flight;
 mod place;
+mod style;
+mod terminate;
 
 pub(crate) use in_flight::InFlight;
 use in_flight::Pending;
+use style::RESPONSE_TRAILERS;
+pub(crate) use style::{request_style, trailer_style};
 
 /// One attempt: a request to one endpoint.
 pub(crate) struct Attempt<'a> {
@@ -36,11 +43,16 @@ pub(crate) struct Attempt<'a> {
     pub(crate) head: &'a RequestHead,
     /// The framing of the body towards an HTTP/1 upstream.
     pub(crate) framing: Framing,
-    pub(crate) websocket: bool,
+    /// The protocol that is asked for.
+    pub(crate) upgrade: Option<&'a UpgradeRequest>,
+    /// How the request ends here, with bytes alone for the endpoint.
+    pub(crate) terminated: Option<&'a ConnectConfig>,
     /// The codec that the endpoint gets; `None` when it has a say.
     pub(crate) codec: Option<Codec>,
     /// True when the breakers of high priority count.
     pub(crate) high: bool,
+    /// How the head is written for HTTP/1.
+    pub(crate) style: Style,
     /// Silence of the upstream after which the attempt is given up.
     pub(crate) idle: Option<Duration>,
 }
@@ -54,6 +66,10 @@ pub(crate) struct Answer {
     pub(crate) request_done: bool,
     pub(crate) in_flight: InFlight,
     pub(crate) keep_alive: bool,
+    /// True when both sides go on with another protocol.
+    pub(crate) is_tunnel: bool,
+    /// True when its endpoint sent bytes, and no response.
+    pub(crate) is_raw: bool,
     /// The properties of the upstream's TLS.
     pub(crate) tls: Option<Arc<TlsInfo>>,
 }
@@ -87,6 +103,12 @@ pub(crate) enum Failure {
     Stalled(Side),
     /// The client's body is not framed as it should be.
     Malformed,
+    /// The client's trailers are more than they may be.
+    TooLarge,
+    /// The client's trailers have more fields than they may have.
+    TooMany,
+    /// The client's trailers have a name that is refused.
+    Underscore,
 }
 
 impl From<Outcome> for Failure {
@@ -111,6 +133,18 @@ impl PumpError {
             Self::Malformed => {
                 in_flight.cancelled();
                 Err(Failure::Malformed)
+            }
+            Self::TooLarge => {
+                in_flight.cancelled();
+                Err(Failure::TooLarge)
+            }
+            Self::TooMany => {
+                in_flight.cancelled();
+                Err(Failure::TooMany)
+            }
+            Self::Underscore => {
+                in_flight.cancelled();
+                Err(Failure::Underscore)
             }
         }
     }
@@ -147,6 +181,9 @@ impl Attempt<'_> {
         let name = self.told_by_request(choice);
         let of_name = name.as_ref().map(|name| pool.named(name));
         let pool = of_name.as_ref().unwrap_or(pool);
+        if let Some(config) = self.terminated {
+            return self.terminate(config, choice, body).await;
+        }
         let codec = self.codec.or_else(|| host.codec());
         let pooled = match codec {
             Some(codec) => pool.checkout(codec),
@@ -275,6 +312,7 @@ impl Attempt<'_> {
         in_flight: InFlight,
         body: &mut RequestBody<'_>,
     ) -> Result<Answer, Failure> {
+        in_flight.connected(false);
         match connection {
             Upstream::H1(connection) => self.exchange_h1(connection, in_flight, body).await,
             Upstream::H2(connection) => self.exchange_h2(connection, in_flight, body).await,
@@ -290,9 +328,10 @@ impl Attempt<'_> {
         connection.requests += 1;
         let mut head = std::mem::take(&mut connection.head);
         let H1Connection { reader, writer, .. } = &mut *connection;
-        let announce = if self.websocket { Connection::Upgrade } else { Connection::Default };
-        encode::request(self.head, self.framing, announce, &mut writer.out);
+        encode::request(self.head, self.framing, Connection::Default, self.style, &mut writer.out);
         writer.chunked = self.framing == Framing::Chunked;
+        let http1 = &self.cluster.config.http1;
+        writer.trailers = http1.trailers.then_some(trailer_style(self.style));
         let mut sink = BodySink::H1(writer);
         let mut request_done = body.is_empty();
         if request_done {
@@ -325,7 +364,7 @@ impl Attempt<'_> {
                 in_flight.outcome(outcome);
                 return Err(outcome.into());
             }
-            if head.status >= 200 || (head.status == 101 && self.websocket) {
+            if head.status >= 200 || (head.status == 101 && self.upgrade.is_some_and(|u| u.is_agreed(&head))) {
                 break;
             }
             interim += 1;
@@ -336,75 +375,41 @@ impl Attempt<'_> {
             scan = Scan::default();
         }
         let keep_alive = framing::keeps_alive(&head.fields, head.version) && !framing::is_ambiguous(&head);
-        let to_head = self.head.method() == b"HEAD";
-        let (framing, declared) = framing::of_response(&mut head, to_head).map_err(|_| {
+        let (framing, declared) = self.framing_of(&mut head).inspect_err(|_| in_flight.outcome(Outcome::Protocol))?;
+        let is_tunnel = self.upgrade.is_some_and(|upgrade| upgrade.is_agreed(&head));
+        if is_tunnel && !body.may_open() {
             in_flight.outcome(Outcome::Protocol);
-            Failure::Outcome(Outcome::Protocol)
-        })?;
-        reader.decoder = serin_http1::body::BodyDecoder::new(framing);
+            return Err(Outcome::Protocol.into());
+        }
+        let framing = if is_tunnel { Framing::UntilClose } else { framing };
+        let keep_alive = keep_alive && self.upgrade.is_none();
+        reader.decoder = BodyDecoder::new(framing).yielding_trailers(http1.trailers);
+        reader.trailer_limits = RESPONSE_TRAILERS;
+        writer.is_tunnel = is_tunnel;
         let tls = reader.socket.tls().cloned();
         let exchange = Exchange::H1(connection);
-        Ok(Answer { head, framing, declared, exchange, request_done, in_flight, keep_alive, tls })
-    }
-
-    async fn exchange_h2(
-        &self,
-        connection: H2Connection,
-        mut in_flight: InFlight,
-        body: &mut RequestBody<'_>,
-    ) -> Result<Answer, Failure> {
-        let fail = |in_flight: &InFlight, outcome: Outcome| {
-            in_flight.outcome(outcome);
-            Failure::Outcome(outcome)
-        };
-        let mut request_done = body.is_empty();
-        let length = if let Framing::Length(length) = self.framing { Some(length) } else { None };
-        let Some(stream) = connection.session.open(self.head, length, request_done) else {
-            return Err(fail(&in_flight, Outcome::Reset { sent: false, refused: false }));
-        };
-        in_flight.stream = Some(H2Stream::open(&connection));
-        let stream = Rc::new(stream);
-        let mut writer = H2Writer::new(stream.clone(), request_done);
-        let mut sink = BodySink::H2(&mut writer);
-        let mut head = loop {
-            let silence = silence(body, request_done, self.idle);
-            tokio::select! {
-                biased;
-                answered = std::future::poll_fn(|cx| stream.poll_head(cx)) => {
-                    break answered.map_err(|e| fail(&in_flight, stream_error(&connection, e)))?;
-                }
-                pumped = upload(body, &mut sink, request_done) => {
-                    pumped.or_else(|e| e.unless_upstream(&in_flight))?;
-                    request_done = true;
-                }
-                () = silence => {
-                    in_flight.outcome(Outcome::Timeout);
-                    return Err(self.silent());
-                }
-            }
-        };
-        let mut reader = H2Reader::new(stream);
-        let to_head = self.head.method() == b"HEAD";
-        let (framing, declared) =
-            framing::of_response(&mut head, to_head).map_err(|_| fail(&in_flight, Outcome::Protocol))?;
-        let framing = match framing {
-            Framing::UntilClose if reader.is_ended() => Framing::Empty,
-            Framing::UntilClose => Framing::Chunked,
-            other => other,
-        };
-        if framing == Framing::Empty {
-            reader.discard();
-        }
         Ok(Answer {
-            tls: connection.usage.tls().cloned(),
             head,
             framing,
             declared,
-            exchange: Exchange::H2(Box::new((reader, writer))),
+            exchange,
             request_done,
             in_flight,
-            keep_alive: true,
+            keep_alive,
+            is_tunnel,
+            is_raw: false,
+            tls,
         })
+    }
+}
+
+impl Attempt<'_> {
+    /// Reads the framing of a response in HTTP/1. One that agrees to another protocol has none.
+    fn framing_of(&self, head: &mut ResponseHead) -> Result<(Framing, Declared), Outcome> {
+        if head.status == 101 && head.fields.contains("transfer-encoding") {
+            return Err(Outcome::Protocol);
+        }
+        framing::of_response(head, self.head.method() == b"HEAD").map_err(|_| Outcome::Protocol)
     }
 }
 
@@ -418,21 +423,6 @@ fn silence<'a>(
     let timers = body.timers;
     async move {
         timers.within(limit, pin!(std::future::pending::<()>())).await;
-    }
-}
-
-/// The outcome of an error on a stream. The end of the whole connection may have hit a request that the other end never
-/// saw; a reset of the stream alone is its response to this request.
-fn stream_error(connection: &H2Connection, error: StreamError) -> Outcome {
-    match error {
-        StreamError::Refused => Outcome::Reset { sent: false, refused: true },
-        StreamError::Reset(_) => Outcome::RemoteReset,
-        StreamError::Gone if connection.usage.is_unreachable() => Outcome::ConnectFailure,
-        StreamError::Gone => {
-            connection.usage.retire();
-            Outcome::Reset { sent: true, refused: false }
-        }
-        StreamError::Malformed => Outcome::Protocol,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Attempts of a request until a response is acceptable, the policy is exhausted or the time is up.
 
 mod hedge;
+mod replies;
 
 use serin_traffic::grpc::GrpcStatus;
-use serin_traffic::response_flag::ResponseFlag;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
@@ -20,17 +20,18 @@ use serin_traffic::router::is_grpc;
 use serin_traffic::{retry, timeout};
 use tokio::time::Instant;
 
-use super::attempt::{Answer, Attempt, Failure, choose};
+use super::attempt::{Answer, Attempt, Failure, choose, request_style};
 use super::body::{KEEP, RequestBody};
 use super::deadlines::Deadlines;
 use super::finish::StreamInfo;
 use super::local_reply::{LocalReply, Stop};
 use super::stage::{MatchedRoute, Stages};
-use super::upload::Side;
+use super::upgrade;
 use crate::metric;
 use crate::runtime::{ClusterRuntime, Host, Permit};
 use crate::timer::Timers;
 use crate::worker::LocalCluster;
+use replies::{bad_request, bad_trailer, ended, failed, nobody, stalled, too_large};
 
 /// The properties by which an endpoint is chosen.
 pub(super) struct Target<'a> {
@@ -68,7 +69,7 @@ pub(super) async fn run(
         body.keep(KEEP);
     }
     let codec = cluster.config.codec.of(head.version.codec());
-    if let Some(per_try) = policy.and_then(|p| p.per_try_timeout).filter(|_| hedged && !stages.request.websocket)
+    if let Some(per_try) = policy.and_then(|p| p.per_try_timeout).filter(|_| hedged && stages.request.upgrade.is_none())
         && hedge::is_whole(stages.framing, body).await
     {
         let race = hedge::Race::new(RetryState { hedged: true, ..tries }, destination, per_try, codec);
@@ -82,15 +83,17 @@ pub(super) async fn run(
         let choice = tries.pick(destination)?;
         let host = cluster.hosts.get(choice).map(|local| &local.host).ok_or(Stop::Bug(NO_ENDPOINT))?;
         record.endpoint(choice, host.address);
-        tries.announce(head, choice, record.attempts, body.timers);
+        tries.announce(head, choice, record, body.timers);
         let attempt = Attempt {
             worker,
             cluster,
             head,
             framing: stages.framing,
-            websocket: stages.request.websocket,
+            upgrade: stages.request.upgrade.as_ref(),
+            terminated: upgrade::terminated(head, &forward.upgrades),
             codec,
             high,
+            style: request_style(stages.http.http1.names, &cluster.config.http1),
             idle,
         };
         let per_try = policy.and_then(|p| p.per_try_timeout);
@@ -163,6 +166,9 @@ fn outcome(result: &Result<Answer, Failure>) -> Result<Outcome, Stop> {
         Err(Failure::Client) => Err(Stop::DownstreamGone),
         Err(Failure::Stalled(side)) => Err(Stop::Reply(stalled(*side))),
         Err(Failure::Malformed) => Err(Stop::Reply(bad_request())),
+        Err(Failure::TooLarge) => Err(Stop::Reply(too_large("http1.headers_too_large"))),
+        Err(Failure::TooMany) => Err(Stop::Reply(too_large("http1.too_many_headers"))),
+        Err(Failure::Underscore) => Err(Stop::Reply(bad_trailer())),
     }
 }
 
@@ -260,10 +266,10 @@ impl<'a> RetryState<'a> {
     }
 
     /// Tells the upstream which attempt this is, and how long it may take.
-    fn announce(&self, head: &mut RequestHead, choice: usize, attempt: u32, timers: &Timers) {
+    fn announce(&self, head: &mut RequestHead, choice: usize, record: &mut StreamInfo, timers: &Timers) {
         let mut digits = [0u8; 20];
         if self.stages.place.host.config.include_attempt_count {
-            head.fields.set("x-envoy-attempt-count", decimal(attempt.into(), &mut digits));
+            head.fields.set("x-envoy-attempt-count", decimal(record.attempts.into(), &mut digits));
         }
         if !self.stages.http.suppress_envoy_headers {
             let per_try = self.policy.filter(|_| !self.hedged).and_then(|p| p.per_try_timeout);
@@ -286,6 +292,7 @@ impl<'a> RetryState<'a> {
         {
             self.stages.set_authority(head, choice.endpoint.hostname.as_bytes(), self.forward);
         }
+        record.sent_as(head);
     }
 
     /// Returns a retry if the policy asks for one after this outcome and the circuit breaker allows it.
@@ -408,44 +415,6 @@ const NO_ENDPOINT: &str = "an endpoint was chosen that the cluster does not have
 /// Why there is a local reply when the time for the whole response is up.
 const RESPONSE_TIMEOUT: &str = "response_timeout";
 
-/// The local reply after a last attempt that failed like this.
-fn failed(outcome: Outcome, retried: bool, cluster: &ClusterRuntime, worker: usize) -> LocalReply {
-    if outcome == Outcome::Overflow {
-        cluster.state.stats.add(worker, metric::cluster::RQ_PENDING_OVERFLOW, 1);
-    }
-    let reply = LocalReply::new(outcome.status(), outcome.reason(retried), outcome.flag());
-    let mut reply = reply.because(outcome.details());
-    if outcome == Outcome::Overflow {
-        reply.head.fields.append(b"x-envoy-overloaded", b"true");
-    }
-    reply
-}
-
-/// The local reply when there is no endpoint; where a policy is the reason, it is named.
-pub(super) fn nobody(cluster: &ClusterRuntime, worker: usize) -> LocalReply {
-    let Some(policy) = &cluster.config.refused else {
-        let reply = LocalReply::new(503, "no healthy upstream", ResponseFlag::NoHealthyUpstream);
-        return reply.because("no_healthy_upstream");
-    };
-    cluster.state.stats.add(worker, metric::cluster::RQ_REFUSED, 1);
-    let details = format!("refused_by_policy{{{policy}}}");
-    let name = &cluster.config.name;
-    // The name of a cluster that stands for a refusal alone says nothing but why.
-    let text = match name.starts_with("refused|") {
-        true => format!("serin: requests are refused: {policy}"),
-        false => format!("serin: requests to {name} are refused: {policy}"),
-    };
-    LocalReply::new(503, text, ResponseFlag::NoHealthyUpstream).because(details)
-}
-
-/// The local reply when the time for the whole stream is up (Envoy: `max_stream_duration`).
-fn ended() -> LocalReply {
-    LocalReply {
-        grpc: Some(GrpcStatus::DEADLINE_EXCEEDED),
-        ..LocalReply::new(504, "downstream duration timeout", ResponseFlag::None).because("max_duration_timeout")
-    }
-}
-
 /// A place among a cluster's requests in flight, unless all are taken.
 pub(super) fn admit(cluster: &ClusterRuntime, high: bool, worker: usize) -> Result<Permit, Stop> {
     cluster.permit_request(high).ok_or_else(|| Stop::Reply(failed(Outcome::Overflow, false, cluster, worker)))
@@ -469,18 +438,4 @@ async fn bounded<F: Future>(
 /// The gRPC status in a response's head, of a call.
 pub(super) fn grpc_status(answer: &Answer) -> Option<GrpcStatus> {
     GrpcStatus::of(&answer.head.fields)
-}
-
-fn bad_request() -> LocalReply {
-    let reply = LocalReply::new(400, "Bad Request", ResponseFlag::DownstreamProtocolError).because("codec_error");
-    LocalReply { close: true, ..reply }
-}
-
-/// The local reply when one side was silent for too long (Envoy: stream idle timeout).
-fn stalled(side: Side) -> LocalReply {
-    let status = if side == Side::Client { 408 } else { 504 };
-    LocalReply {
-        close: side == Side::Client,
-        ..LocalReply::new(status, "stream timeout", ResponseFlag::StreamIdleTimeout).because("stream_idle_timeout")
-    }
 }

@@ -9,6 +9,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serin_http1::HeaderBlock;
+use serin_http1::body::BodyDecoder;
+use serin_http1::framing::Framing;
 use serin_transport::buffers::READ_SIZE;
 
 use super::alter::{BodyFilter, BodyTransform, PacedChunk};
@@ -62,9 +65,16 @@ pub(crate) struct RequestBody<'a> {
     kept: Vec<Bytes>,
     kept_bytes: usize,
     position: usize,
+    /// Trailers that were received, and whether they were taken.
+    trailers: Option<Box<HeaderBlock>>,
+    trailers_taken: bool,
     /// Bytes that are kept at most; `None` keeps nothing.
     keeping: Option<usize>,
     lost: bool,
+    /// True when it is that of a request for another protocol.
+    is_tunnel: bool,
+    /// True while nothing of it may go on: nobody has agreed yet.
+    held: bool,
     /// True when it became longer than what is kept.
     overflowed: bool,
     finished: bool,
@@ -108,8 +118,12 @@ impl<'a> RequestBody<'a> {
             kept: Vec::new(),
             kept_bytes: 0,
             position: 0,
+            trailers: None,
+            trailers_taken: false,
             keeping: None,
             lost: false,
+            is_tunnel: false,
+            held: false,
             overflowed: false,
             finished,
             received: 0,
@@ -122,7 +136,39 @@ impl<'a> RequestBody<'a> {
 
     /// Returns true when there is nothing to send at all.
     pub(crate) fn is_empty(&self) -> bool {
-        self.finished && self.kept.is_empty()
+        (self.finished || self.held) && self.kept.is_empty() && self.trailers.is_none()
+    }
+
+    /// Holds everything that follows the head until another protocol is agreed on.
+    pub(super) fn hold(&mut self) {
+        self.is_tunnel = true;
+        self.held = true;
+    }
+
+    /// Returns true when something was sent before another protocol was agreed on.
+    pub(super) fn has_early_data(&self) -> bool {
+        match &self.source {
+            Source::Client(BodySource::H1(reader)) => !reader.buffer.is_empty(),
+            Source::Client(BodySource::H2(reader)) => reader.has_data(),
+            Source::Copy(_) => false,
+        }
+    }
+
+    /// Returns true when another protocol may follow: what belongs to the request has all come.
+    pub(super) fn may_open(&self) -> bool {
+        self.held || self.finished
+    }
+
+    /// Lets what follows pass: it is another protocol from now on.
+    pub(super) fn open(&mut self) {
+        self.is_tunnel = true;
+        self.held = false;
+        self.finished = false;
+        self.timers.set_received(None);
+        self.lost = true;
+        if let Source::Client(BodySource::H1(reader)) = &mut self.source {
+            reader.decoder = BodyDecoder::new(Framing::UntilClose);
+        }
     }
 
     /// Bytes read from the client.
@@ -158,6 +204,7 @@ impl<'a> RequestBody<'a> {
     pub(crate) fn rewind(&mut self) {
         if !self.lost {
             self.position = 0;
+            self.trailers_taken = false;
         }
     }
 
@@ -169,11 +216,13 @@ impl<'a> RequestBody<'a> {
     /// Goes on after so many of the kept pieces; only for a body that was received whole.
     pub(crate) fn resume(&mut self, position: usize) {
         self.position = position.min(self.kept.len());
+        self.trailers_taken = false;
     }
 
     /// Sends nothing of it any more; only for a body that was received whole.
     pub(crate) fn drop_all(&mut self) {
         self.kept.clear();
+        self.trailers = None;
         self.position = 0;
     }
 
@@ -183,13 +232,20 @@ impl<'a> RequestBody<'a> {
             self.position += 1;
             return Ok(Take::Frame(Frame::Data(bytes)));
         }
+        if let Some(trailers) = self.trailers.as_ref().filter(|_| !self.trailers_taken) {
+            self.trailers_taken = true;
+            return Ok(Take::Frame(Frame::Trailers((**trailers).clone())));
+        }
         let taken = self.take_next()?;
         match &taken {
             Take::Frame(Frame::Data(bytes)) => {
                 self.remember(bytes);
                 self.copies.retain(|copy| copy.put(bytes));
             }
-            Take::Frame(Frame::Trailers(_)) => self.lost = true,
+            Take::Frame(Frame::Trailers(trailers)) => {
+                self.trailers = (!self.lost).then(|| Box::new(trailers.clone()));
+                self.trailers_taken = true;
+            }
             Take::End => self.end(),
             Take::Wait => {}
         }
@@ -289,6 +345,9 @@ impl<'a> RequestBody<'a> {
     /// Keeps what is there of a body, without waiting; `None` when more is to come.
     pub(crate) fn gather_ready(&mut self, most: u64) -> Option<Gathered> {
         self.keeping.get_or_insert(KEEP);
+        if self.held {
+            return Some(Gathered::Whole(0));
+        }
         loop {
             match self.take_next() {
                 Ok(Take::Frame(Frame::Data(bytes))) => {
@@ -299,14 +358,16 @@ impl<'a> RequestBody<'a> {
                         return Some(Gathered::TooLong);
                     }
                 }
-                Ok(Take::Frame(Frame::Trailers(_))) => self.lost = true,
+                Ok(Take::Frame(Frame::Trailers(trailers))) => self.trailers = Some(Box::new(trailers)),
                 Ok(Take::End) => {
                     self.end();
                     self.position = 0;
                     return Some(Gathered::Whole(self.kept_bytes as u64));
                 }
                 Ok(Take::Wait) => return None,
-                Err(BodyError::Malformed) => return Some(Gathered::Malformed),
+                Err(BodyError::Malformed | BodyError::TooLarge | BodyError::TooMany | BodyError::Underscore) => {
+                    return Some(Gathered::Malformed);
+                }
                 Err(BodyError::Aborted) => return Some(Gathered::Gone),
             }
         }
@@ -331,7 +392,12 @@ impl<'a> RequestBody<'a> {
 
     /// Waits until the client is gone; bytes it sends ahead are kept. Never returns while it stays.
     pub(crate) async fn abandoned(&mut self) {
+        let is_tunnel = self.is_tunnel && !self.held;
         let Source::Client(BodySource::H1(reader)) = &mut self.source else { return std::future::pending().await };
+        if is_tunnel {
+            // Its end was passed on; the other side may go on.
+            return std::future::pending().await;
+        }
         while reader.buffer.len() < READ_SIZE && !reader.ended {
             if reader.fill().await.is_err() {
                 return;

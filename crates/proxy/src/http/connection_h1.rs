@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use serin_http1::body::BodyDecoder;
+use serin_http1::encode::{Names, Style};
 use serin_http1::framing::{self, Framing};
 use serin_http1::{Error, Limits, RequestHead, Scan, Version, parse_request, reason_of};
-use serin_resources::connection_manager::Timeouts;
+use serin_resources::connection_manager::{HeadOptions, Timeouts};
+use serin_resources::protocol::NameCase;
 use serin_transport::ByteStream;
 use tokio::io::AsyncWriteExt as _;
 
@@ -17,10 +19,10 @@ use super::finish::StreamInfo;
 use super::local_reply::LocalReply;
 use super::respond::{self, Disposition, Responder};
 use super::serve::serve as serve_request;
-use super::{ConnectionContext, count, finishing, upgrade, within};
+use super::{ConnectionContext, count, finishing, within};
 use crate::metric;
 use crate::timer::Timers;
-use crate::wire::{BodySource, Frame, H1Reader, H1Writer, Take};
+use crate::wire::{BodySource, Frame, H1Reader, H1Writer, Take, TrailerLimits};
 
 /// The next step of a connection.
 enum Next {
@@ -40,8 +42,6 @@ enum Burst {
     Closed,
     /// It is over when the client has read what was written.
     Linger,
-    /// It carries another protocol.
-    Tunnel(Box<upgrade::Tunnel>),
 }
 
 /// The time that a client may say nothing before what its next request needs is put away.
@@ -58,7 +58,6 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, bu
             Burst::Quiet => {}
             Burst::Closed => return,
             Burst::Linger => return Box::pin(linger(reader, writer)).await,
-            Burst::Tunnel(tunnel) => return Box::pin(upgrade::run(*tunnel, reader, writer)).await,
         }
         reader.rest();
         writer.rest();
@@ -101,8 +100,11 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
         // A client that said its last word may have asked for more before.
         let more = !reader.ended || !reader.buffer.is_empty();
         let keep_alive = context.begin_request() && wanted && !context.worker.draining.get() && more;
-        reader.decoder = BodyDecoder::new(framing);
-        let responder = Responder::H1 { writer: &mut *writer, version: head.version, keep_alive };
+        let settings = ResponseSettings::of(context, head.version);
+        reader.decoder = BodyDecoder::new(framing).yielding_trailers(settings.trailers);
+        reader.trailer_limits = settings.trailer_limits;
+        let ResponseSettings { style, trailers, .. } = settings;
+        let responder = Responder::H1 { writer: &mut *writer, version: head.version, keep_alive, style, trailers };
         let mut body = RequestBody::new(Source::Client(BodySource::H1(&mut *reader)), &timers);
         body.interim = head.version == Version::Http11;
         match serve_request(context, &mut head, framing, body, responder).await {
@@ -113,8 +115,36 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
             }
             Disposition::Keep | Disposition::Close => return Burst::Linger,
             Disposition::Abort => return Burst::Closed,
-            Disposition::Tunnel(tunnel) => return Burst::Tunnel(tunnel),
         }
+    }
+}
+
+/// How responses are written, and trailers read.
+struct ResponseSettings {
+    style: Style,
+    trailers: bool,
+    trailer_limits: TrailerLimits,
+}
+
+impl ResponseSettings {
+    /// Those of the chain as they are now.
+    fn of(context: &ConnectionContext, version: Version) -> Self {
+        let view = context.view().1;
+        let mut style = Style { is_http10: version == Version::Http10, ..Style::default() };
+        let Some(http) = view.chain.config.filter.manager() else {
+            return Self { style, trailers: false, trailer_limits: TrailerLimits::default() };
+        };
+        match http.http1.names {
+            NameCase::Lower => {}
+            NameCase::Proper => style.names = Names::Proper,
+            NameCase::Kept { reason, own_proper } => {
+                style.keeps_reason = reason;
+                style.names = if own_proper { Names::KeptOwnProper } else { Names::Kept };
+            }
+        }
+        let HeadOptions { kib, fields, underscores } = http.heads;
+        let trailer_limits = TrailerLimits { fields: fields as usize, bytes: kib as usize * 1024, underscores };
+        Self { style, trailers: http.http1.trailers, trailer_limits }
     }
 }
 
@@ -123,7 +153,8 @@ fn settings(context: &ConnectionContext) -> (Timeouts, Limits) {
     match context.view().1.chain.config.filter.manager() {
         Some(http) => {
             let head_bytes = http.heads.kib as usize * 1024;
-            let limits = Limits { head_bytes, fields: http.heads.fields as usize, ..Limits::default() };
+            let fields = http.heads.fields as usize;
+            let limits = Limits { head_bytes, fields, keeps_urls: !http.http1.absolute_url, ..Limits::default() };
             (http.timeouts, limits)
         }
         None => (Timeouts::default(), Limits::default()),
@@ -163,7 +194,7 @@ async fn next(
         }
     }
     timers.tick();
-    match timers.at_most(timeouts.request_headers, pin!(read_head(reader, timers, &limits, head))).await {
+    match timers.at_most(timeouts.request_headers, pin!(read_head(context, reader, timers, &limits, head))).await {
         Some(Some(Ok(framing))) => Next::Request(framing),
         Some(Some(Err(error))) => {
             count(context, metric::http::CX_PROTOCOL_ERROR);
@@ -179,6 +210,7 @@ async fn next(
 
 /// `None` when the client went away in the middle.
 async fn read_head(
+    context: &ConnectionContext,
     reader: &mut H1Reader,
     timers: &Timers,
     limits: &Limits,
@@ -189,7 +221,12 @@ async fn read_head(
         match parse_request(&reader.buffer, &mut scan, limits, head) {
             Ok(Some(used)) => {
                 reader.buffer.advance(used);
-                return Some(framing::of_request(head));
+                let completed = complete(context, head);
+                if completed.is_err() {
+                    // What was understood of it is not said to be a request.
+                    *head = RequestHead::default();
+                }
+                return Some(completed);
             }
             Ok(None) if reader.ended => return None,
             Ok(None) => {
@@ -203,6 +240,19 @@ async fn read_head(
             }
         }
     }
+}
+
+/// Gives a head what its client may leave out, and reads its framing.
+fn complete(context: &ConnectionContext, head: &mut RequestHead) -> Result<Framing, Error> {
+    let view = context.view().1;
+    let Some(http) = view.chain.config.filter.manager() else { return framing::of_request(head) };
+    if head.version == Version::Http10 && !head.fields.contains("host") {
+        if http.http1.default_host.is_empty() {
+            return Err(Error::Host);
+        }
+        head.fields.append(b"host", http.http1.default_host.as_bytes());
+    }
+    framing::of_request_with(head, http.http1.chunked_length)
 }
 
 /// Answers `Expect: 100-continue` at once; the body is read as it comes (RFC 9110 §10.1.1).
@@ -237,7 +287,8 @@ async fn refuse(
     let mut reply = LocalReply::new(status, text, record.flag);
     reply.details.clone_from(&record.details);
     let reply = reply.mapped(asked, &mut record);
-    let responder = Responder::H1 { writer, version: Version::Http11, keep_alive: false };
+    let ResponseSettings { style, .. } = ResponseSettings::of(context, Version::Http11);
+    let responder = Responder::H1 { writer, version: Version::Http11, keep_alive: false, style, trailers: false };
     respond::local(reply, asked, &body, responder, &mut record).await;
 }
 

@@ -82,9 +82,14 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, bu
 
 /// The limits of the codec.
 fn config(context: &ConnectionContext) -> Config {
-    let heads = super::head_options(context);
-    let (request_head, request_fields) = (heads.kib as usize * 1024, heads.fields as usize);
-    Config { request_head, request_fields, ..Config::default() }
+    let view = context.view().1;
+    let Some(http) = view.chain.config.filter.manager() else { return Config::default() };
+    let (request_head, request_fields) = (http.heads.kib as usize * 1024, http.heads.fields as usize);
+    let mut config = Config { request_head, request_fields, connect: http.http2.connect, ..Config::default() };
+    if let Some(streams) = http.http2.streams {
+        config.streams = streams;
+    }
+    config
 }
 
 /// Logs a request that the codec has refused.

@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use serin_http1::framing::{Declared, Framing};
 use serin_http1::{RequestHead, ResponseHead};
-use serin_traffic::filter::{Compiled, Filter, Link, Overrides};
+use serin_traffic::filter::{Chain, Compiled, Filter, Link, Overrides};
 
 use super::ConnectionContext;
 use super::alter::{BodyFilter, BodyTransform};
@@ -72,6 +72,8 @@ pub(super) trait HttpFilter<'a>: Sized {
 pub(super) struct FilterContext<'a> {
     pub(super) connection: &'a Rc<ConnectionContext>,
     pub(super) view: &'a View,
+    /// The filters that it passes.
+    pub(super) chain: &'a Chain,
     pub(super) request: &'a RequestInfo,
     /// The settings of the routes, the most specific first.
     pub(super) overrides: &'a [&'a Overrides],
@@ -262,7 +264,7 @@ impl RequestParts<'_, '_> {
         }
         let changes_length = filter.changes_length();
         let whole = self.body.pass_through(filter);
-        if changes_length {
+        if changes_length && *self.framing != Framing::UntilClose {
             self.head.fields.remove("content-length");
             *self.framing = whole.map_or(Framing::Chunked, Framing::Length);
         }
@@ -287,8 +289,8 @@ impl<'a> ActiveFilters<'a> {
 
     /// Takes a request through all filters of its listener, in their order, until one stops it.
     pub(super) async fn request_head(&mut self, request: &mut RequestParts<'_, '_>) -> Result<(), Stop> {
-        let FilterContext { view, overrides, .. } = self.context;
-        for link in view.chain.http_filters.links() {
+        let FilterContext { chain, overrides, .. } = self.context;
+        for link in chain.links() {
             if let Some(filter) = link.under(overrides) {
                 ActiveFilter::request_head(filter, link, request, self).await?;
             }

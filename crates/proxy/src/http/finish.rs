@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use super::ConnectionContext;
 use super::local_reply::LocalReply;
 use super::request::RequestInfo;
+use super::upgrade::Verdict;
 use crate::metric;
 use crate::runtime::answer_key;
 use crate::snapshot::ChainRuntime;
@@ -72,6 +73,8 @@ pub(crate) struct StreamInfo {
     pub(crate) retries_exhausted: bool,
     /// True when a health check of this proxy was answered.
     pub(crate) is_health_check: Cell<bool>,
+    /// True when it was let to go on with another protocol.
+    is_upgrade: bool,
     /// True when the request was a call, whatever the response is.
     pub(crate) is_call: bool,
     grpc_status: Option<GrpcStatus>,
@@ -86,6 +89,7 @@ pub(crate) struct StreamInfo {
     /// Kept only when something is logged.
     request: Option<RequestHead>,
     response: Option<ResponseHead>,
+    trailers: Option<HeaderBlock>,
     /// Its span, when it is traced.
     span: Option<Box<Traced>>,
 }
@@ -97,6 +101,7 @@ fn details_of(error: Error) -> &'static str {
         Error::TooManyFields => "too_many_headers",
         Error::Connection => "connection_header_rejected",
         Error::Target => "invalid_url",
+        Error::BodyDisallowed => "body_disallowed",
         Error::TransferEncoding | Error::UnknownCoding => "invalid_transfer_encoding",
         _ => "codec_error",
     }
@@ -137,6 +142,7 @@ impl StreamInfo {
             is_grpc: false,
             retries_exhausted: false,
             is_health_check: Cell::new(false),
+            is_upgrade: false,
             is_call: false,
             grpc_status: None,
             version: Version::default(),
@@ -147,6 +153,7 @@ impl StreamInfo {
             attempts: 0,
             request: None,
             response: None,
+            trailers: None,
             span: None,
         }
     }
@@ -163,12 +170,14 @@ impl StreamInfo {
         error: Option<Error>,
     ) -> Self {
         let mut record = Self::new(context, &context.view().1, started);
+        record.version = head.version;
         if !head.method().is_empty() {
             record.request(head);
         }
         record.flag = if error.is_some() { ResponseFlag::DownstreamProtocolError } else { ResponseFlag::None };
         let group = if head.version == Version::Http2 { "http2" } else { "http1" };
         record.details = Some(match error {
+            Some(Error::Field) if group == "http2" => Cow::Borrowed("http2.invalid.header.field"),
             Some(error) => Cow::Owned(format!("{group}.{}", details_of(error))),
             None => Cow::Borrowed("request_header_timeout"),
         });
@@ -246,6 +255,13 @@ impl StreamInfo {
         self.request(head);
     }
 
+    /// Remembers the request as it goes to its upstream: logs tell of that.
+    pub(super) fn sent_as(&mut self, head: &RequestHead) {
+        if self.view.chain.is_remembered {
+            self.request = Some(head.clone());
+        }
+    }
+
     /// Remembers where it goes.
     pub(crate) fn cluster(&mut self, cluster: &Rc<LocalCluster>) {
         if cluster.tally.is_some() || cluster.config.reported.is_some() || self.context.worker.state.reports_loads() {
@@ -314,15 +330,23 @@ impl StreamInfo {
             self.is_grpc = head.fields.get("content-type").is_some_and(|t| t.starts_with(b"application/grpc"));
         }
         if self.peer.is_some() || self.is_call {
-            self.ended_with(&head.fields);
+            self.status_of(&head.fields);
         }
         if self.logged() {
             self.response = Some(head.clone());
         }
     }
 
+    /// Remembers trailers.
+    pub(crate) fn ended_with(&mut self, trailers: &HeaderBlock) {
+        self.status_of(trailers);
+        if self.logged() {
+            self.trailers = Some(trailers.clone());
+        }
+    }
+
     /// Remembers the status of gRPC, which stands in trailers or in a head without more.
-    pub(crate) fn ended_with(&mut self, fields: &HeaderBlock) {
+    fn status_of(&mut self, fields: &HeaderBlock) {
         self.load_report(fields);
         if self.is_grpc || self.is_call {
             self.grpc_status = GrpcStatus::of(fields);
@@ -372,6 +396,19 @@ impl StreamInfo {
         }
     }
 
+    /// Returns true when it was let to go on with another protocol.
+    pub(super) fn is_upgrade(&self) -> bool {
+        self.is_upgrade
+    }
+
+    /// Counts a request that may go on with another protocol.
+    pub(super) fn upgrade(&mut self, verdict: Option<Verdict>) {
+        if matches!(verdict, Some(Verdict::Accepted(_))) && !std::mem::replace(&mut self.is_upgrade, true) {
+            self.count(metric::http::CX_UPGRADES_TOTAL);
+            self.count(metric::http::CX_UPGRADES_ACTIVE);
+        }
+    }
+
     pub(crate) fn count(&self, index: usize) {
         self.view.chain.stats.add(self.context.worker.id, index, 1);
     }
@@ -383,9 +420,14 @@ impl Drop for StreamInfo {
         let took = self.took.unwrap_or_else(|| self.started.elapsed());
         let stats = &self.view.chain.stats;
         stats.sub(id, metric::http::RQ_ACTIVE);
+        if self.is_upgrade {
+            stats.sub(id, metric::http::CX_UPGRADES_ACTIVE);
+        }
         if self.status == 0 {
-            self.flag =
-                if self.flag == ResponseFlag::None { ResponseFlag::DownstreamConnectionTermination } else { self.flag };
+            if self.flag == ResponseFlag::None {
+                self.flag = ResponseFlag::DownstreamConnectionTermination;
+                self.details.get_or_insert(Cow::Borrowed("downstream_remote_disconnect"));
+            }
             stats.add(id, metric::http::RQ_RX_RESET, 1);
         } else {
             stats.add(id, metric::http::RQ_COMPLETED, 1);

@@ -10,7 +10,7 @@ use super::body::RequestBody;
 use super::compare::Tap;
 use super::finish::StreamInfo;
 use super::held::{self, Held};
-use super::upload::{Side, pump, upload};
+use super::upload::{PumpError, Side, pump, upload};
 use crate::wire::{BodyError, BodySink, BodySource, Frame, Take};
 
 /// The result of moving a response's body.
@@ -22,10 +22,14 @@ pub(crate) enum Moved {
     Early,
     /// The upstream broke off.
     UpstreamGone,
+    /// The upstream broke the protocol.
+    Malformed,
     /// The client went away.
     ClientGone,
     /// The time for the whole request is up.
     TimedOut,
+    /// Nothing moved for too long.
+    Idle,
 }
 
 /// Moves the response's body to the client while the rest of the request still goes up.
@@ -43,9 +47,6 @@ pub(crate) async fn stream(
         };
         match taken {
             Ok(Take::Frame(frame)) if alter.is_some() => {
-                if let Frame::Trailers(trailers) = &frame {
-                    record.ended_with(trailers);
-                }
                 let Some(pieces) = alter.as_mut().map(|alter| alter.frame(frame)) else { continue };
                 if !altered(answer, pieces, body, client, record).await {
                     return Moved::ClientGone;
@@ -87,15 +88,22 @@ pub(crate) async fn stream(
                 }
                 let (timers, idle) = (body.timers, body.idle);
                 let filled = timers.within(idle, pin!(fill(answer, body, client))).await;
-                match filled.unwrap_or(Some(Err(BodyError::Aborted))) {
-                    Some(Ok(())) => {
+                match filled.unwrap_or(Filled::Idle) {
+                    Filled::More => {
                         body.timers.tick();
                     }
-                    Some(Err(_)) => return Moved::UpstreamGone,
-                    None => return Moved::ClientGone,
+                    Filled::UpstreamGone => return Moved::UpstreamGone,
+                    Filled::ClientGone => return Moved::ClientGone,
+                    Filled::Idle => return Moved::Idle,
                 }
             }
-            Err(_) => return Moved::UpstreamGone,
+            Err(error) => {
+                // What came before belongs to the client.
+                if !flush(answer, body, client, record).await {
+                    return Moved::ClientGone;
+                }
+                return if error == BodyError::Aborted { Moved::UpstreamGone } else { Moved::Malformed };
+            }
         }
     }
 }
@@ -150,8 +158,9 @@ async fn altered(
         if !after.is_zero() && !pause(answer, body, client, after).await {
             return false;
         }
-        if let Frame::Data(data) = &frame {
-            record.sent += data.len() as u64;
+        match &frame {
+            Frame::Data(data) => record.sent += data.len() as u64,
+            Frame::Trailers(trailers) => record.ended_with(trailers),
         }
         client.push(frame);
         if (client.is_full() || !after.is_zero()) && !flush(answer, body, client, record).await {
@@ -222,24 +231,30 @@ async fn flush(
     }
 }
 
-/// Waits for more of the response; `None` when the client is gone.
-async fn fill(
-    answer: &mut Answer,
-    body: &mut RequestBody<'_>,
-    client: &mut BodySink<'_>,
-) -> Option<Result<(), BodyError>> {
+/// The result of waiting for more of a response.
+enum Filled {
+    More,
+    UpstreamGone,
+    ClientGone,
+    Idle,
+}
+
+/// Waits for more of the response.
+async fn fill(answer: &mut Answer, body: &mut RequestBody<'_>, client: &mut BodySink<'_>) -> Filled {
     let (mut reader, mut upstream) = answer.exchange.sides();
     loop {
         tokio::select! {
             biased;
-            filled = reader.fill() => return Some(filled),
+            filled = reader.fill() => return if filled.is_ok() { Filled::More } else { Filled::UpstreamGone },
             pumped = upload(body, &mut upstream, answer.request_done) => {
                 answer.request_done = true;
-                if pumped.is_err_and(|e| e.side() == Side::Client) {
-                    return None;
+                match pumped {
+                    Err(PumpError::Stalled(Side::Client)) => return Filled::Idle,
+                    Err(error) if error.side() == Side::Client => return Filled::ClientGone,
+                    _ => {}
                 }
             }
-            () = client.given_up() => return None,
+            () = client.given_up() => return Filled::ClientGone,
         }
     }
 }

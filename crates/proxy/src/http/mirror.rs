@@ -16,7 +16,7 @@ use serin_traffic::header_edit::{self, CommandSource};
 use serin_traffic::outcome::Outcome;
 use serin_traffic::split::drawn;
 
-use super::attempt::{Attempt, Failure, choose};
+use super::attempt::{Attempt, Failure, choose, request_style};
 use super::attempts::grpc_status;
 use super::body::{BodyCopy, RequestBody, Source};
 use super::compare::{Pair, Tap};
@@ -145,7 +145,18 @@ impl Shadow<'_> {
     ) -> Option<bool> {
         let Self { worker, cluster, head, .. } = *self;
         let codec = cluster.config.codec.of(head.version.codec());
-        let attempt = Attempt { worker, cluster, head, framing, websocket: false, codec, high: false, idle: None };
+        let attempt = Attempt {
+            worker,
+            cluster,
+            head,
+            framing,
+            upgrade: None,
+            terminated: None,
+            style: request_style(serin_resources::protocol::NameCase::Lower, &cluster.config.http1),
+            codec,
+            high: false,
+            idle: None,
+        };
         let mut answer = match attempt.run(choice, body).await {
             Ok(answer) => answer,
             Err(Failure::Outcome(Outcome::Overflow) | Failure::Client) => return None,
@@ -160,7 +171,7 @@ impl Shadow<'_> {
         match moved {
             Moved::Complete | Moved::Early => {}
             Moved::ClientGone => return None,
-            Moved::UpstreamGone | Moved::TimedOut => {
+            Moved::UpstreamGone | Moved::Malformed | Moved::TimedOut | Moved::Idle => {
                 answer.in_flight.ended(None);
                 return Some(false);
             }

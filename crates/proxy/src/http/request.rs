@@ -4,17 +4,19 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use serin_http1::path::{self, Normalise};
-use serin_http1::{HeaderBlock, NameSet, RequestHead, Scheme, Version, framing};
+use serin_http1::{HeaderBlock, NameSet, RequestHead, Scheme, framing};
 use serin_resources::connection_manager::{
     AddressDetection, AuthorityOptions, EscapedSlashes, HttpConnectionManager, PathOptions, StripPort, TrustedProxies,
     Underscores,
 };
+use serin_resources::route::Route;
 use serin_traffic::header_edit::{self, CommandSource};
 use serin_traffic::response_flag::ResponseFlag;
 use serin_traffic::router::{RouteTable, is_grpc};
 
 use super::client_certificate;
 use super::local_reply::LocalReply;
+use super::upgrade::{Asked, UpgradeRequest, Verdict};
 use super::{ConnectionContext, count};
 use crate::metric::{self, codec, http};
 
@@ -46,12 +48,19 @@ static OF_EDGE: NameSet = NameSet::new(&[
 
 /// The properties of a request that its normalisation finds.
 pub(crate) struct RequestInfo {
-    /// True when it asks for a WebSocket and may have one.
-    pub(crate) websocket: bool,
+    /// The protocol that it asks to go on with.
+    pub(crate) upgrade: Option<UpgradeRequest>,
     /// True when its client is internal.
     pub(crate) internal: bool,
     /// The address of the client, as far as earlier proxies are trusted.
     pub(crate) client: IpAddr,
+}
+
+impl RequestInfo {
+    /// What is done about the protocol that it asks for, if it does.
+    pub(super) fn verdict(&self, manager: &HttpConnectionManager, route: Option<&Route>) -> Option<Verdict> {
+        self.upgrade.as_ref().map(|asked| asked.verdict(&manager.upgrades, route))
+    }
 }
 
 /// The scheme of a request: who says nothing came by what an earlier proxy said, or by what carries the connection.
@@ -87,11 +96,12 @@ pub(crate) fn normalise(
     if manager.authority != AuthorityOptions::default() {
         strip_authority(manager.authority, context.local, head);
     }
-    let websocket = manager.websocket && is_websocket(head);
+    let asked = Asked::of(head, manager);
     framing::strip_hop_by_hop(&mut head.fields);
-    if websocket {
-        head.fields.append(b"upgrade", b"websocket");
-    }
+    let upgrade = match asked {
+        Some(asked) => Some(asked.restore(head)),
+        None => head.is_connect().then_some(UpgradeRequest::Connect),
+    };
     if head.fields.get_all("x-forwarded-for").nth(1).is_some() {
         let all = head.fields.get_all("x-forwarded-for").collect::<Vec<_>>().join(&b","[..]);
         head.fields.set("x-forwarded-for", &all);
@@ -152,7 +162,7 @@ pub(crate) fn normalise(
             head.fields.append(b"x-request-id", &id);
         }
     }
-    Ok(RequestInfo { websocket, internal, client })
+    Ok(RequestInfo { upgrade, internal, client })
 }
 
 /// Refuses a request with an underscore in the name of a field, or leaves such fields out.
@@ -382,17 +392,6 @@ pub(super) fn add_hop(address: &IpAddr, head: &mut RequestHead) {
             head.fields.set("x-forwarded-for", &all);
         }
     }
-}
-
-/// Returns true when the client asks for a WebSocket; in HTTP/1.0 an `Upgrade` is to be ignored (RFC 9110 §7.8).
-fn is_websocket(head: &RequestHead) -> bool {
-    let asked = |name: &str, token: &str| {
-        head.fields
-            .get_all(name)
-            .any(|v| v.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes())))
-    };
-    let able = head.version != Version::Http10 && head.method() == b"GET";
-    able && asked("upgrade", "websocket") && asked("connection", "upgrade")
 }
 
 /// A random UUID (RFC 9562 version 4).

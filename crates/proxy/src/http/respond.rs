@@ -1,11 +1,12 @@
 //! The response's way to the client.
 
-use serin_http1::encode::{self, Connection, decimal};
+use serin_http1::encode::{self, Connection, Names, Style, decimal};
 use serin_http1::framing::{self, Declared, Framing};
 use serin_http1::{RequestHead, ResponseHead, Version};
 use serin_http2::{Reason, StreamHandle};
 use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::header::HeaderEdits;
+use serin_resources::protocol::{Http1Options, NameCase};
 use serin_traffic::grpc::GrpcStatus;
 use serin_traffic::header_edit;
 use serin_traffic::outcome::Outcome;
@@ -27,9 +28,9 @@ use super::forward::{self, Moved};
 use super::local_reply::LocalReply;
 use super::request;
 use super::stage::{Forwarded, MatchedRoute, RouteCommands};
-use super::upgrade::Tunnel;
+use super::upgrade::UpgradeRequest;
 use crate::metric;
-use crate::runtime::{ClusterRuntime, Permit};
+use crate::runtime::ClusterRuntime;
 use crate::wire::{BodySink, Frame, H1Writer, H2Writer};
 
 /// The end of a request, as its connection sees it.
@@ -40,8 +41,6 @@ pub(crate) enum Disposition {
     Close,
     /// It must break off: the response is not whole.
     Abort,
-    /// It carries another protocol from now on.
-    Tunnel(Box<Tunnel>),
 }
 
 /// The destination of the response.
@@ -52,12 +51,59 @@ pub(crate) enum Responder<'a> {
         version: Version,
         /// True when client and proxy want to go on with the connection.
         keep_alive: bool,
+        /// How the head is written, and whether trailers may follow.
+        style: Style,
+        trailers: bool,
     },
     /// An HTTP/2 stream.
     H2(Rc<StreamHandle>),
 }
 
 impl<'a> Responder<'a> {
+    /// Starts a response after which another protocol follows.
+    fn start_tunnel(self, head: &mut ResponseHead, slot: &'a mut Option<H2Writer>) -> Option<(BodySink<'a>, bool)> {
+        match self {
+            Self::H1 { writer, style, .. } => {
+                let framing = (Framing::Empty, Declared::Nothing);
+                encode::response(head, framing, Connection::Default, style, &mut writer.out);
+                writer.is_tunnel = true;
+                Some((BodySink::H1(writer), false))
+            }
+            Self::H2(stream) => {
+                if head.status == 101 {
+                    head.status = 200;
+                }
+                head.fields.remove("connection");
+                stream.respond(head, None, false).ok()?;
+                Some((BodySink::H2(slot.insert(H2Writer::new(stream, false))), true))
+            }
+        }
+    }
+
+    /// The same responder for a response of that cluster: names are kept only where the cluster's side has kept them.
+    fn of_upstream(self, cluster: &Http1Options) -> Self {
+        match self {
+            Self::H1 { writer, version, keep_alive, style, trailers }
+                if style.names != Names::Proper && !matches!(cluster.names, NameCase::Kept { .. }) =>
+            {
+                let style = Style { names: Names::Lower, keeps_reason: false, ..style };
+                Self::H1 { writer, version, keep_alive, style, trailers }
+            }
+            other => other,
+        }
+    }
+
+    /// The same responder, whose connection ends after the response, if so it must.
+    pub(super) fn closing_if(self, must: bool) -> Self {
+        match self {
+            _ if !must => self,
+            Self::H1 { writer, version, style, trailers, .. } => {
+                Self::H1 { writer, version, keep_alive: false, style, trailers }
+            }
+            other => other,
+        }
+    }
+
     /// Starts the response; yields where its body goes and whether the connection stays.
     fn start(
         self,
@@ -67,25 +113,27 @@ impl<'a> Responder<'a> {
         slot: &'a mut Option<H2Writer>,
     ) -> Option<(BodySink<'a>, bool)> {
         match self {
-            Self::H1 { writer, version, keep_alive } => {
+            Self::H1 { writer, version, keep_alive, style, trailers } => {
                 let framing = match framing {
                     Framing::Chunked | Framing::UntilClose if version == Version::Http10 => Framing::UntilClose,
                     Framing::UntilClose => Framing::Chunked,
                     other => other,
                 };
                 let keep = keep_alive && framing != Framing::UntilClose;
-                let announce = match (head.status, keep, version) {
-                    (101, ..) => Connection::Upgrade,
-                    (_, false, _) => Connection::Close,
-                    (_, true, Version::Http10) => Connection::KeepAlive,
-                    (_, true, _) => Connection::Default,
+                let announce = match (keep, version) {
+                    (false, _) => Connection::Close,
+                    (true, Version::Http10) => Connection::KeepAlive,
+                    (true, _) => Connection::Default,
                 };
                 let declared = match declared {
                     Declared::Unknown if version == Version::Http10 => Declared::Nothing,
                     other => other,
                 };
-                encode::response(head, framing, declared, announce, &mut writer.out);
+                encode::response(head, (framing, declared), announce, style, &mut writer.out);
                 writer.chunked = framing == Framing::Chunked;
+                // Names of trailers are left as they are (Envoy: `StreamEncoderImpl::encodeTrailersBase`).
+                let of_trailers = if style.names == Names::Proper { Style::default() } else { style };
+                writer.trailers = trailers.then_some(of_trailers);
                 Some((BodySink::H1(writer), keep))
             }
             Self::H2(stream) => {
@@ -107,6 +155,8 @@ pub(crate) struct Shape<'a> {
     pub(crate) http: &'a HttpConnectionManager,
     pub(crate) place: MatchedRoute<'a>,
     pub(crate) request: &'a RequestHead,
+    /// The protocol that was asked for.
+    pub(crate) upgrade: Option<&'a UpgradeRequest>,
     /// The filters that get the response.
     pub(super) filters: ActiveFilters<'a>,
 }
@@ -148,12 +198,7 @@ pub(crate) async fn local(
         _ if to_head => (Framing::Empty, Declared::Length(length)),
         _ => (Framing::Length(length), Declared::AsFramed),
     };
-    let responder = match responder {
-        Responder::H1 { writer, version, keep_alive } => {
-            Responder::H1 { writer, version, keep_alive: keep_alive && !close }
-        }
-        other => other,
-    };
+    let responder = responder.closing_if(close);
     let mut slot = None;
     let started = responder.start(&head, framing, declared, &mut slot);
     let Some((mut sink, keep)) = started else { return Disposition::Abort };
@@ -178,13 +223,16 @@ pub(crate) async fn answer(
     record: &mut StreamInfo,
 ) -> Disposition {
     let Forwarded { mut answer, cluster, deadlines, permit, cookies, pairs, .. } = forwarded;
+    let responder = responder.of_upstream(&cluster.config.http1);
+    let responder = responder.closing_if(answer.is_raw);
     let compared: Vec<_> = pairs.iter().map(|pair| (pair, pair.head(&answer.head))).collect();
-    let switching = answer.head.status == 101;
     record.details = Some(Cow::Borrowed("via_upstream"));
     let took = body.timers.tick() - record.started();
     record.first_byte(took, body.timers);
     record.upstream_tls = answer.tls.take();
-    prepare(&mut answer.head, &shape, took, record);
+    let is_tunnel = answer.is_tunnel;
+    let is_complete = body.timers.received().is_some() && !record.is_upgrade() && !answer.is_raw;
+    prepare(&mut answer.head, Arrival { took, is_tunnel, is_complete }, &shape, record);
     // Most responses pass no filter: they do without the future.
     let mut alter = match shape.filters.is_idle() {
         true => None,
@@ -193,6 +241,10 @@ pub(crate) async fn answer(
     if alter.as_ref().is_some_and(|a| a.changes_length()) {
         answer.framing = Framing::Chunked;
         answer.declared = Declared::AsFramed;
+    }
+    if !is_tunnel && shape.upgrade.is_some_and(|upgrade| upgrade.is_missed(&answer.head)) {
+        record.details = Some(Cow::Borrowed("websocket_handshake_unsuccessful"));
+        return without_body(answer, responder, record).await;
     }
     let tap = (!pairs.is_empty()).then(Rc::<Tap>::default);
     if let Some(tap) = &tap {
@@ -204,22 +256,22 @@ pub(crate) async fn answer(
     let grpc = GrpcStatus::of(&answer.head.fields);
     answer.in_flight.outcome(Outcome::Response { status: answer.head.status, grpc });
     let mut slot = None;
-    let started = responder.start(&answer.head, answer.framing, answer.declared, &mut slot);
+    let started = match is_tunnel {
+        true => {
+            body.open();
+            answer.request_done = false;
+            responder.start_tunnel(&mut answer.head, &mut slot)
+        }
+        false => responder.start(&answer.head, answer.framing, answer.declared, &mut slot),
+    };
     let Some((mut sink, keep)) = started else { return Disposition::Abort };
-    if switching {
-        return if sink.flush().await.is_ok() { tunnel(answer, permit) } else { Disposition::Abort };
-    }
     let timers = body.timers;
     let moved = {
         let moving = pin!(forward::stream(&mut answer, alter, body, &mut sink, record));
         timers.limited(|| deadlines.first(timers), moving).await.unwrap_or(Moved::TimedOut)
     };
     drop(permit);
-    match moved {
-        Moved::Complete | Moved::Early => answer.in_flight.ended(record.grpc_status()),
-        Moved::UpstreamGone | Moved::TimedOut => answer.in_flight.ended(None),
-        Moved::ClientGone => {}
-    }
+    note_end(moved, &answer, record);
     let took = timers.last() - record.started();
     record.took = Some(took);
     cluster.state.times.record(record.worker().id, took);
@@ -232,14 +284,8 @@ pub(crate) async fn answer(
             if keep { Disposition::Keep } else { Disposition::Close }
         }
         Moved::Early => Disposition::Close,
-        Moved::UpstreamGone | Moved::TimedOut => {
-            record.flag = ResponseFlag::UpstreamConnectionTermination;
-            record.details = Some(Cow::Borrowed("upstream_reset_after_response_started{connection_termination}"));
-            if moved == Moved::TimedOut {
-                record.flag = ResponseFlag::UpstreamRequestTimeout;
-                record.details = Some(Cow::Borrowed("response_timeout"));
-                cluster.state.stats.add(record.worker().id, metric::cluster::RQ_TIMEOUT, 1);
-            }
+        Moved::UpstreamGone | Moved::Malformed | Moved::TimedOut | Moved::Idle => {
+            broken_off(moved, deadlines.ends_stream(timers), &cluster, record);
             if let BodySink::H2(writer) = &mut sink {
                 writer.reset(Reason::INTERNAL_ERROR);
             }
@@ -253,6 +299,74 @@ pub(crate) async fn answer(
     }
 }
 
+/// Tells those who count how a response has ended.
+fn note_end(moved: Moved, answer: &Answer, record: &mut StreamInfo) {
+    match moved {
+        Moved::Complete | Moved::Early => answer.in_flight.ended(record.grpc_status()),
+        Moved::UpstreamGone | Moved::Malformed | Moved::TimedOut | Moved::Idle => answer.in_flight.ended(None),
+        Moved::ClientGone => {}
+    }
+    if answer.is_tunnel {
+        tunnel_ended(moved, matches!(answer.exchange, Exchange::H1(_)), record);
+    }
+}
+
+/// Passes the head of a response on, and ends it there.
+async fn without_body(answer: Answer, responder: Responder<'_>, record: &mut StreamInfo) -> Disposition {
+    let Answer { mut head, in_flight, .. } = answer;
+    head.fields.remove("content-length");
+    record.response(&head);
+    in_flight.outcome(Outcome::Response { status: head.status, grpc: None });
+    let mut slot = None;
+    let Some((mut sink, _)) = responder.start(&head, Framing::Empty, Declared::AsFramed, &mut slot) else {
+        return Disposition::Abort;
+    };
+    sink.finish();
+    if sink.flush().await.is_ok() { Disposition::Close } else { Disposition::Abort }
+}
+
+/// Says why a response is not whole.
+fn broken_off(moved: Moved, ends_stream: bool, cluster: &ClusterRuntime, record: &mut StreamInfo) {
+    let (flag, details) = match moved {
+        Moved::Idle => {
+            record.count(metric::http::RQ_IDLE_TIMEOUT);
+            (ResponseFlag::StreamIdleTimeout, "stream_idle_timeout")
+        }
+        Moved::Malformed => {
+            (ResponseFlag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
+        }
+        Moved::TimedOut if ends_stream => {
+            record.count(metric::http::RQ_MAX_DURATION);
+            (ResponseFlag::None, "max_duration_timeout")
+        }
+        Moved::TimedOut => {
+            cluster.state.stats.add(record.worker().id, metric::cluster::RQ_TIMEOUT, 1);
+            (ResponseFlag::UpstreamRequestTimeout, "response_timeout")
+        }
+        _ => (
+            ResponseFlag::UpstreamConnectionTermination,
+            "upstream_reset_after_response_started{connection_termination}",
+        ),
+    };
+    record.flag = flag;
+    record.details = Some(Cow::Borrowed(details));
+}
+
+/// Says which side has ended another protocol. (Envoy ends both sides with the first that ends.)
+fn tunnel_ended(moved: Moved, is_http1: bool, record: &mut StreamInfo) {
+    match moved {
+        Moved::Complete if record.version() != Version::Http2 => {
+            record.flag = ResponseFlag::DownstreamConnectionTermination;
+            record.details = Some(Cow::Borrowed("downstream_remote_disconnect"));
+        }
+        Moved::Complete | Moved::Early if is_http1 && record.status == 101 => {
+            record.flag = ResponseFlag::UpstreamConnectionTermination;
+            record.details = Some(Cow::Borrowed("upstream_reset_after_response_started{connection_termination}"));
+        }
+        _ => {}
+    }
+}
+
 /// Takes the head of a response through the filters; yields what its body passes.
 async fn filter(answer: &mut Answer, shape: &mut Shape<'_>, record: &StreamInfo) -> Option<Box<BodyTransform>> {
     let body = Some((answer.framing, answer.declared));
@@ -261,17 +375,28 @@ async fn filter(answer: &mut Answer, shape: &mut Shape<'_>, record: &StreamInfo)
     if answer.framing == Framing::Empty { None } else { shape.filters.response_body() }
 }
 
-fn prepare(head: &mut ResponseHead, shape: &Shape<'_>, took: Duration, record: &mut StreamInfo) {
-    if head.status == 101 {
-        head.fields.remove("connection");
-    } else {
+/// How the head of a response came.
+#[derive(Clone, Copy)]
+struct Arrival {
+    /// The time since the request.
+    took: Duration,
+    /// True when another protocol follows.
+    is_tunnel: bool,
+    /// True when all of the request had come.
+    is_complete: bool,
+}
+
+fn prepare(head: &mut ResponseHead, arrival: Arrival, shape: &Shape<'_>, record: &mut StreamInfo) {
+    let Arrival { took, is_tunnel, is_complete } = arrival;
+    if !is_tunnel {
         framing::strip_hop_by_hop(&mut head.fields);
     }
     if !head.fields.contains("date") {
         date::with(record.started() + took, |date| head.fields.append(b"date", date));
     }
     let mut digits = [0u8; 20];
-    if !shape.http.suppress_envoy_headers {
+    // It counts from the end of the request (Envoy: `Filter::onUpstreamHeaders`).
+    if is_complete && !shape.http.suppress_envoy_headers {
         head.fields.set("x-envoy-upstream-service-time", decimal(took.as_millis() as u64, &mut digits));
     }
     if let Some(server) = &shape.http.server_name
@@ -310,9 +435,4 @@ pub(crate) fn recycle(answer: Answer, cluster: &ClusterRuntime, now: Instant) {
         connection.idle_since = now.into_std();
         in_flight.put(connection);
     }
-}
-
-fn tunnel(answer: Answer, permit: Permit) -> Disposition {
-    let Answer { exchange: Exchange::H1(connection), in_flight, .. } = answer else { return Disposition::Abort };
-    Disposition::Tunnel(Box::new(Tunnel { connection, in_flight, permit }))
 }

@@ -29,7 +29,8 @@ use super::request::RequestInfo;
 use super::respond::{self, Disposition, Responder};
 use super::stage::{Forwarded, MatchedRoute, RouteCommands, Stages};
 use super::strict::check_strictly;
-use super::{ConnectionContext, attempts, held, mirror, request};
+use super::upgrade::Verdict;
+use super::{ConnectionContext, admit_upgrade, attempts, held, mirror, request};
 use crate::metric;
 use crate::worker::{LocalCluster, View};
 
@@ -49,25 +50,32 @@ pub(crate) async fn serve(
         Err(stop) => return stopped(stop, head, &body, responder, &mut record).await,
     };
     record.request_info(&info, head, http.tracing.as_ref());
+    // Bytes of another protocol may have been sent ahead: what follows is not another request.
+    let responder = responder.closing_if(info.upgrade.is_some());
     let mut redirects = Redirects::new(context.tls.is_some());
     let served = loop {
         let found = find(&view.table, head, info.internal, context.circumstances());
         let place = found.place();
-        if let Some(place) = place {
-            record.route(&place.host.config.name, &place.route.config.name);
-        }
+        place.iter().for_each(|place| record.route(&place.host.config.name, &place.route.config.name));
         let drawn = place.map(|p| draw(p, context, &info, head));
         let overrides = overrides(&view.table, place, drawn.as_ref());
         let cluster = place.zip(drawn.as_ref()).and_then(|(p, d)| cluster_name(p, d, head));
+        let verdict = info.verdict(http, place.map(|p| &p.route.config));
+        record.upgrade(verdict);
+        let chain = admit_upgrade::begin(&view.chain, verdict, head, &mut framing, &mut body);
         let mut filters = ActiveFilters::new(FilterContext {
             connection: context,
             view: &view,
+            chain,
             request: &info,
             overrides: &overrides,
             cluster: cluster.as_deref(),
         });
         let mut request = RequestParts { head, body: &mut body, framing: &mut framing, record: &record };
-        let passed = match view.chain.http_filters.links().is_empty() {
+        let passed = match chain.links().is_empty() {
+            _ if verdict == Some(Verdict::Rejected) && place.is_some() => {
+                Err(Stop::Reply(admit_upgrade::rejected(&record)))
+            }
             true => Ok(()),
             false => filters.request_head(&mut request).await,
         };
@@ -92,9 +100,8 @@ pub(crate) async fn serve(
                     let found = find(&view.table, candidate, info.internal, context.circumstances());
                     found.place().map(|place| place.route.config.name.clone())
                 };
-                let from = &place.route.config.name;
                 let mut request = RequestParts { head, body: &mut body, framing: &mut framing, record: &record };
-                if redirects.follow(&forwarded, from, target, &mut request) {
+                if redirects.follow(&forwarded, &place.route.config.name, target, &mut request) {
                     body.leave_filters();
                     // Where it goes now it has all its time.
                     body.timers.tick();
@@ -102,7 +109,8 @@ pub(crate) async fn serve(
                 }
                 body.forget();
                 let edits = stages.response_edits(forwarded.destination);
-                let shape = respond::Shape { edits, http, place, request: head, filters };
+                let upgrade = info.upgrade.as_ref();
+                let shape = respond::Shape { edits, http, place, request: head, upgrade, filters };
                 break respond::answer(forwarded, shape, &mut body, responder, &mut record).await;
             }
             Err(Stop::Reply(reply)) => {
@@ -126,7 +134,7 @@ fn admit<'v>(
 ) -> Result<(&'v HttpConnectionManager, RequestInfo), Stop> {
     let closing = |reply: LocalReply| Stop::Reply(LocalReply { close: true, ..reply });
     let context = record.context();
-    if let Some(reply) = unserved(context, head, record) {
+    if let Some(reply) = unserved(context, record) {
         return Err(closing(reply));
     }
     // The listener became another: the connection ends as its configuration did.
@@ -156,10 +164,7 @@ async fn stopped(
 }
 
 /// The local reply to a request that is not looked at further.
-fn unserved(context: &ConnectionContext, head: &RequestHead, record: &StreamInfo) -> Option<LocalReply> {
-    if head.is_connect() {
-        return Some(LocalReply::empty(405, ResponseFlag::None));
-    }
+fn unserved(context: &ConnectionContext, record: &StreamInfo) -> Option<LocalReply> {
     if held::is_exhausted(context) {
         record.count(metric::http::RQ_OVERLOAD);
         let details = Some("overload".into());
@@ -280,9 +285,12 @@ impl<'a> Stages<'a> {
             head.fields.set("x-envoy-attempt-count", b"1");
         }
         self.edit_request(head, forward, &destination, record);
+        if self.http.rejects_early_data && head.is_connect() && body.has_early_data() {
+            return Err(Stop::Reply(LocalReply::empty(400, ResponseFlag::None).because("early_connect_data")));
+        }
         let Destination { weighted, cluster, hashed } = destination;
         let permit = attempts::admit(&cluster, forward.high_priority, self.context.worker.id)?;
-        let mirrored = !self.place.route.mirrors.is_empty();
+        let mirrored = !self.place.route.mirrors.is_empty() && self.request.upgrade.is_none();
         let pairs = if mirrored { mirror::start(self, head, body) } else { Vec::new() };
         let limits = timeout::of_request(
             forward,
@@ -409,6 +417,11 @@ impl<'a> Stages<'a> {
             self.ordered(own, [&route.config.request_headers, &host.config.request_headers, &table.request_headers])
         {
             header_edit::to_request(edits, head, &here);
+        }
+        if head.is_connect() {
+            // Whatever was taken off for routing: where bytes should go is said in full.
+            let target = head.target().to_vec();
+            head.fields.set("host", &target);
         }
         if let Some(authority) = weighted.and_then(|w| w.host_rewrite.as_ref()) {
             head.fields.set("host", authority.as_bytes());

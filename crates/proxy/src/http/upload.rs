@@ -22,6 +22,12 @@ pub(crate) enum PumpError {
     Stalled(Side),
     /// The client's body is not framed as it should be.
     Malformed,
+    /// The client's trailers are more than they may be.
+    TooLarge,
+    /// The client's trailers have more fields than they may have.
+    TooMany,
+    /// The client's trailers have a name that is refused.
+    Underscore,
 }
 
 impl PumpError {
@@ -29,7 +35,7 @@ impl PumpError {
     pub(crate) fn side(self) -> Side {
         match self {
             Self::Gone(side) | Self::Stalled(side) => side,
-            Self::Malformed => Side::Client,
+            Self::Malformed | Self::TooLarge | Self::TooMany | Self::Underscore => Side::Client,
         }
     }
 }
@@ -39,6 +45,9 @@ pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut BodySink<'_>) ->
     loop {
         let taken = body.take().map_err(|error| match error {
             BodyError::Malformed => PumpError::Malformed,
+            BodyError::TooLarge => PumpError::TooLarge,
+            BodyError::TooMany => PumpError::TooMany,
+            BodyError::Underscore => PumpError::Underscore,
             BodyError::Aborted => PumpError::Gone(Side::Client),
         });
         match taken? {

@@ -36,14 +36,7 @@ pub(crate) struct H1Connection {
     pub(crate) head: ResponseHead,
     /// The name by which it is kept, if its endpoint was told one that followed from the request.
     pub(crate) name: Option<Rc<str>>,
-    gauge: Gauge,
-}
-
-impl H1Connection {
-    /// Both halves, and what counts the connection until it is dropped.
-    pub(crate) fn dismantle(self) -> (H1Reader, H1Writer, Gauge) {
-        (self.reader, self.writer, self.gauge)
-    }
+    _gauge: Gauge,
 }
 
 /// A handle to an HTTP/2 connection.
@@ -155,7 +148,8 @@ impl Drop for Gauge {
 /// The reason why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ConnectError {
-    Refused,
+    /// The system says why.
+    Refused(String),
     Timeout,
     /// The handshake failed, for this reason.
     Tls(String),
@@ -205,6 +199,17 @@ pub(crate) async fn connect(
     Ok(Upstream::H1(plain(stream, gauge, cluster)))
 }
 
+/// Makes a connection that carries bytes as they are.
+pub(crate) async fn raw(
+    worker: usize,
+    cluster: &ClusterRuntime,
+    place: &Place,
+    permit: Permit,
+) -> Result<Box<H1Connection>, ConnectError> {
+    let (stream, gauge) = open(worker, cluster, place, permit).await?;
+    Ok(plain(stream, gauge, cluster))
+}
+
 fn h2_connection(cluster: &ClusterRuntime) -> (H2Connection, Session) {
     let session = Session::new(Role::Client, Config::default());
     (H2Connection { session: session.clone(), usage: H2Use::new(cluster) }, session)
@@ -231,7 +236,7 @@ pub(crate) async fn open(
     stats.add(worker, metric::cluster::CX_TOTAL, 1);
     host_stats.add(worker, metric::host::CX_TOTAL, 1);
     let opening = async {
-        let stream = ByteStream::connect(host.address).await.map_err(|_| ConnectError::Refused)?;
+        let stream = ByteStream::connect(host.address).await.map_err(|error| ConnectError::Refused(reason(&error)))?;
         stream.prepare_connected(host.address);
         match &place.tls {
             None => Ok(stream),
@@ -252,6 +257,12 @@ pub(crate) async fn open(
     stats.add(worker, metric::cluster::CX_ACTIVE, 1);
     host_stats.add(worker, metric::host::CX_ACTIVE, 1);
     Ok((stream, Gauge { host: host.clone(), cluster: cluster.state.clone(), worker, permit: Some(permit) }))
+}
+
+/// The reason why the system made no connection, in its own words, without its number.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
 }
 
 /// Does the handshake. Without what it needs nothing is said.
@@ -298,7 +309,7 @@ fn plain(stream: ByteStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Co
         idle_timeout: cluster.config.idle_timeout,
         head: ResponseHead::default(),
         name: None,
-        gauge,
+        _gauge: gauge,
     })
 }
 

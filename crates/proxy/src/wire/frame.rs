@@ -30,4 +30,10 @@ pub(crate) enum BodyError {
     Malformed,
     /// The sender went away before the end.
     Aborted,
+    /// Its trailers are more than they may be.
+    TooLarge,
+    /// Its trailers have more fields than they may have.
+    TooMany,
+    /// Its trailers have a name with an underscore where that is refused.
+    Underscore,
 }

@@ -8,13 +8,16 @@ use std::rc::Rc;
 use bytes::{Buf as _, Bytes, BytesMut};
 use serin_http1::body::BodyDecoder;
 use serin_http1::framing::Framing;
+use serin_http1::{HeaderBlock, Version};
 use serin_http2::{Piece, StreamError, StreamHandle};
+use serin_resources::connection_manager::Underscores;
 use serin_transport::ReadHalf;
 use serin_transport::buffers::{self, READ_SIZE};
 use tokio::io::AsyncReadExt as _;
 
 use super::frame::{BodyError, Frame, Take};
 use super::writer::{H1Writer, SMALL};
+use crate::metric;
 
 /// The reading half of an HTTP/1 connection.
 pub(crate) struct H1Reader {
@@ -29,6 +32,20 @@ pub(crate) struct H1Reader {
     hungry: bool,
     /// Work since others had their turn, in bytes of crumbs.
     turn: usize,
+    /// Trailers so far, and their limits.
+    trailers: Option<Box<HeaderBlock>>,
+    pub(crate) trailer_limits: TrailerLimits,
+}
+
+/// The limits of trailers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TrailerLimits {
+    /// Number of fields.
+    pub(crate) fields: usize,
+    /// Bytes of names and values.
+    pub(crate) bytes: usize,
+    /// What becomes of names with an underscore.
+    pub(crate) underscores: Underscores,
 }
 
 /// Bytes of crumbs, and eight times as many of large pieces, after which others have their turn, however much more is there.
@@ -43,7 +60,17 @@ impl H1Reader {
     /// A reader that begins with what was read before.
     pub(crate) fn new(socket: ReadHalf, buffer: BytesMut) -> Self {
         let decoder = BodyDecoder::new(Framing::Empty);
-        Self { socket, buffer, decoder, ended: false, read_size: READ_SIZE, hungry: false, turn: 0 }
+        Self {
+            socket,
+            buffer,
+            decoder,
+            ended: false,
+            read_size: READ_SIZE,
+            hungry: false,
+            turn: 0,
+            trailers: None,
+            trailer_limits: TrailerLimits::default(),
+        }
     }
 
     pub(crate) fn take(&mut self) -> Result<Take, BodyError> {
@@ -58,14 +85,49 @@ impl H1Reader {
                 };
                 return Ok(Take::Frame(Frame::Data(data)));
             }
+            if step.trailer > 0 {
+                self.keep_trailer(step.trailer)?;
+                continue;
+            }
             if step.done {
-                return Ok(Take::End);
+                return Ok(self.last());
             }
             if step.skip == 0 {
                 break;
             }
         }
         self.at_pause()
+    }
+
+    /// The trailers, or the end.
+    fn last(&mut self) -> Take {
+        match self.trailers.take() {
+            Some(trailers) => Take::Frame(Frame::Trailers(*trailers)),
+            None => Take::End,
+        }
+    }
+
+    /// Keeps the line of a trailer that the buffer begins with.
+    fn keep_trailer(&mut self, length: usize) -> Result<(), BodyError> {
+        let line = self.buffer.split_to(length);
+        let TrailerLimits { fields, bytes, underscores } = self.trailer_limits;
+        let colon = line.iter().position(|b| *b == b':').ok_or(BodyError::Malformed)?;
+        let (name, value) = line.split_at(colon);
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        let trailers = self.trailers.get_or_insert_default();
+        if name.contains(&b'_') && underscores != Underscores::Allow {
+            if underscores == Underscores::Reject {
+                return Err(BodyError::Underscore);
+            }
+            metric::count_codec(Version::Http11, metric::codec::UNDERSCORES_DROPPED, 1);
+            return Ok(());
+        }
+        trailers.append(name, value);
+        match () {
+            () if trailers.len() > fields => Err(BodyError::TooMany),
+            () if trailers.wire_size() > bytes => Err(BodyError::TooLarge),
+            () => Ok(()),
+        }
     }
 
     /// As [`take`](Self::take), but small pieces go to an HTTP/1 writer directly, without a frame made for each.
@@ -85,8 +147,12 @@ impl H1Reader {
             writer.push_small(self.buffer.get(..step.data).unwrap_or_default());
             *moved += step.data as u64;
             self.buffer.advance(step.data);
+            if step.trailer > 0 {
+                self.keep_trailer(step.trailer)?;
+                continue;
+            }
             if step.done {
-                return Ok(Take::End);
+                return Ok(self.last());
             }
             if step.skip == 0 && step.data == 0 {
                 return self.at_pause();
@@ -104,9 +170,13 @@ impl H1Reader {
             if joined.len() >= JOINED || self.decoder.is_done() {
                 return Ok(joined.freeze());
             }
-            let step = self.decoder.step(&self.buffer).map_err(|_| BodyError::Malformed)?;
+            // What is wrong behind it shows again when it has gone on.
+            let Ok(step) = self.decoder.step(&self.buffer) else { return Ok(joined.freeze()) };
             self.buffer.advance(step.skip);
             self.turn += step.skip + step.data;
+            if step.trailer > 0 {
+                self.keep_trailer(step.trailer)?;
+            }
             if step.data == 0 {
                 return Ok(joined.freeze());
             }
@@ -216,6 +286,11 @@ impl H2Reader {
 
     pub(crate) async fn fill(&mut self) {
         std::future::poll_fn(|cx| self.stream.poll_readable(cx)).await;
+    }
+
+    /// Returns true when something of the body is there.
+    pub(crate) fn has_data(&self) -> bool {
+        self.stream.has_data()
     }
 
     /// Takes whatever else may come for nothing.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use bytes::{Buf as _, Bytes};
 use serin_http1::HeaderBlock;
-use serin_http1::encode::{LAST_CHUNK, chunk_header};
+use serin_http1::encode::{self, LAST_CHUNK, Style, chunk_header};
 use serin_http2::{Reason, StreamHandle};
 use serin_transport::WriteHalf;
 use tokio::io::AsyncWriteExt as _;
@@ -30,6 +30,12 @@ pub(crate) struct H1Writer {
     large_bytes: usize,
     /// True when data goes out in chunks.
     pub(crate) chunked: bool,
+    /// How trailers are written; `None` drops them.
+    pub(crate) trailers: Option<Style>,
+    /// True when its end is that of the connection's half.
+    pub(crate) is_tunnel: bool,
+    /// True when the half ends once everything has left.
+    closes: bool,
 }
 
 /// Data up to this size is copied behind the head, so that both leave in one segment.
@@ -39,7 +45,17 @@ const FULL: usize = 64 * 1024;
 
 impl H1Writer {
     pub(crate) fn new(socket: WriteHalf) -> Self {
-        Self { socket, out: Vec::new(), written: 0, large: VecDeque::new(), large_bytes: 0, chunked: false }
+        Self {
+            socket,
+            out: Vec::new(),
+            written: 0,
+            large: VecDeque::new(),
+            large_bytes: 0,
+            chunked: false,
+            trailers: None,
+            is_tunnel: false,
+            closes: false,
+        }
     }
 
     /// Frees the memory of a connection that waits.
@@ -92,7 +108,18 @@ impl H1Writer {
         }
     }
 
+    /// Ends a chunked body with trailers, where they may pass: RFC 9112 §7.1.2 lets them be dropped, and merging them is not safe.
+    fn push_trailers(&mut self, trailers: &HeaderBlock) {
+        let Some(style) = self.trailers.filter(|_| self.chunked) else { return };
+        self.chunked = false;
+        self.append(|out| {
+            out.extend_from_slice(b"0\r\n");
+            encode::trailers(trailers, style, out);
+        });
+    }
+
     fn finish(&mut self) {
+        self.closes |= self.is_tunnel;
         if std::mem::take(&mut self.chunked) {
             self.append(|out| out.extend_from_slice(LAST_CHUNK));
         }
@@ -123,6 +150,10 @@ impl H1Writer {
                 Ok(n) if n > 0 => self.advance(n),
                 _ => return Err(Closed),
             }
+        }
+        if self.closes {
+            self.socket.shutdown().await.map_err(|_| Closed)?;
+            self.closes = false;
         }
         Ok(())
     }
@@ -214,8 +245,7 @@ impl BodySink<'_> {
     pub(crate) fn push(&mut self, frame: Frame) {
         match (self, frame) {
             (Self::H1(writer), Frame::Data(data)) => writer.push(data),
-            // Trailers do not pass to HTTP/1: RFC 9112 §7.1.2 lets them be dropped, and merging them is not safe.
-            (Self::H1(_), Frame::Trailers(_)) => {}
+            (Self::H1(writer), Frame::Trailers(trailers)) => writer.push_trailers(&trailers),
             (Self::H2(writer), Frame::Data(data)) => {
                 writer.queued += data.len();
                 writer.queue.push_back(data);

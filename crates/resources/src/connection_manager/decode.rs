@@ -44,13 +44,19 @@ impl HttpConnectionManager {
             convert::audit_common_options(common, audit, &path.field("common_http_protocol_options"))?;
         }
         if let Some(http1) = &value.http_protocol_options {
-            convert::audit_http1_options(http1, audit, &path.field("http_protocol_options"))?;
+            manager.http1 = Http1Options::decode(http1, audit, &path.field("http_protocol_options"))?;
         }
         if let Some(http2) = &value.http2_protocol_options {
-            convert::audit_http2_options(http2, audit, &path.field("http2_protocol_options"))?;
+            manager.http2 = Http2Options::decode(http2, audit, &path.field("http2_protocol_options"))?;
         }
-        let filters = filters(value, &mut manager, audit, path)?;
+        let (filters, router) = filters(&value.http_filters, audit, path, "http_filters")?;
+        if let Some(router) = router {
+            manager.take_router(&router, audit, path)?;
+        }
         manager.filters = filters;
+        manager.upgrades = Upgrade::decode_all(&value.upgrade_configs, audit, path, |config, audit, path| {
+            Ok(self::filters(&config.filters, audit, path, "filters")?.0)
+        })?;
         manager.timeouts = timeouts(value, path)?;
         manager.path = PathOptions {
             normalise: value.normalize_path.as_ref().is_none_or(|v| v.value),
@@ -80,10 +86,6 @@ impl HttpConnectionManager {
             _ if value.server_name.is_empty() => Some("serin".to_owned()),
             _ => Some(value.server_name.clone()),
         };
-        manager.websocket = value
-            .upgrade_configs
-            .iter()
-            .any(|u| u.upgrade_type.eq_ignore_ascii_case("websocket") && u.enabled.as_ref().is_none_or(|e| e.value));
         let log_path = path.field("access_log");
         for (i, log) in value.access_log.iter().enumerate() {
             manager.access_logs.push(AccessLog::decode(log, audit, &log_path.index(i))?);
@@ -224,14 +226,15 @@ fn route_source(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Pat
 
 /// The filters in their order; the router is the last.
 fn filters(
-    value: &pb::HttpConnectionManager,
-    manager: &mut HttpConnectionManager,
+    values: &[pb::HttpFilter],
     audit: &mut Audit,
     path: &Path<'_>,
-) -> Result<Vec<HttpFilter>, Error> {
-    let path = path.field("http_filters");
+    field: &str,
+) -> Result<(Vec<HttpFilter>, Option<pb_router::Router>), Error> {
+    let path = path.field(field);
     let mut found = Vec::new();
-    for (i, item) in value.http_filters.iter().enumerate() {
+    let mut router = None;
+    for (i, item) in values.iter().enumerate() {
         let here = path.index(i);
         let any = match &item.config_type {
             Some(pb::http_filter::ConfigType::TypedConfig(any)) => any,
@@ -240,41 +243,39 @@ fn filters(
             }
             None => return Err(here.field("typed_config").error("is required")),
         };
-        let last = i + 1 == value.http_filters.len();
+        let last = i + 1 == values.len();
         if any.type_url == pb_router::Router::type_url() {
             if !last {
                 return Err(here.error("the router must be the last filter"));
             }
-            let config: pb_router::Router = convert::from_any(any, &here)?;
-            router(&config, manager, audit, &here)?;
+            router = Some(convert::from_any(any, &here)?);
         } else if last {
             return Err(here.error("the last filter must be the router"));
         } else if let Some(filter) = HttpFilter::decode(item, any, audit, &here)? {
             found.push(filter);
         }
     }
-    Ok(found)
+    Ok((found, router))
 }
 
-/// Reads the router filter.
-fn router(
-    value: &pb_router::Router,
-    manager: &mut HttpConnectionManager,
-    audit: &mut Audit,
-    path: &Path<'_>,
-) -> Result<(), Error> {
-    audit!(value, pb_router::Router as pb_router::Router, audit, path;
-        supported: suppress_envoy_headers, strict_check_headers, respect_expected_rq_timeout;
-        ignored: dynamic_stats, start_child_span, upstream_log, upstream_log_options, suppress_grpc_request_failure_code_stats, reject_connect_request_early_data;
+impl HttpConnectionManager {
+    /// Takes the settings of the router filter.
+    fn take_router(&mut self, value: &pb_router::Router, audit: &mut Audit, path: &Path<'_>) -> Result<(), Error> {
+        let path = &path.field("http_filters");
+        audit!(value, pb_router::Router as pb_router::Router, audit, path;
+        supported: suppress_envoy_headers, strict_check_headers, respect_expected_rq_timeout, reject_connect_request_early_data;
+        ignored: dynamic_stats, start_child_span, upstream_log, upstream_log_options, suppress_grpc_request_failure_code_stats;
         refused: upstream_http_filters);
-    manager.suppress_envoy_headers = value.suppress_envoy_headers;
-    manager.respect_expected_timeout = value.respect_expected_rq_timeout;
-    for (i, name) in value.strict_check_headers.iter().enumerate() {
-        let known = StrictHeader::ALL.into_iter().find(|header| header.name().eq_ignore_ascii_case(name));
-        let here = path.field("strict_check_headers");
-        manager.strict_headers.push(known.ok_or_else(|| here.index(i).error("is no header that can be checked"))?);
+        self.rejects_early_data = value.reject_connect_request_early_data.as_ref().is_some_and(|v| v.value);
+        self.suppress_envoy_headers = value.suppress_envoy_headers;
+        self.respect_expected_timeout = value.respect_expected_rq_timeout;
+        for (i, name) in value.strict_check_headers.iter().enumerate() {
+            let known = StrictHeader::ALL.into_iter().find(|header| header.name().eq_ignore_ascii_case(name));
+            let here = path.field("strict_check_headers");
+            self.strict_headers.push(known.ok_or_else(|| here.index(i).error("is no header that can be checked"))?);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn timeouts(value: &pb::HttpConnectionManager, path: &Path<'_>) -> Result<Timeouts, Error> {

@@ -14,6 +14,7 @@ impl HttpConnectionManager {
             "envoy.filters.http.router",
             convert::any(&pb_router::Router {
                 suppress_envoy_headers: self.suppress_envoy_headers,
+                reject_connect_request_early_data: self.rejects_early_data.then(|| convert::wrap_bool(true)),
                 respect_expected_rq_timeout: self.respect_expected_timeout,
                 strict_check_headers: self.strict_headers.iter().map(|header| header.name().to_owned()).collect(),
                 ..Default::default()
@@ -22,7 +23,7 @@ impl HttpConnectionManager {
     }
 
     pub(crate) fn encode(&self) -> pb::HttpConnectionManager {
-        use pb::http_connection_manager::{InternalAddressConfig, RouteSpecifier, StripPortMode, UpgradeConfig};
+        use pb::http_connection_manager::{InternalAddressConfig, RouteSpecifier, StripPortMode};
         let filters = self.filters.iter().map(HttpFilter::encode);
         let router = self.router();
         let defaults = HeadOptions::default();
@@ -33,7 +34,7 @@ impl HttpConnectionManager {
                 DownstreamCodec::Fixed(Codec::Http1) => 1,
                 DownstreamCodec::Fixed(Codec::Http2) => 2,
             },
-            http_filters: filters.chain([router]).collect(),
+            http_filters: filters.chain([router.clone()]).collect(),
             common_http_protocol_options: Some(self.encode_common()),
             server_header_transformation: match (&self.server_name, self.server_if_absent) {
                 (None, _) => 2,
@@ -79,11 +80,9 @@ impl HttpConnectionManager {
             tracing: self.tracing.as_ref().map(Tracing::encode),
             local_reply_config: (self.local_replies != LocalReplyConfig::default())
                 .then(|| self.local_replies.encode()),
-            upgrade_configs: self
-                .websocket
-                .then(|| UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() })
-                .into_iter()
-                .collect(),
+            upgrade_configs: self.upgrades.iter().map(|upgrade| upgrade.encode(&router)).collect(),
+            http_protocol_options: self.http1.said(),
+            http2_protocol_options: self.http2.said(),
             route_specifier: Some(match &self.routes {
                 RouteSource::Rds(name) => RouteSpecifier::Rds(pb::Rds {
                     config_source: Some(convert::ads()),

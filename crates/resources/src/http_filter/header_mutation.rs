@@ -15,6 +15,10 @@ pub struct HeaderMutation {
     pub request: Vec<Mutation>,
     /// Edits of responses.
     pub response: Vec<Mutation>,
+    /// Of trailers of requests.
+    pub request_trailers: Vec<Mutation>,
+    /// Of trailers of responses.
+    pub response_trailers: Vec<Mutation>,
     /// True when a route's come last, and so win; else the virtual host's do.
     pub most_specific_wins: bool,
 }
@@ -56,6 +60,8 @@ impl HeaderMutation {
         pb::header_mutation::v3::Mutations {
             request_mutations: Mutation::encode_all(&self.request),
             response_mutations: Mutation::encode_all(&self.response),
+            request_trailers_mutations: Mutation::encode_all(&self.request_trailers),
+            response_trailers_mutations: Mutation::encode_all(&self.response_trailers),
             ..Default::default()
         }
     }
@@ -69,12 +75,20 @@ fn decode(
     use pb::header_mutation::v3::Mutations as Proto;
     let Some(value) = value else { return Ok(HeaderMutation::default()) };
     audit!(value, Proto as Proto, audit, path;
-        supported: request_mutations, response_mutations;
+        supported: request_mutations, response_mutations, response_trailers_mutations, request_trailers_mutations;
         ignored: ;
-        refused: query_parameter_mutations, response_trailers_mutations, request_trailers_mutations);
+        refused: query_parameter_mutations);
     Ok(HeaderMutation {
         request: Mutation::decode_all(&value.request_mutations, &path.field("request_mutations"))?,
         response: Mutation::decode_all(&value.response_mutations, &path.field("response_mutations"))?,
+        request_trailers: Mutation::decode_all(
+            &value.request_trailers_mutations,
+            &path.field("request_trailers_mutations"),
+        )?,
+        response_trailers: Mutation::decode_all(
+            &value.response_trailers_mutations,
+            &path.field("response_trailers_mutations"),
+        )?,
         most_specific_wins: false,
     })
 }

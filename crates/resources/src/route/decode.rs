@@ -209,7 +209,7 @@ fn route_match(value: &pb::RouteMatch, audit: &mut Audit, path: &Path<'_>) -> Re
         Some(P::Path(p)) => PathMatch::Exact(p.clone()),
         Some(P::PathSeparatedPrefix(p)) => PathMatch::PathPrefix(p.clone()),
         Some(P::SafeRegex(r)) => PathMatch::Regex(matcher::regex(r, &path.field("safe_regex"))?),
-        Some(P::ConnectMatcher(_)) => return Err(Audit::refuse(path, "connect_matcher")),
+        Some(P::ConnectMatcher(_)) => PathMatch::Connect,
         Some(P::PathMatchPolicy(_)) => return Err(Audit::refuse(path, "path_match_policy")),
         None => return Err(path.error("needs a path specifier")),
     };
@@ -243,7 +243,6 @@ fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resul
     convert::line(&value.prefix_rewrite, &path.field("prefix_rewrite"))?;
     let prefix = (!value.prefix_rewrite.is_empty()).then(|| PathRewrite::Prefix(value.prefix_rewrite.clone()));
     let pattern = value.regex_rewrite.as_ref().map(|r| RegexRewrite::decode(r, &path.field("regex_rewrite")));
-    let websocket = value.upgrade_configs.iter().find(|u| u.upgrade_type.eq_ignore_ascii_case("websocket"));
     let hash_path = path.field("hash_policy");
     let hash = value.hash_policy.iter().enumerate().map(|(i, p)| HashPolicy::decode(p, audit, &hash_path.index(i)));
     let hash = hash.collect::<Result<_, _>>()?;
@@ -282,7 +281,7 @@ fn forward(value: &pb::RouteAction, audit: &mut Audit, path: &Path<'_>) -> Resul
             2 => 500,
             _ => return Err(path.field("cluster_not_found_response_code").error("is no known code")),
         },
-        websocket: websocket.map(|u| u.enabled.as_ref().is_none_or(|e| e.value)),
+        upgrades: RouteUpgrade::decode_all(&value.upgrade_configs, audit, path)?,
     })
 }
 

@@ -141,6 +141,7 @@ fn route_match(value: &RouteMatch) -> pb::RouteMatch {
         PathMatch::Prefix(p) => P::Prefix(p.clone()),
         PathMatch::PathPrefix(p) => P::PathSeparatedPrefix(p.clone()),
         PathMatch::Regex(r) => P::SafeRegex(crate::matcher::proto_regex(r)),
+        PathMatch::Connect => P::ConnectMatcher(pb::route_match::ConnectMatcher {}),
     };
     pb::RouteMatch {
         case_sensitive: (!value.case_sensitive).then(|| convert::wrap_bool(false)),
@@ -224,15 +225,7 @@ fn forward(value: &Forward) -> pb::RouteAction {
         }),
         append_x_forwarded_host: value.append_x_forwarded_host,
         hedge_policy: value.hedge.map(hedge),
-        upgrade_configs: value
-            .websocket
-            .map(|on| pb::route_action::UpgradeConfig {
-                upgrade_type: "websocket".to_owned(),
-                enabled: Some(convert::wrap_bool(on)),
-                ..Default::default()
-            })
-            .into_iter()
-            .collect(),
+        upgrade_configs: value.upgrades.iter().map(RouteUpgrade::encode).collect(),
         hash_policy: value.hash.iter().map(HashPolicy::encode).collect(),
         request_mirror_policies: value.mirrors.iter().map(Mirror::encode).collect(),
         metadata_match: convert::proto_metadata(&value.metadata),

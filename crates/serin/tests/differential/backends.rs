@@ -10,6 +10,7 @@ use serin_testkit::backend::{Backend, canonical, head_end, read, request_end};
 use serin_testkit::certificates::Certificates;
 
 use super::over_h2;
+use super::raw::{Heard, Speech};
 use super::tls::{Facts, Tls};
 
 /// A try as a backend saw it.
@@ -30,12 +31,17 @@ type Log = Arc<Mutex<HashMap<String, Vec<Try>>>>;
 pub struct Backends {
     ports: HashMap<String, u16>,
     log: Log,
+    heard: Heard,
 }
 
-/// A backend's name, and how it speaks TLS if it does.
+/// A backend's name, and how it speaks.
 pub struct Plan {
     pub name: String,
     pub tls: Option<Tls>,
+    /// What it says, if it does not speak HTTP.
+    pub speech: Option<Speech>,
+    /// Whether it speaks HTTP/2 without TLS.
+    pub h2: bool,
 }
 
 /// One connection of a backend.
@@ -53,17 +59,23 @@ pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
+    pub trailers: Vec<(String, String)>,
 }
 
 impl Backends {
     pub fn start(plans: Vec<Plan>, certificates: &Arc<Certificates>) -> Self {
         let log = Log::default();
         let mut ports = HashMap::new();
-        for Plan { name, tls } in plans {
-            let (log, own, certificates) = (log.clone(), name.clone(), certificates.clone());
+        let heard = Heard::default();
+        for Plan { name, tls, speech, h2 } in plans {
+            let (log, own, certificates, heard) = (log.clone(), name.clone(), certificates.clone(), heard.clone());
             let backend = Backend::scripted(move |stream, seen| {
+                if let Some(speech) = &speech {
+                    return speech.serve(stream, &heard.connection(&own));
+                }
                 let mut serving = Serving { name: own.clone(), log: log.clone(), facts: Facts::new() };
                 match &tls {
+                    None if h2 => over_h2::serve_plain(&Arc::new(serving), stream.try_clone().unwrap()),
                     None => serve(&serving, stream, seen),
                     Some(tls) => {
                         let accepted = tls.accept(stream.try_clone().unwrap(), &certificates);
@@ -81,7 +93,7 @@ impl Backends {
             });
             ports.insert(name, backend.unwrap().address().port());
         }
-        Self { ports, log }
+        Self { ports, log, heard }
     }
 
     pub fn port(&self, name: &str) -> u16 {
@@ -91,6 +103,12 @@ impl Backends {
     /// Forgets everything that was seen.
     pub fn forget(&self) {
         self.log.lock().unwrap().clear();
+        self.heard.take();
+    }
+
+    /// What backends that do not speak HTTP heard since the last time.
+    pub fn heard(&self) -> Vec<Try> {
+        self.heard.take()
     }
 
     /// Every try of a request so far, in order.
@@ -132,6 +150,7 @@ impl Serving {
         let id = header("x-case-id").unwrap_or_default();
         let script = header("x-answer").unwrap_or_default();
         let more = header("x-answer-headers").unwrap_or_default();
+        let trailers = header("x-answer-trailers").unwrap_or_default();
         let number = {
             let mut log = self.log.lock().unwrap();
             let tries = log.entry(id).or_default();
@@ -144,7 +163,8 @@ impl Serving {
         };
         let steps: Vec<&str> = script.split_whitespace().collect();
         let last = if number == usize::MAX { None } else { steps.last() };
-        self.step(steps.get(number).or(last).copied().unwrap_or("200"), &more)
+        let answer = self.step(steps.get(number).or(last).copied().unwrap_or("200"), &more)?;
+        Some(Answer { trailers: fields(&trailers), ..answer })
     }
 
     fn step(&self, step: &str, more: &str) -> Option<Answer> {
@@ -160,13 +180,19 @@ impl Serving {
             if status == "long" { ("200", self.name.repeat(LONG)) } else { (status, self.name.clone()) };
         let status: u16 = status.parse().unwrap();
         let mut headers = vec![("x-backend".to_owned(), self.name.clone())];
-        let fields = more.split('|').filter_map(|h| h.split_once(':'));
-        headers.extend(fields.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())));
+        headers.extend(fields(&more));
         if status != 204 {
             headers.push(("content-length".to_owned(), body.len().to_string()));
         }
         let body = if matches!(status, 204 | 304) { String::new() } else { body };
-        Some(Answer { after: Duration::from_millis(after), ends: step == "hang", status, headers, body })
+        Some(Answer {
+            after: Duration::from_millis(after),
+            ends: step == "hang",
+            status,
+            headers,
+            body,
+            trailers: Vec::new(),
+        })
     }
 
     /// Answers a health check as the backend's name says: `ill`, `dead` (no answer), `teapot` (418), `degraded`.
@@ -180,15 +206,32 @@ impl Serving {
         };
         let fields = more.into_iter().chain([("content-length", "0")]);
         let headers = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Some(Answer { after: Duration::ZERO, ends: false, status, headers, body: String::new() })
+        Some(Answer { after: Duration::ZERO, ends: false, status, headers, body: String::new(), trailers: Vec::new() })
     }
+}
+
+/// `NAME: VALUE|NAME: VALUE`.
+fn fields(text: &str) -> Vec<(String, String)> {
+    let pairs = text.split('|').filter_map(|h| h.split_once(':'));
+    pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
 }
 
 /// Sends an answer; false when that is not possible.
 fn send(answer: &Answer, to_head: bool, stream: &mut impl Write) -> bool {
-    let fields: String = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let body = if to_head { "" } else { &answer.body };
-    let text = format!("HTTP/1.1 {} Some\r\n{fields}\r\n{body}", answer.status);
+    let lines = |fields: &[(String, String)]| -> String {
+        fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+    };
+    let mut headers = answer.headers.clone();
+    let mut body = answer.body.clone();
+    if !answer.trailers.is_empty() {
+        headers.retain(|(name, _)| name != "content-length");
+        headers.push(("transfer-encoding".to_owned(), "chunked".to_owned()));
+        body = format!("{:x}\r\n{body}\r\n0\r\n{}\r\n", body.len(), lines(&answer.trailers));
+    }
+    if to_head {
+        body.clear();
+    }
+    let text = format!("HTTP/1.1 {} Some\r\n{}\r\n{body}", answer.status, lines(&headers));
     stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).is_ok()
 }
 

@@ -26,6 +26,14 @@
 //! `max`, `ciphers`, `groups` and `schemes`; its tries have the fields `(tls) sni`, `(tls) offered alpn`, `(tls) alpn`, `(tls) version`
 //! and `(tls) certificate` (of the client).
 //!
+//! Bytes: a request with `raw` (a list of texts in Latin-1) sends them on a connection of its own, and reads after each until
+//! nothing comes for 250 ms (or `pause`); then it closes its sending side (`half: false`: all) and reads to the end. What it read
+//! is its body. An endpoint with `says` sends this text when it has heard `after` (an empty line; at once if this is empty),
+//! and `then` does `echo`, `close`, `hold`, `reset` or `swallow`; what it heard is a try's body. An endpoint with `h2: true` speaks
+//! HTTP/2 without TLS. `tcp` (fields of a TCP proxy) stands in place of the connection manager. `log` is the format of an access
+//! log whose lines must be equal, or a map with `format`, `json`, `filter`. A request may have `trailers`, and `protocol` (an
+//! extended CONNECT); with `h2_only: true` it is asked over HTTP/2 alone.
+//!
 //! `tls` of a chain, or of the case for all chains, is a `DownstreamTlsContext`, `tls` of a cluster an `UpstreamTlsContext`, where
 //! `certificates` names certificates of the folder and `common` and `validation` hold further fields of `common_tls_context`
 //! and its `validation_context`. `http` of a cluster holds fields of its `HttpProtocolOptions`.
@@ -36,6 +44,7 @@ use serde_json::{Map, Value, json};
 use serin_testkit::certificates::Certificates;
 
 use super::backends::Plan;
+use super::raw::{Script, Speech};
 use super::tls::Tls;
 
 /// One case.
@@ -58,6 +67,12 @@ pub struct Ask {
     pub exact: bool,
     pub pause: u64,
     pub tls: Option<Tls>,
+    /// Bytes instead of a request.
+    pub raw: Option<Script>,
+    pub trailers: Vec<(String, String)>,
+    /// Of an extended CONNECT.
+    pub protocol: Option<String>,
+    h2_only: bool,
     /// Fields of the answer, and of the last try.
     pub answered: Fields,
     pub upstream: Fields,
@@ -68,15 +83,21 @@ pub type Fields = Vec<(String, Option<String>)>;
 
 const HTTP_FILTERS: &str = "envoy.extensions.filters.http.";
 const TLS: &str = "envoy.extensions.transport_sockets.";
+const TCP: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Fields of endpoints that are for the backend.
-const BACKEND_FIELDS: [&str; 9] = ["name", "tls", "client_ca", "alpn", "min", "max", "ciphers", "groups", "schemes"];
+const BACKEND_FIELDS: [&str; 13] =
+    ["name", "tls", "client_ca", "alpn", "min", "max", "ciphers", "groups", "schemes", "says", "after", "then", "h2"];
+/// Where the access log of a case is written.
+pub const LOG: &str = "$LOG";
 
 impl Case {
     /// Every case there is, with these certificates.
     pub fn all(certificates: &Certificates) -> Vec<Self> {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/differential/cases");
+        let own = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/differential/cases");
+        let folder = std::env::var_os("CASES").map_or_else(own, PathBuf::from);
         let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+        files.retain(|f| f.extension().is_some_and(|e| e == "yaml"));
         files.sort();
         let mut cases = Vec::new();
         let certificates_folder = certificates.folder().to_string_lossy().into_owned();
@@ -105,6 +126,11 @@ impl Case {
         self.value.get(field).and_then(Value::as_array).cloned().unwrap_or_default()
     }
 
+    /// Whether its access log is compared.
+    pub fn has_log(&self) -> bool {
+        serde_json::to_string(&self.value).is_ok_and(|text| self.value.contains_key("log") || text.contains(LOG))
+    }
+
     /// Counters to compare, and what is expected of them.
     pub fn stats(&self) -> Vec<(String, Option<u64>)> {
         let read = |entry: &Value| match entry {
@@ -130,10 +156,13 @@ impl Case {
                 plans.extend(endpoints.iter().map(|e| Plan {
                     name: endpoint_name(e).to_owned(),
                     tls: e.get("tls").is_some().then(|| Tls::read(e)),
+                    speech: Speech::read(e),
+                    h2: e.get("h2").is_some_and(|v| v == true),
                 }));
             }
         }
-        plans.sort_by(|a, b| (&a.name, a.tls.is_none()).cmp(&(&b.name, b.tls.is_none())));
+        let plain = |p: &Plan| p.tls.is_none() && p.speech.is_none() && !p.h2;
+        plans.sort_by(|a, b| (&a.name, plain(a)).cmp(&(&b.name, plain(b))));
         plans.dedup_by(|a, b| a.name == b.name);
         plans
     }
@@ -182,6 +211,9 @@ impl Case {
             "route_config": routes,
             "http_filters": filters,
         });
+        if let Some(log) = self.value.get("log") {
+            manager["access_log"] = json!([access_log(log)]);
+        }
         merge(&mut manager, self.value.get("manager"));
         let (mut chains, default) = chains(&manager);
         if chains.is_empty() && default.is_none() {
@@ -216,7 +248,15 @@ impl Case {
             manager["route_config"]["virtual_hosts"] = json!([{"name": "all", "domains": ["*"], "routes": routes}]);
         }
         let mut network = self.list("network_filters");
-        network.push(json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}));
+        network.push(match self.value.get("tcp") {
+            None => json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}),
+            Some(fields) => {
+                let mut tcp = json!({"@type": TCP, "stat_prefix": "main"});
+                merge(&mut tcp, self.value.get("log").map(|l| json!({"access_log": [access_log(l)]})).as_ref());
+                merge(&mut tcp, Some(fields));
+                json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": tcp})
+            }
+        });
         if chain.get("filters").is_none() {
             chain["filters"] = network.into();
         }
@@ -226,6 +266,30 @@ impl Case {
         }
         chain
     }
+}
+
+/// An access log in a file, from its short form.
+fn access_log(short: &Value) -> Value {
+    let (format, json, filter) = match short {
+        Value::Object(fields) => (fields.get("format"), fields.get("json"), fields.get("filter")),
+        text => (Some(text), None, None),
+    };
+    let format = match (format, json) {
+        (Some(text), _) => {
+            json!({"text_format_source": {"inline_string": format!("{}\n", text.as_str().unwrap())}})
+        }
+        (None, Some(json)) => json!({"json_format": json}),
+        (None, None) => Value::Null,
+    };
+    let mut file = json!({"@type": "envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": LOG});
+    merge(&mut file, (!format.is_null()).then(|| json!({"log_format": format})).as_ref());
+    let rest = ["format", "json", "filter"];
+    let more = short.as_object().into_iter().flatten().filter(|(name, _)| !rest.contains(&name.as_str()));
+    let more: Map<String, Value> = more.map(|(n, v)| (n.clone(), v.clone())).collect();
+    merge(&mut file["log_format"], Some(&Value::Object(more)).filter(|m| m.as_object().is_some_and(|m| !m.is_empty())));
+    let mut log = json!({"name": "envoy.access_loggers.file", "typed_config": file});
+    merge(&mut log, filter.map(|f| json!({"filter": f})).as_ref());
+    log
 }
 
 /// The transport socket of a short form of TLS.
@@ -352,20 +416,12 @@ impl Ask {
             Some((request, expected)) => (request, Some(expected.trim().to_owned())),
             None => (line, None),
         };
-        let (method, path) = request.trim().split_once(' ').unwrap();
-        let headers = value.get("headers").and_then(Value::as_object).into_iter().flatten();
-        let headers = headers.flat_map(|(name, value)| {
-            let values = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
-            values.into_iter().map(|v| {
-                let text = v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-                (name.clone(), text)
-            })
-        });
+        let (method, path) = request.trim().split_once(' ').unwrap_or_default();
         Self {
             method: method.to_owned(),
             path: path.trim().to_owned(),
             expected,
-            headers: headers.collect(),
+            headers: pairs(value.get("headers")),
             body: match value.get("size").and_then(Value::as_u64) {
                 Some(size) => "x".repeat(size as usize),
                 None => text("body").to_owned(),
@@ -374,6 +430,10 @@ impl Ask {
             exact: value.get("exact").is_some_and(|v| v == true),
             pause: value.get("pause").and_then(Value::as_u64).unwrap_or(0),
             tls: value.get("tls").map(Tls::read),
+            raw: Script::read(value),
+            trailers: pairs(value.get("trailers")),
+            protocol: value.get("protocol").and_then(Value::as_str).map(str::to_owned),
+            h2_only: value.get("h2_only").is_some_and(|v| v == true),
             answered: expected_fields(value.get("answered")),
             upstream: expected_fields(value.get("upstream")),
         }
@@ -381,8 +441,23 @@ impl Ask {
 
     /// Whether it is asked again over HTTP/2.
     pub fn is_asked_again(&self) -> bool {
-        self.times == 1 && self.tls.is_none()
+        self.times == 1 && self.tls.is_none() && self.raw.is_none()
     }
+
+    /// Whether it is asked over HTTP/2 and not otherwise.
+    pub fn is_h2_only(&self) -> bool {
+        self.h2_only
+    }
+}
+
+/// Names with a value or a list of values.
+fn pairs(value: Option<&Value>) -> Vec<(String, String)> {
+    let fields = value.and_then(Value::as_object).into_iter().flatten();
+    let pairs = fields.flat_map(|(name, value)| {
+        let values = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+        values.into_iter().map(|v| (name.clone(), v.as_str().map_or_else(|| v.to_string(), str::to_owned)))
+    });
+    pairs.collect()
 }
 
 fn expected_fields(value: Option<&Value>) -> Fields {

@@ -75,6 +75,12 @@ pub fn with_each_other(case: &Case, serin: &Observed, envoy: &Observed) -> Resul
             let _ = writeln!(differences, "{name}: Serin {ours}, Envoy {theirs}");
         }
     }
+    if serin.log != envoy.log {
+        let both = (0..serin.log.len().max(envoy.log.len())).map(|n| (serin.log.get(n), envoy.log.get(n)));
+        for (ours, theirs) in both.filter(|(a, b)| a != b) {
+            let _ = writeln!(differences, "log: Serin {ours:?}\n     Envoy {theirs:?}");
+        }
+    }
     if differences.is_empty() { Ok(()) } else { Err(differences) }
 }
 

@@ -12,7 +12,7 @@ use serin_testkit::client::{Client, Response, read_response, request_text};
 use serin_testkit::proxy::Proxy;
 
 use super::backends::{Backends, Try};
-use super::case::{Ask, Case};
+use super::case::{Ask, Case, LOG};
 use super::over_h2::{self, Request};
 use super::tls::{self, Tls};
 
@@ -44,6 +44,14 @@ pub struct Observed {
     pub stats: Vec<(String, u64)>,
     /// The same requests over HTTP/2, those that are asked once without TLS.
     pub over_h2: Vec<Seen>,
+    /// Lines of the access log.
+    pub log: Vec<String>,
+}
+
+impl Observed {
+    fn refused(why: String) -> Self {
+        Self { refusal: Some(why), seen: Vec::new(), stats: Vec::new(), over_h2: Vec::new(), log: Vec::new() }
+    }
 }
 
 /// What a case has to do with.
@@ -67,24 +75,41 @@ fn observe(
 ) -> Result<Observed, String> {
     let backends = around.backends;
     backends.forget();
-    let mut proxy = match start(&case.bootstrap(|name| backends.port(name))) {
+    let log = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+    let mut bootstrap = case.bootstrap(|name| backends.port(name));
+    put(&mut bootstrap, LOG, &log.path().to_string_lossy());
+    let mut proxy = match start(&bootstrap) {
         Ok(proxy) => proxy,
         Err(error) => {
             let why: String = format!("{error:#}").chars().take(600).collect();
-            return Ok(Observed { refusal: Some(why), seen: Vec::new(), stats: Vec::new(), over_h2: Vec::new() });
+            return Ok(Observed::refused(why));
         }
     };
     let address = match proxy.listener("main") {
         // It may say that it is ready before it has read everything, and the port it has left may be another's by now.
         _ if proxy.process.has_ended() => {
-            let refusal = Some(proxy.process.stderr().join("\n"));
-            return Ok(Observed { refusal, seen: Vec::new(), stats: Vec::new(), over_h2: Vec::new() });
+            return Ok(Observed::refused(proxy.process.stderr().join("\n")));
         }
         Ok(address) => address,
         Err(error) => return Err(format!("{error:#}")),
     };
     let mut seen = Vec::new();
     for (number, ask) in case.requests().iter().enumerate() {
+        if ask.is_h2_only() {
+            seen.push(Vec::new());
+            continue;
+        }
+        if let Some(script) = &ask.raw {
+            let mut all = Vec::new();
+            for _ in 0..ask.times {
+                let body = script.run(address, ask.tls.as_ref(), around.certificates)?;
+                let status = body.split_once("HTTP/1.").and_then(|(_, rest)| rest.get(2..5)?.parse().ok());
+                std::thread::sleep(Duration::from_millis(50));
+                all.push(Seen { status: status.unwrap_or(0), headers: Vec::new(), body, tries: backends.heard() });
+            }
+            seen.push(all);
+            continue;
+        }
         let mut client = Over::start(address, ask, around.certificates)?;
         let answers = (0..ask.times).map(|n| send(&mut client, ask, &format!("{number}-{n}"), n, backends));
         seen.push(answers.collect());
@@ -96,7 +121,35 @@ fn observe(
             over_h2.push(send(&mut Over::Http2(address), ask, &format!("h2-{number}"), 0, backends));
         }
     }
-    Ok(Observed { refusal: None, seen, stats, over_h2 })
+    let log = if case.has_log() { lines(&log) } else { Vec::new() };
+    Ok(Observed { refusal: None, seen, stats, over_h2, log })
+}
+
+/// What was logged, when it is written.
+fn lines(log: &tempfile::NamedTempFile) -> Vec<String> {
+    let read = || std::fs::read(log.path()).unwrap_or_default();
+    let mut text = read();
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(150));
+        let more = read();
+        if more == text && !text.is_empty() {
+            break;
+        }
+        text = more;
+    }
+    let mut lines: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+    lines.iter_mut().for_each(hide_reason);
+    lines
+}
+
+/// Puts a text where another stands.
+fn put(value: &mut serde_json::Value, from: &str, to: &str) {
+    match value {
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(|v| put(v, from, to)),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|v| put(v, from, to)),
+        serde_json::Value::String(text) if text.contains(from) => *text = text.replace(from, to),
+        _ => {}
+    }
 }
 
 /// How a client speaks.
@@ -117,7 +170,8 @@ impl Over {
     fn ask(&mut self, request: &Request<'_>) -> Option<Response> {
         match self {
             Self::Http1(client) => {
-                client.request(request.method, request.path, request.headers, request.body.as_bytes()).ok()
+                let line = (request.method, request.path);
+                client.request_with(line, request.headers, request.body.as_bytes(), request.trailers).ok()
             }
             Self::Http2(address) => over_h2::ask(*address, request),
             Self::Tls(address, tls, config) => {
@@ -148,9 +202,17 @@ fn send(client: &mut Over, ask: &Ask, id: &str, n: usize, backends: &Backends) -
     }
     let borrowed: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let path = ask.path.replace("{n}", &n.to_string());
-    let answer = client.ask(&Request { method: &ask.method, path: &path, headers: &borrowed, body: &ask.body });
+    let answer = client.ask(&Request {
+        method: &ask.method,
+        path: &path,
+        headers: &borrowed,
+        body: &ask.body,
+        trailers: &ask.trailers,
+        protocol: ask.protocol.as_deref(),
+    });
     std::thread::sleep(Duration::from_millis(ask.pause));
     let mut tries = backends.tries(id);
+    tries.extend(backends.heard());
     tries.iter_mut().for_each(|t| t.headers.iter_mut().for_each(mask));
     if ask.pause > 0 {
         // What goes to several at once has no order.

@@ -27,11 +27,16 @@ pub(crate) struct InFlight {
 impl InFlight {
     pub(super) fn new(worker: usize, cluster: &Rc<LocalCluster>, choice: usize, is_call: bool) -> Self {
         let new = Self { cluster: cluster.clone(), choice, worker, stream: None, is_call, open: Cell::new(false) };
-        new.host(metric::host::RQ_TOTAL, 1);
         new.host(metric::host::RQ_ACTIVE, 1);
-        cluster.state.stats.add(worker, metric::cluster::RQ_TOTAL, 1);
         cluster.state.stats.add(worker, metric::cluster::RQ_ACTIVE, 1);
         new
+    }
+
+    /// Counts the request: it has a connection. `taken_back` undoes that of one that was not made after all.
+    pub(super) fn connected(&self, taken_back: bool) {
+        let amount = if taken_back { u64::MAX } else { 1 };
+        self.host(metric::host::RQ_TOTAL, amount);
+        self.cluster.state.stats.add(self.worker, metric::cluster::RQ_TOTAL, amount);
     }
 
     fn host(&self, index: usize, amount: u64) {

@@ -50,7 +50,10 @@ impl Attempt<'_> {
     /// The outcome without a connection; the reason is kept for logs.
     pub(super) fn failed(&self, error: ConnectError) -> Outcome {
         match error {
-            ConnectError::Refused => Outcome::ConnectFailure,
+            ConnectError::Refused(reason) => {
+                *self.worker.handshake_failure.borrow_mut() = Some(format!("delayed_connect_error:_{reason}"));
+                Outcome::ConnectFailure
+            }
             ConnectError::Timeout => Outcome::ConnectTimeout,
             ConnectError::Tls(reason) => {
                 *self.worker.handshake_failure.borrow_mut() = Some(format!("TLS_error:|{reason}:TLS_error_end"));

@@ -11,10 +11,11 @@ use serin_http1::framing::Framing;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::replies::{ended, stalled};
 use super::{
     Failure, Host, Outcome, Permit, RequestBody, RequestHead, Retry, RetryState, StreamInfo, failed, grpc_status,
 };
-use super::{NO_ENDPOINT, ended, stalled};
+use super::{NO_ENDPOINT, request_style};
 use crate::http::attempt::{Answer, Attempt};
 use crate::http::body::{KEEP, Source};
 use crate::http::local_reply::{LocalReply, Stop};
@@ -168,12 +169,13 @@ impl<'a, 'b> Race<'a, 'b> {
         let choice = self.tries.pick(self.target)?;
         let host = cluster.hosts.get(choice).map(|local| local.host.clone()).ok_or(Stop::Bug(NO_ENDPOINT))?;
         record.endpoint(choice, host.address);
-        self.tries.announce(head, choice, record.attempts, body.timers);
+        self.tries.announce(head, choice, record, body.timers);
         self.tries.avoid(host.id);
         body.rewind();
         let copy = body.copy();
         let (head, framing, codec) = (head.clone(), stages.framing, self.codec);
         let high = self.tries.forward.high_priority;
+        let style = request_style(stages.http.http1.names, &cluster.config.http1);
         let idle = body.idle;
         let (number, began) = (self.begun, cluster.clock());
         self.begun += 1;
@@ -187,7 +189,9 @@ impl<'a, 'b> Race<'a, 'b> {
                 cluster: &cluster,
                 head: &head,
                 framing,
-                websocket: false,
+                upgrade: None,
+                terminated: None,
+                style,
                 codec,
                 high,
                 idle: None,
@@ -214,7 +218,9 @@ impl<'a, 'b> Race<'a, 'b> {
             Ok(answer) => Outcome::Response { status: answer.head.status, grpc: grpc_status(answer) },
             Err(Failure::Outcome(outcome)) => *outcome,
             Err(Failure::Stalled(side)) => return Err(Stop::Reply(stalled(*side))),
-            Err(Failure::Client | Failure::Malformed) => return Err(Stop::DownstreamGone),
+            Err(Failure::Client | Failure::Malformed | Failure::TooLarge | Failure::TooMany | Failure::Underscore) => {
+                return Err(Stop::DownstreamGone);
+            }
         };
         if slow.is_some() {
             self.tries.cluster.took(choice, began, outcome);

@@ -67,6 +67,7 @@ impl Fixture {
             is_remembered: false,
             mappers: Vec::new(),
             http_filters: chain,
+            upgrade_filters: Vec::new(),
             gates: Vec::new(),
             faults: Arc::default(),
             tls: None,
@@ -104,13 +105,14 @@ impl Fixture {
             tls: None,
             server_name: None,
         });
-        let info = RequestInfo { websocket: false, internal: false, client: address.ip() };
+        let info = RequestInfo { upgrade: None, internal: false, client: address.ip() };
         Self { connection, view, info }
     }
 
     /// The filters of a new request.
     pub(super) fn filters(&self) -> ActiveFilters<'_> {
         ActiveFilters::new(FilterContext {
+            chain: &self.view.chain.http_filters,
             connection: &self.connection,
             view: &self.view,
             request: &self.info,
@@ -171,7 +173,7 @@ pub(super) fn stopped_with(passed: Option<Result<(), Stop>>) -> Option<(u16, Res
 /// Adds a value to `x-order`, in requests and responses.
 fn mark(value: &str) -> FilterConfig {
     let mark = vec![Mutation::Put(HeaderValue::literal("x-order", value, AppendAction::Append))];
-    FilterConfig::HeaderMutation(HeaderMutation { request: mark.clone(), response: mark, most_specific_wins: false })
+    FilterConfig::HeaderMutation(HeaderMutation { request: mark.clone(), response: mark, ..HeaderMutation::default() })
 }
 
 fn order(fields: &HeaderBlock) -> Vec<String> {

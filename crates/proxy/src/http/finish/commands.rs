@@ -114,12 +114,17 @@ impl substitution::FormatContext for StreamInfo {
         let head = self.request.as_ref()?;
         let value = match name {
             ":method" => Some(head.method()),
-            ":path" => Some(head.target()),
+            ":path" => (!head.is_connect()).then(|| head.target()),
             ":authority" => head.fields.get("host"),
             ":scheme" => Some(head.scheme.as_str().as_bytes()),
             name => head.fields.get(name),
         };
         value.map(|v| String::from_utf8_lossy(v).into_owned())
+    }
+
+    fn response_trailer(&self, name: &str) -> Option<String> {
+        let value = self.trailers.as_ref()?.get(name)?;
+        Some(String::from_utf8_lossy(value).into_owned())
     }
 
     fn response_header(&self, name: &str) -> Option<String> {
