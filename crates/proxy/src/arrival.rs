@@ -185,7 +185,10 @@ impl Arrival {
                 http::connection(worker, Accepted { listener, view, stream, peer, bound, server_name }, http, guard)
                     .await;
             }
-            Filter::Tcp(proxy) => Box::pin(tcp::connection(worker, stream, proxy, guard)).await,
+            Filter::Tcp(proxy) => {
+                let accepted = tcp::Accepted { stream, peer, server_name };
+                Box::pin(tcp::connection(worker, accepted, proxy, guard)).await;
+            }
         }
     }
 }

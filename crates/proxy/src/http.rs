@@ -183,13 +183,13 @@ pub(crate) async fn connection(
     match first {
         Some((stream, buffer, Codec::Http2)) => {
             guard.chain.stats.add(id, metric::http::CX_HTTP2_TOTAL, 1);
-            Box::pin(connection_h2::serve(context, stream, buffer, http.timeouts)).await;
+            guard.end.set(Box::pin(connection_h2::serve(context, stream, buffer, http.timeouts)).await);
         }
         Some((stream, buffer, Codec::Http1)) => {
             guard.chain.stats.add(id, metric::http::CX_HTTP1_TOTAL, 1);
-            connection_h1::serve(context, stream, buffer).await;
+            guard.end.set(connection_h1::serve(context, stream, buffer).await);
         }
-        None => {}
+        None => guard.end.set(metric::End { by_remote: true, is_busy: false }),
     }
 }
 

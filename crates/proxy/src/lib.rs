@@ -27,6 +27,7 @@ mod state;
 mod tcp;
 mod threads;
 mod timer;
+mod times;
 mod tls;
 mod upstream;
 mod wire;

@@ -38,9 +38,18 @@ metrics! {
     cluster:
     CX_TOTAL = "upstream_cx_total",
     CX_ACTIVE = "upstream_cx_active",
+    CX_DESTROY = "upstream_cx_destroy",
+    CX_DESTROY_LOCAL = "upstream_cx_destroy_local",
+    CX_DESTROY_REMOTE = "upstream_cx_destroy_remote",
+    CX_DESTROY_BUSY = "upstream_cx_destroy_with_active_rq",
+    CX_DESTROY_LOCAL_BUSY = "upstream_cx_destroy_local_with_active_rq",
+    CX_DESTROY_REMOTE_BUSY = "upstream_cx_destroy_remote_with_active_rq",
+    CX_RX_BYTES = "upstream_cx_rx_bytes_total",
+    CX_TX_BYTES = "upstream_cx_tx_bytes_total",
     CX_CONNECT_FAIL = "upstream_cx_connect_fail",
     CX_CONNECT_TIMEOUT = "upstream_cx_connect_timeout",
     CX_NONE_HEALTHY = "upstream_cx_none_healthy",
+    CX_CONNECT_ATTEMPTS_EXCEEDED = "upstream_cx_connect_attempts_exceeded",
     RQ_TOTAL = "upstream_rq_total",
     RQ_ACTIVE = "upstream_rq_active",
     RQ_COMPLETED = "upstream_rq_completed",
@@ -117,6 +126,16 @@ metrics! {
     http:
     CX_TOTAL = "downstream_cx_total",
     CX_ACTIVE = "downstream_cx_active",
+    CX_DESTROY = "downstream_cx_destroy",
+    CX_DESTROY_LOCAL = "downstream_cx_destroy_local",
+    CX_DESTROY_REMOTE = "downstream_cx_destroy_remote",
+    CX_DESTROY_BUSY = "downstream_cx_destroy_active_rq",
+    CX_DESTROY_LOCAL_BUSY = "downstream_cx_destroy_local_active_rq",
+    CX_DESTROY_REMOTE_BUSY = "downstream_cx_destroy_remote_active_rq",
+    CX_RX_BYTES = "downstream_cx_rx_bytes_total",
+    CX_TX_BYTES = "downstream_cx_tx_bytes_total",
+    RQ_HTTP1 = "downstream_rq_http1_total",
+    RQ_HTTP2 = "downstream_rq_http2_total",
     CX_HTTP1_TOTAL = "downstream_cx_http1_total",
     CX_HTTP2_TOTAL = "downstream_cx_http2_total",
     CX_SSL_TOTAL = "downstream_cx_ssl_total",
@@ -236,6 +255,7 @@ metrics! {
     RECEIVED = "downstream_cx_rx_bytes_total",
     SENT = "downstream_cx_tx_bytes_total",
     IDLE_TIMEOUT = "idle_timeout",
+    MAX_DURATION = "max_downstream_connection_duration",
 }
 
 metrics! {
@@ -248,6 +268,25 @@ metrics! {
     ALPN_FOUND = "alpn_found",
     ALPN_NOT_FOUND = "alpn_not_found",
 }
+
+/// Who ended a connection, and whether something was going on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) by_remote: bool,
+    pub(crate) is_busy: bool,
+}
+
+impl End {
+    /// The counters of it, from the index of the first of them.
+    pub(crate) fn counters(self, first: usize) -> impl Iterator<Item = usize> {
+        let who = if self.by_remote { 2 } else { 1 };
+        let busy = if self.is_busy { [Some(3), Some(3 + who)] } else { [None, None] };
+        [Some(0), Some(who)].into_iter().chain(busy).flatten().map(move |offset| first + offset)
+    }
+}
+
+const _: () = assert!(cluster::CX_DESTROY_REMOTE_BUSY == cluster::CX_DESTROY + 5);
+const _: () = assert!(http::CX_DESTROY_REMOTE_BUSY == http::CX_DESTROY + 5);
 
 /// The counter of a cluster for one of a handshake.
 pub(crate) fn of_handshake(index: usize) -> usize {

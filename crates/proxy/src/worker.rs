@@ -16,6 +16,7 @@ use serin_traffic::balance;
 use serin_transport::BoundListener;
 use tokio::sync::Notify;
 
+use crate::metric::End;
 use crate::snapshot::{ChainRuntime, ListenerRuntime, Snapshot};
 use crate::spans::Spans;
 use crate::state::State;
@@ -176,6 +177,8 @@ pub(crate) struct Shared {
 pub(crate) struct ConnectionGuard {
     worker: Rc<Worker>,
     pub(crate) chain: Arc<ChainRuntime>,
+    /// Who ended it, where that is known.
+    pub(crate) end: Cell<End>,
 }
 
 impl ConnectionGuard {
@@ -183,7 +186,7 @@ impl ConnectionGuard {
         worker.connections.fetch_add(1, Relaxed);
         chain.stats.add(worker.id, crate::metric::http::CX_TOTAL, 1);
         chain.stats.add(worker.id, crate::metric::http::CX_ACTIVE, 1);
-        Self { worker, chain }
+        Self { worker, chain, end: Cell::default() }
     }
 }
 
@@ -198,5 +201,8 @@ impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.worker.connections.fetch_sub(1, Relaxed);
         self.chain.stats.sub(self.worker.id, crate::metric::http::CX_ACTIVE);
+        if self.chain.config.filter.manager().is_some() {
+            self.end.get().counters(crate::metric::http::CX_DESTROY).for_each(|index| self.count(index, 1));
+        }
     }
 }

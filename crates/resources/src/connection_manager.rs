@@ -59,6 +59,8 @@ pub struct HttpConnectionManager {
     pub suppress_envoy_headers: bool,
     /// True when CONNECT requests that send bytes before they are answered are refused.
     pub rejects_early_data: bool,
+    /// The moments at which requests are logged, besides their end.
+    pub log_moments: LogMoments,
     /// The protocols that may take a connection over.
     pub upgrades: Vec<Upgrade>,
     /// Settings of HTTP/1.
@@ -89,6 +91,15 @@ pub struct HttpConnectionManager {
     pub client_certificate: ClientCertificate,
     /// Changes of requests before anything is decided by them.
     pub early_mutations: Vec<Mutation>,
+}
+
+/// The moments at which requests are logged, besides their end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogMoments {
+    /// When the head of the request has come.
+    pub start: bool,
+    /// When another protocol was agreed on.
+    pub tunnel: bool,
 }
 
 /// The limits of requests' heads.
@@ -282,6 +293,7 @@ impl HttpConnectionManager {
             via: String::new(),
             suppress_envoy_headers: false,
             rejects_early_data: false,
+            log_moments: LogMoments::default(),
             upgrades: Vec::new(),
             http1: Http1Options::default(),
             http2: Http2Options::default(),

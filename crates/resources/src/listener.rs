@@ -107,7 +107,7 @@ impl Filter {
     pub fn access_logs(&self) -> &[AccessLog] {
         match self {
             Self::Http(http) => &http.access_logs,
-            Self::Tcp(_) => &[],
+            Self::Tcp(tcp) => &tcp.access_logs,
         }
     }
 }

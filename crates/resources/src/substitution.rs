@@ -1,7 +1,13 @@
 //! Envoy's substitution format strings: `%COMMAND(ARGUMENT):LENGTH%` between literal text, in access logs, header values and
 //! bodies. Source: Envoy, "Access logging", command operators.
 
+mod of_request;
+mod operators;
+
 use std::fmt::Write as _;
+
+use of_request::{OF_PATH, REQUESTED_NAME, of_path, requested_name, without_query};
+use operators::{CAN_BE_CUT, COMMANDS, is_argument};
 
 /// Envoy's default access log line.
 const DEFAULT_LOG: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
@@ -32,13 +38,29 @@ pub struct Format {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Literal(String),
-    Command { name: String, argument: Option<String>, length: Option<usize> },
-    Header { of: Of, name: String, other: Option<String>, length: Option<usize> },
+    Command {
+        name: String,
+        argument: Option<String>,
+        length: Option<usize>,
+    },
+    Header {
+        of: Of,
+        name: String,
+        other: Option<String>,
+        length: Option<usize>,
+    },
+    /// The first of several that is known.
+    First {
+        parts: Vec<Self>,
+        length: Option<usize>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
     Request,
+    /// Without what follows a question mark.
+    RequestWithoutQuery,
     Response,
     Trailers,
 }
@@ -53,111 +75,6 @@ pub enum FormatError {
     #[error("unknown command '%{0}%'")]
     Unknown(String),
 }
-
-/// Commands that need no argument.
-const COMMANDS: &[&str] = &[
-    "FILTER_CHAIN_NAME",
-    "LOCAL_REPLY_BODY",
-    "START_TIME",
-    "PROTOCOL",
-    "RESPONSE_CODE",
-    "RESPONSE_CODE_DETAILS",
-    "RESPONSE_FLAGS",
-    "RESPONSE_FLAGS_LONG",
-    "BYTES_RECEIVED",
-    "BYTES_SENT",
-    "DURATION",
-    "REQUEST_DURATION",
-    "REQUEST_TX_DURATION",
-    "RESPONSE_DURATION",
-    "RESPONSE_TX_DURATION",
-    "UPSTREAM_HOST",
-    "UPSTREAM_HOST_NAME",
-    "UPSTREAM_HOST_NAME_WITHOUT_PORT",
-    "UPSTREAM_CLUSTER",
-    "UPSTREAM_CLUSTER_RAW",
-    "UPSTREAM_REMOTE_ADDRESS",
-    "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
-    "UPSTREAM_REMOTE_PORT",
-    "UPSTREAM_TRANSPORT_FAILURE_REASON",
-    "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
-    "UPSTREAM_LOCAL_ADDRESS",
-    "UPSTREAM_REQUEST_ATTEMPT_COUNT",
-    "UPSTREAM_PROTOCOL",
-    "DOWNSTREAM_REMOTE_ADDRESS",
-    "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
-    "DOWNSTREAM_REMOTE_PORT",
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
-    "DOWNSTREAM_DIRECT_REMOTE_PORT",
-    "DOWNSTREAM_LOCAL_ADDRESS",
-    "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
-    "DOWNSTREAM_LOCAL_PORT",
-    "ROUTE_NAME",
-    "VIRTUAL_HOST_NAME",
-    "REQUESTED_SERVER_NAME",
-    "CONNECTION_TERMINATION_DETAILS",
-    "GRPC_STATUS_NUMBER",
-    "HOSTNAME",
-    "DOWNSTREAM_TLS_VERSION",
-    "DOWNSTREAM_TLS_CIPHER",
-    "DOWNSTREAM_TLS_GROUP",
-    "DOWNSTREAM_TLS_SESSION_ID",
-    "DOWNSTREAM_PEER_SUBJECT",
-    "DOWNSTREAM_PEER_ISSUER",
-    "DOWNSTREAM_PEER_SERIAL",
-    "DOWNSTREAM_PEER_FINGERPRINT_256",
-    "DOWNSTREAM_PEER_FINGERPRINT_1",
-    "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256",
-    "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1",
-    "DOWNSTREAM_PEER_CHAIN_SERIALS",
-    "DOWNSTREAM_PEER_CERT",
-    "DOWNSTREAM_PEER_CERT_V_START",
-    "DOWNSTREAM_PEER_CERT_V_END",
-    "DOWNSTREAM_PEER_URI_SAN",
-    "DOWNSTREAM_PEER_DNS_SAN",
-    "DOWNSTREAM_PEER_IP_SAN",
-    "DOWNSTREAM_PEER_EMAIL_SAN",
-    "DOWNSTREAM_PEER_OTHERNAME_SAN",
-    "DOWNSTREAM_LOCAL_SUBJECT",
-    "DOWNSTREAM_LOCAL_URI_SAN",
-    "DOWNSTREAM_LOCAL_DNS_SAN",
-    "DOWNSTREAM_LOCAL_IP_SAN",
-    "DOWNSTREAM_LOCAL_EMAIL_SAN",
-    "DOWNSTREAM_LOCAL_OTHERNAME_SAN",
-    "UPSTREAM_TLS_VERSION",
-    "UPSTREAM_TLS_CIPHER",
-    "UPSTREAM_TLS_SESSION_ID",
-    "UPSTREAM_PEER_SUBJECT",
-    "UPSTREAM_PEER_ISSUER",
-    "UPSTREAM_PEER_CERT",
-    "UPSTREAM_PEER_CERT_V_START",
-    "UPSTREAM_PEER_CERT_V_END",
-    "UPSTREAM_PEER_URI_SAN",
-    "UPSTREAM_PEER_DNS_SAN",
-    "UPSTREAM_PEER_IP_SAN",
-    "UPSTREAM_PEER_EMAIL_SAN",
-    "UPSTREAM_PEER_OTHERNAME_SAN",
-    "UPSTREAM_LOCAL_URI_SAN",
-    "UPSTREAM_LOCAL_DNS_SAN",
-    "UPSTREAM_LOCAL_IP_SAN",
-    "UPSTREAM_LOCAL_EMAIL_SAN",
-    "UPSTREAM_LOCAL_OTHERNAME_SAN",
-];
-
-/// Commands with an argument, or with an optional one.
-const WITH_ARGUMENT: &[&str] = &[
-    "ENVIRONMENT",
-    "START_TIME",
-    "GRPC_STATUS",
-    "QUERY_PARAM",
-    "RESPONSE_CODE_DETAILS",
-    "DOWNSTREAM_PEER_CERT_V_START",
-    "DOWNSTREAM_PEER_CERT_V_END",
-    "UPSTREAM_PEER_CERT_V_START",
-    "UPSTREAM_PEER_CERT_V_END",
-    "REQUESTED_SERVER_NAME",
-];
 
 impl Format {
     /// Compiles a format.
@@ -213,7 +130,7 @@ impl Format {
 
     /// Returns true when it is one command and nothing else.
     pub(crate) fn is_single_command(&self) -> bool {
-        matches!(self.parts.as_slice(), [Part::Command { .. } | Part::Header { .. }])
+        matches!(self.parts.as_slice(), [Part::Command { .. } | Part::Header { .. } | Part::First { .. }])
     }
 
     /// Returns true when it is one command that gives a number.
@@ -249,20 +166,7 @@ impl Format {
                     out.push_str(text);
                     continue;
                 }
-                Part::Command { name, argument: Some(argument), length } if name == REQUESTED_NAME => {
-                    requested_name(record, argument).map(|v| cut(v, *length))
-                }
-                Part::Command { name, argument, length } => {
-                    record.command(name, argument.as_deref()).map(|v| cut(v, *length))
-                }
-                Part::Header { of, name, other, length } => {
-                    let look = |name: &str| match of {
-                        Of::Request => record.request_header(name),
-                        Of::Response => record.response_header(name),
-                        Of::Trailers => record.response_trailer(name),
-                    };
-                    look(name).or_else(|| other.as_deref().and_then(look)).map(|v| cut(v, *length))
-                }
+                other => other.value(record),
             };
             match value {
                 Some(value) => push(&value, out),
@@ -272,21 +176,31 @@ impl Format {
     }
 }
 
-const REQUESTED_NAME: &str = "REQUESTED_SERVER_NAME";
-
-/// The name of the server that was asked for: by TLS, or, where the argument says so, by the request's host as well.
-fn requested_name(record: &dyn FormatContext, argument: &str) -> Option<String> {
-    let (order, which) = argument.split_once(':').unwrap_or((argument, ""));
-    let by_tls = || record.command(REQUESTED_NAME, None);
-    let own = || record.request_header(":authority");
-    let by_host = || match which {
-        "HOST" => own(),
-        _ => record.request_header("x-envoy-original-host").or_else(own),
-    };
-    match order {
-        "HOST_FIRST" => by_host().or_else(by_tls),
-        "SNI_FIRST" => by_tls().or_else(by_host),
-        _ => by_tls(),
+impl Part {
+    /// The value that a record has for it.
+    fn value(&self, record: &dyn FormatContext) -> Option<String> {
+        match self {
+            Self::Literal(text) => Some(text.clone()),
+            Self::Command { name, argument: Some(argument), length } if name == REQUESTED_NAME => {
+                requested_name(record, argument).map(|v| cut(v, *length))
+            }
+            Self::Command { name, argument, length } if OF_PATH.contains(&name.as_str()) => {
+                of_path(record, name, argument.as_deref()).map(|v| cut(v, *length))
+            }
+            Self::Command { name, argument, length } => {
+                record.command(name, argument.as_deref()).map(|v| cut(v, *length))
+            }
+            Self::Header { of, name, other, length } => {
+                let look = |name: &str| match of {
+                    Of::Request => record.request_header(name),
+                    Of::RequestWithoutQuery => record.request_header(name).map(without_query),
+                    Of::Response => record.response_header(name),
+                    Of::Trailers => record.response_trailer(name),
+                };
+                look(name).or_else(|| other.as_deref().and_then(look)).map(|v| cut(v, *length))
+            }
+            Self::First { parts, length } => parts.iter().find_map(|part| part.value(record)).map(|v| cut(v, *length)),
+        }
     }
 }
 
@@ -334,7 +248,12 @@ fn cut(value: String, length: Option<usize>) -> String {
 fn compile_command(command: &str) -> Result<Part, FormatError> {
     let unknown = || FormatError::Unknown(command.to_owned());
     let (name, argument, length) = match command.split_once('(') {
-        None => (command, None, None),
+        None => match command.split_once(':') {
+            Some((name, length)) if CAN_BE_CUT.contains(&name) => {
+                (name, None, Some(length.parse().map_err(|_| unknown())?))
+            }
+            _ => (command, None, None),
+        },
         Some((name, rest)) => {
             let (argument, after) = rest.rsplit_once(')').ok_or_else(unknown)?;
             let length = match after {
@@ -345,7 +264,9 @@ fn compile_command(command: &str) -> Result<Part, FormatError> {
         }
     };
     let of = match name {
+        "COALESCE" => return coalesce(argument.ok_or_else(unknown)?, length).ok_or_else(unknown),
         "REQ" | "REQUEST_HEADER" => Some(Of::Request),
+        "REQ_WITHOUT_QUERY" => Some(Of::RequestWithoutQuery),
         "RESP" | "RESPONSE_HEADER" => Some(Of::Response),
         "TRAILER" | "RESPONSE_TRAILER" => Some(Of::Trailers),
         _ => None,
@@ -353,17 +274,37 @@ fn compile_command(command: &str) -> Result<Part, FormatError> {
     match (of, argument) {
         (Some(of), Some(argument)) => {
             let (first, other) = match argument.split_once('?') {
+                Some((_, others)) if others.contains('?') => return Err(unknown()),
                 Some((first, other)) => (first, Some(other.to_ascii_lowercase())),
                 None => (argument, None),
             };
             Ok(Part::Header { of, name: first.to_ascii_lowercase(), other, length })
         }
         (None, None) if COMMANDS.contains(&name) => Ok(Part::Command { name: name.to_owned(), argument: None, length }),
-        (None, Some(argument)) if WITH_ARGUMENT.contains(&name) => {
+        (None, Some(argument)) if is_argument(name, argument) => {
             Ok(Part::Command { name: name.to_owned(), argument: Some(argument.to_owned()), length })
         }
         _ => Err(unknown()),
     }
+}
+
+/// `{"operators": […]}`: names of commands, or objects with `command`, `param` and `max_length`.
+fn coalesce(argument: &str, length: Option<usize>) -> Option<Part> {
+    let value: serde_json::Value = serde_json::from_str(argument).ok()?;
+    let operators = value.get("operators")?.as_array()?;
+    let compile = |operator: &serde_json::Value| {
+        let text = |field: &str| operator.get(field).and_then(serde_json::Value::as_str);
+        let mut command = operator.as_str().or_else(|| text("command"))?.to_owned();
+        if let Some(param) = text("param") {
+            command.push_str(&format!("({param})"));
+        }
+        if let Some(length) = operator.get("max_length").and_then(serde_json::Value::as_u64) {
+            command.push_str(&format!(":{length}"));
+        }
+        compile_command(&command).ok()
+    };
+    let parts = operators.iter().map(compile).collect::<Option<Vec<_>>>()?;
+    (!parts.is_empty()).then_some(Part::First { parts, length })
 }
 
 #[cfg(test)]

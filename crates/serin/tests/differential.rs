@@ -23,6 +23,7 @@ mod raw;
 mod tls;
 
 use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -33,7 +34,7 @@ use observe::{Around, Observed};
 use serin_testkit::certificates::Certificates;
 
 /// Cases that run at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
 #[test]
 fn serin_does_what_envoy_does() {
@@ -47,7 +48,8 @@ fn serin_does_what_envoy_does() {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Relaxed)) {
-                    if let Err(difference) = run(case, &certificates, envoy.as_deref()) {
+                    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| run(case, &certificates, envoy.as_deref())));
+                    if let Err(difference) = ran.unwrap_or_else(|_| Err("the case itself is wrong".to_owned())) {
                         failures.lock().unwrap().push(format!("== {}\n{difference}", case.name()));
                     }
                 }

@@ -23,6 +23,12 @@ pub struct Connection {
     pub local: Option<SocketAddr>,
 }
 
+/// The hash of a source (Envoy: `HashPolicyImpl`, `SourceIpHashMethod`).
+#[must_use]
+pub fn of_source(address: IpAddr) -> u64 {
+    xxh64(address.to_string().as_bytes(), 0)
+}
+
 /// A request's hash.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Hashed {
@@ -58,7 +64,7 @@ pub fn of(
                 header(head, name, rewrite.as_ref().zip(substitution))
             }
             HashSource::Cookie(wanted) => cookie(head, wanted, client.1, &mut hashed.cookies),
-            HashSource::SourceIp => Some(xxh64(client.0.to_string().as_bytes(), 0)),
+            HashSource::SourceIp => Some(of_source(client.0)),
             HashSource::Query(name) => query(head.query(), name.as_bytes()),
         };
         if let Some(found) = found {

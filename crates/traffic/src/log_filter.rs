@@ -42,7 +42,17 @@ pub struct Facts<'a> {
 }
 
 /// `DownstreamEnd` of `envoy.data.accesslog.v3.AccessLogType`: the end of a request of a client.
-pub const DOWNSTREAM_END: i32 = 3;
+pub const DOWNSTREAM_END: i32 = 6;
+/// When a connection of bytes has ended.
+pub const TCP_END: i32 = 3;
+/// When a connection of bytes has come.
+pub const TCP_START: i32 = 14;
+/// When a connection of bytes has an upstream.
+pub const TCP_CONNECTED: i32 = 1;
+/// When the head of a request has come.
+pub const DOWNSTREAM_START: i32 = 4;
+/// When another protocol was agreed on.
+pub const TUNNEL_ESTABLISHED: i32 = 10;
 
 /// `NotSet`: no log is written, but a local reply is given.
 pub const NO_LOG: i32 = 0;

@@ -52,6 +52,8 @@ pub struct Driver {
     /// The peer broke the protocol; it is told, then the connection ends, at the latest when this time has passed.
     failed: Option<Pin<Box<Sleep>>>,
     error: Option<ConnectionError>,
+    /// Is told how many bytes were received and sent.
+    moved: Option<Box<dyn Fn(u64, u64)>>,
 }
 
 impl Driver {
@@ -70,7 +72,14 @@ impl Driver {
             rested: false,
             failed: None,
             error: None,
+            moved: None,
         }
+    }
+
+    /// The same, which tells how many bytes were received and sent.
+    #[must_use]
+    pub fn telling(self, moved: Box<dyn Fn(u64, u64)>) -> Self {
+        Self { moved: Some(moved), ..self }
     }
 
     /// Returns the peer's violation for which the connection ends, if there is one.
@@ -163,7 +172,7 @@ impl Driver {
             }
             self.input.reserve(READ_SIZE);
             match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
-                Poll::Ready(Ok(n)) if n > 0 => {}
+                Poll::Ready(Ok(n)) if n > 0 => self.moved.iter().for_each(|moved| moved(n as u64, 0)),
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => continue,
             }
@@ -207,7 +216,10 @@ impl Driver {
             let rest = self.output.get(self.written..).unwrap_or_default();
             match ready!(pin!(self.stream.write(rest)).poll(cx))? {
                 0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
-                n => self.written += n,
+                n => {
+                    self.written += n;
+                    self.moved.iter().for_each(|moved| moved(0, n as u64));
+                }
             }
         }
     }

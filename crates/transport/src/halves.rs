@@ -4,6 +4,7 @@
 //! more comes. The halves deliberately cannot be joined again.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -41,6 +42,17 @@ impl ReadHalf {
         match &self.0 {
             ReadCarrier::Tcp(_) => None,
             ReadCarrier::Tls(tls) => Some(&tls.info),
+        }
+    }
+
+    /// Returns our address on the connection.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match &self.0 {
+            ReadCarrier::Tcp(half) => half.local_addr(),
+            ReadCarrier::Tls(tls) => tls.own_address(),
         }
     }
 

@@ -1,11 +1,11 @@
 //! One attempt: choose an endpoint, get a connection, send the request, wait for the head of the response.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Buf as _;
 use serin_http1::body::BodyDecoder;
 use serin_http1::encode::{self, Connection, Style};
 use serin_http1::framing::{self, Declared, Framing};
@@ -22,7 +22,7 @@ use super::upload::{PumpError, Side, upload};
 use crate::metric;
 use crate::runtime::Permit;
 use crate::upstream::{H1Connection, HostPool, Place, Upstream, connect, multiplexed};
-use crate::wire::{BodySink, BodySource, H1Reader, H2Reader, H2Writer};
+use crate::wire::{BodySink, BodySource, H1Reader, H2Reader, H2Writer, WireBytes};
 use crate::worker::{LocalCluster, LocalHost, Worker};
 
 mod exchange_h2;
@@ -81,6 +81,43 @@ pub(crate) enum Exchange {
 }
 
 impl Exchange {
+    /// Bytes on the wire so far; of HTTP/2 they are not told apart by streams.
+    pub(crate) fn wire(&self) -> WireBytes {
+        match self {
+            Self::H1(connection) => WireBytes {
+                received: connection.reader.taken,
+                received_head: connection.reader.head_bytes,
+                sent: connection.writer.left,
+                sent_head: connection.writer.head_bytes,
+            },
+            Self::H2(_) => WireBytes::default(),
+        }
+    }
+
+    /// Counts what was on the wire, and that nothing is going on any more if it is over.
+    pub(crate) fn note(&self, is_over: bool) {
+        if let Self::H1(connection) = self {
+            connection.gauge.moved(connection.reader.taken, connection.writer.left);
+            connection.gauge.set_busy(!is_over);
+        }
+    }
+
+    /// Our end of the connection.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::H1(connection) => connection.reader.socket.local_addr().ok(),
+            Self::H2(_) => None,
+        }
+    }
+
+    /// Its protocol.
+    pub(crate) fn codec(&self) -> Codec {
+        match self {
+            Self::H1(_) => Codec::Http1,
+            Self::H2(_) => Codec::Http2,
+        }
+    }
+
     /// Both directions.
     pub(crate) fn sides(&mut self) -> (BodySource<'_>, BodySink<'_>) {
         match self {
@@ -326,9 +363,10 @@ impl Attempt<'_> {
         body: &mut RequestBody<'_>,
     ) -> Result<Answer, Failure> {
         connection.requests += 1;
+        connection.gauge.set_busy(true);
         let mut head = std::mem::take(&mut connection.head);
         let H1Connection { reader, writer, .. } = &mut *connection;
-        encode::request(self.head, self.framing, Connection::Default, self.style, &mut writer.out);
+        writer.begin(|out| encode::request(self.head, self.framing, Connection::Default, self.style, out));
         writer.chunked = self.framing == Framing::Chunked;
         let http1 = &self.cluster.config.http1;
         writer.trailers = http1.trailers.then_some(trailer_style(self.style));
@@ -431,7 +469,7 @@ async fn read_head(reader: &mut H1Reader, scan: &mut Scan, head: &mut ResponseHe
     loop {
         match parse_response(&reader.buffer, scan, &Limits::default(), head) {
             Ok(Some(used)) => {
-                reader.buffer.advance(used);
+                reader.begin(used, head.fields.len());
                 return Ok(());
             }
             Ok(None) => {}

@@ -171,6 +171,14 @@ impl<'a> RequestBody<'a> {
         }
     }
 
+    /// Bytes that came on the wire, and those of the head.
+    pub(crate) fn wire(&self) -> (u64, u64) {
+        match &self.source {
+            Source::Client(BodySource::H1(reader)) => (reader.taken, reader.head_bytes),
+            Source::Client(BodySource::H2(_)) | Source::Copy(_) => (0, 0),
+        }
+    }
+
     /// Bytes read from the client.
     pub(crate) fn received(&self) -> u64 {
         self.received
@@ -368,7 +376,7 @@ impl<'a> RequestBody<'a> {
                 Err(BodyError::Malformed | BodyError::TooLarge | BodyError::TooMany | BodyError::Underscore) => {
                     return Some(Gathered::Malformed);
                 }
-                Err(BodyError::Aborted) => return Some(Gathered::Gone),
+                Err(BodyError::Aborted | BodyError::Truncated) => return Some(Gathered::Gone),
             }
         }
     }

@@ -4,7 +4,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use serin_http1::body::BodyDecoder;
 use serin_http1::encode::{Names, Style};
 use serin_http1::framing::{self, Framing};
@@ -20,7 +20,7 @@ use super::local_reply::LocalReply;
 use super::respond::{self, Disposition, Responder};
 use super::serve::serve as serve_request;
 use super::{ConnectionContext, count, finishing, within};
-use crate::metric;
+use crate::metric::{self, End};
 use crate::timer::Timers;
 use crate::wire::{BodySource, Frame, H1Reader, H1Writer, Take, TrailerLimits};
 
@@ -40,6 +40,8 @@ enum Burst {
     Quiet,
     /// The connection is over, at once.
     Closed,
+    /// It is over in the middle of a request.
+    Aborted,
     /// It is over when the client has read what was written.
     Linger,
 }
@@ -49,15 +51,19 @@ const QUIET: Duration = Duration::from_millis(250);
 
 /// Serves a connection until it ends. Most connections wait most of the time: what a request needs, several kilobytes,
 /// is there only while requests come.
-pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, buffer: BytesMut) {
+pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, buffer: BytesMut) -> End {
     let (read, write) = stream.into_split();
     let mut reader = H1Reader::new(read, buffer);
     let mut writer = H1Writer::new(write);
     loop {
         match Box::pin(burst(&context, &mut reader, &mut writer)).await {
             Burst::Quiet => {}
-            Burst::Closed => return,
-            Burst::Linger => return Box::pin(linger(reader, writer)).await,
+            Burst::Closed => return End { by_remote: is_closed(&reader), is_busy: false },
+            Burst::Aborted => return End { by_remote: is_closed(&reader), is_busy: true },
+            Burst::Linger => {
+                Box::pin(linger(reader, writer)).await;
+                return End::default();
+            }
         }
         reader.rest();
         writer.rest();
@@ -66,12 +72,20 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, bu
         let readable = tokio::select! {
             biased;
             readable = within(limit, std::future::poll_fn(|cx| reader.socket.poll_read_ready(cx))) => readable,
-            () = finishing(&context.worker) => return,
+            () = finishing(&context.worker) => return End::default(),
         };
         if readable.is_none() {
-            return count(&context, metric::http::CX_IDLE_TIMEOUT);
+            count(&context, metric::http::CX_IDLE_TIMEOUT);
+            return End::default();
         }
     }
+}
+
+/// Returns true when the client has closed the connection.
+fn is_closed(reader: &H1Reader) -> bool {
+    let mut byte = [0; 1];
+    let read = reader.socket.try_read(&mut byte);
+    reader.is_gone() || !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 /// Serves requests as long as they come.
@@ -114,7 +128,7 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
                 return Burst::Closed;
             }
             Disposition::Keep | Disposition::Close => return Burst::Linger,
-            Disposition::Abort => return Burst::Closed,
+            Disposition::Abort => return Burst::Aborted,
         }
     }
 }
@@ -220,7 +234,7 @@ async fn read_head(
     loop {
         match parse_request(&reader.buffer, &mut scan, limits, head) {
             Ok(Some(used)) => {
-                reader.buffer.advance(used);
+                reader.begin(used, head.fields.len());
                 let completed = complete(context, head);
                 if completed.is_err() {
                     // What was understood of it is not said to be a request.

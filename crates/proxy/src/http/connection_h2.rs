@@ -18,7 +18,7 @@ use super::finish::StreamInfo;
 use super::respond::Responder;
 use super::serve::serve as serve_request;
 use super::{ConnectionContext, expectation, within};
-use crate::metric;
+use crate::metric::{self, End};
 use crate::timer::Timers;
 use crate::wire::{BodySource, H2Reader};
 
@@ -26,12 +26,26 @@ use crate::wire::{BodySource, H2Reader};
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, buffer: BytesMut, timeouts: Timeouts) {
+pub(crate) async fn serve(
+    context: Rc<ConnectionContext>,
+    stream: ByteStream,
+    buffer: BytesMut,
+    timeouts: Timeouts,
+) -> End {
     let session = Session::new(Role::Server, config(&context));
-    let mut driver = Driver::new(stream, session.clone(), buffer);
+    let counted = context.clone();
+    let first = buffer.len() as u64;
+    let moved = Box::new(move |received, sent| {
+        let stats = &counted.view().1.chain.stats;
+        stats.add(counted.worker.id, metric::http::CX_RX_BYTES, received);
+        stats.add(counted.worker.id, metric::http::CX_TX_BYTES, sent);
+    });
+    moved(first, 0);
+    let mut driver = Driver::new(stream, session.clone(), buffer).telling(moved);
     let patience = if timeouts.request_headers.is_zero() { timeouts.idle } else { timeouts.request_headers };
     if within(patience, driver.settled()).await != Some(true) {
-        return broken(&context, &driver);
+        broken(&context, &driver);
+        return End { by_remote: driver.error().is_none(), is_busy: false };
     }
     let activity = Rc::new(Activity::new());
     let mut leaving = false;
@@ -49,7 +63,7 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, bu
             }
             () = farewell.as_mut(), if leaving => {
                 if session.live() == 0 {
-                    return;
+                    return End::default();
                 }
                 // It had its time: what it asks for from now on is not served.
                 session.shut_down();
@@ -63,7 +77,10 @@ pub(crate) async fn serve(context: Rc<ConnectionContext>, stream: ByteStream, bu
                 log(&context, &refused);
                 continue;
             }
-            Driven::Ended => return broken(&context, &driver),
+            Driven::Ended => {
+                broken(&context, &driver);
+                return End { by_remote: driver.error().is_none() && !leaving, is_busy: activity.streams.get() > 0 };
+            }
         };
         context.view();
         if !context.begin_request() && !leaving {

@@ -1,7 +1,8 @@
 //! The end of every request, in one place: counters and access log, written when the request's record is dropped.
 
 mod commands;
-mod times;
+mod logging;
+mod operators;
 mod tls_commands;
 mod trace;
 
@@ -15,7 +16,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serin_http1::{Error, HeaderBlock, RequestHead, ResponseHead, Version};
+use serin_http1::framing::Framing;
+use serin_http1::{Codec, Error, HeaderBlock, RequestHead, ResponseHead, Version};
 use serin_resources::FormatString;
 use serin_resources::connection_manager::HttpConnectionManager;
 use serin_resources::listener::Filter;
@@ -35,6 +37,7 @@ use crate::runtime::answer_key;
 use crate::snapshot::ChainRuntime;
 use crate::spans;
 use crate::timer::Timers;
+use crate::wire::WireBytes;
 use crate::worker::{LocalCluster, View, Worker};
 use commands::Answered;
 use trace::Traced;
@@ -61,6 +64,23 @@ pub(crate) struct StreamInfo {
     /// Body bytes to the client.
     pub(crate) sent: u64,
     upstream: Option<SocketAddr>,
+    /// Our end of its connection, where somebody may want to know, and its protocol.
+    pub(crate) upstream_local: Option<SocketAddr>,
+    pub(crate) upstream_protocol: Option<Codec>,
+    /// Endpoints that were asked, by number and address, where somebody may want to know.
+    attempted: Vec<(usize, SocketAddr)>,
+    /// Bytes on the wire of either side.
+    pub(crate) downstream_wire: WireBytes,
+    pub(crate) upstream_wire: WireBytes,
+    /// Bytes of the framing fields of the response and the request, which their heads do not have.
+    framing_bytes: u64,
+    length_bytes: u64,
+    /// The status of a response that is followed, while that is logged.
+    followed: Cell<Option<u16>>,
+    /// What of the request is logged at the moment.
+    moment: Cell<(i32, &'static str)>,
+    /// True when the fault filter held it up.
+    pub(crate) is_delayed: Cell<bool>,
     /// The time that it took, once the response is complete.
     pub(crate) took: Option<Duration>,
     /// The times from its start until all of it had come, and until the first byte of its response came.
@@ -73,6 +93,8 @@ pub(crate) struct StreamInfo {
     pub(crate) retries_exhausted: bool,
     /// True when a health check of this proxy was answered.
     pub(crate) is_health_check: Cell<bool>,
+    /// True when its beginning was logged.
+    has_begun: bool,
     /// True when it was let to go on with another protocol.
     is_upgrade: bool,
     /// True when the request was a call, whatever the response is.
@@ -135,6 +157,16 @@ impl StreamInfo {
             received: 0,
             sent: 0,
             upstream: None,
+            upstream_local: None,
+            upstream_protocol: None,
+            attempted: Vec::new(),
+            downstream_wire: WireBytes::default(),
+            upstream_wire: WireBytes::default(),
+            framing_bytes: 0,
+            length_bytes: 0,
+            followed: Cell::new(None),
+            moment: Cell::new((DOWNSTREAM_END, "DownstreamEnd")),
+            is_delayed: Cell::new(false),
             took: None,
             request_took: None,
             first_byte: None,
@@ -142,6 +174,7 @@ impl StreamInfo {
             is_grpc: false,
             retries_exhausted: false,
             is_health_check: Cell::new(false),
+            has_begun: false,
             is_upgrade: false,
             is_call: false,
             grpc_status: None,
@@ -224,13 +257,13 @@ impl StreamInfo {
             grpc_status: self.grpc_status,
             is_traced: self.span.is_some(),
             is_health_check: self.is_health_check.get(),
-            moment: DOWNSTREAM_END,
+            moment: self.moment.get().0,
             random: self.worker().random(),
         }
     }
 
     /// Returns true when somebody may want to know later what the request was.
-    fn logged(&self) -> bool {
+    pub(super) fn logged(&self) -> bool {
         self.view.chain.is_remembered || self.span.is_some()
     }
 
@@ -244,6 +277,14 @@ impl StreamInfo {
         if self.logged() {
             self.request = Some(head.clone());
         }
+    }
+
+    /// Remembers the request as it came, with the framing of its body, and counts it for its protocol.
+    pub(super) fn arrived(&mut self, head: &RequestHead, framing: Framing) {
+        self.request(head);
+        self.sized(framing);
+        let of_http2 = head.version == Version::Http2;
+        self.count(if of_http2 { metric::http::RQ_HTTP2 } else { metric::http::RQ_HTTP1 });
     }
 
     /// Remembers the request as it is routed, and begins its span.
@@ -274,6 +315,9 @@ impl StreamInfo {
     pub(crate) fn endpoint(&mut self, choice: usize, address: SocketAddr) {
         self.upstream = Some(address);
         self.attempts += 1;
+        if self.view.chain.is_remembered {
+            self.attempted.push((choice, address));
+        }
         if let Some(asked) = &mut self.peer {
             asked.again = asked.first.is_some();
             asked.first = asked.first.or(Some(choice));
@@ -303,16 +347,6 @@ impl StreamInfo {
             Some(client) if client != self.context.peer.ip() => SocketAddr::new(client, 0),
             _ => self.context.peer,
         }
-    }
-
-    fn query_parameter(&self, name: &str) -> Option<String> {
-        let query = self.request.as_ref()?.query();
-        let mut pairs = query.split(|b| *b == b'&').filter_map(|pair| {
-            let at = pair.iter().position(|b| *b == b'=')?;
-            Some((pair.get(..at)?, pair.get(at + 1..)?))
-        });
-        let (_, value) = pairs.find(|(key, _)| *key == name.as_bytes())?;
-        Some(String::from_utf8_lossy(value).into_owned())
     }
 
     /// Remembers when the first byte of the response came, and when all of the request had come.
@@ -402,11 +436,12 @@ impl StreamInfo {
     }
 
     /// Counts a request that may go on with another protocol.
-    pub(super) fn upgrade(&mut self, verdict: Option<Verdict>) {
+    pub(super) fn upgrade(&mut self, verdict: Option<Verdict>) -> Option<Verdict> {
         if matches!(verdict, Some(Verdict::Accepted(_))) && !std::mem::replace(&mut self.is_upgrade, true) {
             self.count(metric::http::CX_UPGRADES_TOTAL);
             self.count(metric::http::CX_UPGRADES_ACTIVE);
         }
+        verdict
     }
 
     pub(crate) fn count(&self, index: usize) {
@@ -440,12 +475,6 @@ impl Drop for StreamInfo {
             let span = span.end(tracing, self.view.chain.direction, self);
             spans::tell(&self.context.worker.spans, &tracing.provider, span);
         }
-        for log in &self.view.chain.logs {
-            if log.filter.as_ref().is_none_or(|filter| filter.passes(&self.facts())) {
-                let mut line = String::with_capacity(256);
-                log.format.write_line(self, &mut line);
-                log.writer.write(line);
-            }
-        }
+        self.log();
     }
 }

@@ -79,6 +79,7 @@ impl Redirects {
         }
         let status = answer.head.status;
         answer.in_flight.outcome(Outcome::Response { status, grpc: None });
+        record.follows(status);
         let original = [head.scheme.as_str().as_bytes(), b"://", head.authority(), head.target()];
         let original = original.concat();
         head.fields.set("x-envoy-original-url", &original);

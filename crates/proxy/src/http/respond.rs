@@ -65,7 +65,7 @@ impl<'a> Responder<'a> {
         match self {
             Self::H1 { writer, style, .. } => {
                 let framing = (Framing::Empty, Declared::Nothing);
-                encode::response(head, framing, Connection::Default, style, &mut writer.out);
+                writer.begin(|out| encode::response(head, framing, Connection::Default, style, out));
                 writer.is_tunnel = true;
                 Some((BodySink::H1(writer), false))
             }
@@ -129,7 +129,7 @@ impl<'a> Responder<'a> {
                     Declared::Unknown if version == Version::Http10 => Declared::Nothing,
                     other => other,
                 };
-                encode::response(head, (framing, declared), announce, style, &mut writer.out);
+                writer.begin(|out| encode::response(head, (framing, declared), announce, style, out));
                 writer.chunked = framing == Framing::Chunked;
                 // Names of trailers are left as they are (Envoy: `StreamEncoderImpl::encodeTrailersBase`).
                 let of_trailers = if style.names == Names::Proper { Style::default() } else { style };
@@ -187,7 +187,6 @@ pub(crate) async fn local(
     {
         head.fields.set("x-request-id", id);
     }
-    record.response(&head);
     let length = text.len() as u64;
     let to_head = request.method() == b"HEAD";
     let (framing, declared) = match head.status {
@@ -198,6 +197,8 @@ pub(crate) async fn local(
         _ if to_head => (Framing::Empty, Declared::Length(length)),
         _ => (Framing::Length(length), Declared::AsFramed),
     };
+    record.response(&head);
+    record.framed(framing, declared);
     let responder = responder.closing_if(close);
     let mut slot = None;
     let started = responder.start(&head, framing, declared, &mut slot);
@@ -207,7 +208,9 @@ pub(crate) async fn local(
         sink.push(Frame::Data(text.into()));
     }
     sink.finish();
-    match body.timers.within(body.idle, pin!(sink.flush())).await {
+    let flushed = body.timers.within(body.idle, pin!(sink.flush())).await;
+    record.wires(body, &sink);
+    match flushed {
         Some(Ok(())) if keep => Disposition::Keep,
         Some(Ok(())) => Disposition::Close,
         Some(Err(_)) | None => Disposition::Abort,
@@ -230,6 +233,7 @@ pub(crate) async fn answer(
     let took = body.timers.tick() - record.started();
     record.first_byte(took, body.timers);
     record.upstream_tls = answer.tls.take();
+    record.upstream(&answer.exchange);
     let is_tunnel = answer.is_tunnel;
     let is_complete = body.timers.received().is_some() && !record.is_upgrade() && !answer.is_raw;
     prepare(&mut answer.head, Arrival { took, is_tunnel, is_complete }, &shape, record);
@@ -253,12 +257,14 @@ pub(crate) async fn answer(
     cookies.iter().for_each(|cookie| answer.head.fields.append(b"set-cookie", cookie.as_bytes()));
     record.is_call = answer.in_flight.is_call;
     record.response(&answer.head);
+    record.framed(answer.framing, answer.declared);
     let grpc = GrpcStatus::of(&answer.head.fields);
     answer.in_flight.outcome(Outcome::Response { status: answer.head.status, grpc });
     let mut slot = None;
     let started = match is_tunnel {
         true => {
             body.open();
+            record.tunnel_begins();
             answer.request_done = false;
             responder.start_tunnel(&mut answer.head, &mut slot)
         }
@@ -271,6 +277,7 @@ pub(crate) async fn answer(
         timers.limited(|| deadlines.first(timers), moving).await.unwrap_or(Moved::TimedOut)
     };
     drop(permit);
+    record.wires(body, &sink);
     note_end(moved, &answer, record);
     let took = timers.last() - record.started();
     record.took = Some(took);
@@ -301,6 +308,8 @@ pub(crate) async fn answer(
 
 /// Tells those who count how a response has ended.
 fn note_end(moved: Moved, answer: &Answer, record: &mut StreamInfo) {
+    record.upstream_wire = answer.exchange.wire();
+    answer.exchange.note(matches!(moved, Moved::Complete | Moved::Early));
     match moved {
         Moved::Complete | Moved::Early => answer.in_flight.ended(record.grpc_status()),
         Moved::UpstreamGone | Moved::Malformed | Moved::TimedOut | Moved::Idle => answer.in_flight.ended(None),

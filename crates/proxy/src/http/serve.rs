@@ -44,7 +44,7 @@ pub(crate) async fn serve(
 ) -> Disposition {
     let (_, view) = context.view();
     let mut record = StreamInfo::new(context, &view, body.timers.last());
-    record.request(head);
+    record.arrived(head, framing);
     let (http, info) = match admit(&view, head, &mut body, &record) {
         Ok(admitted) => admitted,
         Err(stop) => return stopped(stop, head, &body, responder, &mut record).await,
@@ -56,12 +56,12 @@ pub(crate) async fn serve(
     let served = loop {
         let found = find(&view.table, head, info.internal, context.circumstances());
         let place = found.place();
-        place.iter().for_each(|place| record.route(&place.host.config.name, &place.route.config.name));
+        routed(place, head, &mut record);
         let drawn = place.map(|p| draw(p, context, &info, head));
         let overrides = overrides(&view.table, place, drawn.as_ref());
         let cluster = place.zip(drawn.as_ref()).and_then(|(p, d)| cluster_name(p, d, head));
-        let verdict = info.verdict(http, place.map(|p| &p.route.config));
-        record.upgrade(verdict);
+        let verdict = record.upgrade(info.verdict(http, place.map(|p| &p.route.config)));
+        log_beginning(&view, place, drawn.as_ref(), &mut record);
         let chain = admit_upgrade::begin(&view.chain, verdict, head, &mut framing, &mut body);
         let mut filters = ActiveFilters::new(FilterContext {
             connection: context,
@@ -81,7 +81,7 @@ pub(crate) async fn serve(
         };
         let outcome = match (passed, place.zip(drawn)) {
             (Err(stop), drawn) => {
-                record_skipped_cluster(&view, drawn.as_ref(), &mut record);
+                record_skipped_cluster(&view, drawn.as_ref().map(|(place, drawn)| (*place, drawn)), &mut record);
                 Err(stop)
             }
             (Ok(()), None) => Err(Stop::Reply(unrouted(&found, head, &record))),
@@ -176,8 +176,24 @@ fn unserved(context: &ConnectionContext, record: &StreamInfo) -> Option<LocalRep
     None
 }
 
+/// Records the route that was found.
+fn routed(place: Option<MatchedRoute<'_>>, head: &RequestHead, record: &mut StreamInfo) {
+    if let Some(place) = place {
+        record.route(&place.host.config.name, &place.route.config.name);
+    }
+    record.log_followed(head);
+}
+
+/// Logs that a request begins, where that is wanted.
+fn log_beginning(view: &View, place: Option<MatchedRoute<'_>>, drawn: Option<&Drawn>, record: &mut StreamInfo) {
+    if record.wants_beginning() {
+        record_skipped_cluster(view, place.zip(drawn), record);
+        record.begins();
+    }
+}
+
 /// Records the cluster that the request would have gone to, when a filter replied.
-fn record_skipped_cluster(view: &View, drawn: Option<&(MatchedRoute<'_>, Drawn)>, record: &mut StreamInfo) {
+fn record_skipped_cluster(view: &View, drawn: Option<(MatchedRoute<'_>, &Drawn)>, record: &mut StreamInfo) {
     let number = drawn.and_then(|(place, drawn)| place.route.clusters.get(drawn.part).copied());
     if let Some(cluster) = number.and_then(|number| view.cluster(number, record.worker()).cloned()) {
         record.cluster(&cluster);

@@ -48,7 +48,7 @@ pub(crate) async fn pump(body: &mut RequestBody<'_>, sink: &mut BodySink<'_>) ->
             BodyError::TooLarge => PumpError::TooLarge,
             BodyError::TooMany => PumpError::TooMany,
             BodyError::Underscore => PumpError::Underscore,
-            BodyError::Aborted => PumpError::Gone(Side::Client),
+            BodyError::Aborted | BodyError::Truncated => PumpError::Gone(Side::Client),
         });
         match taken? {
             Take::Frame(frame) => {

@@ -13,7 +13,7 @@ use serin_transport::h2::{Driven, Driver};
 use serin_transport::tls::TlsInfo;
 
 use crate::handshake::{failure, rejection};
-use crate::metric;
+use crate::metric::{self, End};
 use crate::runtime::{ClusterRuntime, Host, Permit};
 use crate::tls::{ClientSlot, Offer};
 use crate::wire::{H1Reader, H1Writer};
@@ -36,7 +36,15 @@ pub(crate) struct H1Connection {
     pub(crate) head: ResponseHead,
     /// The name by which it is kept, if its endpoint was told one that followed from the request.
     pub(crate) name: Option<Rc<str>>,
-    _gauge: Gauge,
+    pub(crate) gauge: Gauge,
+}
+
+impl Drop for H1Connection {
+    fn drop(&mut self) {
+        if self.reader.is_gone() {
+            self.gauge.ended_by_remote();
+        }
+    }
 }
 
 /// A handle to an HTTP/2 connection.
@@ -132,12 +140,33 @@ pub(crate) struct Gauge {
     cluster: Arc<crate::runtime::ClusterState>,
     worker: usize,
     permit: Option<Permit>,
+    end: Cell<End>,
+}
+
+impl Gauge {
+    /// The other end has closed the connection, or broken it off.
+    pub(crate) fn ended_by_remote(&self) {
+        self.end.set(End { by_remote: true, ..self.end.get() });
+    }
+
+    /// Something is going on on the connection, or not any more.
+    pub(crate) fn set_busy(&self, is_busy: bool) {
+        self.end.set(End { is_busy, ..self.end.get() });
+    }
+
+    /// Counts bytes that were received and sent.
+    pub(crate) fn moved(&self, received: u64, sent: u64) {
+        self.cluster.stats.add(self.worker, metric::cluster::CX_RX_BYTES, received);
+        self.cluster.stats.add(self.worker, metric::cluster::CX_TX_BYTES, sent);
+    }
 }
 
 impl Drop for Gauge {
     fn drop(&mut self) {
         self.host.stats.sub(self.worker, metric::host::CX_ACTIVE);
         self.cluster.stats.sub(self.worker, metric::cluster::CX_ACTIVE);
+        let counters = self.end.get().counters(metric::cluster::CX_DESTROY);
+        counters.for_each(|index| self.cluster.stats.add(self.worker, index, 1));
         drop(self.permit.take());
         if self.cluster.waiting() > 0 {
             self.cluster.freed.notify_waiters();
@@ -218,10 +247,16 @@ fn h2_connection(cluster: &ClusterRuntime) -> (H2Connection, Session) {
 /// Moves the bytes of an HTTP/2 connection until it ends.
 async fn drive(stream: ByteStream, session: Session, usage: Rc<H2Use>, gauge: Gauge) {
     stream.tls().cloned().into_iter().for_each(|tls| _ = usage.tls.set(tls));
-    let mut driver = Driver::new(stream, session, BytesMut::new());
+    let gauge = Rc::new(gauge);
+    let counted = gauge.clone();
+    let moved = Box::new(move |received, sent| counted.moved(received, sent));
+    let mut driver = Driver::new(stream, session.clone(), BytesMut::new()).telling(moved);
     while let Driven::Request(_) = driver.next().await {}
+    gauge.set_busy(usage.streams() > 0);
+    if !session.is_finished() {
+        gauge.ended_by_remote();
+    }
     usage.retire();
-    drop(gauge);
 }
 
 /// Opens a connection, with its handshake, within the cluster's connect timeout.
@@ -244,8 +279,10 @@ pub(crate) async fn open(
         }
     };
     let opened = tokio::time::timeout(cluster.config.connect_timeout, opening).await;
-    let failed = |index, error| {
+    let failed = |index, error: ConnectError| {
         stats.add(worker, index, 1);
+        let end = End { by_remote: error != ConnectError::Timeout, is_busy: false };
+        end.counters(metric::cluster::CX_DESTROY).for_each(|index| stats.add(worker, index, 1));
         host_stats.add(worker, metric::host::CX_CONNECT_FAIL, 1);
         error
     };
@@ -256,7 +293,16 @@ pub(crate) async fn open(
     };
     stats.add(worker, metric::cluster::CX_ACTIVE, 1);
     host_stats.add(worker, metric::host::CX_ACTIVE, 1);
-    Ok((stream, Gauge { host: host.clone(), cluster: cluster.state.clone(), worker, permit: Some(permit) }))
+    Ok((
+        stream,
+        Gauge {
+            host: host.clone(),
+            cluster: cluster.state.clone(),
+            worker,
+            permit: Some(permit),
+            end: Cell::default(),
+        },
+    ))
 }
 
 /// The reason why the system made no connection, in its own words, without its number.
@@ -309,7 +355,7 @@ fn plain(stream: ByteStream, gauge: Gauge, cluster: &ClusterRuntime) -> Box<H1Co
         idle_timeout: cluster.config.idle_timeout,
         head: ResponseHead::default(),
         name: None,
-        _gauge: gauge,
+        gauge,
     })
 }
 

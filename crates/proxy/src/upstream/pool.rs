@@ -35,6 +35,7 @@ impl HostPool {
                     if is_quiet(&connection) {
                         return Some(Upstream::H1(connection));
                     }
+                    connection.gauge.ended_by_remote();
                 }
                 None
             }
@@ -76,7 +77,11 @@ impl HostPool {
     fn sweep(&self, now: Instant) {
         self.http1.borrow_mut().retain(|c| {
             let fresh = c.idle_timeout == Duration::ZERO || now.duration_since(c.idle_since) < c.idle_timeout;
-            fresh && is_quiet(c)
+            let is_quiet = is_quiet(c);
+            if !is_quiet {
+                c.gauge.ended_by_remote();
+            }
+            fresh && is_quiet
         });
         self.http2.borrow_mut().retain(|c| kept(c, c.is_usable() && !c.usage.is_idle(now)));
         self.named.borrow_mut().retain(|_, pool| {

@@ -30,6 +30,8 @@ pub(crate) enum BodyError {
     Malformed,
     /// The sender went away before the end.
     Aborted,
+    /// The sender said that it was done before the end.
+    Truncated,
     /// Its trailers are more than they may be.
     TooLarge,
     /// Its trailers have more fields than they may have.

@@ -26,12 +26,17 @@ pub(crate) struct H1Reader {
     pub(crate) decoder: BodyDecoder,
     /// The other end will send no more.
     pub(crate) ended: bool,
+    /// The connection is broken.
+    broken: bool,
     /// The number of bytes that are read at once: more while reads come back full.
     read_size: usize,
     /// True when the last read came back full, so that more is probably there.
     hungry: bool,
     /// Work since others had their turn, in bytes of crumbs.
     turn: usize,
+    /// Bytes of the message at hand, and those of its head.
+    pub(crate) taken: u64,
+    pub(crate) head_bytes: u64,
     /// Trailers so far, and their limits.
     trailers: Option<Box<HeaderBlock>>,
     pub(crate) trailer_limits: TrailerLimits,
@@ -65,18 +70,31 @@ impl H1Reader {
             buffer,
             decoder,
             ended: false,
+            broken: false,
             read_size: READ_SIZE,
             hungry: false,
             turn: 0,
+            taken: 0,
+            head_bytes: 0,
             trailers: None,
             trailer_limits: TrailerLimits::default(),
         }
+    }
+
+    /// Takes a head of so many bytes off the buffer: a message begins. Of its fields their lines count, without the first line and
+    /// without line feeds (Envoy: `ConnectionImpl::completeCurrentHeader`).
+    pub(crate) fn begin(&mut self, head: usize, fields: usize) {
+        let line = self.buffer.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
+        self.buffer.advance(head);
+        self.head_bytes = head.saturating_sub(line + 2 + fields) as u64;
+        self.taken = head as u64;
     }
 
     pub(crate) fn take(&mut self) -> Result<Take, BodyError> {
         loop {
             let step = self.decoder.step(&self.buffer).map_err(|_| BodyError::Malformed)?;
             self.buffer.advance(step.skip);
+            self.taken += (step.skip + step.data + step.trailer) as u64;
             if step.data > 0 {
                 let data = if step.data < CRUMB && step.data < self.buffer.len() && !step.done {
                     self.join(step.data)?
@@ -135,6 +153,7 @@ impl H1Reader {
         loop {
             let step = self.decoder.step(&self.buffer).map_err(|_| BodyError::Malformed)?;
             self.buffer.advance(step.skip);
+            self.taken += (step.skip + step.data + step.trailer) as u64;
             if step.data > SMALL {
                 return Ok(Take::Frame(Frame::Data(self.buffer.split_to(step.data).freeze())));
             }
@@ -174,6 +193,7 @@ impl H1Reader {
             let Ok(step) = self.decoder.step(&self.buffer) else { return Ok(joined.freeze()) };
             self.buffer.advance(step.skip);
             self.turn += step.skip + step.data;
+            self.taken += (step.skip + step.data + step.trailer) as u64;
             if step.trailer > 0 {
                 self.keep_trailer(step.trailer)?;
             }
@@ -189,7 +209,7 @@ impl H1Reader {
         match (self.ended, self.decoder.ends_with_connection()) {
             (false, _) => Ok(Take::Wait),
             (true, true) => Ok(Take::End),
-            (true, false) => Err(BodyError::Aborted),
+            (true, false) => Err(BodyError::Truncated),
         }
     }
 
@@ -210,9 +230,17 @@ impl H1Reader {
         match self.socket.read_buf(&mut self.buffer).await {
             Ok(0) => self.ended = true,
             Ok(n) => self.note(n, room),
-            Err(_) => return Err(BodyError::Aborted),
+            Err(_) => {
+                self.broken = true;
+                return Err(BodyError::Aborted);
+            }
         }
         Ok(())
+    }
+
+    /// Returns true when the other end has closed the connection, or broken it off.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.ended || self.broken
     }
 
     /// Gives an empty buffer back: what waits needs none.

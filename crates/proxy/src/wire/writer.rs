@@ -28,6 +28,9 @@ pub(crate) struct H1Writer {
     large: VecDeque<Bytes>,
     /// Bytes in `large`.
     large_bytes: usize,
+    /// Bytes of the message at hand that have left, and those of its head.
+    pub(crate) left: u64,
+    pub(crate) head_bytes: u64,
     /// True when data goes out in chunks.
     pub(crate) chunked: bool,
     /// How trailers are written; `None` drops them.
@@ -51,6 +54,8 @@ impl H1Writer {
             written: 0,
             large: VecDeque::new(),
             large_bytes: 0,
+            left: 0,
+            head_bytes: 0,
             chunked: false,
             trailers: None,
             is_tunnel: false,
@@ -158,7 +163,18 @@ impl H1Writer {
         Ok(())
     }
 
+    /// Begins a message whose head is written by `write`. Of its bytes those between the first line and the empty one count.
+    pub(crate) fn begin(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.out.len();
+        write(&mut self.out);
+        let head = self.out.get(before..).unwrap_or_default();
+        let line = head.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
+        self.head_bytes = head.len().saturating_sub(line + 2) as u64;
+        self.left = 0;
+    }
+
     fn advance(&mut self, mut n: usize) {
+        self.left += n as u64;
         let head = (self.out.len() - self.written).min(n);
         self.written += head;
         n -= head;
@@ -267,6 +283,14 @@ impl BodySink<'_> {
         match self {
             Self::H1(writer) => writer.pending() >= FULL,
             Self::H2(writer) => writer.queued >= FULL,
+        }
+    }
+
+    /// Bytes of the message that have left, and those of its head; those of HTTP/2 are not told apart by streams.
+    pub(crate) fn wire(&self) -> (u64, u64) {
+        match self {
+            Self::H1(writer) => (writer.left, writer.head_bytes),
+            Self::H2(_) => (0, 0),
         }
     }
 

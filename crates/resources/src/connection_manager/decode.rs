@@ -23,11 +23,11 @@ impl HttpConnectionManager {
                 always_set_request_id_in_response, internal_address_config, tracing, local_reply_config, max_request_headers_kb,
                 path_with_escaped_slashes_action, add_user_agent, append_x_forwarded_port,
                 original_ip_detection_extensions, early_header_mutation_extensions, forward_client_cert_details,
-                set_current_client_cert_details, scheme_header_transformation;
+                set_current_client_cert_details, scheme_header_transformation, access_log_options,
+                flush_access_log_on_new_request;
             ignored: http1_safe_max_connection_duration, http3_protocol_options,
                 stream_flush_timeout, drain_timeout,
-                drain_timeout_jitter, delayed_close_timeout, access_log_flush_interval, flush_access_log_on_new_request,
-                access_log_options, proxy_100_continue,
+                drain_timeout_jitter, delayed_close_timeout, access_log_flush_interval, proxy_100_continue,
                 represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension, stream_error_on_invalid_http_message,
                 proxy_status_config, append_local_overload, add_proxy_protocol_connection_state,
                 forward_proto_config;
@@ -70,6 +70,7 @@ impl HttpConnectionManager {
             },
         };
         manager.limits(value, path)?;
+        manager.log_moments = log_moments(value, audit, path);
         manager.client(value, audit, path)?;
         manager.generate_request_id = value.generate_request_id.as_ref().is_none_or(|v| v.value);
         manager.server_if_absent = value.server_header_transformation == 1;
@@ -115,6 +116,19 @@ impl HttpConnectionManager {
         self.max_connection_duration =
             convert::optional_duration(duration, &path.field("max_connection_duration"))?.unwrap_or_default();
         Ok(())
+    }
+}
+
+fn log_moments(value: &pb::HttpConnectionManager, audit: &mut Audit, path: &Path<'_>) -> LogMoments {
+    let Some(options) = &value.access_log_options else {
+        return LogMoments { start: value.flush_access_log_on_new_request, tunnel: false };
+    };
+    if options.access_log_flush_interval.is_some() {
+        audit.ignore(&path.field("access_log_options"), "access_log_flush_interval");
+    }
+    LogMoments {
+        start: options.flush_access_log_on_new_request,
+        tunnel: options.flush_log_on_tunnel_successfully_established,
     }
 }
 

@@ -81,6 +81,13 @@ impl HttpConnectionManager {
             local_reply_config: (self.local_replies != LocalReplyConfig::default())
                 .then(|| self.local_replies.encode()),
             upgrade_configs: self.upgrades.iter().map(|upgrade| upgrade.encode(&router)).collect(),
+            access_log_options: (self.log_moments != LogMoments::default()).then_some(
+                pb::http_connection_manager::HcmAccessLogOptions {
+                    flush_access_log_on_new_request: self.log_moments.start,
+                    flush_log_on_tunnel_successfully_established: self.log_moments.tunnel,
+                    ..Default::default()
+                },
+            ),
             http_protocol_options: self.http1.said(),
             http2_protocol_options: self.http2.said(),
             route_specifier: Some(match &self.routes {

@@ -139,6 +139,8 @@ fn lines(log: &tempfile::NamedTempFile) -> Vec<String> {
     }
     let mut lines: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
     lines.iter_mut().for_each(hide_reason);
+    // Workers write independently of each other.
+    lines.sort();
     lines
 }
 

@@ -54,6 +54,11 @@ struct State {
 }
 
 impl Tls {
+    /// Our address on the connection.
+    pub(crate) fn own_address(&self) -> io::Result<std::net::SocketAddr> {
+        self.socket.local_addr()
+    }
+
     pub(super) fn new(socket: TcpStream, session: Connection, info: TlsInfo) -> Self {
         Self { socket, info: Arc::new(info), state: Mutex::new(State { session, unsaid: 0, said_end: false }) }
     }

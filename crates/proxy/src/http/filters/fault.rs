@@ -86,6 +86,7 @@ impl<'a> Fault<'a> {
 async fn inject(injection: Injection, request: &mut RequestParts<'_, '_>) -> Result<(), Stop> {
     if let Some(delay) = injection.delay {
         request.record.count(counter::DELAYS_INJECTED);
+        request.record.is_delayed.set(true);
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = request.body.abandoned() => return Err(Stop::DownstreamGone),

@@ -43,7 +43,7 @@ impl<'a> HttpFilter<'a> for HealthCheck<'a> {
         let well = if config.clusters.is_empty() { "health_check_ok" } else { "health_check_ok_cluster_healthy" };
         let mut reply = LocalReply::empty(
             if problem.is_none() { 200 } else { 503 },
-            if failing { ResponseFlag::FailedLocalHealthCheck } else { ResponseFlag::None },
+            if problem.is_some() { ResponseFlag::FailedLocalHealthCheck } else { ResponseFlag::None },
         )
         .because(problem.unwrap_or(well));
         let cluster = worker.state.service_cluster();

@@ -6,16 +6,18 @@ use serin_traffic::response_flag::ResponseFlag;
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use super::times::{milliseconds, start_time};
 use super::{StreamInfo, tls_commands};
+use crate::times::{hostname, milliseconds, start_time};
 
 impl StreamInfo {
     /// The flags of the response, with that of retries that were not allowed.
-    fn flags<'a>(&self, retry_limit: &'static str, own: &'a str) -> Cow<'a, str> {
-        match (self.retries_exhausted, self.flag) {
-            (false, _) => Cow::Borrowed(own),
-            (true, ResponseFlag::None) => Cow::Borrowed(retry_limit),
-            (true, _) => Cow::Owned(format!("{retry_limit},{own}")),
+    fn flags<'a>(&self, [retry_limit, delay]: [&str; 2], own: &'a str) -> Cow<'a, str> {
+        let delayed = self.is_delayed.get().then_some(delay);
+        let all = [self.retries_exhausted.then_some(retry_limit), delayed, (own != "-").then_some(own)];
+        match all.into_iter().flatten().collect::<Vec<_>>().as_slice() {
+            [] => Cow::Borrowed("-"),
+            [_] if own != "-" => Cow::Borrowed(own),
+            several => Cow::Owned(several.join(",")),
         }
     }
 }
@@ -30,9 +32,10 @@ impl CommandSource for StreamInfo {
                 start_time(jiff::Timestamp::try_from(started).ok()?, argument)
             }
             "PROTOCOL" => Some(self.version.as_str().to_owned()),
-            "RESPONSE_CODE" => Some(self.status.to_string()),
-            "RESPONSE_FLAGS" => some(&self.flags(RETRY_LIMIT.0, self.flag.as_str())),
-            "RESPONSE_FLAGS_LONG" => some(&self.flags(RETRY_LIMIT.1, self.flag.long())),
+            "RESPONSE_CODE" => Some(self.followed.get().unwrap_or(self.status).to_string()),
+            "RESPONSE_CODE_DETAILS" if self.followed.get().is_some() => Some("internal_redirect".to_owned()),
+            "RESPONSE_FLAGS" => some(&self.flags(MORE_FLAGS.0, self.flag.as_str())),
+            "RESPONSE_FLAGS_LONG" => some(&self.flags(MORE_FLAGS.1, self.flag.long())),
             "RESPONSE_CODE_DETAILS" => Some(details(self.details.as_deref()?, argument)),
             "BYTES_RECEIVED" => Some(self.received.to_string()),
             "BYTES_SENT" => Some(self.sent.to_string()),
@@ -41,42 +44,41 @@ impl CommandSource for StreamInfo {
             "RESPONSE_TX_DURATION" => milliseconds(self.took.zip(self.first_byte).map(|(whole, first)| whole - first)),
             "DURATION" => Some(self.started.elapsed().as_millis().to_string()),
             "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => self.upstream.map(|a| a.to_string()),
-            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => self.upstream.map(|a| a.ip().to_string()),
             "UPSTREAM_REMOTE_PORT" => self.upstream.map(|a| a.port().to_string()),
             "UPSTREAM_CLUSTER" => some(self.cluster.as_ref()?.config.stat_name()),
             "UPSTREAM_CLUSTER_RAW" => some(&self.cluster.as_ref()?.config.name),
-            "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Some(self.attempts.to_string()),
+            "UPSTREAM_REQUEST_ATTEMPT_COUNT" => {
+                // One that found no endpoint was an attempt all the same.
+                let nobody = matches!(self.flag, ResponseFlag::NoHealthyUpstream | ResponseFlag::UpstreamOverflow);
+                Some(self.attempts.max(u32::from(nobody)).to_string())
+            }
             "DOWNSTREAM_REMOTE_ADDRESS" => Some(self.remote().to_string()),
-            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Some(self.remote().ip().to_string()),
             "DOWNSTREAM_REMOTE_PORT" => Some(self.remote().port().to_string()),
             "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Some(peer.to_string()),
-            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => Some(peer.ip().to_string()),
             "DOWNSTREAM_DIRECT_REMOTE_PORT" => Some(peer.port().to_string()),
             "DOWNSTREAM_LOCAL_ADDRESS" => local.map(|a| a.to_string()),
-            "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => local.map(|a| a.ip().to_string()),
             "DOWNSTREAM_LOCAL_PORT" => local.map(|a| a.port().to_string()),
             "ROUTE_NAME" => some(&self.route),
             "FILTER_CHAIN_NAME" => some(&self.view.chain.config.name),
             "VIRTUAL_HOST_NAME" => some(&self.virtual_host),
-            "ENVIRONMENT" => argument.and_then(|name| std::env::var(name).ok()),
-            "HOSTNAME" => std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_owned()),
-            "QUERY_PARAM" => self.query_parameter(argument?),
-            "GRPC_STATUS_NUMBER" | "GRPC_STATUS" => substitution::FormatContext::response_header(self, "grpc-status"),
+            "ENVIRONMENT" => Some(argument.and_then(|name| std::env::var(name).ok()).unwrap_or("-".to_owned())),
+            "LOCAL_REPLY_BODY" => Some(String::new()),
+            "HOSTNAME" => hostname(),
             "REQUESTED_SERVER_NAME" => self.context.server_name.as_deref().map(str::to_owned),
             "UPSTREAM_TRANSPORT_FAILURE_REASON" => self.transport_failure.clone(),
-            name if name.starts_with("DOWNSTREAM_") => {
-                tls_commands::command(self.context.tls.as_deref()?, "DOWNSTREAM_", name, argument)
-            }
-            name if name.starts_with("UPSTREAM_") => {
-                tls_commands::command(self.upstream_tls.as_deref()?, "UPSTREAM_", name, argument)
-            }
-            _ => None,
+            name => self.operator(name, argument).or_else(|| {
+                let (tls, side) = match name.starts_with("DOWNSTREAM_") {
+                    true => (self.context.tls.as_deref(), "DOWNSTREAM_"),
+                    false => (self.upstream_tls.as_deref(), "UPSTREAM_"),
+                };
+                tls_commands::command(tls?, side, name, argument)
+            }),
         }
     }
 }
 
-/// The short and the long form of the flag of retries that were not allowed.
-const RETRY_LIMIT: (&str, &str) = ("URX", "UpstreamRetryLimitExceeded");
+/// The short and the long forms of flags that stand beside others: of retries that were not allowed, and of delays.
+const MORE_FLAGS: ([&str; 2], [&str; 2]) = (["URX", "DI"], ["UpstreamRetryLimitExceeded", "DelayInjected"]);
 
 /// A record with the status that is about to be answered.
 pub(super) struct Answered<'a> {

@@ -2,8 +2,8 @@
 
 use serin_transport::tls::{Certificate, TlsInfo, fingerprint, fingerprint_sha1};
 
-use super::times::start_time;
 use crate::http::client_certificate::{hexadecimal, url_encoded};
+use crate::times::start_time;
 
 /// The value of a command; `side` is `DOWNSTREAM_` or `UPSTREAM_`, whose connection it is about.
 pub(super) fn command(tls: &TlsInfo, side: &str, name: &str, argument: Option<&str>) -> Option<String> {

@@ -23,6 +23,18 @@ pub(super) struct Traced {
     agent: String,
 }
 
+impl Traced {
+    /// Its trace, in hexadecimal digits.
+    pub(super) fn trace_id(&self) -> String {
+        format!("{:032x}", self.context.trace)
+    }
+
+    /// Its span, in hexadecimal digits.
+    pub(super) fn span_id(&self) -> String {
+        format!("{:016x}", self.context.span)
+    }
+}
+
 /// Decides whether a request is traced, and tells the next one. A trace that came with it goes on as its caller decided.
 pub(super) fn begin(tracing: &Tracing, head: &mut RequestHead, internal: bool, worker: &Worker) -> Option<Box<Traced>> {
     let decided = decide(tracing, head, internal);
