@@ -156,7 +156,9 @@ impl TcpProxy {
             metadata_match: convert::proto_metadata(&target.metadata),
         };
         let specifier = match self.clusters.as_slice() {
-            [only] if only.metadata.is_empty() => pb_inner::ClusterSpecifier::Cluster(only.name.clone()),
+            [only] if only.metadata.is_empty() && only.weight == 1 => {
+                pb_inner::ClusterSpecifier::Cluster(only.name.clone())
+            }
             several => pb_inner::ClusterSpecifier::WeightedClusters(pb_inner::WeightedCluster {
                 clusters: several.iter().map(weight).collect(),
             }),
