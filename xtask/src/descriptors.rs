@@ -9,7 +9,7 @@ use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 /// Files whose messages can be named in `Any` fields that the proxy reads or shows.
-const ROOTS: [&str; 45] = [
+const ROOTS: [&str; 46] = [
     "envoy/config/bootstrap/v3/bootstrap.proto",
     "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
     "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
@@ -55,6 +55,7 @@ const ROOTS: [&str; 45] = [
     "envoy/extensions/http/original_ip_detection/xff/v3/xff.proto",
     "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto",
     "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.proto",
+    "envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case.proto",
 ];
 
 /// Rebuilds the file.

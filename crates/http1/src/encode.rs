@@ -148,12 +148,12 @@ fn finish_field(value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a name with a capital letter after whatever is no letter (Envoy: `ProperCaseHeaderKeyFormatter`).
+/// Appends a name with a capital letter after whatever is neither a letter nor a digit (Envoy: `ProperCaseHeaderKeyFormatter`).
 fn proper(name: &[u8], out: &mut Vec<u8>) {
     let mut begins = true;
     for byte in name {
         out.push(if begins { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() });
-        begins = !byte.is_ascii_alphabetic();
+        begins = !byte.is_ascii_alphanumeric();
     }
 }
 

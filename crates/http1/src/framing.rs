@@ -110,7 +110,7 @@ pub fn is_ambiguous(head: &ResponseHead) -> bool {
 #[must_use]
 pub fn keeps_alive(fields: &HeaderBlock, version: Version) -> bool {
     let mut alive = version != Version::Http10;
-    for value in fields.get_all("connection") {
+    for value in fields.get_all("connection").chain(fields.get_all("proxy-connection")) {
         for token in value.split(|b| *b == b',').map(syntax::trim) {
             if token.eq_ignore_ascii_case(b"close") {
                 return false;

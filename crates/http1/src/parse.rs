@@ -243,8 +243,8 @@ fn check_host(head: &RequestHead) -> Result<(), Error> {
     let mut hosts = head.fields.get_all("host");
     match (hosts.next(), hosts.next()) {
         (Some(host), None) if syntax::is_host(host) => Ok(()),
-        // Where none is there, somebody may know one.
-        (None, None) if head.version == Version::Http10 => Ok(()),
+        // Where none is there, somebody may know one, or answers as it should be answered.
+        (None, None) => Ok(()),
         _ => Err(Error::Host),
     }
 }

@@ -404,6 +404,7 @@ fn protocol_options(
             let only_downstream = [
                 ("max_connection_duration", common.max_connection_duration.is_some()),
                 ("max_headers_count", common.max_headers_count.is_some()),
+                ("max_stream_duration", common.max_stream_duration.is_some()),
                 ("headers_with_underscores_action", common.headers_with_underscores_action != 0),
             ];
             only_downstream.iter().filter(|(_, is_set)| *is_set).for_each(|(field, _)| audit.ignore(&of, field));

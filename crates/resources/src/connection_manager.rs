@@ -57,6 +57,8 @@ pub struct HttpConnectionManager {
     pub via: String,
     /// True when no `x-envoy-*` headers are added.
     pub suppress_envoy_headers: bool,
+    /// True when a connection goes on after a request that was refused for what it says.
+    pub keeps_after_error: bool,
     /// True when CONNECT requests that send bytes before they are answered are refused.
     pub rejects_early_data: bool,
     /// The moments at which requests are logged, besides their end.
@@ -292,6 +294,7 @@ impl HttpConnectionManager {
             request_id_in_response: false,
             via: String::new(),
             suppress_envoy_headers: false,
+            keeps_after_error: false,
             rejects_early_data: false,
             log_moments: LogMoments::default(),
             upgrades: Vec::new(),

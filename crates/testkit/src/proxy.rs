@@ -29,7 +29,7 @@ impl Proxy {
     /// When it does not become ready.
     pub fn start(serin: &str, bootstrap: &Value) -> anyhow::Result<Self> {
         match std::env::var("SERIN_TEST_ENVOY") {
-            Ok(envoy) => Self::run(&envoy, None, bootstrap),
+            Ok(envoy) => Self::run(&envoy, None, bootstrap, "2"),
             Err(_) => Self::serin(serin, bootstrap),
         }
     }
@@ -47,7 +47,8 @@ impl Proxy {
     /// # Errors
     /// When it does not become ready.
     pub fn with(serin: &str, options: &[&str], bootstrap: &Value) -> anyhow::Result<Self> {
-        Self::run(serin, Some(options), bootstrap)
+        let workers = if options.contains(&"--concurrency") { "" } else { "2" };
+        Self::run(serin, Some(options), bootstrap, workers)
     }
 
     /// Runs Envoy from a bootstrap.
@@ -55,10 +56,18 @@ impl Proxy {
     /// # Errors
     /// When it does not become ready.
     pub fn envoy(binary: &str, bootstrap: &Value) -> anyhow::Result<Self> {
-        Self::run(binary, None, bootstrap)
+        Self::run(binary, None, bootstrap, "2")
     }
 
-    fn run(binary: &str, serin: Option<&[&str]>, bootstrap: &Value) -> anyhow::Result<Self> {
+    /// Runs Envoy from a bootstrap with one worker.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn envoy_alone(binary: &str, bootstrap: &Value) -> anyhow::Result<Self> {
+        Self::run(binary, None, bootstrap, "1")
+    }
+
+    fn run(binary: &str, serin: Option<&[&str]>, bootstrap: &Value, workers: &str) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("serin-proxy-").tempdir()?;
         let mut bootstrap = bootstrap.clone();
         bootstrap["admin"] = json!({"address": socket_address("127.0.0.1:0".parse()?)});
@@ -71,8 +80,8 @@ impl Proxy {
             Some(options) => command.args(["proxy", "--drain-time", "2s"]).args(options).arg("--bootstrap"),
         };
         command.arg(&file).arg("--admin-address-path").arg(&address);
-        if !serin.is_some_and(|options| options.contains(&"--concurrency")) {
-            command.args(["--concurrency", "2"]);
+        if !workers.is_empty() {
+            command.args(["--concurrency", workers]);
         }
         let mut process = Process::start(&mut command)?;
         let mut read = || match std::fs::read_to_string(&address).ok().and_then(|text| text.trim().parse().ok()) {

@@ -34,7 +34,8 @@ mod terminate;
 pub(crate) use in_flight::InFlight;
 use in_flight::Pending;
 use style::RESPONSE_TRAILERS;
-pub(crate) use style::{request_style, trailer_style};
+use style::with_url;
+pub(crate) use style::{names, request_style, trailer_style};
 
 /// One attempt: a request to one endpoint.
 pub(crate) struct Attempt<'a> {
@@ -366,7 +367,9 @@ impl Attempt<'_> {
         connection.gauge.set_busy(true);
         let mut head = std::mem::take(&mut connection.head);
         let H1Connection { reader, writer, .. } = &mut *connection;
-        writer.begin(|out| encode::request(self.head, self.framing, Connection::Default, self.style, out));
+        let full = self.cluster.config.http1.full_url.then(|| with_url(self.head));
+        let sent = full.as_ref().unwrap_or(self.head);
+        writer.begin(|out| encode::request(sent, self.framing, Connection::Default, self.style, out));
         writer.chunked = self.framing == Framing::Chunked;
         let http1 = &self.cluster.config.http1;
         writer.trailers = http1.trailers.then_some(trailer_style(self.style));
@@ -412,7 +415,8 @@ impl Attempt<'_> {
             }
             scan = Scan::default();
         }
-        let keep_alive = framing::keeps_alive(&head.fields, head.version) && !framing::is_ambiguous(&head);
+        let says_so = in_flight.stays(framing::keeps_alive(&head.fields, head.version));
+        let keep_alive = says_so && !framing::is_ambiguous(&head);
         let (framing, declared) = self.framing_of(&mut head).inspect_err(|_| in_flight.outcome(Outcome::Protocol))?;
         let is_tunnel = self.upgrade.is_some_and(|upgrade| upgrade.is_agreed(&head));
         if is_tunnel && !body.may_open() {

@@ -31,7 +31,7 @@ use crate::metric;
 use crate::runtime::{ClusterRuntime, Host, Permit};
 use crate::timer::Timers;
 use crate::worker::LocalCluster;
-use replies::{bad_request, bad_trailer, ended, failed, nobody, stalled, too_large};
+use replies::{bad_request, bad_trailer, ended, failed, nobody, request_late, stalled, too_large};
 
 /// The properties by which an endpoint is chosen.
 pub(super) struct Target<'a> {
@@ -104,6 +104,7 @@ pub(super) async fn run(
         drop(repeating.take());
         let outcome = match &result {
             Some(result) => outcome(result)?,
+            None if whole && deadlines.ends_request(timers) => return Err(tries.request_late()),
             None if whole && deadlines.ends_stream(timers) => return Err(Stop::Reply(ended())),
             None => tries.timed_out(host, whole),
         };
@@ -120,9 +121,7 @@ pub(super) async fn run(
             continue;
         }
         record.retries_exhausted = tries.exhausted;
-        if keeps && body.has_overflowed() {
-            cluster.state.stats.add(worker.id, metric::cluster::RETRY_ABANDONED, 1);
-        }
+        tries.note_overflow(keeps && body.has_overflowed());
         return match result {
             Some(Ok(answer)) => Ok(answer),
             _ => {
@@ -242,6 +241,17 @@ impl<'a> RetryState<'a> {
 
     fn worker(&self) -> usize {
         self.stages.context.worker.id
+    }
+
+    /// Counts a body that was too long to be kept for another attempt.
+    fn note_overflow(&self, is_lost: bool) {
+        self.cluster.state.stats.add(self.worker(), metric::cluster::RETRY_ABANDONED, is_lost.into());
+    }
+
+    /// Ends a request that did not come in time.
+    fn request_late(&self) -> Stop {
+        self.stages.context_count(metric::http::RQ_TIMEOUT);
+        Stop::Reply(request_late())
     }
 
     /// Picks an endpoint.

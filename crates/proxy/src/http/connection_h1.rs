@@ -11,6 +11,7 @@ use serin_http1::framing::{self, Framing};
 use serin_http1::{Error, Limits, RequestHead, Scan, Version, parse_request, reason_of};
 use serin_resources::connection_manager::{HeadOptions, Timeouts};
 use serin_resources::protocol::NameCase;
+use serin_traffic::response_flag::ResponseFlag;
 use serin_transport::ByteStream;
 use tokio::io::AsyncWriteExt as _;
 
@@ -27,11 +28,54 @@ use crate::wire::{BodySource, Frame, H1Reader, H1Writer, Take, TrailerLimits};
 /// The next step of a connection.
 enum Next {
     Request(Framing),
-    /// A head that is no request; none when it did not come in time.
-    Refuse(Option<Error>),
+    /// A head that is no request.
+    Refuse(Refusal),
     Closed,
     /// Nothing, for a while.
     Quiet,
+}
+
+/// The reason why there is no request.
+#[derive(Clone, Copy)]
+enum Refusal {
+    Error(Error),
+    /// It did not come in time.
+    Late(Late),
+}
+
+/// The time in which a head did not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Late {
+    Headers,
+    Request,
+    Idle,
+}
+
+impl Late {
+    fn counter(self) -> usize {
+        match self {
+            Self::Headers => metric::http::RQ_HEADER_TIMEOUT,
+            Self::Request => metric::http::RQ_TIMEOUT,
+            Self::Idle => metric::http::RQ_IDLE_TIMEOUT,
+        }
+    }
+
+    /// Body and details of the local reply (Envoy: `ActiveStream::onRequestHeaderTimeout`, `onRequestTimeout`, `onIdleTimeout`).
+    fn texts(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Headers => ("request header timeout", "request_header_timeout"),
+            Self::Request => ("request timeout", "request_overall_timeout"),
+            Self::Idle => ("stream timeout", "stream_idle_timeout"),
+        }
+    }
+}
+
+/// The shortest of the times in which a head must come, and which it is; zero is none.
+fn head_time(timeouts: Timeouts) -> (Duration, Late) {
+    let Timeouts { request_headers, request, stream_idle, .. } = timeouts;
+    let all = [(request_headers, Late::Headers), (request, Late::Request), (stream_idle, Late::Idle)];
+    let shortest = all.into_iter().filter(|(time, _)| !time.is_zero()).min_by_key(|(time, _)| *time);
+    shortest.unwrap_or((Duration::ZERO, Late::Headers))
 }
 
 /// The end of a burst of requests.
@@ -98,16 +142,16 @@ async fn burst(context: &Rc<ConnectionContext>, reader: &mut H1Reader, writer: &
         let framing = match next(context, &timers, reader, &mut head, leaving.as_mut()).await {
             Next::Quiet => return Burst::Quiet,
             Next::Closed => return Burst::Closed,
-            Next::Refuse(error) => {
+            Next::Refuse(refusal) => {
                 let body = RequestBody::new(Source::Client(BodySource::H1(reader)), &timers);
-                refuse(context, error, &head, body, writer).await;
+                refuse(context, refusal, &head, body, writer).await;
                 return Burst::Linger;
             }
             Next::Request(framing) => framing,
         };
         if let Err(error) = expectation(&mut head, framing, writer).await {
             let body = RequestBody::new(Source::Client(BodySource::H1(reader)), &timers);
-            refuse(context, Some(error), &head, body, writer).await;
+            refuse(context, Refusal::Error(error), &head, body, writer).await;
             return Burst::Linger;
         }
         let wanted = framing::keeps_alive(&head.fields, head.version);
@@ -148,13 +192,8 @@ impl ResponseSettings {
         let Some(http) = view.chain.config.filter.manager() else {
             return Self { style, trailers: false, trailer_limits: TrailerLimits::default() };
         };
-        match http.http1.names {
-            NameCase::Lower => {}
-            NameCase::Proper => style.names = Names::Proper,
-            NameCase::Kept { reason, own_proper } => {
-                style.keeps_reason = reason;
-                style.names = if own_proper { Names::KeptOwnProper } else { Names::Kept };
-            }
+        if http.http1.names == NameCase::Proper {
+            style.names = Names::Proper;
         }
         let HeadOptions { kib, fields, underscores } = http.heads;
         let trailer_limits = TrailerLimits { fields: fields as usize, bytes: kib as usize * 1024, underscores };
@@ -208,16 +247,19 @@ async fn next(
         }
     }
     timers.tick();
-    match timers.at_most(timeouts.request_headers, pin!(read_head(context, reader, timers, &limits, head))).await {
+    let (time, late) = head_time(timeouts);
+    match timers.at_most(time, pin!(read_head(context, reader, timers, &limits, head))).await {
         Some(Some(Ok(framing))) => Next::Request(framing),
         Some(Some(Err(error))) => {
             count(context, metric::http::CX_PROTOCOL_ERROR);
-            Next::Refuse(Some(error))
+            Next::Refuse(Refusal::Error(error))
         }
         Some(None) => Next::Closed,
         None => {
-            count(context, metric::http::RQ_HEADER_TIMEOUT);
-            Next::Refuse(None)
+            if late != Late::Idle {
+                count(context, late.counter());
+            }
+            Next::Refuse(Refusal::Late(late))
         }
     }
 }
@@ -260,10 +302,8 @@ async fn read_head(
 fn complete(context: &ConnectionContext, head: &mut RequestHead) -> Result<Framing, Error> {
     let view = context.view().1;
     let Some(http) = view.chain.config.filter.manager() else { return framing::of_request(head) };
-    if head.version == Version::Http10 && !head.fields.contains("host") {
-        if http.http1.default_host.is_empty() {
-            return Err(Error::Host);
-        }
+    let is_nameless = !head.fields.contains("host") && !http.http1.default_host.is_empty();
+    if is_nameless && head.version == Version::Http10 {
         head.fields.append(b"host", http.http1.default_host.as_bytes());
     }
     framing::of_request_with(head, http.http1.chunked_length)
@@ -289,15 +329,28 @@ async fn expectation(head: &mut RequestHead, framing: Framing, writer: &mut H1Wr
 /// Answers what is no request, and says so where requests are logged.
 async fn refuse(
     context: &Rc<ConnectionContext>,
-    error: Option<Error>,
+    refusal: Refusal,
     asked: &RequestHead,
     body: RequestBody<'_>,
     writer: &mut H1Writer,
 ) {
-    let status = error.map_or(408, Error::status);
+    let (error, status) = match refusal {
+        Refusal::Error(error) => (Some(error), error.status()),
+        Refusal::Late(_) => (None, 408),
+    };
     let mut record = StreamInfo::refused(context, body.timers.last(), asked, error);
-    // Envoy says the name of the status; nothing when a client was too slow.
-    let text = error.map(|_| reason_of(status)).unwrap_or_default();
+    // Envoy says the name of the status.
+    let text = match refusal {
+        Refusal::Error(_) => reason_of(status),
+        Refusal::Late(late) => {
+            let (text, details) = late.texts();
+            record.details = Some(details.into());
+            if late == Late::Idle {
+                record.flag = ResponseFlag::StreamIdleTimeout;
+            }
+            text
+        }
+    };
     let mut reply = LocalReply::new(status, text, record.flag);
     reply.details.clone_from(&record.details);
     let reply = reply.mapped(asked, &mut record);

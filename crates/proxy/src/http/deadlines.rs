@@ -16,11 +16,18 @@ pub(crate) struct Deadlines {
     stream: Option<Instant>,
     /// The time at which its filters let it go on.
     began: Instant,
+    /// When all of the request must have come.
+    request: Option<Instant>,
 }
 
 impl Deadlines {
     pub(crate) fn new(limits: Limits, now: Instant) -> Self {
-        Self { answer: limits.answer, stream: limits.stream.map(|d| now + d), began: now }
+        Self { answer: limits.answer, stream: limits.stream.map(|d| now + d), request: None, began: now }
+    }
+
+    /// The same, where all of the request must have come by then.
+    pub(crate) fn with_request(self, until: Option<Instant>) -> Self {
+        Self { request: until, ..self }
     }
 
     /// Since when a response is waited for: the request has come, and its filters let it go on.
@@ -31,7 +38,16 @@ impl Deadlines {
     /// The earlier of the two, as far as it is known (Envoy: the route's timeout begins when the downstream request is complete).
     pub(crate) fn first(self, timers: &Timers) -> Option<Instant> {
         let answer = self.answer.zip(self.since(timers)).map(|(limit, since)| since + limit);
-        answer.into_iter().chain(self.stream).min()
+        answer.into_iter().chain(self.stream).chain(self.request_limit(timers)).min()
+    }
+
+    fn request_limit(self, timers: &Timers) -> Option<Instant> {
+        self.request.filter(|_| timers.received().is_none())
+    }
+
+    /// Returns true when the end of the time for the request comes first.
+    pub(crate) fn ends_request(self, timers: &Timers) -> bool {
+        self.request.is_some() && self.first(timers) == self.request_limit(timers)
     }
 
     /// Returns true when the stream's end comes first.

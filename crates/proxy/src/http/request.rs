@@ -85,6 +85,7 @@ pub(crate) fn normalise(
     head: &mut RequestHead,
     commands: &impl CommandSource,
 ) -> Result<RequestInfo, Box<LocalReply>> {
+    check_host(manager, head).and_then(|()| check_relative(context, head))?;
     check_underscores(manager.heads.underscores, head)?;
     if !head.is_connect() {
         normalise_path(manager.path, head).inspect_err(|reply| {
@@ -132,9 +133,10 @@ pub(crate) fn normalise(
         if manager.trust.hops == 0 || !head.fields.contains("x-forwarded-proto") {
             head.fields.set("x-forwarded-proto", own_scheme.as_bytes());
         }
-    } else if !head.fields.contains("x-forwarded-proto") {
-        head.fields.append(b"x-forwarded-proto", own_scheme.as_bytes());
+    } else if manager.scheme.is_some() || !head.fields.contains("x-forwarded-proto") {
+        head.fields.set("x-forwarded-proto", own_scheme.as_bytes());
     }
+    check_referer(head);
     if context.tls.is_some() || head.fields.contains("x-forwarded-client-cert") {
         client_certificate::tell(manager.client_certificate, context.tls.as_deref(), head);
     }
@@ -163,6 +165,38 @@ pub(crate) fn normalise(
         }
     }
     Ok(RequestInfo { upgrade, internal, client })
+}
+
+/// Refuses a request that does not say for whom it is (RFC 9112 §3.2).
+fn check_host(manager: &HttpConnectionManager, head: &RequestHead) -> Result<(), Box<LocalReply>> {
+    if head.fields.contains("host") {
+        return Ok(());
+    }
+    let reply = LocalReply::empty(400, ResponseFlag::None).because("missing_host_header");
+    let close = !manager.http1.keep_after_error.unwrap_or(manager.keeps_after_error);
+    Err(Box::new(LocalReply { close, ..reply }))
+}
+
+/// Refuses a target that is no path, where it may not be one (Envoy: `absolute_path_rejected`).
+fn check_relative(context: &ConnectionContext, head: &RequestHead) -> Result<(), Box<LocalReply>> {
+    if head.is_connect() || head.target().starts_with(b"/") {
+        return Ok(());
+    }
+    count(context, http::RQ_NON_RELATIVE);
+    Err(Box::new(LocalReply::empty(404, ResponseFlag::None).because("absolute_path_rejected")))
+}
+
+/// Removes a `referer` that is no URL, or that says more than whence a client came (Envoy: `sanitizeReferer`).
+fn check_referer(head: &mut RequestHead) {
+    let Some(referer) = head.fields.get("referer") else { return };
+    let rest = [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| referer.strip_prefix(scheme));
+    let is_sound = rest.is_some_and(|rest| {
+        let host = rest.split(|b| matches!(b, b'/' | b'?')).next().unwrap_or_default();
+        !host.is_empty() && !host.contains(&b'@') && !rest.contains(&b'#')
+    });
+    if !is_sound {
+        head.fields.remove("referer");
+    }
 }
 
 /// Refuses a request with an underscore in the name of a field, or leaves such fields out.
@@ -357,12 +391,16 @@ fn strip_authority(options: AuthorityOptions, local: Option<SocketAddr>, head: &
             authority = authority.get(..at).unwrap_or(authority);
         }
     }
+    let mut stripped = authority.to_vec();
     if options.strip_dot {
-        authority = authority.strip_suffix(b".").unwrap_or(authority);
+        // The dot of the name, which may stand before a port.
+        let name = authority.iter().rposition(|b| *b == b':').unwrap_or(authority.len());
+        if name.checked_sub(1).and_then(|at| authority.get(at)) == Some(&b'.') {
+            stripped.remove(name - 1);
+        }
     }
-    if authority.len() != head.authority().len() {
-        let authority = authority.to_vec();
-        head.fields.set("host", &authority);
+    if stripped.len() != head.authority().len() {
+        head.fields.set("host", &stripped);
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::alter::BodyTransform;
-use super::attempt::{Answer, Exchange};
+use super::attempt::{Answer, Exchange, names};
 use super::body::RequestBody;
 use super::compare::Tap;
 use super::date;
@@ -80,16 +80,15 @@ impl<'a> Responder<'a> {
         }
     }
 
-    /// The same responder for a response of that cluster: names are kept only where the cluster's side has kept them.
-    fn of_upstream(self, cluster: &Http1Options) -> Self {
+    /// The same responder for a response of that cluster.
+    fn of_upstream(self, manager: &Http1Options, cluster: &Http1Options) -> Self {
         match self {
-            Self::H1 { writer, version, keep_alive, style, trailers }
-                if style.names != Names::Proper && !matches!(cluster.names, NameCase::Kept { .. }) =>
-            {
-                let style = Style { names: Names::Lower, keeps_reason: false, ..style };
+            Self::H1 { writer, version, keep_alive, style, trailers } => {
+                let keeps_reason = matches!(cluster.names, NameCase::Kept { reason: true, .. });
+                let style = Style { names: names(cluster.names, manager.names), keeps_reason, ..style };
                 Self::H1 { writer, version, keep_alive, style, trailers }
             }
-            other => other,
+            other @ Self::H2(_) => other,
         }
     }
 
@@ -171,6 +170,9 @@ pub(crate) async fn local(
 ) -> Disposition {
     let LocalReply { mut head, body: text, flag, close, details, .. } = reply;
     record.flag = flag;
+    if flag == ResponseFlag::StreamIdleTimeout {
+        record.count(metric::http::RQ_IDLE_TIMEOUT);
+    }
     record.details = details;
     let http = record.manager();
     let server = http.and_then(|h| h.server_name.as_deref());
@@ -181,6 +183,9 @@ pub(crate) async fn local(
     }
     if !head.fields.contains("date") {
         date::with(body.timers.last(), |date| head.fields.append(b"date", date));
+    }
+    if let Some(via) = http.map(|h| h.via.as_str()).filter(|via| !via.is_empty()) {
+        request::add_via(via, &mut head.fields);
     }
     if http.is_some_and(|h| h.request_id_in_response)
         && let Some(id) = request.fields.get("x-request-id")
@@ -226,14 +231,13 @@ pub(crate) async fn answer(
     record: &mut StreamInfo,
 ) -> Disposition {
     let Forwarded { mut answer, cluster, deadlines, permit, cookies, pairs, .. } = forwarded;
-    let responder = responder.of_upstream(&cluster.config.http1);
-    let responder = responder.closing_if(answer.is_raw);
+    let responder = responder.of_upstream(&shape.http.http1, &cluster.config.http1);
+    let responder = responder.closing_if(note_early(&answer, record) || answer.is_raw);
     let compared: Vec<_> = pairs.iter().map(|pair| (pair, pair.head(&answer.head))).collect();
     record.details = Some(Cow::Borrowed("via_upstream"));
     let took = body.timers.tick() - record.started();
     record.first_byte(took, body.timers);
-    record.upstream_tls = answer.tls.take();
-    record.upstream(&answer.exchange);
+    record.upstream(&mut answer);
     let is_tunnel = answer.is_tunnel;
     let is_complete = body.timers.received().is_some() && !record.is_upgrade() && !answer.is_raw;
     prepare(&mut answer.head, Arrival { took, is_tunnel, is_complete }, &shape, record);
@@ -272,6 +276,7 @@ pub(crate) async fn answer(
     };
     let Some((mut sink, keep)) = started else { return Disposition::Abort };
     let timers = body.timers;
+    let deadlines = deadlines.with_request(None);
     let moved = {
         let moving = pin!(forward::stream(&mut answer, alter, body, &mut sink, record));
         timers.limited(|| deadlines.first(timers), moving).await.unwrap_or(Moved::TimedOut)
@@ -304,6 +309,15 @@ pub(crate) async fn answer(
             Disposition::Abort
         }
     }
+}
+
+/// Counts a response that came before all of its request had; true when its connection must end, so that what is still to come
+/// of the request is not waited for.
+fn note_early(answer: &Answer, record: &StreamInfo) -> bool {
+    if !answer.request_done {
+        record.count(metric::http::RQ_EARLY_RESPONSE);
+    }
+    !answer.request_done && record.version() != Version::Http2
 }
 
 /// Tells those who count how a response has ended.
@@ -342,6 +356,7 @@ fn broken_off(moved: Moved, ends_stream: bool, cluster: &ClusterRuntime, record:
             (ResponseFlag::StreamIdleTimeout, "stream_idle_timeout")
         }
         Moved::Malformed => {
+            cluster.state.stats.add(record.worker().id, metric::cluster::CX_PROTOCOL_ERROR, 1);
             (ResponseFlag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
         }
         Moved::TimedOut if ends_stream => {
@@ -439,6 +454,9 @@ pub(crate) fn recycle(answer: Answer, cluster: &ClusterRuntime, now: Instant) {
     let more = cluster.config.max_requests_per_connection.is_none_or(|max| connection.requests < max);
     let reader = &connection.reader;
     let sent = connection.writer.is_flushed();
+    if !reader.buffer.is_empty() {
+        in_flight.broke_protocol();
+    }
     if more && sent && reader.decoder.is_done() && reader.buffer.is_empty() && !reader.ended {
         connection.head = head;
         connection.idle_since = now.into_std();

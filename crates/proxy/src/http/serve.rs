@@ -1,8 +1,6 @@
 //! The life of a request, one stage after the other. Every stage takes plain arguments and returns a value or a `Stop`.
 
 use serin_traffic::response_flag::ResponseFlag;
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serin_http1::RequestHead;
@@ -27,7 +25,7 @@ use super::follow::Redirects;
 use super::local_reply::{LocalReply, Stop};
 use super::request::RequestInfo;
 use super::respond::{self, Disposition, Responder};
-use super::stage::{Forwarded, MatchedRoute, RouteCommands, Stages};
+use super::stage::{Forwarded, MatchedRoute, RouteCommands, Stages, metadata};
 use super::strict::check_strictly;
 use super::upgrade::Verdict;
 use super::{ConnectionContext, admit_upgrade, attempts, held, mirror, request};
@@ -320,7 +318,9 @@ impl<'a> Stages<'a> {
         {
             head.fields.set("grpc-timeout", timeout::to_grpc(limit).as_bytes());
         }
-        let deadlines = Deadlines::new(limits, body.timers.last());
+        let request = self.http.timeouts.request;
+        let until = (!request.is_zero()).then(|| record.started() + request);
+        let deadlines = Deadlines::new(limits, body.timers.last()).with_request(until);
         let target = Target { hash: hashed.value, metadata: metadata(forward, weighted) };
         let upstream = attempts::Upstream { forward, cluster: &cluster, target: &target, deadlines };
         let answer = attempts::run(self, &upstream, head, body, record).await?;
@@ -475,22 +475,6 @@ impl<'a> Stages<'a> {
         let table = &self.view.table;
         let levels = [&route.config.response_headers, &host.config.response_headers, &table.response_headers];
         self.ordered(destination.map(|d| &d.response_headers), levels)
-    }
-}
-
-/// The metadata that endpoints must have: the route's, with the drawn cluster's.
-fn metadata<'a>(
-    forward: &'a Forward,
-    weighted: Option<&'a WeightedCluster>,
-) -> Option<Cow<'a, BTreeMap<String, String>>> {
-    match (forward.metadata.is_empty(), weighted.filter(|w| !w.metadata.is_empty())) {
-        (true, None) => None,
-        (false, None) => Some(Cow::Borrowed(&forward.metadata)),
-        (_, Some(own)) => {
-            let mut all = forward.metadata.clone();
-            all.extend(own.metadata.clone());
-            Some(Cow::Owned(all))
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The context that all stages of a request look at.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serin_http1::RequestHead;
@@ -76,6 +78,11 @@ impl Stages<'_> {
         }
     }
 
+    /// Counts for the connection manager.
+    pub(crate) fn context_count(&self, index: usize) {
+        self.view.chain.stats.add(self.context.worker.id, index, 1);
+    }
+
     /// The cluster of a mirror, by its number in the route table.
     pub(crate) fn cluster(&self, number: usize) -> Option<Rc<LocalCluster>> {
         self.view.cluster(number, &self.context.worker).cloned()
@@ -103,5 +110,21 @@ impl Stages<'_> {
             head.fields.set("x-envoy-original-host", &original);
         }
         head.fields.set("host", authority);
+    }
+}
+
+/// The metadata that endpoints must have: the route's, with the drawn cluster's.
+pub(super) fn metadata<'a>(
+    forward: &'a Forward,
+    weighted: Option<&'a WeightedCluster>,
+) -> Option<Cow<'a, BTreeMap<String, String>>> {
+    match (forward.metadata.is_empty(), weighted.filter(|w| !w.metadata.is_empty())) {
+        (true, None) => None,
+        (false, None) => Some(Cow::Borrowed(&forward.metadata)),
+        (_, Some(own)) => {
+            let mut all = forward.metadata.clone();
+            all.extend(own.metadata.clone());
+            Some(Cow::Owned(all))
+        }
     }
 }

@@ -24,11 +24,11 @@ impl HttpConnectionManager {
                 path_with_escaped_slashes_action, add_user_agent, append_x_forwarded_port,
                 original_ip_detection_extensions, early_header_mutation_extensions, forward_client_cert_details,
                 set_current_client_cert_details, scheme_header_transformation, access_log_options,
-                flush_access_log_on_new_request;
+                flush_access_log_on_new_request, stream_error_on_invalid_http_message;
             ignored: http1_safe_max_connection_duration, http3_protocol_options,
                 stream_flush_timeout, drain_timeout,
                 drain_timeout_jitter, delayed_close_timeout, access_log_flush_interval, proxy_100_continue,
-                represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension, stream_error_on_invalid_http_message,
+                represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension,
                 proxy_status_config, append_local_overload, add_proxy_protocol_connection_state,
                 forward_proto_config;
             refused: forward_client_cert_matcher,
@@ -70,6 +70,7 @@ impl HttpConnectionManager {
             },
         };
         manager.limits(value, path)?;
+        manager.keeps_after_error = value.stream_error_on_invalid_http_message.as_ref().is_some_and(|v| v.value);
         manager.log_moments = log_moments(value, audit, path);
         manager.client(value, audit, path)?;
         manager.generate_request_id = value.generate_request_id.as_ref().is_none_or(|v| v.value);

@@ -88,6 +88,7 @@ impl HttpConnectionManager {
                     ..Default::default()
                 },
             ),
+            stream_error_on_invalid_http_message: self.keeps_after_error.then(|| convert::wrap_bool(true)),
             http_protocol_options: self.http1.said(),
             http2_protocol_options: self.http2.said(),
             route_specifier: Some(match &self.routes {

@@ -60,12 +60,13 @@ pub struct Around<'a> {
     pub certificates: &'a Certificates,
 }
 
+/// With one worker, as Envoy: how many connections are made is not left to chance.
 pub fn serin(case: &Case, around: &Around<'_>) -> Result<Observed, String> {
-    observe(case, around, |bootstrap| Proxy::serin(env!("CARGO_BIN_EXE_serin"), bootstrap))
+    observe(case, around, |bootstrap| Proxy::with(env!("CARGO_BIN_EXE_serin"), &["--concurrency", "1"], bootstrap))
 }
 
 pub fn envoy(binary: &Path, case: &Case, around: &Around<'_>) -> Result<Observed, String> {
-    observe(case, around, |bootstrap| Proxy::envoy(&binary.to_string_lossy(), bootstrap))
+    observe(case, around, |bootstrap| Proxy::envoy_alone(&binary.to_string_lossy(), bootstrap))
 }
 
 fn observe(

@@ -84,13 +84,29 @@ impl InFlight {
                 self.host(metric::host::RQ_TIMEOUT, 1);
                 self.host(metric::host::RQ_ERROR, 1);
             }
-            Outcome::RemoteReset | Outcome::Reset { .. } | Outcome::Protocol => {
+            Outcome::RemoteReset => {
                 stats.add(self.worker, metric::cluster::RQ_RX_RESET, 1);
                 self.host(metric::host::RQ_ERROR, 1);
             }
+            Outcome::Protocol => {
+                self.broke_protocol();
+                self.host(metric::host::RQ_ERROR, 1);
+            }
+            Outcome::Reset { .. } => self.host(metric::host::RQ_ERROR, 1),
             Outcome::ConnectFailure | Outcome::ConnectTimeout => self.host(metric::host::RQ_ERROR, 1),
             Outcome::Overflow => {}
         }
+    }
+
+    /// Counts an upstream that broke the protocol.
+    pub(crate) fn broke_protocol(&self) {
+        self.cluster.state.stats.add(self.worker, metric::cluster::CX_PROTOCOL_ERROR, 1);
+    }
+
+    /// Counts an upstream that says that its connection ends; yields whether it stays.
+    pub(crate) fn stays(&self, keep_alive: bool) -> bool {
+        self.cluster.state.stats.add(self.worker, metric::cluster::CX_CLOSE_NOTIFY, (!keep_alive).into());
+        keep_alive
     }
 
     fn succeeded(&self, good: bool) {

@@ -65,6 +65,12 @@ pub(in crate::http) fn bad_request() -> LocalReply {
     LocalReply { close: true, ..reply }
 }
 
+/// The local reply when not all of the request came in time (Envoy: `request_timeout`).
+pub(in crate::http) fn request_late() -> LocalReply {
+    let reply = LocalReply::new(408, "request timeout", ResponseFlag::None).because("request_overall_timeout");
+    LocalReply { close: true, ..reply }
+}
+
 /// The local reply when one side was silent for too long (Envoy: stream idle timeout).
 pub(in crate::http) fn stalled(side: Side) -> LocalReply {
     let status = if side == Side::Client { 408 } else { 504 };

@@ -5,17 +5,18 @@ use serin_http1::framing::{Declared, Framing};
 use serin_traffic::log_filter::{DOWNSTREAM_START, TUNNEL_ESTABLISHED};
 
 use super::StreamInfo;
-use crate::http::attempt::Exchange;
+use crate::http::attempt::Answer;
 use crate::http::body::RequestBody;
 use crate::metric;
 use crate::wire::{BodySink, WireBytes};
 
 impl StreamInfo {
     /// Remembers how the upstream was spoken to.
-    pub(in crate::http) fn upstream(&mut self, exchange: &Exchange) {
-        self.upstream_protocol = Some(exchange.codec());
+    pub(in crate::http) fn upstream(&mut self, answer: &mut Answer) {
+        self.upstream_tls = answer.tls.take();
+        self.upstream_protocol = Some(answer.exchange.codec());
         if self.view.chain.is_remembered {
-            self.upstream_local = exchange.local_addr();
+            self.upstream_local = answer.exchange.local_addr();
         }
     }
 
