@@ -3,9 +3,7 @@
 use serin_http1::body::BodyDecoder;
 use serin_http1::encode::{self, Connection, Names, Style};
 use serin_http1::framing::{self, Framing};
-use serin_http1::{
-    Error, HeaderBlock, Limits, RequestHead, ResponseHead, Scan, Version, parse_request, parse_response,
-};
+use serin_http1::{Error, HeaderBlock, Limits, RequestHead, ResponseHead, Scan, parse_request, parse_response};
 
 /// Names stay as they came, so that they can be compared.
 const KEPT: Style = Style { names: Names::Kept, keeps_reason: true, is_http10: false };
@@ -19,8 +17,7 @@ pub fn request(input: &[u8]) {
     agrees_with_httparse(input, used, &head);
     let Ok(framing) = framing::of_request(&mut head) else { return };
     if !head.fields.contains("host") {
-        // HTTP/1.0 knows none; somebody else must.
-        assert_eq!(head.version, Version::Http10);
+        // Who needs one asks for it: HTTP/1.0 knows none, and HTTP/1.1 without one is answered by the connection manager.
         return;
     }
     framing::strip_hop_by_hop(&mut head.fields);
